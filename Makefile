@@ -1,0 +1,62 @@
+# The steps that people and CI run. Each installs what it needs; nothing has to be there but Python 3.11, JDK 17 and Maven.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+COMPONENTS := conf pipelines udfs rdma_shuffle jobs
+export SPARK_LOCAL_IP ?= 127.0.0.1
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help env demo demo-clean test test-unit lint format docs docs-check wheel cluster-up clean
+.DEFAULT_GOAL := help
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+env: $(VENV)/.done  ## create .venv with everything the other targets need
+
+$(VENV)/.done: pyproject.toml constraints.txt tools/hatch_build.py tools/prerequisites.sh
+	@tools/prerequisites.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[demo,test,lint]'
+	@touch $@
+
+demo: env  ## score a week of flights on a real HDFS, from nothing; again: skips what is done
+	$(BIN)/python -m firesteel.jobs.demo
+
+demo-clean:  ## remove what the demo keeps in the temporary directory
+	rm -rf "$${TMPDIR:-/tmp}/firesteel-demo-$$(id -u)"
+
+test: env  ## the whole test suite: unit, contract, integration, fault
+	$(BIN)/python -m pytest
+
+test-unit: env  ## unit tests only: no JVM, seconds
+	$(BIN)/python -m pytest tests/unit
+
+lint: env  ## ruff, mypy, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(addsuffix /src,$(COMPONENTS)) tools
+	$(BIN)/lint-imports
+
+format: env  ## let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: env  ## write the generated reference
+	$(BIN)/python tools/reference.py
+
+docs-check: env  ## hold the generated reference to the code
+	$(BIN)/python tools/reference.py --check
+
+wheel: env  ## build the wheel into dist/
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+
+TARGET ?= hdfs
+cluster-up: env  ## a real embedded cluster until Ctrl-C: TARGET=hdfs or standalone
+	$(BIN)/python -m firesteel.jobs.embedded up --target $(TARGET) --folder build/cluster-$(TARGET)
+
+clean:  ## remove what the targets made here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

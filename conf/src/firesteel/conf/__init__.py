@@ -1,0 +1,1 @@
+"""Errors, settings and cluster configuration: the floor that everything else stands on."""

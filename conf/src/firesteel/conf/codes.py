@@ -1,0 +1,86 @@
+"""The catalogue of error codes: one line of meaning and one of advice for each.
+
+`docs/reference/errors.md` is generated from this table, and a test holds that no code is raised that is not here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Code(NamedTuple):
+    """What a code means and what to do about it."""
+
+    meaning: str
+    advice: str
+
+
+CODES: dict[str, Code] = {
+    # spec
+    "FS1001": Code("the spec file cannot be read", "Check the path; a spec is a UTF-8 text file of at most 1 MiB."),
+    "FS1002": Code("the file is not valid YAML", "Mend the YAML at the place named; tabs cannot indent."),
+    "FS1003": Code("a key is unknown", "Use the key that is suggested, or look it up in docs/reference/spec.md."),
+    "FS1004": Code("a value has the wrong type or form", "Give a value of the form named."),
+    "FS1005": Code("a required key is missing", "Add the key."),
+    "FS1006": Code("a param has no value", "Pass --param NAME=VALUE, or give it a default."),
+    "FS1007": Code("a ${...} reference is not defined", "Use one of the names that exist."),
+    "FS1008": Code("a param's value is out of range or of the wrong type", "Pass a value within the declared range."),
+    "FS1009": Code("a --param or --profile is not declared", "Use one that the spec declares."),
+    "FS1010": Code("a name is used but not defined", "Define it, or use one of the names that exist."),
+    "FS1011": Code("a key stands twice in one mapping", "Keep one; YAML would silently keep the last."),
+    "FS1012": Code("the steps form a cycle", "Break the cycle; steps are views over sources and other steps."),
+    "FS1013": Code("two things share one name", "Sources and steps share one name space; rename one."),
+    "FS1014": Code("the interval asked for is wrong", "Give --start and --end as the interval's unit needs them."),
+    "FS1015": Code("a path leaves the place it belongs to", "Write an absolute URI without `..`."),
+    "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
+    # sql
+    "FS2001": Code("SQL does not parse", "Mend it at the place named; the dialect is Spark SQL."),
+    "FS2002": Code("a step is not one SELECT", "A step is a view: one SELECT (or WITH ... SELECT)."),
+    "FS2003": Code("SQL names a relation that does not exist", "Use a source or a step of this spec."),
+    "FS2004": Code("SQL names a column that does not exist", "Use the closest name, or declare it in the contract."),
+    "FS2005": Code("SQL names a :marker that args do not bind", "Bind it under the step's args."),
+    "FS2006": Code("a column is needed that the input does not give", "Add it to the step before, or drop it here."),
+    # model
+    "FS3001": Code("no such registered model or version", "Register it, or use one of those that exist."),
+    "FS3002": Code("a feature is missing or has the wrong type", "Add the CAST that is named."),
+    "FS3003": Code("the model has no signature", "Log it again with a signature or an input example."),
+    "FS3005": Code("no such alias", "Set the alias, or use one of those that exist."),
+    "FS3006": Code("an output mapping does not fit the model's output", "See `output` in docs/reference/spec.md."),
+    "FS3009": Code("the model's format is not trusted", "Log it again in a trusted format, or list the format."),
+    "FS3010": Code("the model is larger than trust.max_size", "Raise the limit if this is the model you mean."),
+    "FS3011": Code("the model's bytes are not the bytes of the plan", "Plan again; find out who changed the files."),
+    # input
+    "FS4001": Code("a partition's ready marker is missing", "Wait for the producer; safe to retry."),
+    "FS4002": Code("a planned input partition is missing", "Wait for the producer, or set on_missing."),
+    "FS4003": Code("the data does not fit the contract", "Mend the data or the contract; nothing was read."),
+    # scoring
+    "FS5001": Code("a row failed to score, and on_error is `fail`", "Mend the row, or set on_error: dead_letter."),
+    "FS5002": Code("the model returned something else than declared", "Mend `output` to fit the model."),
+    "FS5003": Code("more rows failed to score than on_error allows", "Look at the first error; nothing was published."),
+    # drift
+    "FS6001": Code("an input partition changed since the plan was made", "Run `plan` again."),
+    "FS6002": Code("the model or the alias moved since the plan was made", "Run `plan` again, or pin the version."),
+    "FS6003": Code("the plan was made by another major version", "Run `plan` again."),
+    # gates and publish
+    "FS7001": Code("a critical expectation failed", "Look at the report; nothing was published."),
+    "FS7002": Code("rows do not add up", "rows_in = scored + dead_letter + quarantined + dropped did not hold."),
+    "FS7003": Code("an expectation could not be evaluated", "Check its type, its arguments and its column."),
+    "FS7501": Code("another driver holds the lease", "Wait for it, or cancel it; this run did nothing."),
+    "FS7502": Code("the lease was taken over", "This driver was too slow; the other one's result stands."),
+    # storage
+    "FS8001": Code("the storage cannot be reached", "Check the address, HADOOP_CONF_DIR and the NameNodes."),
+    "FS8002": Code("the storage refused", "Check owner and mode of the path named."),
+    "FS8003": Code("no such path", "Check the path."),
+    "FS8004": Code("the path exists already", "Two writers met; run `firesteel recover`."),
+    "FS8005": Code("the URI scheme is not supported", "Use hdfs:// or file://."),
+    "FS8006": Code("a stored record cannot be read", "It was cut or changed by hand; restore it or move it away."),
+    "FS8007": Code("staged files lie outside the planned partitions", "The data does not belong to this interval."),
+    "FS8008": Code("the sink and `storage` are in two storages", "Put both under one authority: renames cannot cross."),
+    # runtime
+    "FS9001": Code("no usable JDK", "Install JDK 17 and set JAVA_HOME."),
+    "FS9002": Code("Spark did not start, or the job died", "Look at the driver's log for the cause named."),
+    "FS9003": Code("MLflow cannot be reached", "Check the tracking URI."),
+    "FS9004": Code("a package is missing", "Install the extra that is named."),
+    "FS9005": Code("a part of an embedded cluster did not start", "Look at the log that is named."),
+    "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that --debug shows."),
+}

@@ -1,0 +1,163 @@
+"""What the Hadoop client configuration says about a file system: its name, and where its NameNodes answer WebHDFS.
+
+Only `core-site.xml` and `hdfs-site.xml` in `HADOOP_CONF_DIR` are read, as Spark reads them. Nothing is asked of the
+network here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from firesteel.conf.errors import StorageError, Where
+
+CONF_DIR = "HADOOP_CONF_DIR"
+"""The environment variable that names the configuration's folder."""
+
+WEBHDFS_URL = "FIRESTEEL_WEBHDFS_URL"
+"""The environment variable that overrides every WebHDFS address; several NameNodes are separated by `;`."""
+
+FILES = ("core-site.xml", "hdfs-site.xml")
+HTTP_PORT, HTTPS_PORT = 9870, 9871  # hdfs-default.xml
+_ANY_HOST = ("0.0.0.0", "[::]", "::")  # noqa: S104 - what hdfs-default.xml holds for "every interface"
+_REFERENCE = re.compile(r"\$\{([^{}$\s]+)\}")
+_MAX_DEPTH = 20  # org.apache.hadoop.conf.Configuration.MAX_SUBST
+
+
+@dataclass(frozen=True, slots=True)
+class HadoopConf:
+    """Properties of a Hadoop client configuration; `folder` is empty when there is none."""
+
+    folder: str
+    values: Mapping[str, str]
+
+    @classmethod
+    def load(cls) -> HadoopConf:
+        """Read the folder that `HADOOP_CONF_DIR` names. No variable or no files give no properties.
+
+        Raises
+        ------
+        StorageError
+            FS8001 when a file is there but is not XML: a half-read configuration would name the wrong cluster.
+        """
+        folder = os.environ.get(CONF_DIR, "")
+        values: dict[str, str] = {}
+        if folder:
+            for name in FILES:
+                values |= _read(Path(folder, name))
+        return cls(folder, values)
+
+    def get(self, key: str, default: str = "") -> str:
+        """The value of `key` with `${other.key}` and `${env.NAME}` filled in."""
+        return self._expand(self.values.get(key, default), 0)
+
+    @property
+    def kerberos(self) -> bool:
+        """Whether the cluster asks for Kerberos."""
+        return self.get("hadoop.security.authentication", "simple").strip().lower() == "kerberos"
+
+    @property
+    def default_fs(self) -> str:
+        """`fs.defaultFS`, as Hadoop: `file:///` when nothing is configured."""
+        return self.get("fs.defaultFS", "file:///").strip()
+
+    def webhdfs_urls(self, authority: str) -> tuple[str, ...]:
+        """Where the NameNodes of `authority` answer WebHDFS, in the order of the configuration.
+
+        Parameters
+        ----------
+        authority
+            What stands between `hdfs://` and the path: a nameservice, `host:port` or `host`.
+        """
+        secure = self.get("dfs.http.policy", "HTTP_ONLY").strip().upper() == "HTTPS_ONLY"
+        scheme, kind, port = ("https", "https", HTTPS_PORT) if secure else ("http", "http", HTTP_PORT)
+        named = self._is_default(authority)
+        urls = []
+        for suffix in self._namenodes(authority) or [""]:
+            rpc = self.get(f"dfs.namenode.rpc-address{suffix}").strip() if suffix else authority
+            address = self.get(f"dfs.namenode.{kind}-address{suffix}").strip() if suffix or named else ""
+            urls.append(f"{scheme}://{_fill_host(address or f'0.0.0.0:{port}', _host(rpc))}")
+        return tuple(urls)
+
+    def _namenodes(self, authority: str) -> list[str]:
+        """Suffixes of the keys that describe `authority`: `.ns.nn` with HA, `.ns` with federation, none for a host."""
+        if authority not in _names(self.get("dfs.nameservices")):
+            return []
+        namenodes = _names(self.get(f"dfs.ha.namenodes.{authority}"))
+        return [f".{authority}.{namenode}" for namenode in namenodes] or [f".{authority}"]
+
+    def _is_default(self, authority: str) -> bool:
+        """Whether keys without a suffix describe `authority`."""
+        default = self.default_fs.removeprefix("hdfs://").split("/", 1)[0]
+        return authority in {default, self.get("dfs.namenode.rpc-address").strip()}
+
+    def _expand(self, value: str, depth: int) -> str:
+        if depth >= _MAX_DEPTH:
+            return value
+
+        def fill(match: re.Match[str]) -> str:
+            name = match[1]
+            if name.startswith("env."):
+                variable, _, default = name.removeprefix("env.").partition(":-")
+                return os.environ.get(variable) or default
+            return self.values.get(name, match[0])
+
+        filled = _REFERENCE.sub(fill, value)
+        return filled if filled == value else self._expand(filled, depth + 1)
+
+
+def webhdfs_urls(authority: str) -> tuple[str, ...]:
+    """Where the NameNodes of `authority` answer WebHDFS: `FIRESTEEL_WEBHDFS_URL`, else the configuration's word.
+
+    Examples
+    --------
+    >>> import os; _ = os.environ.pop("HADOOP_CONF_DIR", None), os.environ.pop("FIRESTEEL_WEBHDFS_URL", None)
+    >>> webhdfs_urls("nn1.example.org:8020")
+    ('http://nn1.example.org:9870',)
+    """
+    override = tuple(url.strip().rstrip("/") for url in os.environ.get(WEBHDFS_URL, "").split(";") if url.strip())
+    return override or HadoopConf.load().webhdfs_urls(authority)
+
+
+def default_fs() -> str:
+    """`fs.defaultFS` of the configuration in `HADOOP_CONF_DIR`; `file:///` without one."""
+    return HadoopConf.load().default_fs
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        # The cluster's own configuration is trusted as Hadoop trusts it.
+        root = ET.parse(path).getroot()  # noqa: S314
+    except FileNotFoundError:
+        return {}
+    except (ET.ParseError, OSError, UnicodeError) as error:
+        raise StorageError(
+            "FS8001",
+            f"the Hadoop configuration cannot be read: {error}.",
+            where=Where(str(path)),
+            hint=f"Mend it, or point {CONF_DIR} (now {path.parent}) at the cluster's client configuration.",
+        ) from error
+    return {
+        (each.findtext("name") or "").strip(): (each.findtext("value") or "").strip()
+        for each in root.iter("property")
+        if each.findtext("name")
+    }
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _host(address: str) -> str:
+    """The host of `host:port`; an IPv6 address keeps its brackets."""
+    return address if address.endswith("]") else re.sub(r":\d+$", "", address)
+
+
+def _fill_host(address: str, host: str) -> str:
+    """`0.0.0.0:9870` says where a NameNode listens, not where it is: put its host there."""
+    listens = _host(address)
+    return f"{host}{address[len(listens) :]}" if listens in _ANY_HOST else address

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Say in one sentence what is missing before anything is installed; install it from Debian's packages when we are root.
+set -euo pipefail
+python=${1:-python3}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+  echo "firesteel needs Python 3.11 or newer; $python is $("$python" --version 2>&1 || echo missing). Set PYTHON=/path/to/python3.11." >&2
+  exit 1
+}
+
+need() { # need COMMAND PACKAGE
+  command -v "$1" >/dev/null && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing $2 (no $1 here)" >&2
+    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >&2 && return
+  fi
+  echo "firesteel needs $1; install it, e.g. with: apt-get install $2" >&2
+  exit 1
+}
+need java openjdk-17-jdk-headless
+need mvn maven
