@@ -1,0 +1,24 @@
+"""Specs, plans and the publish transaction. Importing this starts no JVM and imports no pyspark.
+
+The three public names are imported when they are asked for: a user of the storage alone does not pay for the compiler.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.pipeline import Pipeline
+    from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines.result import RunResult
+
+__all__ = ["Pipeline", "Plan", "RunResult"]
+
+_HOMES = {"Pipeline": "pipeline", "Plan": "plan.model", "RunResult": "result"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,99 @@
+"""`Pipeline`: load a spec, plan it, run it. The Python face of the command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from firesteel.conf.errors import InputNotReady
+from firesteel.pipelines.backend import Backend, default_backend
+from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
+from firesteel.pipelines.plan.check import check
+from firesteel.pipelines.plan.model import Plan
+from firesteel.pipelines.result import RunResult
+from firesteel.pipelines.spec.load import LoadedSpec, load_spec
+
+READY_POLL_S = 10.0
+
+
+class Pipeline:
+    """A loaded, valid pipeline spec.
+
+    Examples
+    --------
+    >>> pipeline = Pipeline.load("pipeline.yaml", params={"root": "hdfs://nn:8020/ml"})  # doctest: +SKIP
+    >>> plan = pipeline.plan("2013-06-01", "2013-06-07")  # doctest: +SKIP
+    >>> pipeline.run(plan).counts.scored  # doctest: +SKIP
+    6372
+    """
+
+    def __init__(self, loaded: LoadedSpec, backend: Backend) -> None:
+        self.loaded = loaded
+        self._backend = backend
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        profile: str = "",
+        params: Mapping[str, str] | None = None,
+        backend: Backend | None = None,
+    ) -> Pipeline:
+        """Read and check a spec.
+
+        Raises
+        ------
+        SpecErrors
+            Everything that is wrong with it.
+        """
+        loaded = load_spec(path, profile=profile, params=params)
+        backend = backend or default_backend()
+        check(loaded, backend)
+        return cls(loaded, backend)
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return self.loaded.spec.name
+
+    def plan(
+        self,
+        start: str,
+        end: str | None = None,
+        *,
+        force: bool = False,
+        wait: bool = False,
+        on_progress: Progress = no_progress,
+    ) -> Plan:
+        """Compile for the intervals from `start` to `end`, both included.
+
+        Parameters
+        ----------
+        force
+            Plan intervals that are already published with the same plan hash, too.
+        wait
+            Wait for ready markers up to each source's `ready.timeout`.
+
+        Raises
+        ------
+        SpecErrors, ModelError, InputNotReady, StorageError
+        """
+        from firesteel.pipelines.plan.builder import PlanRequest, build_plan  # storage clients: `validate` needs none
+
+        request = PlanRequest(start, end or start, force)
+        timeouts = [source.ready.timeout for source in self.loaded.spec.sources.values() if source.ready]
+        deadline = time.monotonic() + (max(timeouts, default=0.0) if wait else 0.0)
+        while True:
+            try:
+                return build_plan(self.loaded, request, self._backend, on_progress)
+            except InputNotReady as error:
+                left = deadline - time.monotonic()
+                if error.code not in {"FS4001", "FS4002"} or left <= 0:
+                    raise
+                time.sleep(min(READY_POLL_S, left))
+
+    def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
+        """Execute a plan of this pipeline; a SparkSession of yours is used and left as it was."""
+        return self._backend.run(plan, spark=spark, on_event=on_event)

@@ -1,0 +1,126 @@
+"""The contract against the data: the schema in one Parquet footer per source, read over the storage. No JVM."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
+from firesteel.pipelines.spec.values import parse_column_type
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.spec.model import Source
+    from firesteel.pipelines.storage.base import Storage
+
+_WIDER = {
+    ("int", "bigint"),
+    ("smallint", "int"),
+    ("tinyint", "int"),
+    ("smallint", "bigint"),
+    ("float", "double"),
+    ("int", "double"),
+}
+"""Types in files that Spark's Parquet reader widens by itself (SPARK-40876)."""
+
+
+def check_footer(name: str, source: Source, storage: Storage, path: str, length: int) -> list[FiresteelError]:
+    """FS4003 for each column of the contract that the file lacks or holds as another type."""
+    import pyarrow.parquet as pq
+
+    place = f"{storage.base_uri}{path}"
+    try:
+        schema = pq.read_schema(_Ranges(storage, path, length))
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pyarrow raises many kinds for a damaged file; all mean the same here
+        reason = str(error).splitlines()[0]
+        return [InputNotReady("FS4003", f"{name}: {place} is not a Parquet file: {reason}")]
+    found = {field.name: spark_type(field.type) for field in schema}
+    errors: list[FiresteelError] = []
+    for column, text in source.contract.columns.items():
+        wanted, _ = parse_column_type(text)
+        if column not in found:
+            errors.append(
+                InputNotReady(
+                    "FS4003", f"{name}: column `{column}` is not in {place}.", hint=f"The file has: {', '.join(found)}."
+                )
+            )
+        elif found[column] != wanted and (found[column], wanted) not in _WIDER:
+            errors.append(
+                InputNotReady(
+                    "FS4003",
+                    f"{name}: column `{column}` is {found[column]} in {place}, the contract says {wanted}.",
+                    hint="Mend the data, or the contract.",
+                )
+            )
+    if source.contract.mode == "enforce":
+        extra = [column for column in found if column not in source.contract.columns]
+        if extra:
+            errors.append(
+                InputNotReady(
+                    "FS4003",
+                    f"{name}: {place} has columns the contract does not know: {', '.join(extra)}.",
+                    hint="Add them, or set contract.mode: additive.",
+                )
+            )
+    return errors
+
+
+def spark_type(kind: Any) -> str:
+    """The Spark SQL name of an Arrow type."""
+    import pyarrow as pa
+
+    simple = {
+        pa.int8(): "tinyint",
+        pa.int16(): "smallint",
+        pa.int32(): "int",
+        pa.int64(): "bigint",
+        pa.float32(): "float",
+        pa.float64(): "double",
+        pa.bool_(): "boolean",
+        pa.string(): "string",
+        pa.large_string(): "string",
+        pa.binary(): "binary",
+        pa.large_binary(): "binary",
+        pa.date32(): "date",
+    }
+    if kind in simple:
+        return simple[kind]
+    if pa.types.is_timestamp(kind):
+        return "timestamp" if kind.tz else "timestamp_ntz"
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"array<{spark_type(kind.value_type)}>"
+    if pa.types.is_dictionary(kind):
+        return spark_type(kind.value_type)
+    return str(kind)
+
+
+class _Ranges(io.RawIOBase):
+    """A seekable file over `Storage.read`: a footer costs two small reads, whatever the file's size."""
+
+    def __init__(self, storage: Storage, path: str, length: int) -> None:
+        super().__init__()
+        self._storage, self._path, self._length, self._at = storage, path, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._length - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        data = self._storage.read(self._path, self._at, wanted) if wanted else b""
+        self._at += len(data)
+        return data

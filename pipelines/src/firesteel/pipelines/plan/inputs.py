@@ -1,0 +1,140 @@
+"""The input manifest: which directories one interval reads of a source, whether they are ready, and their files."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
+from firesteel.pipelines.plan.intervals import Slot, date_range, date_values
+from firesteel.pipelines.plan.model import InputFile, SourceInput
+from firesteel.pipelines.spec.model import Range, Source
+from firesteel.pipelines.spec.refs import interval_text
+from firesteel.pipelines.storage.base import FileStatus, Storage
+
+_PLAIN = " -_.,!@$&+~()"
+"""Characters that Hive and Spark leave as they are in partition directory names, beside letters and digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A source's place: its storage and the path within it."""
+
+    storage: Storage
+    path: str
+
+
+def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, ...]]:
+    """The partition values that `slot` reads, by column, for the columns that `select` names."""
+    result: dict[str, tuple[str, ...]] = {}
+    for column, select in source.select.items():
+        try:
+            if isinstance(select, Range):
+                ends = [date_values(interval_text(text, slot.names)) for text in (select.from_, select.to)]
+                result[column] = date_range(ends[0], ends[1])
+            elif isinstance(select, str):
+                result[column] = (date_values(interval_text(select, slot.names)),)
+            else:
+                result[column] = tuple(dict.fromkeys(interval_text(str(item), slot.names) for item in select))
+        except ValueError as error:
+            raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
+    return result
+
+
+def partition_name(column: str, value: str) -> str:
+    """`column=value` as Spark names the directory."""
+    return f"{column}={quote(value, safe=_PLAIN)}"
+
+
+def read_manifest(
+    name: str,
+    source: Source,
+    located: Located,
+    slot: Slot,
+    *,
+    ready_column: str,
+    where: Where,
+) -> tuple[SourceInput | None, list[FiresteelError]]:
+    """List what `slot` reads.
+
+    Parameters
+    ----------
+    ready_column
+        The interval's column: its directories carry the ready marker and are the ones that can be missing.
+
+    Returns
+    -------
+    The input (None when the source says `on_missing: skip` and something is missing), and FS4001 or FS4002 for each
+    directory that is not ready.
+    """
+    values = selected(source, slot, where)
+    columns = list(source.partitions)
+    level = columns.index(ready_column) + 1 if ready_column in columns else 0
+    if any(column not in values for column in columns[:level]):
+        level = 0
+    heads = _directories(columns[:level], values)
+    errors: list[FiresteelError] = []
+    present = []
+    missing = False
+    for head in heads:
+        path = _join(located.path, head)
+        if located.storage.status(path) is None:
+            missing = True
+            if source.on_missing == "fail":
+                errors.append(
+                    InputNotReady(
+                        "FS4002",
+                        f"{name} {slot.id}: {located.storage.base_uri}{path} is missing. Nothing was read.",
+                        hint="Safe to retry once it is there; or set on_missing: skip | empty.",
+                    )
+                )
+        elif source.ready and located.storage.status(_join(path, source.ready.marker)) is None:
+            found = sum(1 for _ in _files(located.storage, path))
+            errors.append(
+                InputNotReady(
+                    "FS4001",
+                    f"{name} {head or slot.id}: {source.ready.marker} is missing ({found} files present). Nothing was read.",
+                    hint="Safe to retry.",
+                )
+            )
+        else:
+            present.append(head)
+    if errors or (missing and source.on_missing == "skip"):
+        return None, errors
+    leaf = next((index for index, column in enumerate(columns) if column not in values), len(columns))
+    directories = [_join(head, tail) for head in present for tail in _directories(columns[level:leaf], values)]
+    return SourceInput(name, tuple(directories), list_files(located.storage, located.path, tuple(directories))), []
+
+
+def list_files(storage: Storage, root: str, directories: tuple[str, ...]) -> tuple[InputFile, ...]:
+    """The data files in `directories` below `root`, sorted by path. A directory that is not there holds none."""
+    files = [
+        InputFile(status.path[len(root) :].lstrip("/"), status.length, status.modified_ms)
+        for directory in directories
+        for status in _files(storage, _join(root, directory))
+    ]
+    return tuple(sorted(files, key=lambda file: file.path))
+
+
+def _directories(columns: list[str], values: dict[str, tuple[str, ...]]) -> list[str]:
+    parts = [[partition_name(column, value) for value in values[column]] for column in columns]
+    return ["/".join(combination) for combination in itertools.product(*parts)]
+
+
+def _files(storage: Storage, path: str) -> list[FileStatus]:
+    """Data files below `path`: as Spark does, names that start with `_` or `.` are left out."""
+    try:
+        return [
+            status
+            for status in storage.walk(path)
+            if not any(part.startswith(("_", ".")) for part in status.path[len(path) :].split("/") if part)
+        ]
+    except StorageError as error:
+        if error.code == "FS8003":
+            return []
+        raise
+
+
+def _join(*parts: str) -> str:
+    return "/".join(part.rstrip("/") if index == 0 else part for index, part in enumerate(parts) if part)

@@ -1,0 +1,332 @@
+"""The logical pipeline: relations in the order of their dependencies, with columns, uses and origins. Offline.
+
+Everything here comes from the spec alone; the model's signature and the data are looked at by `plan/builder.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
+from firesteel.pipelines.plan.model import Column, OutputColumn
+from firesteel.pipelines.spec.load import LoadedSpec
+from firesteel.pipelines.spec.model import Score, ScoreStep, Sink, SqlStep
+from firesteel.pipelines.spec.refs import did_you_mean
+from firesteel.pipelines.spec.values import normal_type, parse_column_type
+from firesteel.pipelines.sql.select import (
+    ParsedSelect,
+    SelectFacts,
+    SqlText,
+    analyze_select,
+    check_markers,
+    parse_select,
+)
+
+LINEAGE_TYPES = {"_run_id": "string", "_model_version": "string", "_plan_hash": "string", "_scored_at": "timestamp"}
+_OUTPUT = re.compile(r"\s*(?P<type>[^\s]+(?:\s*\([^)]*\))?)(?:\s+from\s+(?P<select>\[\d+\]|[A-Za-z_]\w*))?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Logical:
+    """The analysed pipeline.
+
+    `relations` holds the columns of every source and step; `order` the steps so that each comes after what it reads;
+    `uses` the columns read of each relation by SQL; `origins` step -> column -> where it is copied from.
+    """
+
+    order: tuple[str, ...]
+    relations: Mapping[str, tuple[Column, ...]]
+    selects: Mapping[str, ParsedSelect]
+    uses: Mapping[str, frozenset[str]]
+    origins: Mapping[str, Mapping[str, tuple[str, str]]]
+
+    def trace(self, relation: str, column: str) -> tuple[str, str]:
+        """The furthest (relation, column) that `column` is an unchanged copy of."""
+        while column in self.origins.get(relation, {}):
+            relation, column = self.origins[relation][column]
+        return relation, column
+
+
+def analyze(loaded: LoadedSpec) -> Logical:
+    """Analyse a loaded spec.
+
+    Raises
+    ------
+    SpecErrors
+        All FS1xxx and FS2xxx errors that can be known without models and data.
+    """
+    work = _Analysis(loaded)
+    work.names()
+    work.sources()
+    work.parse()
+    for name in loaded.spec.steps:
+        work.visit(name, ())
+    work.ends()
+    if work.errors:
+        raise SpecErrors.of(work.errors)
+    return Logical(
+        tuple(work.order),
+        work.relations,
+        work.selects,
+        {name: frozenset(used) for name, used in work.uses.items()},
+        work.origins,
+    )
+
+
+def parse_output(text: str) -> tuple[str, str]:
+    """`double from [1]` -> ("double", "[1]"). ValueError when it is not of that form."""
+    match = _OUTPUT.fullmatch(text)
+    if not match:
+        raise ValueError(f"`{text}` is not `TYPE`, `TYPE from [INDEX]` or `TYPE from COLUMN`")
+    return normal_type(match["type"]), match["select"] or ""
+
+
+def outputs_of(score: Score) -> tuple[OutputColumn, ...]:
+    """The output columns of a score step."""
+    return tuple(OutputColumn(name, *parse_output(text)) for name, text in score.output.items())
+
+
+class _Analysis:
+    def __init__(self, loaded: LoadedSpec) -> None:
+        self.loaded = loaded
+        self.spec = loaded.spec
+        self.errors: list[FiresteelError] = []
+        self.order: list[str] = []
+        self.relations: dict[str, tuple[Column, ...]] = {}
+        self.selects: dict[str, ParsedSelect] = {}
+        self.uses: dict[str, set[str]] = {}
+        self.origins: dict[str, Mapping[str, tuple[str, str]]] = {}
+        self.done: set[str] = set()
+        self.broken: set[str] = set()
+        self.names_all = [*self.spec.sources, *self.spec.steps]
+
+    def where(self, *path: str | int) -> Where:
+        return self.loaded.tree.nearest(path).where
+
+    def error(self, code: str, what: str, *path: str | int, hint: str = "") -> None:
+        self.errors.append(SpecError(code, what, where=self.where(*path), hint=hint))
+
+    def unknown(self, kind: str, name: str, known: list[str], *path: str | int) -> None:
+        self.error(
+            "FS1010",
+            f"{kind} `{name}` is not defined.",
+            *path,
+            hint=did_you_mean(name, known) or f"Defined: {', '.join(known) or 'none'}.",
+        )
+
+    def names(self) -> None:
+        for name in self.spec.steps:
+            if name in self.spec.sources:
+                self.error("FS1013", f"`{name}` is both a source and a step.", "steps", name)
+        for kind, uri, path in self._locations():
+            if "${" not in uri and ("://" not in uri or "/../" in f"{uri}/"):
+                self.error(
+                    "FS1015",
+                    f"{kind} `{uri}` is not an absolute URI.",
+                    *path,
+                    hint="Write hdfs://... or file:///..., without `..`.",
+                )
+
+    def _locations(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        spec = self.spec
+        return [
+            ("storage", spec.storage, ("storage",)),
+            *(("path", source.path, ("sources", name, "path")) for name, source in spec.sources.items()),
+            *(("path", sink.path, ("sinks", name, "path")) for name, sink in spec.sinks.items()),
+        ]
+
+    def sources(self) -> None:
+        for name, source in self.spec.sources.items():
+            columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
+            partitions = {column: parse_column_type(text) for column, text in source.partitions.items()}
+            for column in columns:
+                if column in partitions:
+                    self.error(
+                        "FS1013",
+                        f"`{column}` is both a column and a partition of {name}.",
+                        "sources",
+                        name,
+                        "contract",
+                        "columns",
+                        column,
+                    )
+            for column in source.select:
+                if column not in partitions:
+                    self.unknown("partition", column, list(partitions), "sources", name, "select", column)
+            self.relations[name] = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
+            self.uses[name] = set()
+            for column in source.key:
+                self.column(name, column, "sources", name, "key")
+
+    def column(self, relation: str, column: str, *path: str | int) -> None:
+        known = {each.name: each for each in self.relations.get(relation, ())}
+        if relation in self.broken or column in known:
+            return
+        close = did_you_mean(column, known)
+        self.errors.append(
+            SqlError(
+                "FS2004",
+                f"column `{column}` is not in {relation}.",
+                where=self.where(*path),
+                hint=close or f"Columns: {', '.join(known)}.",
+            )
+        )
+
+    def parse(self) -> None:
+        for name, step in self.spec.steps.items():
+            if isinstance(step, SqlStep):
+                try:
+                    text = self._sql_text(name, step)
+                    parsed = parse_select(text)
+                    self.errors += check_markers(parsed, step.args)
+                    self.selects[name] = parsed
+                except FiresteelError as error:
+                    self.errors.append(error)
+
+    def _sql_text(self, name: str, step: SqlStep) -> SqlText:
+        if (step.sql is None) == (step.sql_file is None):
+            found = "both" if step.sql else "neither"
+            raise SpecError(
+                "FS1005",
+                f"steps.{name} needs one of `sql`, `sql_file` and `score`, found {found}.",
+                where=self.where("steps", name),
+            )
+        if step.sql is not None:
+            return SqlText(step.sql, self.where("steps", name, "sql"), in_file=False)
+        file = step.sql_file or ""
+        where = self.where("steps", name, "sql_file")
+        path = (self.loaded.folder / file).resolve()
+        if not path.is_relative_to(self.loaded.folder.resolve()):
+            raise SpecError("FS1015", f"sql_file `{file}` is outside the spec's folder.", where=where)
+        try:
+            return SqlText(path.read_text(encoding="utf-8"), Where(file), in_file=True)
+        except (OSError, UnicodeDecodeError) as error:
+            problem = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise SpecError("FS1001", f"cannot read sql_file `{file}`: {problem}.", where=where) from None
+
+    def visit(self, name: str, path: tuple[str, ...]) -> None:
+        """Depth first: what a step reads is analysed before it."""
+        if name in path:
+            cycle = " -> ".join([*path[path.index(name) :], name])
+            self.error("FS1012", f"the steps form a cycle: {cycle}.", "steps", name)
+            self.broken.add(name)
+            return
+        if name in self.done or name not in self.spec.steps:
+            return
+        step = self.spec.steps[name]
+        if isinstance(step, ScoreStep):
+            self._score(name, step.score, path)
+        elif name in self.selects:
+            self._sql(name, self.selects[name], path)
+        else:
+            self.broken.add(name)
+        self.done.add(name)
+        self.order.append(name)
+
+    def _sql(self, name: str, parsed: ParsedSelect, path: tuple[str, ...]) -> None:
+        lower = {each.lower(): each for each in self.names_all}
+        reads = []
+        for table, where in parsed.tables:
+            known = lower.get(table.lower())
+            if known is None:
+                self.errors.append(
+                    SqlError(
+                        "FS2003",
+                        f"relation `{table}` is neither a source nor a step.",
+                        where=where,
+                        hint=did_you_mean(table, self.names_all) or f"Defined: {', '.join(self.names_all)}.",
+                    )
+                )
+                self.broken.add(name)
+            else:
+                reads.append(known)
+                self.visit(known, (*path, name))
+        if self.broken & {name, *reads}:
+            self.broken.add(name)
+            self.relations[name] = ()
+            return
+        facts, errors = analyze_select(parsed, {each: self.relations[each] for each in dict.fromkeys(reads)})
+        self.errors += errors
+        if errors:
+            self.broken.add(name)
+        self._add(name, facts)
+
+    def _add(self, name: str, facts: SelectFacts) -> None:
+        self.relations[name] = facts.columns
+        self.origins[name] = facts.origins
+        self.uses[name] = set()
+        for relation, used in facts.uses.items():
+            self.uses[relation] |= used
+
+    def _score(self, name: str, score: Score, path: tuple[str, ...]) -> None:
+        self.visit(score.input, (*path, name))
+        if score.model not in self.spec.models:
+            self.unknown("model", score.model, list(self.spec.models), "steps", name, "score", "model")
+        if score.input not in self.names_all:
+            self.unknown("relation", score.input, self.names_all, "steps", name, "score", "input")
+            self.broken.add(name)
+        elif score.input in self.broken:
+            self.broken.add(name)
+        columns = {column.name: column for column in self.relations.get(score.input, ())}
+        named = list(score.keep) + (list(score.features) if isinstance(score.features, tuple) else [])
+        for index, column in enumerate(score.keep):
+            if name not in self.broken:
+                self.column(score.input, column, "steps", name, "score", "keep", index)
+        for index, column in enumerate(score.features if isinstance(score.features, tuple) else ()):
+            if name not in self.broken:
+                self.column(score.input, column, "steps", name, "score", "features", index)
+        outputs = []
+        for column, text in score.output.items():
+            try:
+                outputs.append(Column(column, parse_output(text)[0]))
+            except ValueError as error:
+                self.error("FS1004", f"{error}.", "steps", name, "score", "output", column)
+            if column in score.keep:
+                self.error(
+                    "FS1013", f"`{column}` is both kept and an output.", "steps", name, "score", "output", column
+                )
+        kept = [columns[column] for column in score.keep if column in columns]
+        self.relations[name] = (*kept, *outputs)
+        self.origins[name] = {column.name: (score.input, column.name) for column in kept}
+        self.uses[name] = set()
+        self.uses.setdefault(score.input, set()).update(column for column in named if column in columns)
+
+    def ends(self) -> None:
+        for name, gate in self.spec.gates.items():
+            relation = gate.on
+            if gate.on.startswith("sink:"):
+                sink = self.spec.sinks.get(gate.on.removeprefix("sink:"))
+                if sink is None:
+                    self.unknown("sink", gate.on.removeprefix("sink:"), list(self.spec.sinks), "gates", name, "on")
+                    continue
+                relation = sink.from_
+            elif relation not in self.names_all:
+                self.unknown("relation", relation, self.names_all, "gates", name, "on")
+                continue
+            for index, expect in enumerate(gate.expect):
+                column = (expect.model_extra or {}).get("column")
+                if isinstance(column, str) and relation in self.relations:
+                    self.column(relation, column, "gates", name, "expect", index, "column")
+                    self.uses.setdefault(relation, set()).add(column)
+        for name, sink in self.spec.sinks.items():
+            self._sink(name, sink)
+
+    def _sink(self, name: str, sink: Sink) -> None:
+        if sink.from_ not in self.spec.steps:
+            self.unknown("step", sink.from_, list(self.spec.steps), "sinks", name, "from")
+            return
+        if sink.from_ in self.broken:
+            return
+        for index, column in enumerate(sink.partition_by):
+            self.column(sink.from_, column, "sinks", name, "partition_by", index)
+        if sink.partition_by[0] != self.spec.interval.column:
+            self.error(
+                "FS1004",
+                f"sinks.{name}.partition_by starts with `{sink.partition_by[0]}`, found by no interval.",
+                "sinks",
+                name,
+                "partition_by",
+                hint=f"Put the interval's column `{self.spec.interval.column}` first.",
+            )

@@ -1,0 +1,261 @@
+"""The plan: everything that a run will do, pinned. Frozen, self-contained, the same bytes for the same inputs.
+
+A plan holds secrets only as references. It is what `firesteel plan -o` writes, what `apply` executes, and all that the
+spark-submit entry needs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+
+from firesteel.conf.errors import PlanDrift, Where
+
+PLAN_FORMAT = "firesteel-plan/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; `type` is a Spark SQL type in its simple string form (`double`, `decimal(10,2)`)."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file to read; `path` is relative to the source's path."""
+
+    path: str
+    length: int
+    modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """A partitioned data set to read. `columns` are those that the pipeline needs; `partitions` come from the paths."""
+
+    name: str
+    format: str
+    path: str
+    columns: tuple[Column, ...]
+    partitions: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """A model pinned to its bytes.
+
+    `digest` is the SHA-256 over the sorted `path sha256` lines of its files; `uri` is what the spec says,
+    `resolved_uri` the version behind it. `inputs` is the model's signature.
+    """
+
+    name: str
+    uri: str
+    resolved_uri: str
+    version: str
+    digest: str
+    size_bytes: int
+    format: str
+    method: str
+    inputs: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStepPlan:
+    """A view: one SELECT over sources and steps. `args` are bound by Spark, never pasted."""
+
+    name: str
+    sql: str
+    args: tuple[tuple[str, JsonValue], ...]
+    reads: tuple[str, ...]
+    columns: tuple[Column, ...]
+    kind: Literal["sql"] = "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputColumn:
+    """An output of a score step: `select` is "" for the whole prediction, `[i]` for an index, or a column's name."""
+
+    name: str
+    type: str
+    select: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OnError:
+    """What happens to rows that the model fails on, and how many are too many."""
+
+    action: Literal["fail", "dead_letter"] = "fail"
+    max_rows: int = 0
+    max_fraction: float = 1.0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreStepPlan:
+    """A model applied to a relation. Batches end at `batch_rows` or `batch_bytes`, whichever comes first."""
+
+    name: str
+    input: str
+    model: str
+    features: tuple[str, ...]
+    keep: tuple[str, ...]
+    outputs: tuple[OutputColumn, ...]
+    columns: tuple[Column, ...]
+    on_error: OnError
+    batch_rows: int = 8192
+    batch_bytes: int = 32 << 20
+    threads: int = 1
+    operator: str = "pandas"
+    operator_reason: str = ""
+    kind: Literal["score"] = "score"
+
+
+StepPlan = Annotated[SqlStepPlan | ScoreStepPlan, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One expectation in Great Expectations' names; `kwargs` are its own arguments."""
+
+    type: str
+    kwargs: tuple[tuple[str, JsonValue], ...]
+    severity: Literal["critical", "warning"] = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlan:
+    """Expectations on a source, a step or `sink:NAME` (the staged files)."""
+
+    name: str
+    on: str
+    expectations: tuple[Expectation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlan:
+    """Where results are published. `columns` in the order of the files; `partition_by` are the last of the path."""
+
+    name: str
+    source: str
+    format: str
+    path: str
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...]
+    mode: str
+    lineage_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInput:
+    """What one interval reads of one source: the directories asked for and the files found in them."""
+
+    source: str
+    directories: tuple[str, ...]
+    files: tuple[InputFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkOutput:
+    """The directories, relative to the sink's path, that one interval replaces: all of them, empty ones too."""
+
+    sink: str
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalPlan:
+    """One interval: [start, end) as ISO dates or times, what it reads, what it replaces, and why."""
+
+    id: str
+    start: str
+    end: str
+    action: Literal["score", "skip"]
+    reason: str
+    plan_hash: str
+    inputs: tuple[SourceInput, ...]
+    outputs: tuple[SinkOutput, ...]
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of all files read."""
+        return sum(file.length for source in self.inputs for file in source.files)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingPlan:
+    """Where the run is recorded; an empty uri is MLflow's own default."""
+
+    uri: str = ""
+    experiment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole plan. `spark_conf` is compiled from resources and never hashed."""
+
+    pipeline: str
+    profile: str
+    owner: str
+    framework: str
+    environment: str
+    code_hash: str
+    storage: str
+    sources: tuple[SourcePlan, ...]
+    models: tuple[ModelPlan, ...]
+    steps: tuple[StepPlan, ...]
+    gates: tuple[GatePlan, ...]
+    sinks: tuple[SinkPlan, ...]
+    intervals: tuple[IntervalPlan, ...]
+    tracking: TrackingPlan = TrackingPlan()
+    master: str = "local[*]"
+    spark_conf: tuple[tuple[str, str], ...] = ()
+    spec_text: str = ""
+    format: str = field(default=PLAN_FORMAT)
+
+    @property
+    def short_hash(self) -> str:
+        """Twelve hex digits for people."""
+        return self.code_hash[:12]
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, two spaces, one final newline."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, file: str = "plan.json") -> Plan:
+        """Read a plan.
+
+        Raises
+        ------
+        PlanDrift
+            FS6003 when the text is not a plan of this version.
+        """
+        try:
+            plan = _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise PlanDrift(
+                "FS6003",
+                f"not a plan of this version: {place}: {first['msg']}.",
+                where=Where(file),
+                hint="Run `firesteel plan` again.",
+            ) from None
+        if plan.format != PLAN_FORMAT:
+            raise PlanDrift(
+                "FS6003",
+                f"plan format {plan.format!r}, this version reads {PLAN_FORMAT!r}.",
+                where=Where(file),
+                hint="Run `firesteel plan` again.",
+            )
+        return plan
+
+
+_ADAPTER = TypeAdapter(Plan)

@@ -1,0 +1,33 @@
+"""Who this process is, so that another one on the same machine can tell whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+
+def machine_id() -> str:
+    """This machine, this boot, this PID namespace: within one, a PID means one thing. Empty where there is no /proc."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is a name, not a path
+    except OSError:
+        return ""
+    return f"{socket.gethostname()} {boot} {namespace}"
+
+
+def started_at(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty when there is no such process, or only its remains."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    # proc(5): the command, in parentheses, may hold anything; state is field 3, starttime field 22.
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in {"Z", "X"} else fields[19]
+
+
+def is_dead(machine: str, pid: int, start: str) -> bool:
+    """Whether a process is known to be gone. False when it lives, or cannot be seen from here."""
+    return bool(machine) and machine == machine_id() and started_at(pid) != start

@@ -1,0 +1,64 @@
+"""Records of the ledger: one per attempt at a (profile, sink, interval), append-only, readable by people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from firesteel.conf.errors import StorageError, Where
+from firesteel.pipelines.result import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """A published file; `path` relative to the sink's path, `length` in bytes."""
+
+    path: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRecord:
+    """One attempt. `token` is the fencing token of its lease: it orders attempts and names the record's file."""
+
+    pipeline: str
+    profile: str
+    sink: str
+    interval: str
+    token: int
+    run_id: str
+    plan_hash: str
+    state: Literal["published", "failed", "died"]
+    started_at: str
+    ended_at: str
+    counts: Counts = Counts()
+    partitions: tuple[str, ...] = ()
+    files: tuple[PublishedFile, ...] = ()
+    mlflow_run_id: str = ""
+    user: str = ""
+    host: str = ""
+    error: str = ""
+    recovered_by: str = ""
+
+    def to_json(self) -> bytes:
+        """Indented JSON, UTF-8."""
+        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, path: str) -> LedgerRecord:
+        """Read a record; FS8006 names the file when it is cut or changed."""
+        try:
+            return _ADAPTER.validate_json(data)
+        except ValidationError as error:
+            raise StorageError(
+                "FS8006",
+                f"not a ledger record: {error.errors()[0]['msg']}.",
+                where=Where(path),
+                hint="Restore it, or move it away.",
+            ) from None
+
+
+_ADAPTER = TypeAdapter(LedgerRecord)

@@ -1,0 +1,152 @@
+"""What a dead attempt left: rolled forward when it had journaled, discarded when it had not.
+
+::
+
+    for every token below ours that is not released, oldest first:
+        fence it --- tombstone stands ---> remove its staging -> ledger "died"      -> release
+                 `-- it had journaled ---> finish its swap    -> ledger "published" -> clean up -> release
+
+All steps can be run again, and by several at once: whoever dies in the middle of a recovery is recovered likewise.
+"""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
+from firesteel.pipelines.publish.journal import Journal, fence
+from firesteel.pipelines.publish.layout import Area, Place, children, name_of, path_within
+from firesteel.pipelines.publish.lease import (
+    LEASE_TTL_S,
+    Attempt,
+    Lease,
+    LeaseRecord,
+    is_held,
+    read_lease,
+    read_states,
+    refuse_if_held,
+    release,
+)
+from firesteel.pipelines.publish.ledger import write_record
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.swap import swap
+
+
+def recover(
+    area: Area,
+    sink: str,
+    sink_path: str,
+    interval: str,
+    *,
+    attempt: Attempt | None = None,
+    on_event: OnEvent = ignore,
+    lease_ttl_s: float = LEASE_TTL_S,
+    keep_versions: int = KEEP_VERSIONS,
+) -> LedgerRecord | None:
+    """Finish or discard what dead attempts at an interval left.
+
+    Parameters
+    ----------
+    sink_path
+        The sink's path or URI. A journal is finished where it says, also when the spec names another path by now.
+
+    Returns
+    -------
+    The record of the newest of them, or None when nothing was left.
+
+    Raises
+    ------
+    LeaseConflict
+        FS7501 when an attempt lives: it is never touched.
+    """
+    place = Place(area, sink, interval)
+    path_within(area, sink_path)
+    states = read_states(place)
+    if all(state.released for state in states):
+        return None
+    refuse_if_held(place, states[-1])
+    lease = Lease.acquire(place, attempt or _me(), ttl_s=lease_ttl_s, purpose="recover")
+    try:
+        return recover_before(lease, on_event=on_event, keep_versions=keep_versions)
+    finally:
+        lease.release()
+
+
+def recover_before(lease: Lease, *, on_event: OnEvent, keep_versions: int) -> LedgerRecord | None:
+    """Decide and finish every token below a lease that is held; the record of the newest."""
+    place = lease.place
+    record: LedgerRecord | None = None
+    for state in read_states(place):
+        if state.token >= lease.token or state.released:
+            continue
+        dead = read_lease(place, state.token)
+        journal = fence(place, state.token, by=lease.token, run_id=lease.record.attempt.run_id)
+        finished = _discard(lease, dead) if journal is None else _roll_forward(lease, journal, on_event, keep_versions)
+        record = finished or record
+        release(place, state.token)
+        facts = {
+            "token": state.token,
+            "run_id": dead.attempt.run_id,
+            "state": "died" if journal is None else "published",
+        }
+        on_event(Event("recovered", place.interval, facts))
+    return record
+
+
+def leftovers(area: Area, sink: str) -> tuple[str, ...]:
+    """Intervals of a sink that a dead attempt left unfinished; those that are being worked on are not among them."""
+    found = []
+    for child in children(area.storage, area.folder("lease", sink)):
+        place = Place(area, sink, name_of(child.name))
+        states = read_states(place)
+        if any(not state.released for state in states) and not is_held(place, states[-1]):
+            found.append(place.interval)
+    return tuple(sorted(found))
+
+
+def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
+    """A fenced token: its data goes, its record stays. A recovery that died needs no record of its own."""
+    place = lease.place
+    remove_staging(place, dead.token)
+    remove_unused_version(place, dead.token)
+    if dead.purpose == "recover":
+        return None
+    attempt = dead.attempt
+    record = LedgerRecord(
+        pipeline=place.area.pipeline,
+        profile=place.area.profile,
+        sink=place.sink,
+        interval=place.interval,
+        token=dead.token,
+        run_id=attempt.run_id,
+        plan_hash=attempt.plan_hash,
+        state="died",
+        started_at=attempt.started_at,
+        ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        user=attempt.user,
+        host=attempt.host,
+        error="the driver died or was too slow, before its journal: nothing was published",
+        recovered_by=lease.record.attempt.run_id,
+    )
+    return write_record(place, record)
+
+
+def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
+    place = lease.place
+    swap(place, journal, on_event)
+    record = write_record(place, replace(journal.record, recovered_by=lease.record.attempt.run_id))
+    on_event(Event("ledgered", place.interval, {"token": journal.token, "run_id": journal.run_id}))
+    remove_staging(place, journal.token)
+    prune_versions(place, journal.token, keep_versions)
+    return record
+
+
+def _me() -> Attempt:
+    at = datetime.now(UTC)
+    run_id = f"recover-{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    return Attempt(run_id, "", getpass.getuser(), socket.gethostname(), at.isoformat(timespec="seconds"))

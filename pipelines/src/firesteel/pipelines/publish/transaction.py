@@ -1,0 +1,223 @@
+"""The publish transaction of one interval: everything becomes visible, or nothing does.
+
+::
+
+    begin: lease --> recover what is left --> OPEN --publish--> JOURNALING --> swap --> ledger --> clean up --> DONE
+                                               |                    |
+                                               | fail(), exit       | an error, a kill
+                                               v                    v
+                                            staging removed,     left as it is: the next start rolls it forward if
+                                            lease released       the journal is there, and discards it if not
+
+Before the journal a crash leaves the old data whole; after it, the next start finishes the work. HDFS renames one
+directory atomically, not many: between the renames of a swap readers can see some directories new and some old.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from enum import Enum, auto
+from types import TracebackType
+from typing import Literal, Self
+
+from firesteel.conf.errors import FiresteelError, LeaseConflict
+from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.cleanup import (
+    KEEP_VERSIONS,
+    prune_versions,
+    remove_debris,
+    remove_staging,
+    remove_unused_version,
+)
+from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
+from firesteel.pipelines.publish.layout import Area, Place, path_within
+from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
+from firesteel.pipelines.publish.ledger import write_record
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.recover import recover_before
+from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
+from firesteel.pipelines.publish.swap import prepare, swap
+from firesteel.pipelines.result import Counts
+from firesteel.pipelines.storage.paths import join
+
+__all__ = ["Area", "Attempt", "Transaction"]
+
+_log = logging.getLogger(__name__)
+
+
+class _State(Enum):
+    OPEN = auto()
+    FAILED = auto()
+    JOURNALING = auto()
+    DONE = auto()
+
+
+class Transaction:
+    """A held interval. Leaving the block without `publish` aborts; made by `begin`."""
+
+    def __init__(self, lease: Lease, sink_path: str, on_event: OnEvent, keep_versions: int) -> None:
+        self._lease = lease
+        self._place = lease.place
+        self._sink_path = sink_path
+        self._on_event = on_event
+        self._keep_versions = keep_versions
+        self._state = _State.OPEN
+        self.token = lease.token
+        self.staging_path = self._place.staging(lease.token)
+
+    @classmethod
+    def begin(
+        cls,
+        area: Area,
+        sink: str,
+        sink_path: str,
+        interval: str,
+        attempt: Attempt,
+        *,
+        on_event: OnEvent = ignore,
+        lease_ttl_s: float = LEASE_TTL_S,
+        keep_versions: int = KEEP_VERSIONS,
+    ) -> Self:
+        """Take the lease, and finish or discard what dead attempts left.
+
+        Parameters
+        ----------
+        sink_path
+            The sink's path within `area.storage`, or its URI: then it is checked that both are one storage.
+        lease_ttl_s
+            How long this driver may give no sign of life before another one takes over.
+        keep_versions
+            How many replaced versions of the interval are kept.
+
+        Raises
+        ------
+        LeaseConflict
+            FS7501 when another driver holds the interval. Nothing was done then.
+        StorageError
+            FS8008 when the sink is in another storage.
+        """
+        path = path_within(area, sink_path)
+        lease = Lease.acquire(Place(area, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
+        try:
+            recover_before(lease, on_event=on_event, keep_versions=keep_versions)
+            on_event(Event("leased", interval, {"token": lease.token, "run_id": attempt.run_id}))
+            return cls(lease, path, on_event, keep_versions)
+        except BaseException:
+            lease.release()
+            raise
+
+    def publish(self, planned: tuple[str, ...], counts: Counts, *, mlflow_run_id: str = "") -> LedgerRecord:
+        """Replace every planned directory by its staged content; those without content become absent.
+
+        Parameters
+        ----------
+        planned
+            Directories relative to the sink's path. One may be a prefix (`dt=2013-06-01`) that holds others.
+
+        Raises
+        ------
+        StorageError
+            FS8007 when something was staged outside `planned`: nothing is published then.
+        LeaseConflict
+            FS7502 when another driver took the interval over: nothing is published then either.
+        """
+        self._expect_open("publish")
+        check_planned(planned)
+        storage = self._place.storage
+        staged = read_staged(storage, self.staging_path, planned)
+        directories = tuple(
+            Directory(path, storage.status(join(self._sink_path, path)) is not None, path in staged.directories)
+            for path in planned
+        )
+        record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
+        journal = Journal("journal", self.token, record.run_id, self._sink_path, directories, record)
+        prepare(self._place, self.token, directories)
+        self._state = _State.JOURNALING
+        try:
+            write_journal(self._place, journal)
+        except LeaseConflict:
+            self._state = _State.FAILED
+            raise
+        self._tell("journaled", directories=len(directories), files=len(staged.files))
+        swap(self._place, journal, self._on_event)
+        record = write_record(self._place, record)
+        self._tell("ledgered", run_id=record.run_id)
+        remove_staging(self._place, self.token)
+        prune_versions(self._place, self.token, self._keep_versions)
+        remove_debris(self._place)
+        self._lease.release()
+        self._state = _State.DONE
+        self._tell("cleaned")
+        return record
+
+    def fail(self, error: str, counts: Counts = Counts()) -> LedgerRecord:
+        """Record why the attempt failed. Leaving the block then cleans up; publishing is not possible any more."""
+        self._expect_open("fail")
+        self._state = _State.FAILED
+        return write_record(self._place, self._record("failed", counts, error=error))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._state is _State.DONE:
+            return
+        try:
+            if self._state is _State.JOURNALING:
+                # Journaled, or perhaps journaled: the next start finds out and finishes.
+                self._lease.abandon()
+            else:
+                self._abort()
+        except FiresteelError as failure:
+            if error is None:
+                raise
+            _log.warning("%s: clean-up failed too: %s. The next start does it.", self._place, failure)
+        finally:
+            self._lease.close()
+
+    def _abort(self) -> None:
+        # Only this token's: predecessors were decided in `begin`, and a successor may be at work by now.
+        self._place.storage.delete(self.staging_path)
+        remove_unused_version(self._place, self.token)
+        self._lease.release()
+
+    def _expect_open(self, verb: str) -> None:
+        if self._state is not _State.OPEN:
+            raise ValueError(f"cannot {verb}: the transaction is {self._state.name.lower()}")
+
+    def _record(
+        self,
+        state: Literal["published", "failed"],
+        counts: Counts,
+        *,
+        planned: tuple[str, ...] = (),
+        staged: Staged | None = None,
+        mlflow_run_id: str = "",
+        error: str = "",
+    ) -> LedgerRecord:
+        place, attempt = self._place, self._lease.record.attempt
+        return LedgerRecord(
+            pipeline=place.area.pipeline,
+            profile=place.area.profile,
+            sink=place.sink,
+            interval=place.interval,
+            token=self.token,
+            run_id=attempt.run_id,
+            plan_hash=attempt.plan_hash,
+            state=state,
+            started_at=attempt.started_at,
+            ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            counts=counts,
+            partitions=planned,
+            files=staged.files if staged else (),
+            mlflow_run_id=mlflow_run_id,
+            user=attempt.user,
+            host=attempt.host,
+            error=error,
+        )
+
+    def _tell(self, kind: Literal["journaled", "ledgered", "cleaned"], **facts: object) -> None:
+        self._on_event(Event(kind, self._place.interval, {"token": self.token, **facts}))

@@ -1,0 +1,108 @@
+"""What a run returns: small, frozen, the same whether read from Python, `--json`, the ledger or the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of one interval. `rows_in` are the rows of the score step's input."""
+
+    rows_in: int = 0
+    scored: int = 0
+    dead_letter: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """The invariant: no row is lost and none is doubled."""
+        return self.rows_in == self.scored + self.dead_letter + self.quarantined + self.dropped
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.rows_in + other.rows_in,
+            self.scored + other.scored,
+            self.dead_letter + other.dead_letter,
+            self.quarantined + other.quarantined,
+            self.dropped + other.dropped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectationResult:
+    """The verdict on one expectation. `observed` is JSON; counts are rows, or None where they make no sense."""
+
+    type: str
+    column: str
+    severity: str
+    success: bool
+    observed: JsonValue = None
+    element_count: int | None = None
+    unexpected_count: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The verdict of one gate: `success` is False when a critical expectation failed."""
+
+    gate: str
+    on: str
+    success: bool
+    expectations: tuple[ExpectationResult, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalResult:
+    """What became of one interval. `seconds` by stage, `bytes` and `files` as published."""
+
+    interval: str
+    state: Literal["published", "skipped", "failed"]
+    reason: str
+    plan_hash: str
+    counts: Counts = Counts()
+    partitions: tuple[str, ...] = ()
+    files: int = 0
+    bytes: int = 0
+    gates: tuple[GateResult, ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
+    distributions: tuple[tuple[str, JsonValue], ...] = ()
+    """Distribution of each score column, for the report: {"min","max","mean","nulls","histogram":[[left,right,count],...]}."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What became of a run; `exit_code` is what the command line returns."""
+
+    run_id: str
+    pipeline: str
+    profile: str
+    state: Literal["published", "skipped", "failed"]
+    intervals: tuple[IntervalResult, ...]
+    started_at: str
+    seconds: float
+    exit_code: int = 0
+    mlflow_run_id: str = ""
+    mlflow_uri: str = ""
+    report: str = ""
+    error: str = ""
+
+    @property
+    def counts(self) -> Counts:
+        """Rows of all intervals together."""
+        total = Counts()
+        for interval in self.intervals:
+            total += interval.counts
+        return total
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps({**asdict(self), "counts": asdict(self.counts)}, indent=2, ensure_ascii=False)

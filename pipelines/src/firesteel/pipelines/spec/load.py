@@ -1,0 +1,319 @@
+"""Spec file -> `LoadedSpec`: parsed, merged with its profile, params bound, checked. All errors at once.
+
+::
+
+    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> pydantic -> support -> LoadedSpec
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
+from firesteel.pipelines.spec.model import Param, Spec
+from firesteel.pipelines.spec.refs import Resolver, did_you_mean
+from firesteel.pipelines.spec.support import unsupported
+from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
+from firesteel.pipelines.spec.values import ParamValue, parse_param
+
+LOCATION_TYPE = "uri"
+DEFAULT_PROFILE = "default"
+"""The spec as it stands, where no profile is chosen: it names a place in the storage, as every profile does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSpec:
+    """A spec ready to be compiled.
+
+    `spec` has all params resolved; `canonical` is the same with location params (`type: uri`) left as references, which
+    is what the code hash is made of; `tree` knows where everything stands.
+    """
+
+    path: Path
+    text: str
+    profile: str
+    params: Mapping[str, ParamValue]
+    spec: Spec
+    canonical: Spec
+    tree: Node
+    errors: tuple[FiresteelError, ...] = ()
+    """What is wrong with the spec, when enough of it was left to analyse the rest. `builder.check` raises them all."""
+
+    @property
+    def folder(self) -> Path:
+        """Where `sql_file` paths start."""
+        return self.path.parent
+
+
+def load_spec(
+    path: Path | str,
+    *,
+    profile: str = "",
+    params: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> LoadedSpec:
+    """Load a spec file as far as it goes: what is wrong is in `errors`, so that all errors come out at once.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    profile
+        The profile that is merged over the spec: mappings deeply, lists replaced.
+    params
+        Values as the command line gives them.
+    environ
+        For `${env:...}`; the process's environment by default.
+
+    Raises
+    ------
+    SpecErrors
+        Nothing can be made of the file: all that is wrong with it, in the order of the file.
+    """
+    path = Path(path)
+    parsed = read_tree(path)
+    tree, errors = parsed.root, list(parsed.errors)
+    tree = _with_profile(tree, profile, errors)
+    values = _param_values(tree, params or {}, errors)
+    env = os.environ if environ is None else environ
+    locations = frozenset(name for name, declared in _declared(tree).items() if declared.type == LOCATION_TYPE)
+    resolver = Resolver(values, env)
+    resolved = resolver.tree(_without(tree, "params", "profiles"))
+    errors += resolver.errors
+    resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
+    spec, resolved = _validate(resolved, errors)
+    if spec is None:
+        raise SpecErrors.of(errors)
+    errors += unsupported(spec, resolved)
+    kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
+    canonical = spec if errors else Spec.model_validate(kept.plain())
+    return LoadedSpec(path, parsed.text, profile or DEFAULT_PROFILE, values, spec, canonical, resolved, tuple(errors))
+
+
+def _mapping(node: Node) -> dict[str, Node]:
+    return node.value if isinstance(node.value, dict) else {}
+
+
+def _without(tree: Node, *keys: str) -> Node:
+    return replace(tree, value={key: node for key, node in _mapping(tree).items() if key not in keys})
+
+
+def _only(tree: Node, *keys: str) -> dict[str, Node]:
+    return {key: node for key, node in _mapping(tree).items() if key in keys}
+
+
+def _with_profile(tree: Node, profile: str, errors: list[FiresteelError]) -> Node:
+    if profile in {"", DEFAULT_PROFILE}:
+        return tree
+    profiles = _mapping(_mapping(tree).get("profiles", replace(tree, value={})))
+    if profile not in profiles:
+        errors.append(
+            SpecError(
+                "FS1009",
+                f"profile `{profile}` is not declared (declared: {_names(profiles)}).",
+                where=tree.nearest(("profiles",)).where,
+                hint=did_you_mean(profile, profiles),
+            )
+        )
+        return tree
+    over = dict(_mapping(profiles[profile]))
+    if "params" in over:  # a profile gives params values; it does not declare them
+        over["params"] = replace(
+            over["params"],
+            value={
+                name: node if isinstance(node.value, dict) else replace(node, value={"default": node})
+                for name, node in _mapping(over["params"]).items()
+            },
+        )
+    return _merge(tree, replace(tree, value=over))
+
+
+def _merge(base: Node, over: Node) -> Node:
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    merged = dict(base.value)
+    for key, node in over.value.items():
+        merged[key] = _merge(merged[key], node) if key in merged else node
+    return replace(base, value=merged)
+
+
+def _declared(tree: Node) -> dict[str, Param]:
+    """The params that are declared well; others are reported when the whole spec is validated."""
+    declared: dict[str, Param] = {}
+    for name, node in _mapping(_mapping(tree).get("params", replace(tree, value={}))).items():
+        try:
+            declared[name] = Param.model_validate(node.plain())
+        except ValidationError:
+            continue
+    return declared
+
+
+def _param_values(tree: Node, given: Mapping[str, str], errors: list[FiresteelError]) -> dict[str, ParamValue]:
+    declared = _declared(tree)
+    nodes = _mapping(_mapping(tree).get("params", replace(tree, value={})))
+    values: dict[str, ParamValue] = {}
+    errors += [
+        SpecError(
+            "FS1009",
+            f"--param {name} is not declared (declared: {_names(nodes)}).",
+            where=tree.nearest(("params",)).where,
+            hint=did_you_mean(name, nodes),
+        )
+        for name in given
+        if name not in nodes
+    ]
+    for name, param in declared.items():
+        where = nodes[name].where
+        value = given.get(name, param.default)
+        if value is None:
+            if param.required:
+                errors.append(
+                    SpecError(
+                        "FS1006",
+                        f"param `{name}` ({param.type}) has no value.",
+                        where=where,
+                        hint=f"Pass --param {name}=VALUE, or choose a --profile that sets it.",
+                    )
+                )
+            else:
+                errors.append(SpecError("FS1006", f"param `{name}` has neither a value nor a default.", where=where))
+            values[name] = "file:///unset" if param.type == LOCATION_TYPE else ""  # keep looking for more errors
+            continue
+        try:
+            values[name] = _in_range(param, parse_param(param.type, value))
+        except ValueError as error:
+            errors.append(SpecError("FS1008", f"param `{name}`: {error}.", where=where))
+            values[name] = ""
+    for name in nodes:
+        values.setdefault(name, "")
+    return values
+
+
+def _in_range(param: Param, value: ParamValue) -> ParamValue:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, int | float) and not isinstance(item, bool):
+            if param.min is not None and item < param.min:
+                raise ValueError(f"{item} is less than min {param.min:g}")
+            if param.max is not None and item > param.max:
+                raise ValueError(f"{item} is more than max {param.max:g}")
+        if param.choices and item not in param.choices:
+            raise ValueError(f"{item!r} is not one of {', '.join(map(str, param.choices))}")
+    return value
+
+
+def _names(names: Mapping[str, object]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _validate(tree: Node, errors: list[FiresteelError]) -> tuple[Spec | None, Node]:
+    """The spec, if need be without the values that are wrong: what is left can still be checked.
+
+    An unknown key that is close to a missing one is one mistake, not two: it is reported and read as the missing one.
+    """
+    try:
+        return Spec.model_validate(tree.plain()), tree
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    missing = {problem["loc"] for problem in problems if problem["type"] == "missing"}
+    misspelt = {}
+    for problem in problems:
+        *parent, key = problem["loc"]
+        close = difflib.get_close_matches(str(key), [str(loc[-1]) for loc in missing if list(loc[:-1]) == parent], n=1)
+        if problem["type"] == "extra_forbidden" and close:
+            misspelt[problem["loc"]] = close[0]
+    found = {(*loc[:-1], name) for loc, name in misspelt.items()}
+    rest = tree
+    for problem in problems:
+        loc = problem["loc"]
+        if loc not in found:
+            errors.append(_problem(tree, problem["type"], loc, problem["msg"], problem.get("input")))
+        rest = (
+            rest.renamed(_path(loc), misspelt[loc])
+            if loc in misspelt
+            else rest.without(_path(loc))
+            if loc not in found
+            else rest
+        )
+    try:
+        return Spec.model_validate(rest.plain()), rest
+    except ValidationError:
+        return None, tree
+
+
+def _path(loc: KeyPath) -> KeyPath:
+    """A pydantic location without the tags of its unions."""
+    tags = {"sql-step", "score-step", "value", "list", "range"}
+    return tuple(part for index, part in enumerate(loc) if not (part in tags and index > 1))
+
+
+def _problem(tree: Node, kind: str, loc: KeyPath, message: str, found: object) -> FiresteelError:
+    path = _path(loc)
+    where = tree.nearest(path).where
+    owner = ".".join(str(part) for part in path[:-1]) or "the spec"
+    key = str(path[-1]) if path else ""
+    if kind == "extra_forbidden":
+        return SpecError(
+            "FS1003",
+            f"unknown key `{key}` in {owner}.",
+            where=where,
+            hint=did_you_mean(key, _allowed(loc[:-1])) or f"Known: {', '.join(_allowed(loc[:-1]))}.",
+        )
+    if kind == "missing":
+        return SpecError("FS1005", f"`{key}` is missing in {owner}.", where=where)
+    text = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) or found is None else ""
+    if kind != "value_error":
+        text = f"should be {text[0].lower()}{text[1:]}{shown}"
+    return SpecError("FS1004", f"`{'.'.join(map(str, path))}`: {text}.", where=where)
+
+
+def _allowed(loc: KeyPath) -> list[str]:
+    """The keys that the model knows at `loc`: follows fields, mapping values, items and tagged unions."""
+    kind: object = Spec
+    for part in loc:
+        kind = _step_into(_bare(kind), part)
+    bare = _bare(kind)
+    if isinstance(bare, type) and issubclass(bare, BaseModel):
+        return [field.alias or name for name, field in bare.model_fields.items()]
+    return []
+
+
+def _bare(kind: object) -> object:
+    """`Annotated[X, ...]` and `X | None` -> X."""
+    while True:
+        origin = typing.get_origin(kind)
+        if origin is typing.Annotated:
+            kind = typing.get_args(kind)[0]
+        elif origin in (typing.Union, types.UnionType):
+            rest = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+            if len(rest) != 1:
+                return kind
+            kind = rest[0]
+        else:
+            return kind
+
+
+def _step_into(kind: object, part: str | int) -> object:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, field in kind.model_fields.items():
+            if part in (name, field.alias):
+                return field.annotation
+        return object
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):  # a tagged union: `part` is the tag
+        for arg in args:
+            tags = [getattr(meta, "tag", None) for meta in typing.get_args(arg)[1:]]
+            if part in tags:
+                return arg
+        return object
+    if origin is dict:
+        return args[1]
+    return args[0] if args else object

@@ -1,0 +1,325 @@
+"""The model of a spec: the one source of the parser's checks, the JSON Schema and the reference.
+
+Every key of the language is here. What this version does not do yet is refused by `spec/support.py`, never ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+)
+
+from firesteel.pipelines.spec.values import PARAM_TYPES, parse_column_type, parse_duration, parse_size
+
+NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+def _seconds(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _bytes(value: Any) -> Any:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _column_types(columns: dict[str, str]) -> dict[str, str]:
+    for name, text in columns.items():
+        try:
+            parse_column_type(text)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return columns
+
+
+ColumnTypes = Annotated[dict[Name, str], AfterValidator(_column_types)]
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float), Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str | int), Field(gt=0)]
+
+
+class Part(BaseModel):
+    """Any mapping of the spec: unknown keys are errors, values are never changed after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Param(Part):
+    """A typed value from outside: `--param NAME=VALUE`. Params of type `uri` are locations: they leave hashes alone."""
+
+    type: Literal[PARAM_TYPES] = Field(description="Type of the value.")  # type: ignore[valid-type]
+    default: JsonValue = Field(None, description="Value when none is given.")
+    required: bool = Field(default=False, description="Refuse to run without a value.")
+    min: float | None = Field(None, description="Smallest number allowed.")
+    max: float | None = Field(None, description="Largest number allowed.")
+    choices: tuple[JsonValue, ...] = Field((), description="The only values allowed.")
+    description: str = ""
+
+
+class Interval(Part):
+    """How time is cut: one run of the transaction per interval."""
+
+    column: Name = Field(description="The partition column that holds the interval.")
+    unit: Literal["hour", "day", "month"] = "day"
+    begin: str = Field(description="First interval, an ISO date.")
+    timezone: str = Field("UTC", description="IANA time zone of interval boundaries.")
+    lookback: int = Field(0, ge=0, description="Intervals before the one asked for that are planned again.")
+    batch_size: int = Field(1, ge=1, description="Intervals read together in one Spark job.")
+    batch_concurrency: int = Field(1, ge=1, description="Batches in flight at once.")
+
+    @field_validator("begin", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> str:
+        return str(value)
+
+
+class Range(Part):
+    """A closed range of interval values: `{from: "${interval.ds} - 1d", to: "${interval.ds}"}`."""
+
+    from_: str = Field(alias="from")
+    to: str
+
+
+def _select_kind(value: Any) -> str:
+    if isinstance(value, dict | Range):
+        return "range"
+    return "list" if isinstance(value, list | tuple) else "value"
+
+
+Select = Annotated[
+    Annotated[str, Tag("value")] | Annotated[tuple[str | int, ...], Tag("list")] | Annotated[Range, Tag("range")],
+    Discriminator(_select_kind),
+]
+
+
+class Ready(Part):
+    """When an input partition counts as complete."""
+
+    marker: str = Field(
+        "_SUCCESS", pattern=r"^[\w.-]+$", description="A file in each directory of the interval column."
+    )
+    timeout: Seconds = Field(0.0, description="How long a run waits for it, in seconds or as 2h.")
+
+
+class Contract(Part):
+    """What the data promises. `enforce` refuses columns of other types and missing ones; `additive` allows more columns."""
+
+    mode: Literal["enforce", "additive"] = "enforce"
+    columns: ColumnTypes = Field({}, description="Column -> type; `!` after the type means not null.")
+
+
+class Source(Part):
+    """A partitioned data set to read. Partitions are declared, never inferred."""
+
+    format: Literal["parquet"] = "parquet"
+    path: str = Field(description="URI of the data set.")
+    partitions: ColumnTypes = Field(description="Partition column -> type, in the order of the path.")
+    select: dict[Name, Select] = Field(description="Which partitions one interval reads.")
+    ready: Ready | None = None
+    on_missing: Literal["fail", "skip", "empty"] = "fail"
+    key: tuple[str, ...] = Field((), description="Columns that identify a row.")
+    contract: Contract = Contract()
+
+
+class Trust(Part):
+    """Which model formats may be loaded, decided here and never by the model. Pickle runs code when it is loaded."""
+
+    formats: tuple[str, ...] = ("skops", "onnx")
+    max_size: Bytes | None = None
+
+
+class Model(Part):
+    """A registered model. An alias is resolved to a version and the digest of its bytes when the plan is made."""
+
+    uri: str = Field(description="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")
+    method: Literal["predict", "predict_proba"] = "predict"
+    trust: Trust = Trust()
+    challenger: str | None = Field(None, description="A second model scored in the same scan.")
+
+
+class Batch(Part):
+    """A batch ends at `rows` or `bytes`, whichever comes first."""
+
+    rows: int = Field(8192, ge=1)
+    bytes: Bytes = 32 << 20
+
+
+class Workers(Part):
+    """What one Python worker may use."""
+
+    cpus: int = Field(1, ge=1)
+    threads: Literal["auto"] | int = "auto"
+    gpus: int = Field(0, ge=0)
+    models_in_memory: int = Field(1, ge=1)
+
+
+class RowErrors(Part):
+    """What happens to rows that the model fails on."""
+
+    action: Literal["fail", "dead_letter"] = "fail"
+    retries: int = Field(0, ge=0, le=10)
+    max_rows: int = Field(1000, ge=0)
+    max_fraction: float = Field(1.0, ge=0, le=1)
+
+
+class Score(Part):
+    """Apply a model to a relation."""
+
+    input: Name
+    model: Name
+    features: Literal["signature"] | tuple[str, ...] | dict[str, str] = "signature"
+    keep: tuple[str, ...] = Field((), description="Input columns that stand beside the scores.")
+    output: dict[Name, str] = Field(description="Column -> `TYPE`, `TYPE from [INDEX]` or `TYPE from COLUMN`.")
+    batch: Batch = Batch()
+    workers: Workers = Workers()
+    warmup: Literal["input_example", "none"] = "none"
+    timeout: Seconds | None = None
+    on_error: RowErrors = RowErrors()
+    operator: Literal["auto", "pandas", "arrow", "direct"] = "auto"
+    accelerate: Literal["auto", "off"] = "off"
+
+
+class SqlStep(Part):
+    """A view: one SELECT over sources and other steps, inline or in a file beside the spec."""
+
+    sql: str | None = None
+    sql_file: str | None = None
+    args: dict[Name, JsonValue] = Field({}, description="Values of :markers, bound and never pasted.")
+
+
+class ScoreStep(Part):
+    """A view made by scoring."""
+
+    score: Score
+
+
+def _step_kind(value: Any) -> str:
+    scores = "score" in value if isinstance(value, dict) else isinstance(value, ScoreStep)
+    return "score-step" if scores else "sql-step"
+
+
+Step = Annotated[
+    Annotated[SqlStep, Tag("sql-step")] | Annotated[ScoreStep, Tag("score-step")], Discriminator(_step_kind)
+]
+
+
+class Expect(BaseModel):
+    """One expectation: Great Expectations' name and arguments, a severity, and what follows from a failure."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+    severity: Literal["critical", "warning"] = "critical"
+    on_fail: Literal["fail", "quarantine", "drop", "warn"] | None = None
+
+
+class Gate(Part):
+    """Expectations on a source, a step, or the staged files of a sink (`sink:NAME`)."""
+
+    on: str = Field(pattern=r"^(sink:)?[A-Za-z_][A-Za-z0-9_]*$")
+    expect: tuple[Expect, ...] = Field(min_length=1)
+
+
+class Files(Part):
+    """How files are cut."""
+
+    target_size: Bytes | None = None
+
+
+class Retain(Part):
+    """How long what a run leaves is kept."""
+
+    dead_letter: Seconds | None = None
+    versions: int | None = Field(None, ge=0)
+
+
+class Sink(Part):
+    """Where results are published."""
+
+    from_: Name = Field(alias="from", description="The step that is published.")
+    format: Literal["parquet"] = "parquet"
+    path: str
+    partition_by: tuple[Name, ...] = Field(min_length=1)
+    mode: Literal["replace_partitions", "append_once"] = "replace_partitions"
+    files: Files = Files()
+    lineage_columns: tuple[Literal["_run_id", "_model_version", "_plan_hash", "_scored_at"], ...] = ()
+    retain: Retain = Retain()
+
+
+class Executors(Part):
+    """Executors under dynamic allocation."""
+
+    min: int = Field(0, ge=0)
+    max: int | None = Field(None, ge=1)
+    cores: int = Field(1, ge=1)
+    memory: str = Field("1g", pattern=r"^\d+[kmg]$")
+    python_memory: str | None = Field(None, pattern=r"^\d+[kmg]$")
+    idle_timeout: Literal["auto"] | Seconds = "auto"
+
+
+class Shuffle(Part):
+    """Which shuffle manager, and what to do when it cannot be had."""
+
+    manager: Literal["sort", "rdma"] = "sort"
+    fallback: Literal["sort", "fail"] = "sort"
+
+
+class Resources(Part):
+    """Compiles to Spark settings; never hashed."""
+
+    master: str = "local[*]"
+    queue: str | None = None
+    executors: Executors | None = None
+    shuffle: Shuffle = Shuffle()
+
+
+class Mlflow(Part):
+    """Where runs are recorded and models are looked up."""
+
+    uri: str = ""
+    experiment: str = ""
+
+
+class OpenLineage(Part):
+    """Where lineage events go."""
+
+    transport: Literal["file", "http"] = "file"
+    path: str | None = None
+    url: str | None = None
+
+
+class Tracking(Part):
+    """Records outside the storage."""
+
+    mlflow: Mlflow = Mlflow()
+    openlineage: OpenLineage | None = None
+
+
+class Spec(Part):
+    """A whole pipeline, after profiles and params."""
+
+    spec_version: Literal[1]
+    name: Name
+    owner: str = ""
+    description: str = ""
+    storage: str = Field(description="URI of ledger, leases, staging, journals and dead letters.")
+    params: dict[Name, Param] = {}
+    interval: Interval
+    sources: dict[Name, Source] = Field(min_length=1)
+    models: dict[Name, Model] = {}
+    steps: dict[Name, Step] = Field(min_length=1)
+    gates: dict[Name, Gate] = {}
+    sinks: dict[Name, Sink] = Field(min_length=1)
+    resources: Resources = Resources()
+    configuration: dict[str, str] = Field({}, description="Raw Spark settings, applied last.")
+    tracking: Tracking = Tracking()
+    profiles: dict[Name, dict[str, JsonValue]] = {}

@@ -1,0 +1,80 @@
+"""Parts of the language that this version does not do yet. They are refused with FS1090; nothing is silently ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from firesteel.conf.errors import FiresteelError, SpecError
+from firesteel.pipelines.spec.model import ScoreStep, Spec
+from firesteel.pipelines.spec.tree import KeyPath, Node
+
+
+def unsupported(spec: Spec, tree: Node) -> list[FiresteelError]:
+    """One error for each use of what is not there yet."""
+    return [
+        SpecError(
+            "FS1090",
+            f"`{'.'.join(map(str, path))}` {what} is not supported yet.",
+            where=tree.nearest(path).where,
+            hint="Leave it out for now.",
+        )
+        for path, what in _uses(spec)
+    ]
+
+
+def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    interval = spec.interval
+    if interval.batch_size != 1:
+        yield ("interval", "batch_size"), "other than 1"
+    if interval.batch_concurrency != 1:
+        yield ("interval", "batch_concurrency"), "other than 1"
+    if interval.unit == "hour" and interval.timezone != "UTC":
+        yield ("interval", "timezone"), "other than UTC for hours"
+    for name, source in spec.sources.items():
+        if not source.contract.columns:
+            yield ("sources", name, "contract"), "without columns"
+    for name, model in spec.models.items():
+        if model.challenger:
+            yield ("models", name, "challenger"), "scoring"
+    for name, step in spec.steps.items():
+        if isinstance(step, ScoreStep):
+            yield from ((("steps", name, "score", *path), what) for path, what in _score_uses(step))
+    for name, gate in spec.gates.items():
+        for index, expect in enumerate(gate.expect):
+            if expect.on_fail in {"quarantine", "drop"}:
+                yield ("gates", name, "expect", index, "on_fail"), f"{expect.on_fail}"
+            if expect.type == "drift":
+                yield ("gates", name, "expect", index, "type"), "drift"
+    if len(spec.sinks) > 1:
+        yield ("sinks", list(spec.sinks)[1]), "(more than one sink)"
+    for name, sink in spec.sinks.items():
+        if sink.mode != "replace_partitions":
+            yield ("sinks", name, "mode"), sink.mode
+        if sink.files.target_size is not None:
+            yield ("sinks", name, "files", "target_size"), "setting"
+        if sink.retain.dead_letter is not None:
+            yield ("sinks", name, "retain", "dead_letter"), "clean-up"
+    if spec.resources.shuffle.manager == "rdma":
+        yield ("resources", "shuffle", "manager"), "rdma"
+    if spec.tracking.openlineage is not None:
+        yield ("tracking", "openlineage"), "transport"
+
+
+def _score_uses(step: ScoreStep) -> Iterator[tuple[KeyPath, str]]:
+    score = step.score
+    if isinstance(score.features, dict):
+        yield ("features",), "as a mapping"
+    if score.workers.gpus:
+        yield ("workers", "gpus"), "other than 0"
+    if score.workers.models_in_memory != 1:
+        yield ("workers", "models_in_memory"), "other than 1"
+    if score.warmup != "none":
+        yield ("warmup",), score.warmup
+    if score.timeout is not None:
+        yield ("timeout",), "of a batch"
+    if score.on_error.retries:
+        yield ("on_error", "retries"), "other than 0"
+    if score.operator in {"arrow", "direct"}:
+        yield ("operator",), score.operator
+    if score.accelerate != "off":
+        yield ("accelerate",), score.accelerate

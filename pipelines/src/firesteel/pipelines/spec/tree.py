@@ -1,0 +1,232 @@
+"""YAML text -> a tree of nodes that know where they stand.
+
+The text is composed, not constructed: no tag of YAML can make an object, keys that stand twice are seen, and every
+value keeps its line and column for the errors that come later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import Node as YamlNode
+
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 100_000
+MAX_DEPTH = 64
+
+Scalar: TypeAlias = "str | int | float | bool | None"
+KeyPath: TypeAlias = "tuple[str | int, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value with its place. `line` and `column` count from 1 and point at the key where there is one."""
+
+    value: Scalar | dict[str, Node] | list[Node]
+    file: str
+    line: int
+    column: int
+
+    @property
+    def where(self) -> Where:
+        """The place, for an error."""
+        return Where(self.file, self.line, self.column)
+
+    def plain(self) -> object:
+        """The value without places: dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def without(self, path: KeyPath) -> Node:
+        """A copy without the mapping key or list item at `path`; the same node when there is none."""
+        if not path:
+            return self
+        head, rest = path[0], path[1:]
+        if isinstance(self.value, dict):
+            items = {
+                key: node.without(rest) if key == head else node
+                for key, node in self.value.items()
+                if rest or key != head
+            }
+            return replace(self, value=items)
+        if isinstance(self.value, list):
+            numbered = enumerate(self.value)
+            return replace(
+                self,
+                value=[
+                    node.without(rest) if index == head else node for index, node in numbered if rest or index != head
+                ],
+            )
+        return self
+
+    def renamed(self, path: KeyPath, name: str) -> Node:
+        """A copy in which the mapping key at `path` is called `name`."""
+        if not isinstance(self.value, dict) or not path:
+            return self
+        items = self.value.items()
+        if len(path) == 1:
+            return replace(self, value={name if key == path[0] else key: node for key, node in items})
+        return replace(
+            self, value={key: node.renamed(path[1:], name) if key == path[0] else node for key, node in items}
+        )
+
+    def nearest(self, path: KeyPath) -> Node:
+        """The deepest node on `path`; parts that do not exist (pydantic's union tags) are stepped over."""
+        node = self
+        for part in path:
+            value = node.value
+            if isinstance(value, dict) and isinstance(part, str):
+                node = value.get(part, node)
+            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+                node = value[part]
+        return node
+
+    def scalars(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
+        """All scalar nodes below with their paths, in the order of the file."""
+        if isinstance(self.value, dict):
+            for key, node in self.value.items():
+                yield from node.scalars((*path, key))
+        elif isinstance(self.value, list):
+            for index, node in enumerate(self.value):
+                yield from node.scalars((*path, index))
+        else:
+            yield path, self
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedTree:
+    """A tree, the text it was read from, and what is wrong but does not stop us: duplicate keys (the first one counts)."""
+
+    root: Node
+    text: str
+    errors: tuple[FiresteelError, ...]
+
+
+def read_tree(path: Path) -> ParsedTree:
+    """Read a spec file.
+
+    Raises
+    ------
+    SpecErrors
+        FS1001 (cannot be read) or FS1002 (not YAML).
+    """
+    file = path.name
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SpecErrors((SpecError("FS1001", f"cannot read {path}: {error.strerror}.", where=Where(file)),)) from None
+    if len(data) > MAX_BYTES:
+        problem = f"the file is larger than {MAX_BYTES >> 20} MiB."
+        raise SpecErrors((SpecError("FS1001", problem, where=Where(file), hint="Is this a pipeline spec?"),))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SpecErrors((SpecError("FS1001", f"byte {error.start} is not UTF-8.", where=Where(file, line)),)) from None
+    return parse_tree(text, file)
+
+
+def parse_tree(text: str, file: str) -> ParsedTree:
+    """Parse YAML text; see `read_tree`."""
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
+        problem = str(error.problem or error.context or "not YAML").strip().rstrip(".")
+        raise SpecErrors((SpecError("FS1002", f"not valid YAML: {problem}.", where=where),)) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        kind = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise SpecErrors((SpecError("FS1002", f"not valid YAML: {kind}.", where=Where(file)),)) from None
+    if root is None:
+        raise SpecErrors((SpecError("FS1002", "the file is empty.", where=Where(file)),))
+    walk = _Walk(file)
+    tree = walk.node(root, root, 0)
+    if not isinstance(tree.value, dict):
+        raise SpecErrors((SpecError("FS1002", "a spec is a mapping of keys to values.", where=tree.where),))
+    return ParsedTree(tree, text, tuple(walk.errors))
+
+
+class _Walk:
+    """One pass over the composed nodes, bounded in depth and size (aliases can multiply)."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.errors: list[FiresteelError] = []
+        self.count = 0
+
+    def node(self, node: YamlNode, place: YamlNode, depth: int) -> Node:
+        self.count += 1
+        mark = place.start_mark
+        where = Where(self.file, mark.line + 1, mark.column + 1)
+        if depth > MAX_DEPTH or self.count > MAX_NODES:
+            limit = f"deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_NODES} values"
+            raise SpecErrors((SpecError("FS1002", f"the spec has {limit}.", where=where),))
+        value: Scalar | dict[str, Node] | list[Node]
+        if isinstance(node, MappingNode):
+            value = self.mapping(node, depth)
+        elif isinstance(node, SequenceNode):
+            value = [self.node(item, item, depth + 1) for item in node.value]
+        else:
+            assert isinstance(node, ScalarNode)
+            value = self.scalar(node, where)
+        return Node(value, self.file, where.line or 1, where.column or 1)
+
+    def mapping(self, node: MappingNode, depth: int) -> dict[str, Node]:
+        result: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            mark = key_node.start_mark
+            where = Where(self.file, mark.line + 1, mark.column + 1)
+            if not isinstance(key_node, ScalarNode):
+                self.errors.append(SpecError("FS1002", "a key must be a plain word.", where=where))
+                continue
+            key = str(key_node.value)
+            if key in result:
+                self.errors.append(
+                    SpecError(
+                        "FS1011",
+                        f"duplicate key `{key}` (first at line {result[key].line}).",
+                        where=where,
+                        hint="YAML would silently keep the last one.",
+                    )
+                )
+                continue
+            result[key] = self.node(value_node, key_node, depth + 1)
+        return result
+
+    def scalar(self, node: ScalarNode, where: Where) -> Scalar:
+        kind = str(node.tag).rsplit(":", 1)[-1]
+        text = str(node.value)
+        try:
+            if kind == "null":
+                return None
+            if kind == "bool":
+                return text.lower() in {"true", "yes", "on"}
+            if kind == "int":
+                return int(text.replace("_", ""), 0)
+            if kind == "float":
+                return _float(text)
+        except ValueError:
+            return text
+        if kind in {"str", "timestamp"}:
+            return text
+        self.errors.append(SpecError("FS1002", f"the tag `{node.tag}` is not allowed.", where=where))
+        return text
+
+
+def _float(text: str) -> float | str:
+    plain = text.replace("_", "").lower()
+    special = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}.get(plain)
+    return float(special or plain)

@@ -1,0 +1,145 @@
+"""Small value forms of a spec: durations, sizes, and types of params and columns."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import TypeAlias
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|k|m|g)?")
+_BYTES = {
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "k": 1 << 10,
+    "m": 1 << 20,
+    "g": 1 << 30,
+}
+_SIMPLE_TYPES = {
+    "string",
+    "boolean",
+    "tinyint",
+    "smallint",
+    "int",
+    "bigint",
+    "float",
+    "double",
+    "date",
+    "timestamp",
+    "timestamp_ntz",
+    "binary",
+}
+_ALIASES = {
+    "integer": "int",
+    "long": "bigint",
+    "short": "smallint",
+    "byte": "tinyint",
+    "bool": "boolean",
+    "str": "string",
+    "real": "float",
+}
+_DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+_ARRAY = re.compile(r"array<(.+)>")
+
+PARAM_TYPES = ("string", "int", "double", "boolean", "date", "uri", "array<string>", "array<int>", "array<double>")
+
+ParamValue: TypeAlias = "str | int | float | bool | list[str | int | float]"
+
+
+def parse_duration(text: str | float) -> float:
+    """`90s`, `2h`, `30d` or a number of seconds -> seconds. ValueError otherwise."""
+    if isinstance(text, int | float):
+        return float(text)
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"`{text}` is not a duration; write 90s, 15m, 2h or 30d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(text: str | int) -> int:
+    """`128MiB`, `8g` (as Spark writes it) or a number of bytes -> bytes. ValueError otherwise."""
+    if isinstance(text, int):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"`{text}` is not a size; write 512KiB, 128MiB or 8g")
+    return int(float(match[1]) * _BYTES[match[2] or "B"])
+
+
+def parse_column_type(text: str) -> tuple[str, bool]:
+    """`double`, `string!` (not null), `decimal(10,2)`, `array<double>` -> (Spark type, nullable). ValueError otherwise."""
+    bare = text.strip()
+    nullable = not bare.endswith("!")
+    return normal_type(bare.rstrip("!")), nullable
+
+
+def normal_type(text: str) -> str:
+    """A Spark SQL type in its simple string form."""
+    bare = re.sub(r"\s+", "", text.strip().lower())
+    bare = _ALIASES.get(bare, bare)
+    if bare in _SIMPLE_TYPES:
+        return bare
+    if match := _DECIMAL.fullmatch(bare):
+        return f"decimal({int(match[1])},{int(match[2])})"
+    if match := _ARRAY.fullmatch(bare):
+        return f"array<{normal_type(match[1])}>"
+    raise ValueError(
+        f"`{text}` is not a column type; known: {', '.join(sorted(_SIMPLE_TYPES))}, decimal(p,s), array<type>"
+    )
+
+
+def parse_param(type_: str, value: object) -> ParamValue:
+    """A param's value by its declared type; text from the command line is converted. ValueError otherwise."""
+    if type_.startswith("array<"):
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list):
+            raise ValueError(f"expected a list or comma-separated text, found {_kind(value)}")
+        inner = type_.removeprefix("array<").removesuffix(">")
+        return [item for each in items if not isinstance(item := parse_param(inner, each), list)]
+    if type_ in {"string", "uri"}:
+        if not isinstance(value, str):
+            raise ValueError(f"expected text, found {_kind(value)}")
+        if type_ == "uri" and "://" not in value:
+            raise ValueError("expected a URI such as hdfs://namenode:8020/ml or file:///tmp/demo")
+        return value.rstrip("/") if type_ == "uri" else value
+    if type_ == "date":
+        return parse_date(value).isoformat()
+    if type_ == "boolean":
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in {"true", "false"}:
+            return str(value).lower() == "true"
+        raise ValueError(f"expected true or false, found {_kind(value)}")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"expected a number, found {_kind(value)}")  # noqa: TRY004 - one kind of error for all of these
+    try:
+        if type_ == "int":
+            return int(value) if not isinstance(value, float) or value.is_integer() else _not_whole(value)
+        return float(value)
+    except ValueError:
+        raise ValueError(f"expected {'a whole number' if type_ == 'int' else 'a number'}, found {value!r}") from None
+
+
+def _not_whole(value: float) -> int:
+    raise ValueError(value)
+
+
+def parse_date(value: object) -> date:
+    """An ISO date. ValueError otherwise."""
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value).strip())
+    except ValueError:
+        raise ValueError(f"expected a date like 2013-06-01, found {value!r}") from None
+
+
+def _kind(value: object) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)

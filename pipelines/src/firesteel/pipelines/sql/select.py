@@ -1,0 +1,241 @@
+"""What can be known of one SELECT offline: the relations and columns it reads, the columns and types it gives.
+
+Parsing and type propagation are sqlglot's (Spark dialect); Spark itself gets the text as it was written. A type that
+sqlglot cannot tell is `unknown` and is left to Spark's own analysis before the first job.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import OptimizeError, ParseError, SqlglotError, TokenError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
+
+from firesteel.conf.errors import FiresteelError, SqlError, Where
+from firesteel.pipelines.plan.model import Column
+
+DIALECT = "spark"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlText:
+    """SQL and where it stands. For SQL in a file, places inside it are exact; inline SQL is placed at its key."""
+
+    sql: str
+    where: Where
+    in_file: bool
+
+    def at(self, offset: int | None) -> Where:
+        """The place of a character."""
+        if not self.in_file or offset is None:
+            return self.where
+        before = self.sql[:offset]
+        return Where(self.where.file, before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedSelect:
+    """A parsed step: its tree, the relations it names and where."""
+
+    text: SqlText
+    tree: exp.Query
+    tables: tuple[tuple[str, Where], ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the relations it reads, each once, in the order of the text."""
+        return tuple(dict.fromkeys(name for name, _ in self.tables))
+
+    @property
+    def canonical(self) -> str:
+        """The same SELECT whatever its comments, case of keywords and white space."""
+        return self.tree.sql(dialect=DIALECT, comments=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectFacts:
+    """What a SELECT gives. `origins` names the (relation, column) that an output column is a plain copy of."""
+
+    columns: tuple[Column, ...]
+    uses: Mapping[str, frozenset[str]]
+    origins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def parse_select(text: SqlText) -> ParsedSelect:
+    """Parse one SELECT.
+
+    Raises
+    ------
+    SqlError
+        FS2001 when it does not parse, FS2002 when it is not exactly one SELECT.
+    """
+    try:
+        trees = [tree for tree in sqlglot.parse(text.sql, dialect=DIALECT) if tree is not None]
+    except ParseError as error:
+        first = error.errors[0] if error.errors else {}
+        where = text.where
+        if text.in_file and first.get("line"):
+            where = Where(where.file, first["line"], first["col"])
+        near = first.get("highlight") or ""
+        what = f"does not parse{f' near `{near}`' if near else ''}: {first.get('description', error)}."
+        raise SqlError("FS2001", what.replace("..", "."), where=where) from None
+    except TokenError as error:
+        raise SqlError("FS2001", f"does not parse: {str(error).splitlines()[0]}.", where=text.where) from None
+    except RecursionError:
+        raise SqlError("FS2001", "is nested too deeply to parse.", where=text.where) from None
+    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+        found = "nothing" if not trees else f"{len(trees)} statements" if len(trees) > 1 else trees[0].key.upper()
+        raise SqlError("FS2002", f"a step is one SELECT, found {found}.", where=text.where)
+    tree = trees[0]
+    ctes = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+    tables = tuple(
+        (table.name, text.at(table.this.meta.get("start")))
+        for table in tree.find_all(exp.Table)
+        if not (table.name.lower() in ctes and not table.db)
+    )
+    return ParsedSelect(text, tree, tables)
+
+
+def check_markers(parsed: ParsedSelect, args: Collection[str]) -> list[FiresteelError]:
+    """FS2005 for each `:marker` that no arg binds."""
+    names = dict.fromkeys(str(marker.this) for marker in parsed.tree.find_all(exp.Placeholder) if marker.this)
+    return [
+        SqlError(
+            "FS2005",
+            f"`:{name}` is not bound (args: {', '.join(args) or 'none'}).",
+            where=parsed.text.at(parsed.text.sql.find(f":{name}")),
+            hint=f"Add `args: {{{name}: ...}}` to the step.",
+        )
+        for name in names
+        if name not in args
+    ]
+
+
+def analyze_select(
+    parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]
+) -> tuple[SelectFacts, list[FiresteelError]]:
+    """Resolve the columns of a SELECT against the relations it reads.
+
+    Returns
+    -------
+    The facts, and FS2004 for each column that does not exist. With errors the facts are incomplete.
+    """
+    schema: dict[str, object] = {
+        name: {column.name: column.type for column in columns} for name, columns in relations.items()
+    }
+    if errors := _wrong_qualified(parsed, relations):
+        return SelectFacts((), {}), errors  # qualify() would stop at the first, without its place
+    try:
+        tree = qualify(
+            parsed.tree.copy(), schema=schema, dialect=DIALECT, validate_qualify_columns=False, quote_identifiers=False
+        )
+        tree = annotate_types(tree, schema=schema, dialect=DIALECT)
+    except (OptimizeError, SqlglotError) as error:
+        return SelectFacts((), {}), [
+            SqlError("FS2004", f"{str(error).splitlines()[0].rstrip('.')}.", where=parsed.text.where)
+        ]
+    uses: dict[str, set[str]] = {name: set() for name in relations}
+    seen: set[str] = set()
+    for scope in traverse_scope(tree):
+        for column in scope.columns:
+            relation = _relation(scope, column.table, relations)
+            if relation is not None and column.name.lower() in _names(relations[relation]):
+                uses[relation].add(_names(relations[relation])[column.name.lower()])
+            elif relation is not None or (not column.table and not _is_alias(scope, column)):
+                name = column.name.lower()
+                if name not in seen:
+                    seen.add(name)
+                    errors.append(_no_such_column(parsed, column, relation, relations))
+    selects = tree.selects if isinstance(tree, exp.Query) else []
+    columns = tuple(Column(select.alias_or_name, _type(select)) for select in selects)
+    root = build_scope(tree)
+    origins = {}
+    for select in selects:
+        origin = _origin(root, select, relations) if root else None
+        if origin:
+            origins[select.alias_or_name] = origin
+    return SelectFacts(columns, {name: frozenset(used) for name, used in uses.items()}, origins), errors
+
+
+def _wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]) -> list[FiresteelError]:
+    """FS2004 for each `alias.column` whose relation is known and has no such column."""
+    found: dict[tuple[str, str], FiresteelError] = {}
+    for scope in traverse_scope(parsed.tree):
+        for column in scope.columns:
+            relation = _relation(scope, column.table, relations) if column.table else None
+            if (
+                relation
+                and not isinstance(column.this, exp.Star)
+                and column.name.lower() not in _names(relations[relation])
+            ):
+                found.setdefault((relation, column.name.lower()), _no_such_column(parsed, column, relation, relations))
+    return list(found.values())
+
+
+def _names(columns: tuple[Column, ...]) -> dict[str, str]:
+    return {column.name.lower(): column.name for column in columns}
+
+
+def _relation(scope: Scope, alias: str, relations: Mapping[str, object]) -> str | None:
+    source = scope.sources.get(alias)
+    if isinstance(source, exp.Table):
+        lower = {name.lower(): name for name in relations}
+        return lower.get(source.name.lower())
+    return None
+
+
+def _is_alias(scope: Scope, column: exp.Column) -> bool:
+    """Spark lets ORDER BY, GROUP BY and HAVING name a column of the same SELECT."""
+    selects = scope.expression.selects if isinstance(scope.expression, exp.Query) else []
+    inside = column.find_ancestor(exp.Order, exp.Group, exp.Having, exp.Qualify)
+    return inside is not None and column.name.lower() in {select.alias_or_name.lower() for select in selects}
+
+
+def _type(select: exp.Expr) -> str:
+    kind = select.type
+    if kind is None or kind.is_type(exp.DataType.Type.UNKNOWN, exp.DataType.Type.NULL):
+        return UNKNOWN
+    return kind.sql(DIALECT).lower().replace(", ", ",")
+
+
+def _origin(scope: Scope, select: exp.Expr, relations: Mapping[str, object]) -> tuple[str, str] | None:
+    """Follow a plain column through subqueries and CTEs to the relation it is copied from."""
+    value = select.unalias()
+    if not isinstance(value, exp.Column) or not isinstance(scope.expression, exp.Select):
+        return None
+    source = scope.sources.get(value.table)
+    if isinstance(source, exp.Table):
+        relation = _relation(scope, value.table, relations)
+        return (relation, value.name) if relation else None
+    if isinstance(source, Scope) and isinstance(source.expression, exp.Select):
+        inner = next((each for each in source.expression.selects if each.alias_or_name == value.name), None)
+        return _origin(source, inner, relations) if inner is not None else None
+    return None
+
+
+def _no_such_column(
+    parsed: ParsedSelect,
+    column: exp.Column,
+    relation: str | None,
+    relations: Mapping[str, tuple[Column, ...]],
+) -> FiresteelError:
+    written = next(
+        (each for each in parsed.tree.find_all(exp.Column) if each.name.lower() == column.name.lower()), column
+    )
+    inside = [relation] if relation else list(relations)
+    known = {each.name: each for name in inside for each in relations[name]}
+    close = difflib.get_close_matches(column.name, list(known), n=1, cutoff=0.5)
+    hint = f"Closest: {close[0]} ({known[close[0]].type})." if close else f"Columns: {', '.join(known)}."
+    return SqlError(
+        "FS2004",
+        f"column `{column.name}` is not in {relation or ', '.join(inside) or 'any relation'}.",
+        where=parsed.text.at(written.this.meta.get("start")),
+        hint=hint,
+    )

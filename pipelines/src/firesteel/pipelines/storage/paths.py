@@ -1,0 +1,48 @@
+"""Paths within one file system: what both storages ask of them, and the walk that both share."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from firesteel.conf.errors import StorageError
+from firesteel.pipelines.storage.base import FileStatus, Storage
+
+
+def absolute(path: str) -> str:
+    """`path` without trailing or doubled slashes.
+
+    Raises
+    ------
+    ValueError
+        When it is relative or holds `..`: a caller's mistake, and one that could delete the wrong folder.
+    """
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"a storage path is absolute and has no `..`: {path!r}")
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def parent_of(path: str) -> str:
+    """The folder that holds `path`."""
+    return posixpath.dirname(path)
+
+
+def join(folder: str, *parts: str) -> str:
+    """`folder` and what is below it; empty parts count for nothing."""
+    return "/".join([folder.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))]) or "/"
+
+
+def walk(storage: Storage, path: str) -> Iterator[FileStatus]:
+    """All files below `path`, sorted by path. What vanishes under way is left out."""
+    try:
+        children = storage.list(path)
+    except StorageError as error:
+        if error.code == "FS8003":
+            return
+        raise
+    # With the slash that its children's paths have, a folder sorts among files as its content does.
+    for child in sorted(children, key=lambda status: status.path + "/" if status.is_dir else status.path):
+        if child.is_dir:
+            yield from walk(storage, child.path)
+        else:
+            yield child

@@ -1,0 +1,145 @@
+"""A driver is killed with SIGKILL at every event, and before every call that changes the storage."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+
+import pytest
+
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.recover import leftovers
+from support.publishing import (
+    AFTER,
+    INTERVAL,
+    NEW,
+    OLD,
+    SINK,
+    Driver,
+    area_of,
+    below,
+    folders_below,
+    publish,
+    put,
+    recover_all,
+    visible,
+)
+
+pytestmark = pytest.mark.fault
+
+EVENTS = [
+    "leased",
+    "journaled",
+    "partition_retired",  # origin=EWR
+    "partition_published",
+    "partition_retired",  # origin=JFK, which becomes empty
+    "partition_published",  # origin=LGA, which is new
+    "partition_retired",  # the day before, a prefix
+    "partition_published",
+    "ledgered",
+    "cleaned",
+]
+RECOVERY = [*EVENTS[2:9], "recovered"]
+
+
+def prepared(root_uri: str) -> str:
+    put(root_uri, OLD)
+    return root_uri
+
+
+def assert_whole(root_uri: str, run_id: str) -> str:
+    """After recovery: all old or all new, nothing left over, and the ledger tells which. Then the next run works."""
+    area = area_of(root_uri)
+    record = Ledger(area).latest(SINK, INTERVAL)
+    if record is not None and record.state == "published":
+        assert visible(root_uri) == AFTER
+        assert {file.path for file in record.files} == set(NEW)
+    else:
+        assert visible(root_uri) == OLD
+        assert record is None or record.state == "died"
+    assert record is None or record.run_id == run_id
+    assert below(root_uri, "staging") == []
+    assert folders_below(root_uri, "staging") == []
+    assert below(root_uri, "trash") == []
+    assert leftovers(area, SINK) == ()
+    state = record.state if record else "none"
+    publish(root_uri, "next", {"dt=2013-06-01/origin=EWR/part-9": "next"})
+    assert visible(root_uri) == {
+        "dt=2013-06-01/origin=EWR/part-9": "next",
+        "dt=2013-05-30/origin=EWR/part-0": "untouched",
+    }
+    return state
+
+
+def test_the_events_that_the_matrix_walks_through_are_all(tmp_path):
+    root_uri = prepared(f"file://{tmp_path}")
+    seen = []
+    publish(root_uri, "r1", NEW, on_event=lambda event: seen.append(event.kind))
+    assert seen == EVENTS
+    assert visible(root_uri) == AFTER
+
+
+@pytest.mark.parametrize("number", range(len(EVENTS)), ids=[f"{n}-{kind}" for n, kind in enumerate(EVENTS)])
+def test_kill_at_every_event(tmp_path, number):
+    root_uri = prepared(f"file://{tmp_path}")
+    status, _ = Driver(root_uri, "r1", signal="SIGKILL", at_event=number).run()
+    assert status == -signal.SIGKILL
+    recover_all(root_uri)
+    assert assert_whole(root_uri, "r1") == ("died" if number == 0 else "published")
+
+
+@pytest.mark.parametrize("number", range(len(RECOVERY)), ids=[f"{n}-{kind}" for n, kind in enumerate(RECOVERY)])
+def test_kill_after_the_journal_then_kill_the_recovery_at_every_event(tmp_path, number):
+    root_uri = prepared(f"file://{tmp_path}")
+    Driver(root_uri, "r1", signal="SIGKILL", at_event=EVENTS.index("journaled")).run()
+    assert visible(root_uri) == OLD
+    status, _ = Driver(root_uri, "r2", "recover", signal="SIGKILL", at_event=number).run()
+    assert status == -signal.SIGKILL
+    recover_all(root_uri)
+    assert assert_whole(root_uri, "r1") == "published"
+
+
+def calls_of(tmp_path, what: str) -> int:
+    """How many calls a driver makes when nobody stops it."""
+    root_uri = prepared(f"file://{tmp_path}/count-{secrets.token_hex(3)}")
+    if what == "recover":
+        Driver(root_uri, "r1", signal="SIGKILL", at_event=EVENTS.index("journaled")).run()
+    _, result = Driver(root_uri, "r1", what).run()
+    assert result["outcome"] == "ok"
+    return len(result["calls"])
+
+
+def test_kill_before_every_call(tmp_path):
+    states = []
+    total = calls_of(tmp_path, "publish")
+    for number in range(total):
+        root_uri = prepared(f"file://{tmp_path}/{number}")
+        status, _ = Driver(root_uri, "r1", signal="SIGKILL", at_call=number).run()
+        assert status == -signal.SIGKILL
+        recover_all(root_uri)
+        states.append(assert_whole(root_uri, "r1"))
+    # No lease yet; then discarded; then rolled forward: each for more than one call, and never back.
+    assert states == sorted(states, key=["none", "died", "published"].index)
+    assert {state: states.count(state) for state in set(states)}.keys() == {"none", "died", "published"}
+    assert states.count("published") > 8
+
+
+def test_kill_the_recovery_before_every_call(tmp_path):
+    for number in range(calls_of(tmp_path, "recover")):
+        root_uri = prepared(f"file://{tmp_path}/{number}")
+        Driver(root_uri, "r1", signal="SIGKILL", at_event=EVENTS.index("journaled")).run()
+        status, _ = Driver(root_uri, "r2", "recover", signal="SIGKILL", at_call=number).run()
+        assert status == -signal.SIGKILL
+        recover_all(root_uri)
+        assert assert_whole(root_uri, "r1") == "published"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["leased", "journaled", "partition_retired", "partition_published", "ledgered"])
+def test_kill_on_hdfs(hdfs, monkeypatch, kind):
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(hdfs.conf_dir))
+    root_uri = prepared(f"{hdfs.uri}/kill/{secrets.token_hex(6)}")
+    status, _ = Driver(root_uri, "r1", signal="SIGKILL", at_event=EVENTS.index(kind)).run()
+    assert status == -signal.SIGKILL
+    recover_all(root_uri)
+    assert assert_whole(root_uri, "r1") == ("died" if kind == "leased" else "published")

@@ -1,0 +1,99 @@
+"""Runs of the flights example for tests: a project on some storage with the demo's real model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from firesteel.pipelines import Pipeline
+from firesteel.pipelines.storage.open import locate
+from support.specs import example_with
+
+DAY = "2013-06-01"
+
+KILLING_DRIVER = """
+import os, signal, sys
+from firesteel.jobs.run.runner import run_plan
+from firesteel.pipelines import Plan
+
+plan, boundary, count = Plan.from_json(open(sys.argv[1]).read()), sys.argv[2], int(sys.argv[3])
+seen = 0
+
+def on_event(event):
+    global seen
+    if event.kind == boundary:
+        seen += 1
+        if seen == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+run_plan(plan, on_event=on_event)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A copy of the flights example whose data lives at `root`."""
+
+    folder: Path
+    root: str
+    tracking: str
+
+    def pipeline(
+        self, changes: Mapping[str, str] | None = None, sql: Mapping[str, str] | None = None, **params: str
+    ) -> Pipeline:
+        """Load it, with changes to the spec and the SQL."""
+        tracked = {"experiment: /batch/flight_delay": f'uri: "{self.tracking}", experiment: /batch/flight_delay'}
+        path = example_with(self.folder, {**(changes or {}), **tracked}, sql)
+        return Pipeline.load(path, params={"root": self.root, **params})
+
+    def published(self) -> dict[str, bytes]:
+        """Every published file that a reader sees, and its bytes."""
+        storage, path = locate(f"{self.root}/scores")
+        return {
+            status.path[len(path) + 1 :]: storage.read(status.path)
+            for status in storage.walk(path)
+            if not status.name.startswith(("_", "."))
+        }
+
+    def rows(self) -> int:
+        """Published rows, from the files themselves."""
+        import io
+
+        return sum(pq.read_metadata(io.BytesIO(data)).num_rows for data in self.published().values())
+
+    def leftovers(self) -> list[str]:
+        """Files below staging: what no ended run may leave."""
+        storage, path = locate(f"{self.root}/_firesteel/flight_delay_scores/staging")
+        return [status.path for status in storage.walk(path)]
+
+
+def kill_driver_at(plan_file: Path, boundary: str, count: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run a plan in a process of its own that kills itself, hard, at the `count`-th event of a kind."""
+    return subprocess.run(
+        [sys.executable, "-c", KILLING_DRIVER, str(plan_file), boundary, str(count)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=plan_file.parent,
+        env=dict(os.environ),
+    )
+
+
+def firesteel(*words: str, folder: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line, as a person would call it."""
+    return subprocess.run(
+        [sys.executable, "-m", "firesteel.jobs.cli.main", *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **(environ or {})},
+    )

@@ -1,0 +1,73 @@
+"""Specs for tests: the flights example in a folder of the test's own, changed as the test wants."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from firesteel.conf.errors import Where
+from firesteel.pipelines.plan.model import Column, ModelPlan, Plan
+from firesteel.pipelines.result import RunResult
+from firesteel.pipelines.spec.model import Model
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
+
+
+def example(folder: Path, **replacements: str) -> Path:
+    """Copy the flights example to `folder`; each keyword is a text in pipeline.yaml and what stands for it.
+
+    A text that is not there is a fault of the test.
+    """
+    return example_with(folder, replacements)
+
+
+def example_with(folder: Path, replacements: Mapping[str, str], sql: Mapping[str, str] | None = None) -> Path:
+    """As `example`, with texts that are no words, and with changes to sql/features.sql."""
+    shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
+    for path, changes in ((folder / "pipeline.yaml", replacements), (folder / "sql" / "features.sql", sql or {})):
+        text = path.read_text(encoding="utf-8")
+        for old, new in changes.items():
+            assert old in text, f"{old!r} is not in {path.name}"
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+    return folder / "pipeline.yaml"
+
+
+class FixedBackend:
+    """A backend for tests of the compiler alone: one model with a fixed signature, no runs.
+
+    The real one is tested against MLflow, Great Expectations and Spark in tests/integration.
+    """
+
+    def __init__(self, *, digest: str = "d" * 64, dep_delay: str = "double", version: str = "7") -> None:
+        self.digest, self.dep_delay, self.version = digest, dep_delay, version
+
+    def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
+        doubles = ("wind_speed", "precip", "visib", "temp")
+        inputs = (
+            Column("dep_hour", "int"),
+            Column("distance", "int"),
+            Column("dep_delay", self.dep_delay),
+            *(Column(each, "double") for each in doubles),
+        )
+        return ModelPlan(
+            name,
+            model.uri,
+            f"models:/flight_delay/{self.version}",
+            self.version,
+            self.digest,
+            1024,
+            "skops",
+            model.method,
+            inputs,
+        )
+
+    def check_expectation(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
+        return None
+
+    def environment(self) -> str:
+        return "firesteel 0, python 3.11, pyspark 4.3, mlflow 3.17"
+
+    def run(self, plan: Plan, *, spark: object | None = None, on_event: object = None) -> RunResult:
+        raise AssertionError("the compiler does not run plans")

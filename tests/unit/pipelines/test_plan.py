@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from firesteel.conf.errors import InputNotReady, PlanDrift, SpecError, SpecErrors
+from firesteel.pipelines import Pipeline, Plan
+from firesteel.pipelines.plan.inputs import partition_name
+from firesteel.pipelines.plan.intervals import slots
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
+from firesteel.pipelines.result import Counts
+from firesteel.pipelines.spec.model import Interval
+from firesteel.pipelines.storage.open import locate
+from support.data import write, write_days
+from support.specs import FixedBackend, example_with
+
+DAY = "2013-06-01"
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    root = tmp_path / "data"
+    write_days(root, [DAY, "2013-06-02"])
+    return root
+
+
+def pipeline(folder: Path, root: Path, changes=None, sql=None, backend=None, params=None) -> Pipeline:
+    folder = folder / "project"
+    path = (
+        folder / "pipeline.yaml"
+        if folder.exists() and not (changes or sql)
+        else example_with(folder, changes or {}, sql)
+    )
+    return Pipeline.load(path, params={"root": f"file://{root}", **(params or {})}, backend=backend or FixedBackend())
+
+
+def planned(folder: Path, root: Path, **options) -> Plan:
+    return pipeline(folder, root, **options).plan(DAY)
+
+
+def test_a_plan_reads_only_the_planned_partitions_and_needed_columns(tmp_path, data):
+    plan = planned(tmp_path, data, params={"origins": "JFK,LGA"})
+    flights, weather = plan.intervals[0].inputs
+    assert flights.directories == ("dt=2013-06-01/origin=JFK", "dt=2013-06-01/origin=LGA")
+    assert [file.path for file in flights.files] == [
+        f"dt=2013-06-01/origin={each}/part-0.parquet" for each in ("JFK", "LGA")
+    ]
+    assert [file.path for file in weather.files] == ["dt=2013-06-01/part-0.parquet"]
+    assert {column.name for column in plan.sources[0].columns} == {
+        "flight_id",
+        "sched_dep_time",
+        "dep_delay",
+        "distance",
+        "hour",
+    }
+    assert plan.intervals[0].outputs[0].directories == flights.directories
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path, data):
+    assert planned(tmp_path, data).to_json() == planned(tmp_path, data).to_json()
+
+
+def test_a_plan_survives_its_json(tmp_path, data):
+    plan = planned(tmp_path, data)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "other"}'])
+def test_what_is_no_plan_is_refused(text):
+    with pytest.raises(PlanDrift, match="FS6003"):
+        Plan.from_json(text)
+
+
+def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
+    base = planned(tmp_path, data)
+    same = [
+        {"changes": {"spec_version: 1": "# a comment\nspec_version: 1"}},
+        {"changes": {"owner: ml-ops@example.org": "owner: someone@example.org"}},
+        {"changes": {'resources: {master: "local[2]"}': 'resources: {master: "local[1]"}'}},
+        {"changes": {"experiment: /batch/flight_delay": "experiment: /other"}},
+        {
+            "changes": {
+                "name: flight_delay_scores\nowner: ml-ops@example.org": "owner: ml-ops@example.org\nname: flight_delay_scores"
+            }
+        },
+        {"sql": {"-- One row a flight": "-- A row for each flight", "SELECT\n": "select\n\n"}},
+    ]
+    for options in same:
+        shutil.rmtree(tmp_path / "project")
+        other = planned(tmp_path, data, **options)
+        assert (other.code_hash, other.intervals[0].plan_hash) == (base.code_hash, base.intervals[0].plan_hash), options
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    assert planned(tmp_path, moved).intervals[0].plan_hash == base.intervals[0].plan_hash
+    different = [
+        {"sql": {"f.distance >=": "f.distance >"}},
+        {"params": {"min_distance": "5"}},
+        {"params": {"origins": "JFK"}},
+        {"changes": {"max_value: 1}": "max_value: 0.9}"}},
+        {"changes": {"rows: 8192": "rows: 4096"}},
+        {"changes": {"name: flight_delay_scores": "name: other"}},
+    ]
+    for options in different:
+        shutil.rmtree(tmp_path / "project")
+        other = planned(tmp_path, data, **options)
+        assert other.code_hash != base.code_hash, options
+    assert (
+        planned(tmp_path / "m", data, backend=FixedBackend(digest="e" * 64)).intervals[0].plan_hash
+        != base.intervals[0].plan_hash
+    )
+    assert (
+        planned(tmp_path / "v", data, backend=FixedBackend(version="8")).intervals[0].plan_hash
+        == base.intervals[0].plan_hash
+    )
+    write_days(data, [DAY], rows=21)
+    assert planned(tmp_path / "d", data).intervals[0].plan_hash != base.intervals[0].plan_hash
+
+
+def test_a_published_interval_is_skipped_and_planned_again_when_its_input_changed(tmp_path, data):
+    pipe = pipeline(tmp_path, data)
+    first = pipe.plan(DAY).intervals[0]
+    assert (first.action, first.reason) == ("score", "not published yet")
+    storage, base = locate(pipe.loaded.spec.storage)
+    area = Area(storage, base, pipe.name, pipe.loaded.profile)
+    attempt = Attempt("r1", first.plan_hash, "someone", "here", "2026-01-01T00:00:00+00:00")
+    with Transaction.begin(area, "scores", str(data / "scores"), DAY, attempt) as transaction:
+        transaction.publish(first.outputs[0].directories, Counts())
+    assert Ledger(area).published("scores", DAY) is not None
+    again = pipe.plan(DAY).intervals[0]
+    assert again.action == "skip"
+    assert again.reason.startswith("already published with the same plan hash")
+    assert pipe.plan(DAY, force=True).intervals[0].reason == "forced"
+    write_days(data, [DAY], rows=21)
+    assert pipe.plan(DAY).intervals[0].reason == "changed since it was published: spec, model or input"
+
+
+def test_a_missing_partition_is_named(tmp_path, data):
+    with pytest.raises(InputNotReady) as caught:
+        pipeline(tmp_path, data).plan(DAY, "2013-06-05")
+    assert caught.value.code == "FS4002"
+    assert "flights/dt=2013-06-03 is missing. Nothing was read. (5 more like it.)" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_a_missing_marker_is_named_with_what_is_there(tmp_path, data):
+    (data / "flights" / f"dt={DAY}" / "_SUCCESS").unlink()
+    with pytest.raises(
+        InputNotReady,
+        match=r"FS4001 flights dt=2013-06-01: _SUCCESS is missing \(3 files present\)\. Nothing was read\.",
+    ):
+        planned(tmp_path, data)
+
+
+def test_on_missing_skip_and_empty(tmp_path, data):
+    skip = pipeline(tmp_path / "s", data, {"on_missing: fail": "on_missing: skip"}).plan("2013-06-02", "2013-06-02")
+    assert skip.intervals[0].action == "score"
+    shutil.rmtree(data / "flights" / "dt=2013-06-02")
+    skip = pipeline(tmp_path / "s", data).plan(DAY, "2013-06-02")
+    assert [interval.action for interval in skip.intervals] == ["score", "skip"]
+    assert skip.intervals[1].reason == "input missing (on_missing: skip)"
+    empty = pipeline(tmp_path / "e", data, {"on_missing: fail": "on_missing: empty"}).plan("2013-06-02")
+    assert empty.intervals[0].inputs[0].files == ()
+    assert len(empty.intervals[0].outputs[0].directories) == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ({"distance": pa.array(["far"])}, "column `distance` is string in"),
+        ({}, "column `distance` is not in"),
+    ],
+)
+def test_data_that_breaks_the_contract_is_found_in_the_footer(tmp_path, data, column, expected):
+    rest = {
+        "flight_id": ["a"],
+        "sched_dep_time": pa.array([1], pa.int32()),
+        "dep_delay": [1.0],
+        "hour": pa.array([1], pa.int32()),
+    }
+    write(data / "flights" / f"dt={DAY}" / "origin=JFK" / "part-1.parquet", pa.table({**rest, **column}))
+    with pytest.raises(InputNotReady, match="FS4003") as caught:
+        planned(tmp_path, data)
+    assert expected in str(caught.value)
+    assert "part-1.parquet" in str(caught.value)
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path, data):
+    (data / "weather" / f"dt={DAY}" / "part-1.parquet").write_bytes(b"PAR1 not really PAR1")
+    with pytest.raises(InputNotReady, match=r"FS4003 .*part-1.parquet is not a Parquet file"):
+        planned(tmp_path, data)
+
+
+def test_a_feature_of_the_wrong_type_is_found_before_a_jvm_starts_and_the_cast_is_named(tmp_path, data):
+    with pytest.raises(SpecErrors) as caught:
+        planned(tmp_path, data, sql={"f.dep_delay,": "CAST(f.dep_delay AS STRING) AS dep_delay,"})
+    assert str(caught.value) == (
+        "FS3002 sql/features.sql:8:8  model delay (v7) needs `dep_delay: double`; features gives `string`. Add CAST(dep_delay AS DOUBLE)."
+    )
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_feature_is_named(tmp_path, data):
+    with pytest.raises(
+        SpecErrors,
+        match=r"FS3002 pipeline.yaml:44:5  model delay \(v7\) needs `temp: double`; features has no such column",
+    ):
+        planned(tmp_path, data, sql={"w.temp": "w.temp AS temperature"})
+
+
+def test_a_partition_column_that_is_computed_cannot_say_what_a_rerun_replaces(tmp_path, data):
+    with pytest.raises(SpecErrors, match="`dt` is not an unchanged copy of a selected source partition"):
+        planned(tmp_path, data, sql={"  f.dt,": "  DATE_ADD(f.dt, 1) AS dt,"})
+
+
+def test_an_unknown_partition_value_replaces_the_directory_above(tmp_path, data):
+    plan = planned(tmp_path, data, sql={"  f.origin,": "  UPPER(f.origin) AS origin,"})
+    assert plan.intervals[0].outputs[0].directories == ("dt=2013-06-01",)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("JFK", "k=JFK"),
+        ("a/b", "k=a%2Fb"),
+        ("10:30", "k=10%3A30"),
+        ("50%", "k=50%25"),
+        ("a b", "k=a b"),
+        ("x=y", "k=x%3Dy"),
+    ],
+)
+def test_partition_names_are_escaped_as_spark_does(value, name):
+    assert partition_name("k", value) == name
+
+
+@pytest.mark.parametrize(
+    ("unit", "start", "end", "ids"),
+    [
+        ("day", "2013-02-27", "2013-03-01", ["2013-02-27", "2013-02-28", "2013-03-01"]),
+        ("month", "2013-12", "2014-01", ["2013-12", "2014-01"]),
+        ("hour", "2013-06-01T22", "2013-06-02T00", ["2013-06-01T22", "2013-06-01T23", "2013-06-02T00"]),
+    ],
+)
+def test_intervals_run_from_start_to_end_both_included(unit, start, end, ids):
+    made = slots(Interval(column="dt", unit=unit, begin="2013-01-01"), start, end)
+    assert [slot.id for slot in made] == ids
+
+
+def test_days_of_a_zone_with_dst_are_23_and_25_hours_long():
+    spring, autumn = (
+        slots(Interval(column="dt", begin="2013-01-01", timezone="America/New_York"), day, day)[0]
+        for day in ("2013-03-10", "2013-11-03")
+    )
+    assert [(slot.end.timestamp() - slot.start.timestamp()) / 3600 for slot in (spring, autumn)] == [23, 25]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2013-06-02", "2013-06-01"),
+        ("yesterday", "2013-06-01"),
+        ("2012-01-01", "2013-06-01"),
+        ("2013-02-30", "2013-03-01"),
+    ],
+)
+def test_wrong_intervals_are_named(start, end):
+    with pytest.raises(SpecError, match="FS1014"):
+        slots(Interval(column="dt", begin="2013-01-01"), start, end)
+
+
+def test_lookback_plans_the_intervals_before_too():
+    made = slots(Interval(column="dt", begin="2013-01-01", lookback=2), "2013-01-02", "2013-01-02")
+    assert [slot.id for slot in made] == ["2013-01-01", "2013-01-02"]
+
+
+def test_planning_imports_no_pyspark(tmp_path, data):
+    path = example_with(tmp_path / "project", {})
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[3])\n"
+        "from support.specs import FixedBackend\nfrom firesteel.pipelines import Pipeline\n"
+        "Pipeline.load(sys.argv[1], params={'root': sys.argv[2]}, backend=FixedBackend()).plan('2013-06-01')\n"
+        "print(sorted(name for name in ('pyspark', 'mlflow', 'great_expectations', 'py4j') if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), f"file://{data}", str(Path(__file__).parents[2])],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[]"
