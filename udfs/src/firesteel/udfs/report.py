@@ -1,0 +1,76 @@
+"""What the operator counts: per task on the executors, brought together on the driver, each partition once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.accumulators import AccumulatorParam
+
+from firesteel.udfs.dead_letter import DeadLetter
+
+
+@dataclass(slots=True)
+class TaskReport:
+    """One task's counts. `attempt` is Spark's task attempt id, unique in the application and growing."""
+
+    partition: int
+    attempt: int
+    rows_in: int = 0
+    rows_scored: int = 0
+    batches: int = 0
+    max_batch_rows: int = 0
+    loads: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """The counts of one action over a scored frame. `seconds` are summed over workers."""
+
+    rows_in: int
+    rows_scored: int
+    dead_letters: tuple[DeadLetter, ...]
+    loads: int
+    batches: int
+    max_batch_rows: int
+    seconds: tuple[tuple[str, float], ...]
+
+
+class ByPartition(AccumulatorParam):
+    """Task reports by partition: of several attempts at one partition the last one counts.
+
+    Spark brings home the accumulators of tasks that succeeded, and those of a stage that is computed again as well: a sum
+    would count such rows twice.
+    """
+
+    def zero(self, value: dict[int, TaskReport]) -> dict[int, TaskReport]:  # noqa: ARG002 - Spark's signature
+        """No reports."""
+        return {}
+
+    def addInPlace(self, value1: dict[int, TaskReport], value2: dict[int, TaskReport]) -> dict[int, TaskReport]:  # noqa: N802
+        """Merge two sets of reports."""
+        for partition, report in value2.items():
+            known = value1.get(partition)
+            if known is None or report.attempt >= known.attempt:
+                value1[partition] = report
+        return value1
+
+
+def summarise(tasks: dict[int, TaskReport]) -> ScoreReport:
+    """All tasks together; dead letters in the order of partitions."""
+    ordered = [tasks[partition] for partition in sorted(tasks)]
+    seconds: dict[str, float] = {}
+    for task in ordered:
+        for phase, value in task.seconds.items():
+            seconds[phase] = seconds.get(phase, 0.0) + value
+
+    def total(name: str) -> int:
+        return sum(getattr(task, name) for task in ordered)
+
+    letters: list[Any] = [letter for task in ordered for letter in task.dead_letters]
+    return ScoreReport(
+        rows_in=total("rows_in"), rows_scored=total("rows_scored"), dead_letters=tuple(letters), loads=total("loads"), batches=total("batches"),
+        max_batch_rows=max((task.max_batch_rows for task in ordered), default=0), seconds=tuple(sorted(seconds.items())),
+    )  # fmt: skip

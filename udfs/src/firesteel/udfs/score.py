@@ -1,0 +1,176 @@
+"""The operator: `mapInArrow` over the input, opaque to the optimizer, so that no filter goes through it and no row twice.
+
+A deterministic `pandas_udf` is inlined where its result is used, so a filter on the score evaluates it again, and Spark's
+own conversion makes nullable integers floats: docs/adr/0002-scoring-operator.md has the numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from firesteel.conf.errors import FiresteelError, RowErrorBudget
+from firesteel.udfs.batching import rebatch
+from firesteel.udfs.convert import outputs_to_arrow, to_pandas
+from firesteel.udfs.dead_letter import DeadLetter, Failed, bisect, message_of
+from firesteel.udfs.model import load_model
+from firesteel.udfs.report import ByPartition, ScoreReport, TaskReport, summarise
+from firesteel.udfs.spec import ScoreSpec
+from firesteel.udfs.worker_errors import WorkerError, worker_error
+
+if TYPE_CHECKING:
+    from pyspark.accumulators import Accumulator
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import DataType
+
+__all__ = ["Scored", "score", "worker_error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A scored frame: kept columns, then outputs. Lazy, as every frame; each action scores anew."""
+
+    df: DataFrame
+    _tasks: Accumulator[dict[int, TaskReport]]
+
+    def report(self) -> ScoreReport:
+        """The counts of the last action that ran to its end over all partitions. Zero before the first."""
+        return summarise(self._tasks.value)
+
+
+def score(df: DataFrame, spec: ScoreSpec) -> Scored:
+    """Score a frame with a shipped model (`firesteel.udfs.model.ship_model`).
+
+    Parameters
+    ----------
+    df
+        Holds the features and the kept columns; others are not sent to Python.
+    spec
+        Model, columns, outputs, batches, what happens to rows that fail.
+
+    Raises
+    ------
+    ValueError
+        A column is not there. Errors of the model come with the first action; `worker_error` finds them.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql.types import StructField, StructType
+
+    columns = list(dict.fromkeys((*spec.keep, *spec.features)))
+    missing = [name for name in columns if name not in df.columns]
+    if missing:
+        raise ValueError(f"no such column: {', '.join(missing)}; there are {', '.join(df.columns)}")
+    kept = [df.schema[name] for name in spec.keep]
+    outputs = [StructField(output.name, _type(output.type)) for output in spec.outputs]
+    schema = StructType([*kept, *outputs])
+    tasks = df.sparkSession.sparkContext.accumulator({}, ByPartition())
+    operator = _operator(spec, schema, tasks)
+    return Scored(df.select([F.col(f"`{name}`") for name in columns]).mapInArrow(operator, schema), tasks)
+
+
+def _type(text: str) -> DataType:
+    from pyspark.sql.types import StructType
+
+    parsed = StructType.fromDDL(f"x {text}")
+    assert isinstance(parsed, StructType)
+    return parsed.fields[0].dataType
+
+
+def _operator(
+    spec: ScoreSpec, schema: Any, tasks: Accumulator[dict[int, TaskReport]]
+) -> Callable[..., Iterator[pa.RecordBatch]]:
+    """The function that runs in each task. It must carry nothing but plain values to the executors."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    arrow = to_arrow_schema(schema)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        report = TaskReport(context.partitionId() if context else 0, context.taskAttemptId() if context else 0)
+        try:
+            yield from score_batches(batches, spec, arrow, report)
+        except FiresteelError as error:
+            raise WorkerError(error) from error
+        finally:
+            tasks.add({report.partition: report})
+
+    return run
+
+
+def score_batches(
+    batches: Iterable[pa.RecordBatch], spec: ScoreSpec, schema: pa.Schema, report: TaskReport
+) -> Iterator[pa.RecordBatch]:
+    """Score one task's batches; `report` is filled on the way. The operator without Spark."""
+    clock = _Clock(report.seconds)
+    loaded, fresh = load_model(spec.model, spec.threads)
+    report.loads += fresh
+    clock.add("load")
+    types = [schema.field(output.name).type for output in spec.outputs]
+    for table in rebatch(batches, spec.batch_rows, spec.batch_bytes):
+        clock.add("read")
+        report.rows_in += table.num_rows
+        report.batches += 1
+        report.max_batch_rows = max(report.max_batch_rows, table.num_rows)
+        frame = to_pandas(table, spec.features)
+        clock.add("convert")
+        for piece in bisect(loaded.predict, frame):
+            clock.add("model")
+            if isinstance(piece, Failed):
+                _put_aside(spec, table, piece, report)
+                continue
+            rows = piece.stop - piece.start
+            arrays = outputs_to_arrow(piece.prediction, spec.outputs, types, rows, spec.model.name)
+            kept = table.slice(piece.start, rows).select(spec.keep).combine_chunks()
+            columns = [_one(kept.column(name)).cast(schema.field(name).type) for name in spec.keep]
+            report.rows_scored += rows
+            clock.add("convert")
+            yield pa.RecordBatch.from_arrays([*columns, *arrays], schema=schema)
+            clock.add("write")
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
+
+
+def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskReport) -> None:
+    name, message = type(failed.error).__name__, message_of(failed.error)
+    if spec.on_error.action == "fail":
+        raise RowErrorBudget(
+            "FS5001",
+            f"model {spec.model.name} failed on a row: {name}. Nothing was published.",
+            hint="Set on_error: {action: dead_letter} to put such rows aside, and see what they hold.",
+        ) from failed.error
+    row = table.slice(failed.index, 1).to_pylist()[0]
+    report.dead_letters.append(DeadLetter(tuple(row.items()), name, message))
+    if len(report.dead_letters) > spec.on_error.max_rows:
+        raise RowErrorBudget(
+            "FS5003",
+            f"model {spec.model.name}: more than max_rows {spec.on_error.max_rows:,} bad rows in one task. First: "
+            f"{report.dead_letters[0].error}. Nothing was published.",
+            hint="Mend the rows or the model; raise the budget only if these may be lost.",
+        )
+
+
+class _Clock:
+    """Where a task's time goes: each `add` gives the time since the last one to a phase."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+        self._at = time.perf_counter()
+
+    def add(self, phase: str) -> None:
+        now = time.perf_counter()
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._at
+        self._at = now

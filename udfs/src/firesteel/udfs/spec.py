@@ -1,0 +1,52 @@
+"""What to score with, and how: plain values that travel to the executors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model as the executors find it.
+
+    `archive` is a name under `SparkFiles`, or an absolute local folder; `digest` what its bytes must hash to.
+    """
+
+    name: str
+    digest: str
+    archive: str
+    method: str = "predict"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output column. `type` is a Spark SQL type; `select` is "" for the whole prediction, `[i]`, or a column's name."""
+
+    name: str
+    type: str
+    select: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBudget:
+    """`fail` on the first row that cannot be scored, or put up to `max_rows` of them aside as dead letters."""
+
+    action: Literal["fail", "dead_letter"] = "fail"
+    max_rows: int = 0
+    max_fraction: float = 1.0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSpec:
+    """A whole scoring: batches end at `batch_rows` or `batch_bytes`, whichever comes first; `threads` per worker."""
+
+    model: ModelRef
+    features: tuple[str, ...]
+    keep: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    batch_rows: int = 8192
+    batch_bytes: int = 32 << 20
+    threads: int = 1
+    on_error: ErrorBudget = ErrorBudget()
