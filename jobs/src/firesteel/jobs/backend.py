@@ -1,0 +1,58 @@
+"""The backend that `firesteel.pipelines` finds by its entry point: MLflow models, GX expectations, Spark runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from firesteel.conf.version import VERSION
+from firesteel.pipelines.events import OnEvent, ignore
+
+if TYPE_CHECKING:
+    from firesteel.conf.errors import Where
+    from firesteel.pipelines.plan.model import ModelPlan, Plan
+    from firesteel.pipelines.result import RunResult
+    from firesteel.pipelines.spec.model import Model
+
+
+class SparkBackend:
+    """See `firesteel.pipelines.backend.Backend`."""
+
+    def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
+        """Pin a model by MLflow's registry."""
+        from firesteel.jobs.tracking.registry import resolve_model
+
+        resolved = resolve_model(
+            name,
+            model.uri,
+            method=model.method,
+            trust_formats=model.trust.formats,
+            max_size=model.trust.max_size,
+            tracking_uri=tracking_uri,
+            where=where,
+        )
+        return resolved.plan
+
+    def check_expectation(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
+        """Look the expectation up in the generated table of Great Expectations' own."""
+        from firesteel.jobs.gates.check import check_kwargs
+
+        return check_kwargs(type_, kwargs)
+
+    def environment(self) -> str:
+        """Major and minor versions: a patch release does not make anyone score a year again."""
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        packages = ", ".join(f"{name} {_minor(version(name))}" for name in ("pyspark", "mlflow"))
+        return f"firesteel {VERSION.split('.', maxsplit=1)[0]}, python {python}, {packages}"
+
+    def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
+        """Run on Spark."""
+        from firesteel.jobs.run.runner import run_plan
+
+        return run_plan(plan, spark=spark, on_event=on_event)  # type: ignore[arg-type]
+
+
+def _minor(text: str) -> str:
+    return ".".join(text.split(".")[:2])

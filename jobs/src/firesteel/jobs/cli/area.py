@@ -1,0 +1,25 @@
+"""A spec's area in its storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firesteel.conf.errors import SpecErrors
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.publish.transaction import Area
+    from firesteel.pipelines.spec.load import LoadedSpec
+
+
+def open_area(spec: Path, profile: str, params: dict[str, str]) -> tuple[LoadedSpec, Area]:
+    """Load a spec and find its ledger."""
+    from firesteel.pipelines.publish.transaction import Area
+    from firesteel.pipelines.spec.load import load_spec
+    from firesteel.pipelines.storage.open import locate
+
+    loaded = load_spec(spec, profile=profile, params=params)
+    if loaded.errors:
+        raise SpecErrors.of(list(loaded.errors))
+    storage, base = locate(loaded.spec.storage)
+    return loaded, Area(storage, base, loaded.spec.name, loaded.profile)

@@ -1,0 +1,31 @@
+"""`doctor`: look at the machine, and say what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from firesteel.jobs.cli.options import json_option, spec_options
+
+
+@click.command()
+@spec_options
+@json_option
+def doctor(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
+    """Look at Java, Python, Spark, HDFS, MLflow and RDMA. With a SPEC, its storage and tracking are tried too."""
+    from firesteel.jobs.doctor import examine
+
+    findings = examine(spec if spec.exists() else None, profile, params)
+    failed = any(finding.state == "fail" for finding in findings)
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+        return int(failed)
+    colours = {"ok": "green", "note": "cyan", "fail": "red"}
+    for finding in findings:
+        mark = click.style(f"{finding.state:<5}", fg=colours[finding.state])
+        click.echo(f"{mark} {finding.subject:<9} {finding.found}")
+        if finding.advice:
+            click.echo(f"{'':<16}{click.style(finding.advice, fg='cyan')}")
+    return int(failed)

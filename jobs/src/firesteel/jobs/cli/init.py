@@ -1,0 +1,34 @@
+"""`init`: a project to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.option(
+    "--demo",
+    type=click.Choice(["flights"]),
+    help="Real data (336,776 flights of 2013), a trained registered model, a first run.",
+)
+@click.option("--root", default=None, metavar="URI", help="Where the demo's data goes. Default: file://FOLDER/data.")
+@click.option("--run/--no-run", "first_run", default=True, help="Score the first day at the end of --demo.")
+def init(folder: Path, demo: str | None, root: str | None, first_run: bool) -> int:
+    """Make a project in FOLDER: a spec, its SQL and the schema for editors. Files that exist are kept."""
+    from firesteel.jobs.project.create import create_flights, create_starter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if demo is None:
+        for path in create_starter(folder):
+            click.echo(f"wrote {path}")
+        click.echo(f"Next: edit {folder / 'pipeline.yaml'}, then `firesteel validate`.")
+        return 0
+    create_flights(folder.resolve(), root, say=click.echo)
+    if not first_run:
+        return 0
+    from firesteel.jobs.cli.main import invoke
+
+    return invoke(["run", str(folder / "pipeline.yaml"), "--start", "2013-06-01"])

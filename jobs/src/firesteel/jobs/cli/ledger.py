@@ -1,0 +1,101 @@
+"""`status`, `history` and `recover`: what runs have left in the storage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from firesteel.jobs.cli.options import json_option, spec_options
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.publish.records import LedgerRecord
+
+
+@click.command()
+@spec_options
+@json_option
+def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
+    """The newest attempt at each interval."""
+    from firesteel.jobs.cli.area import open_area
+    from firesteel.pipelines.publish.ledger import Ledger
+
+    loaded, area = open_area(spec, profile, params)
+    ledger = Ledger(area)
+    records = [
+        record
+        for sink in loaded.spec.sinks
+        for interval in ledger.intervals(sink)
+        if (record := ledger.latest(sink, interval)) is not None
+    ]
+    _show(records, loaded.spec.name, as_json=as_json)
+
+
+@click.command()
+@spec_options
+@click.option("--interval", default=None, help="Only this interval.")
+@json_option
+def history(spec: Path, profile: str, params: dict[str, str], interval: str | None, as_json: bool) -> None:
+    """Every attempt, newest first."""
+    from firesteel.jobs.cli.area import open_area
+    from firesteel.pipelines.publish.ledger import Ledger
+
+    loaded, area = open_area(spec, profile, params)
+    records = [record for sink in loaded.spec.sinks for record in Ledger(area).history(sink, interval)]
+    _show(records, loaded.spec.name, as_json=as_json)
+
+
+@click.command()
+@spec_options
+@json_option
+def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
+    """Finish what a dead run had journaled, discard what it had not. Runs do this by themselves for their intervals."""
+    from firesteel.jobs.cli.area import open_area
+    from firesteel.pipelines.publish.recover import leftovers
+    from firesteel.pipelines.publish.recover import recover as recover_interval
+    from firesteel.pipelines.storage.open import locate
+
+    loaded, area = open_area(spec, profile, params)
+    records = []
+    for name, sink in loaded.spec.sinks.items():
+        _, path = locate(sink.path)
+        for interval in leftovers(area, name):
+            record = recover_interval(area, name, path, interval)
+            if record is not None:
+                records.append(record)
+    _show(records, loaded.spec.name, as_json=as_json)
+
+
+def _show(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(record) for record in records], indent=2, ensure_ascii=False))
+        return
+    if not records:
+        click.echo(f"{pipeline}: nothing yet.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("interval", "sink", "state", "rows", "dead letter", "partitions", "ended", "run"):
+        table.add_column(name, justify="right" if name in {"rows", "dead letter", "partitions"} else "left")
+    colours = {"published": "green", "failed": "red", "died": "yellow"}
+    for record in records:
+        table.add_row(
+            record.interval,
+            record.sink,
+            f"[{colours[record.state]}]{record.state}[/]",
+            f"{record.counts.scored:,}",
+            f"{record.counts.dead_letter:,}",
+            str(len(record.partitions)),
+            record.ended_at,
+            record.run_id,
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for record in records:
+        if record.error:
+            console.print(f"{record.interval}: {record.error}", markup=False)

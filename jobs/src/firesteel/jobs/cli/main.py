@@ -1,0 +1,122 @@
+"""`firesteel`: the group of verbs, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from firesteel.conf.errors import FiresteelError, SpecErrors
+from firesteel.conf.version import VERSION
+
+VERBS = {
+    "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),
+    "validate": ("spec", "Check a spec: no JVM, no data, all errors at once."),
+    "plan": ("plan", "Show what a run would do and why; `-o` writes the plan."),
+    "run": ("run", "Plan and execute: score, gate, publish, track."),
+    "apply": ("run", "Execute exactly the plan in a file."),
+    "submit": ("submit", "Print or run the spark-submit line of a plan."),
+    "status": ("ledger", "What is published, failed or running, by interval."),
+    "history": ("ledger", "Every attempt, newest first."),
+    "recover": ("ledger", "Finish or discard what a dead run left."),
+    "doctor": ("doctor", "Look at Java, Python, HDFS, MLflow and RDMA, and say what to do."),
+    "schema": ("spec", "Print the JSON Schema of a spec, for editors."),
+}
+
+HELP = """Batch inference on Spark as one transaction: plan, score, audit, publish.
+
+A pipeline is a YAML spec. `plan` pins its inputs and the model's bytes, `run` scores them, holds the result
+against gates while nobody can see it, and publishes whole partitions or nothing.
+
+\b
+First steps:
+  firesteel init --demo flights demo && cd demo
+  firesteel validate
+  firesteel plan --start 2013-06-01 --end 2013-06-07
+  firesteel run  --start 2013-06-01 --end 2013-06-07
+
+\b
+Exit codes: 0 ok, 1 internal, 2 spec, 3 gate failed (nothing published), 4 input not ready,
+            5 row-error budget, 6 plan drift, 7 lease conflict, 130 cancelled.
+"""
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order in which people meet them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import the verb's module."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"firesteel.jobs.cli.{VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """One line a verb, without importing any."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="firesteel")
+def cli() -> None:
+    """See HELP."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code: Any = cli.main(args=words, prog_name="firesteel", standalone_mode=False)
+    except FiresteelError as error:
+        _show_error(error, as_json="--json" in words)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Cancelled. Nothing half-done was published.", err=True)
+        return 130
+    except Exception as error:
+        if os.environ.get("FIRESTEEL_DEBUG"):
+            raise
+        click.echo(
+            f"FS9999 {type(error).__name__}: {error} This is a fault in firesteel; FIRESTEEL_DEBUG=1 shows the trace.",
+            err=True,
+        )
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _show_error(error: FiresteelError, *, as_json: bool) -> None:
+    errors = error.errors if isinstance(error, SpecErrors) else (error,)
+    if as_json:
+        click.echo(json.dumps({"errors": [each.as_dict() for each in errors], "exit_code": error.exit_code}, indent=2))
+        return
+    for each in errors:
+        code = click.style(each.code, fg="red", bold=True)
+        where = f" {each.where} " if each.where else ""
+        hint = f" {click.style(each.hint, fg='cyan')}" if each.hint else ""
+        click.echo(f"{code}{where} {each.what}{hint}", err=True)
+    if len(errors) > 1:
+        click.echo(f"{len(errors)} errors.", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
+
+
+@click.command()
+@spec_options
+@interval_options
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the plan as JSON, for `apply` and `submit`."
+)
+@json_option
+@quiet_option
+def plan(
+    spec: Path,
+    profile: str,
+    params: dict[str, str],
+    start: str,
+    end: str | None,
+    force: bool,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Pin inputs, model and SQL for some intervals, and show each with the reason for its work. Writes nothing to the storage."""
+    from firesteel.jobs.cli.progress import planning
+    from firesteel.jobs.cli.show import show_plan
+    from firesteel.pipelines import Pipeline
+
+    pipeline = Pipeline.load(spec, profile=profile, params=params)
+    with planning(quiet=quiet or as_json) as on_progress:
+        made = pipeline.plan(start, end, force=force, on_progress=on_progress)
+    if output is not None:
+        output.write_text(made.to_json(), encoding="utf-8")
+    if as_json:
+        click.echo(made.to_json(), nl=False)
+        return
+    show_plan(made)
+    if output is not None:
+        click.echo(f"wrote {output}")

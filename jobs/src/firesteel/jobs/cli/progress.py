@@ -1,0 +1,91 @@
+"""Progress for people: a bar on a terminal, a line an interval everywhere else. All on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from firesteel.pipelines.events import Event, OnEvent, ignore
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.events import Progress as OnProgress
+    from firesteel.pipelines.plan.model import Plan
+
+_DOING = {
+    "leased": "checking inputs",
+    "input_gate": "input gates",
+    "scoring": "scoring",
+    "staged": "output gates",
+    "output_gate": "publishing",
+    "journaled": "publishing",
+}
+
+
+@contextmanager
+def planning(*, quiet: bool) -> Iterator[OnProgress]:
+    """A bar for the listing of partitions."""
+    if quiet:
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("planning", total=None)
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=f"planning: {what}", completed=done, total=total)
+
+        yield on_progress
+
+
+@contextmanager
+def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
+    """A bar over intervals with the stage at hand, and one line for each interval that is done."""
+    if quiet:
+        yield ignore
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting Spark", total=len(plan.intervals))
+
+        def on_event(event: Event) -> None:
+            facts = event.facts
+            if event.kind in _DOING:
+                bar.update(task, description=f"{event.interval}: {_DOING[event.kind]}")
+            elif event.kind == "recovered":
+                console.print(f"  {event.interval}  [yellow]recovered[/] what a dead run left")
+            elif event.kind == "interval_skipped":
+                console.print(f"  {event.interval}  [dim]skipped[/]    {escape(str(facts.get('reason', '')))}")
+                bar.advance(task)
+            elif event.kind == "interval_done":
+                done = "[green]published[/]" if facts["state"] == "published" else f"[dim]{facts['state']}[/]"
+                console.print(f"  {event.interval}  {done}  {facts['rows']:>9,} rows")
+                bar.advance(task)
+            elif event.kind == "interval_failed":
+                console.print(f"  {event.interval}  [red]failed[/]     {escape(str(facts.get('code')))}")
+
+        yield on_event

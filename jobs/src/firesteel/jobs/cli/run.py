@@ -1,0 +1,60 @@
+"""`run` and `apply`: execute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import Plan
+
+
+@click.command()
+@spec_options
+@interval_options
+@json_option
+@quiet_option
+def run(
+    spec: Path,
+    profile: str,
+    params: dict[str, str],
+    start: str,
+    end: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Plan some intervals and execute them. What is published already with the same plan hash is skipped, and said so."""
+    from firesteel.jobs.cli.progress import planning
+    from firesteel.pipelines import Pipeline
+
+    pipeline = Pipeline.load(spec, profile=profile, params=params)
+    with planning(quiet=quiet or as_json) as on_progress:
+        made = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
+    return _execute(made, as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("plan_file", type=click.Path(path_type=Path, exists=True), metavar="PLAN")
+@json_option
+@quiet_option
+def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
+    """Execute exactly the plan in a file. Refused (exit 6) when an input, the model or the version has moved since."""
+    from firesteel.pipelines.plan.model import Plan
+
+    return _execute(Plan.from_json(plan_file.read_text(encoding="utf-8"), plan_file.name), as_json=as_json, quiet=quiet)
+
+
+def _execute(made: Plan, *, as_json: bool, quiet: bool) -> int:
+    from firesteel.jobs.cli.progress import running
+    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.run.runner import run_plan
+
+    with running(made, quiet=quiet or as_json) as on_event:
+        result = run_plan(made, on_event=on_event)
+    show_result(result, as_json=as_json)
+    return result.exit_code

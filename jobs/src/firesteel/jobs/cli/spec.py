@@ -1,0 +1,53 @@
+"""`validate` and `schema`: the spec by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from firesteel.jobs.cli.options import json_option, spec_options
+
+
+@click.command()
+@spec_options
+@json_option
+def validate(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
+    """Check a spec: keys, types, references, SQL, columns. Starts no JVM and reads no data."""
+    from firesteel.pipelines import Pipeline
+
+    pipeline = Pipeline.load(spec, profile=profile, params=params)
+    loaded = pipeline.loaded.spec
+    facts = {
+        "pipeline": loaded.name,
+        "profile": profile,
+        "sources": list(loaded.sources),
+        "steps": list(loaded.steps),
+        "gates": list(loaded.gates),
+        "sinks": list(loaded.sinks),
+    }
+    if as_json:
+        click.echo(json.dumps({"valid": True, **facts}))
+        return
+    counts = ", ".join(
+        f"{len(names)} {what if len(names) != 1 else what[:-1]}"
+        for what, names in facts.items()
+        if isinstance(names, list)
+    )
+    click.echo(f"{spec}: valid. {loaded.name}: {counts}.")
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead of standard output.")
+def schema(output: Path | None) -> None:
+    """Print the JSON Schema of a spec. Editors find it by a spec's first line: `# yaml-language-server: $schema=PATH`."""
+    from firesteel.pipelines.spec.schema import spec_schema
+
+    text = json.dumps(spec_schema(), indent=2) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {output}")

@@ -1,0 +1,71 @@
+"""`python -m firesteel.jobs.demo`: the flights demo on a real HDFS of its own, from nothing to published scores.
+
+What is done already is kept in a folder under the temporary directory and skipped the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from firesteel.conf.errors import FiresteelError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; returns firesteel's exit code."""
+    default = Path(tempfile.gettempdir(), f"firesteel-demo-{os.getuid()}")
+    parser = argparse.ArgumentParser(
+        prog="python -m firesteel.jobs.demo", description="Score a week of flights on a real HDFS."
+    )
+    parser.add_argument("--folder", type=Path, default=default, help=f"Where everything is kept. Default: {default}.")
+    parser.add_argument("--start", default="2013-06-01", help="First day.")
+    parser.add_argument("--end", default="2013-06-07", help="Last day, included.")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _demo(options.folder.resolve(), options.start, options.end)
+    except FiresteelError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped. What was done is kept; run it again to go on.\n")
+        return 130
+
+
+def _demo(folder: Path, start: str, end: str) -> int:
+    from firesteel.jobs.cli.main import invoke
+    from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+    from firesteel.jobs.project.create import create_flights
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    project = folder / "project"
+    project.mkdir(exist_ok=True)
+    _say(f"1/4 HDFS: one NameNode and two DataNodes, data in {folder / 'hdfs'}")
+    with EmbeddedHdfs(folder / "hdfs", datanodes=2) as hdfs:
+        os.environ["HADOOP_CONF_DIR"] = str(hdfs.conf_dir)
+        _say(f"    {hdfs.uri}  ({hdfs.webhdfs_url})")
+        _say("2/4 Data and model")
+        create_flights(project, f"{hdfs.uri}/demo", say=lambda text: _say(f"    {text}"))
+        os.chdir(project)
+        _say(f"3/4 firesteel plan --start {start} --end {end}")
+        if code := invoke(["plan", "--start", start, "--end", end]):
+            return code
+        _say(f"4/4 firesteel run --start {start} --end {end}")
+        code = invoke(["run", "--start", start, "--end", end])
+    _say(
+        f"HDFS is stopped; its data stays in {folder}. `make demo` again skips what is done, `make demo-clean` removes it."
+    )
+    return code
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

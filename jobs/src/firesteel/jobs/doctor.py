@@ -1,0 +1,130 @@
+"""What `firesteel doctor` looks at: each look is one function that returns one finding, and never raises."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from firesteel.conf.errors import FiresteelError
+from firesteel.conf.java import find_java
+from firesteel.rdma_shuffle.doctor import probe
+
+MIN_SHM = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`fail` stops runs, `note` is worth knowing."""
+
+    subject: str
+    state: Literal["ok", "note", "fail"]
+    found: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def examine(spec: Path | None, profile: str, params: dict[str, str]) -> list[Finding]:
+    """All findings, in the order in which a run would stumble over them."""
+    findings = [_python(), _java(), _packages(), _hadoop()]
+    if spec is not None:
+        findings += _spec(spec, profile, params)
+    return [*findings, _rdma()]
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def _java() -> Finding:
+    try:
+        java = find_java()
+    except FiresteelError as error:
+        return Finding("java", "fail", error.what, error.hint)
+    return Finding("java", "ok", f"{java.version} at {java.home}")
+
+
+def _packages() -> Finding:
+    found, missing = [], []
+    for name in ("pyspark", "mlflow", "great-expectations", "pyarrow", "pandas", "hdfs"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Finding("packages", "fail", f"missing: {', '.join(missing)}", "pip install firesteel")
+    return Finding("packages", "ok", ", ".join(found))
+
+
+def _hadoop() -> Finding:
+    folder = os.environ.get("HADOOP_CONF_DIR")
+    if not folder:
+        return Finding(
+            "hadoop",
+            "note",
+            "HADOOP_CONF_DIR is not set",
+            "Needed for HA, Kerberos and NameNode web addresses other than port 9870.",
+        )
+    missing = [name for name in ("core-site.xml", "hdfs-site.xml") if not Path(folder, name).is_file()]
+    if missing:
+        return Finding(
+            "hadoop",
+            "fail",
+            f"HADOOP_CONF_DIR={folder} lacks {', '.join(missing)}",
+            "Point it at the cluster's client configuration.",
+        )
+    return Finding("hadoop", "ok", f"HADOOP_CONF_DIR={folder}")
+
+
+def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]:
+    from firesteel.pipelines.spec.load import load_spec
+    from firesteel.pipelines.storage.open import locate
+
+    try:
+        loaded = load_spec(path, profile=profile, params=params)
+        if loaded.errors:
+            raise loaded.errors[0]
+    except FiresteelError as error:
+        yield Finding("spec", "fail", str(error).splitlines()[0], f"firesteel validate {path}")
+        return
+    yield Finding("spec", "ok", f"{path}: {loaded.spec.name}")
+    try:
+        storage, base = locate(loaded.spec.storage)
+        there = storage.status(base) is not None
+        yield Finding("storage", "ok", f"{loaded.spec.storage} is reachable{'' if there else ', empty so far'}")
+    except FiresteelError as error:
+        yield Finding("storage", "fail", error.what, error.hint)
+    yield _mlflow(loaded.spec.tracking.mlflow.uri)
+
+
+def _mlflow(uri: str) -> Finding:
+    from firesteel.jobs.tracking.connect import connect, without_secrets
+
+    try:
+        found = connect(uri).tracking_uri
+    except FiresteelError as error:
+        return Finding("mlflow", "fail", error.what, error.hint)
+    return Finding("mlflow", "ok", without_secrets(found))
+
+
+def _rdma() -> Finding:
+    state = probe()
+    memlock = "unlimited" if state.memlock_bytes is None else f"{state.memlock_bytes >> 10} KiB"
+    limits = f"memlock {memlock}, /dev/shm {state.shm_bytes >> 20} MiB free"
+    if not state.ports:
+        return Finding(
+            "rdma", "note", f"no RDMA device; {limits}", "Shuffles go over TCP; the RDMA shuffle is not there yet."
+        )
+    ports = ", ".join(f"{port.device}/{port.port} {port.state} {port.rate} ({port.link_layer})" for port in state.ports)
+    if not state.usable:
+        return Finding("rdma", "note", f"{ports}; {limits}", "No port is ACTIVE with an address: bring the link up.")
+    if state.shm_bytes < MIN_SHM:
+        return Finding("rdma", "note", f"{ports}; {limits}", "Give /dev/shm at least 1 GiB for slabs.")
+    return Finding("rdma", "ok", f"{ports}; {limits}")

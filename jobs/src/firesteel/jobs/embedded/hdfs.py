@@ -1,0 +1,190 @@
+"""A real HDFS: one NameNode and some DataNodes, the processes that a cluster runs, on one machine.
+
+It listens on 127.0.0.1 only, and believes its callers' names: whoever can log in to this machine can read it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.java import find_java
+from firesteel.jobs.embedded import maven
+from firesteel.jobs.embedded.cluster import START_S, Cluster, ask, pyspark_home
+from firesteel.jobs.embedded.ports import remembered_ports
+from firesteel.jobs.embedded.processes import start, wait_until
+
+SERVER = "org.apache.hadoop:hadoop-client-minicluster:3.5.0"
+"""The servers, shaded; the same version as the client that pyspark 4.3 bundles, which is the rest of the class path."""
+
+_JARS = (
+    "hadoop-client-api", "hadoop-client-runtime", "slf4j-api", "log4j-api", "log4j-core", "log4j-slf4j2-impl",
+    "jcl-over-slf4j", "log4j-1.2-api", "snappy-java",
+)  # fmt: skip
+_JVM = (
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",  # servers that live for minutes: C2 costs more than it gives
+    "-Djava.net.preferIPv4Stack=true",
+)
+
+
+class EmbeddedHdfs(Cluster):
+    """HDFS on 127.0.0.1. Data in `folder` outlives the processes: start again on the same folder and it is there.
+
+    Parameters
+    ----------
+    folder
+        Name directory, blocks, configuration and logs.
+    datanodes
+        How many DataNodes.
+    replication
+        Copies of each block; as many as DataNodes by default, at most 3.
+    """
+
+    def __init__(self, folder: Path, datanodes: int = 2, replication: int | None = None) -> None:
+        super().__init__(folder)
+        self.conf_dir = self.folder / "conf"
+        self._datanodes = datanodes
+        self._replication = replication or min(datanodes, 3)
+        self._ports: dict[str, int] = {}
+        self._java: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """What Spark and specs say: `hdfs://127.0.0.1:PORT`."""
+        return f"hdfs://127.0.0.1:{self._ports['namenode']}"
+
+    @property
+    def webhdfs_url(self) -> str:
+        """The NameNode's web address."""
+        return f"http://127.0.0.1:{self._ports['namenode-http']}"
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """See Cluster."""
+        return {"hdfs": self.uri, "webhdfs": self.webhdfs_url, "HADOOP_CONF_DIR": str(self.conf_dir)}
+
+    def kill_datanode(self, number: int) -> None:
+        """SIGKILL a DataNode."""
+        self._kill(f"datanode-{number}")
+
+    def start_datanode(self, number: int) -> None:
+        """Start a DataNode on its own data."""
+        self._launch(f"datanode-{number}", self._command("datanode.DataNode", self._datanode_conf(number)))
+
+    def wait_for_datanodes(self, count: int, timeout_s: float = START_S) -> None:
+        """Wait until the NameNode believes that so many DataNodes are alive, no more and no fewer.
+
+        Raises
+        ------
+        RuntimeFault
+            FS9005 when it does not in time.
+        """
+        wait_until(lambda: self.live_datanodes() == count, f"HDFS has {count} DataNodes", self.processes, timeout_s)
+
+    def live_datanodes(self) -> int:
+        """DataNodes that the NameNode believes alive; -1 while it does not answer or is in safe mode."""
+        answer = ask(f"{self.webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")
+        beans = answer.get("beans") if isinstance(answer, dict) else None
+        if not beans or beans[0].get("FSState") != "Operational":
+            return -1
+        return int(beans[0]["NumLiveDataNodes"])
+
+    def _start(self) -> None:
+        self._java = self._jvm()
+        servers = [f"datanode-{number}{port}" for number in range(self._datanodes) for port in ("", "-http", "-ipc")]
+        self._ports = remembered_ports(self.folder / "ports.json", ["namenode", "namenode-http", *servers])
+        self._configure()
+        # The image is renamed into place last: without one an earlier format was cut short, and there is no data.
+        if not any((self.folder / "name" / "current").glob("fsimage_[0-9]*")):
+            self._format()
+        self._launch("namenode", self._command("namenode.NameNode", self.conf_dir))
+        for number in range(self._datanodes):
+            self.start_datanode(number)
+        wait_until(lambda: self.live_datanodes() >= self._datanodes, "HDFS is ready", self.processes, START_S)
+
+    def _format(self) -> None:
+        command = [*self._command("namenode.NameNode", self.conf_dir), "-format", "-force", "-nonInteractive"]
+        process = start("namenode -format", command, self.folder / "logs" / "format.log")
+        try:
+            wait_until(lambda: not process.alive, "the NameNode formats its directory", [], START_S)
+        finally:
+            process.stop()
+        if process.child.returncode != 0:
+            words = process.last_words()
+            raise RuntimeFault(
+                "FS9005", f"the NameNode could not format its directory: {words}", hint=f"See {process.log}."
+            )
+
+    def _configure(self) -> None:
+        user = getpass.getuser()
+        core = {
+            "fs.defaultFS": self.uri,
+            "hadoop.http.staticuser.user": user,
+            f"hadoop.proxyuser.{user}.hosts": "127.0.0.1",
+            "hadoop.tmp.dir": str(self.folder / "tmp"),
+        }
+        hdfs = {
+            "dfs.replication": str(self._replication),
+            "dfs.namenode.http-address": f"127.0.0.1:{self._ports['namenode-http']}",
+            "dfs.namenode.name.dir": (self.folder / "name").as_uri(),
+            "dfs.namenode.handler.count": "8",
+            "dfs.namenode.safemode.extension": "0",
+            "dfs.namenode.datanode.registration.ip-hostname-check": "false",
+            # A DataNode is avoided 3 s after its last heartbeat, and dead after 14: 2 * recheck + 10 * heartbeat.
+            "dfs.heartbeat.interval": "1",
+            "dfs.namenode.heartbeat.recheck-interval": "2000",
+            "dfs.namenode.stale.datanode.interval": "3000",
+            "dfs.namenode.avoid.read.stale.datanode": "true",
+            "dfs.namenode.avoid.write.stale.datanode": "true",
+            "dfs.datanode.handler.count": "4",
+            "dfs.client.use.datanode.hostname": "false",
+            # With two DataNodes there is none to put in the place of one that died in mid-write (HDFS-4600).
+            "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
+            "dfs.webhdfs.socket.connect-timeout": "5s",
+        }
+        _write_conf(self.conf_dir, core, hdfs)
+        for number in range(self._datanodes):
+            name = f"datanode-{number}"
+            own = {
+                "dfs.datanode.data.dir": (self.folder / f"data-{number}").as_uri(),
+                "dfs.datanode.address": f"127.0.0.1:{self._ports[name]}",
+                "dfs.datanode.http.address": f"127.0.0.1:{self._ports[f'{name}-http']}",
+                "dfs.datanode.ipc.address": f"127.0.0.1:{self._ports[f'{name}-ipc']}",
+                "dfs.datanode.hostname": "127.0.0.1",
+            }
+            _write_conf(self._datanode_conf(number), core, {**hdfs, **own})
+
+    def _datanode_conf(self, number: int) -> Path:
+        return self.folder / f"conf-datanode-{number}"
+
+    def _jvm(self) -> tuple[str, ...]:
+        """The command up to the class path, which takes a `-version` to find out: once per start."""
+        jars = pyspark_home() / "jars"
+        path = [
+            str(maven.fetch(SERVER)),
+            *(str(jar) for name in _JARS for jar in sorted(jars.glob(f"{name}-[0-9]*.jar"))),
+        ]
+        log4j = resources.files("firesteel.jobs.embedded") / "log4j2.properties"
+        return str(find_java().executable), *_JVM, f"-Dlog4j2.configurationFile=file:{log4j}", os.pathsep.join(path)
+
+    def _command(self, main: str, conf: Path) -> list[str]:
+        *java, path = self._java
+        return [*java, "-cp", os.pathsep.join([str(conf), path]), f"org.apache.hadoop.hdfs.server.{main}"]
+
+
+def _write_conf(folder: Path, core: dict[str, str], hdfs: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, settings in (("core-site.xml", core), ("hdfs-site.xml", hdfs)):
+        lines = [
+            f"  <property><name>{key}</name><value>{escape(value)}</value></property>"
+            for key, value in settings.items()
+        ]
+        text = "\n".join(["<?xml version='1.0'?>", "<configuration>", *lines, "</configuration>", ""])
+        (folder / name).write_text(text, encoding="utf-8")

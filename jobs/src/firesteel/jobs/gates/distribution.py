@@ -1,0 +1,97 @@
+"""The distribution of columns in two Spark jobs: moments first, then a histogram between what they say."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import JsonValue
+    from pyspark.sql import Column, DataFrame
+
+NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
+
+
+def distribution(df: DataFrame, columns: Sequence[str], bins: int = 20) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
+    """Describe the numeric ones of `columns`; others are left out.
+
+    Returns
+    -------
+    tuple of (name, facts)
+        `rows`, `nulls`, `not_finite` (NaN and infinities), `min`, `max`, `mean` of the finite values (None when there
+        are none) and `histogram`: [[left, right, count], ...] in at most `bins` + 1 bins with round edges, the last
+        one closed on the right. Counts of the histogram add up to rows - nulls - not_finite.
+    """
+    from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+
+    kinds = {field.name: field.dataType.simpleString() for field in df.schema.fields}
+    numeric = [name for name in columns if kinds.get(name, "").startswith(NUMERIC)]
+    if not numeric:
+        return ()
+    values = {name: F.col(f"`{name}`").cast("double") for name in numeric}
+    # abs(x) < inf is false for NaN (which Spark orders above all numbers), both infinities, and null.
+    finite = {name: F.when(F.abs(value) < F.lit(math.inf), value) for name, value in values.items()}
+    asked = [F.count(F.lit(1)).alias("rows")]
+    for number, name in enumerate(numeric):
+        asked += [
+            F.count(values[name]).alias(f"present{number}"),
+            F.count(finite[name]).alias(f"finite{number}"),
+            F.min(finite[name]).alias(f"min{number}"),
+            F.max(finite[name]).alias(f"max{number}"),
+            F.avg(finite[name]).alias(f"mean{number}"),
+        ]
+    moments = df.agg(*asked).collect()[0]
+    edges = {
+        name: _edges(moments[f"min{number}"], moments[f"max{number}"], bins)
+        for number, name in enumerate(numeric)
+        if moments[f"finite{number}"]
+    }
+    counted = [
+        F.count(F.when(_within(finite[name], bounds, index), 1)).alias(f"{name}#{index}")
+        for name, bounds in edges.items()
+        for index in range(len(bounds) - 1)
+    ]
+    counts = df.agg(*counted).collect()[0] if counted else None
+    found: list[tuple[str, dict[str, JsonValue]]] = []
+    for number, name in enumerate(numeric):
+        bounds = edges.get(name, [])
+        histogram: list[JsonValue] = [
+            [bounds[index], bounds[index + 1], int(counts[f"{name}#{index}"]) if counts else 0]
+            for index in range(len(bounds) - 1)
+        ]
+        facts: dict[str, JsonValue] = {
+            "rows": moments["rows"],
+            "nulls": moments["rows"] - moments[f"present{number}"],
+            "not_finite": moments[f"present{number}"] - moments[f"finite{number}"],
+            "min": moments[f"min{number}"],
+            "max": moments[f"max{number}"],
+            "mean": moments[f"mean{number}"],
+            "histogram": histogram,
+        }
+        found.append((name, facts))
+    return tuple(found)
+
+
+def _edges(low: float, high: float, bins: int) -> list[float]:
+    """Edges at multiples of 1, 2 or 5 times a power of ten: readable, and mostly the same from day to day."""
+    if low == high or not math.isfinite(high - low):
+        return [low, high]
+    raw = (high - low) / bins
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(step * power for step in (1, 2, 5, 10) if step * power >= raw * (1 - 1e-9))
+    digits = max(0, 1 - math.floor(math.log10(step)))
+    first, last = math.floor(low / step), math.ceil(high / step)
+    edges = [round(number * step, digits) for number in range(first, last + 1)]
+    # Rounding may have moved the ends past the extremes.
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    return edges
+
+
+def _within(value: Column, bounds: list[float], index: int) -> Column:
+    from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+
+    last = index == len(bounds) - 2
+    upper = value <= F.lit(bounds[index + 1]) if last else value < F.lit(bounds[index + 1])
+    return (value >= F.lit(bounds[index])) & upper

@@ -1,0 +1,177 @@
+"""Run a gate on a frame, and say no when it fails."""
+
+from __future__ import annotations
+
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from firesteel.conf.errors import FiresteelError, GateFailed
+from firesteel.jobs.gates import gx
+from firesteel.jobs.gates.check import OWN, check_kwargs
+from firesteel.jobs.gates.observe import column_of, one_line, result_of
+from firesteel.jobs.gates.words import expected, observed
+from firesteel.pipelines.result import Counts, ExpectationResult, GateResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import DataFrame
+
+    from firesteel.pipelines.plan.model import Expectation, GatePlan
+
+_NOTHING = MappingProxyType[str, int]({})
+_NO_COUNTS = Counts()
+
+
+def run_gate(
+    gate: GatePlan,
+    df: DataFrame,
+    *,
+    row_counts: Mapping[str, int] = _NOTHING,
+    counts: Counts = _NO_COUNTS,
+    cache: bool = True,
+) -> GateResult:
+    """Evaluate every expectation of a gate; results in the order of the plan.
+
+    Parameters
+    ----------
+    row_counts
+        Rows of the run's relations by name, for `row_count_matches`.
+    counts
+        What became of the rows of this interval, for `row_count_matches` with `less: dead_letter`.
+    cache
+        Keep the columns looked at while the gate runs: Great Expectations starts several jobs.
+
+    Raises
+    ------
+    GateFailed
+        FS7003 when an expectation cannot be evaluated, whatever its severity: not knowing is not passing.
+    """
+    started = time.monotonic()
+    for expectation in gate.expectations:
+        problem = check_kwargs(expectation.type, dict(expectation.kwargs))
+        if problem:
+            raise _not_evaluated(gate, expectation, problem.rstrip("."))
+    results = dict(zip(_numbers(gate, own=False), _great_expectations(gate, df, cache=cache), strict=True))
+    own = _numbers(gate, own=True)
+    if own:
+        rows = _rows(gate, results, df)
+        results |= {number: _row_count(gate, number, rows, row_counts, counts) for number in own}
+    ordered = tuple(results[number] for number in range(len(gate.expectations)))
+    success = all(result.success or result.severity != "critical" for result in ordered)
+    return GateResult(gate.name, gate.on, success, ordered, round(time.monotonic() - started, 3))
+
+
+def raise_if_failed(result: GateResult, gate: GatePlan | None = None) -> None:
+    """Refuse to go on when a critical expectation failed.
+
+    Parameters
+    ----------
+    gate
+        The plan of the gate: with it the message says what was expected, too.
+
+    Raises
+    ------
+    GateFailed
+        FS7001 with each failed expectation, observed against expected.
+    """
+    if result.success:
+        return
+    failed = [n for n, each in enumerate(result.expectations) if not each.success and each.severity == "critical"]
+    lines = []
+    for number in failed:
+        each = result.expectations[number]
+        wanted = each.note if each.type in OWN else expected(gate.expectations[number]) if gate else ""
+        column = f" on {each.column}" if each.column else ""
+        lines.append(f"{each.type}{column}: {observed(each)}" + (f", expected {wanted}" if wanted else ""))
+    raise GateFailed(
+        "FS7001",
+        f"gate {result.gate} on {result.on}: {len(failed)} of {len(result.expectations)} expectations failed. "
+        f"{'; '.join(lines)}. Nothing was published.",
+        hint="Mend the data, or the expectation if it is wrong.",
+    )
+
+
+def _numbers(gate: GatePlan, *, own: bool) -> list[int]:
+    return [number for number, each in enumerate(gate.expectations) if (each.type in OWN) is own]
+
+
+def _great_expectations(gate: GatePlan, df: DataFrame, *, cache: bool) -> list[ExpectationResult]:
+    wanted = [gate.expectations[number] for number in _numbers(gate, own=False)]
+    if not wanted:
+        return []
+    from pyspark import StorageLevel
+
+    frame = _narrow(df, wanted) if cache else df
+    if cache:
+        frame.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        raws = gx.validate(frame, wanted)
+    except FiresteelError:
+        raise
+    except Exception as error:
+        raise _not_evaluated(gate, wanted[0], one_line(str(error) or type(error).__name__)) from error
+    finally:
+        if cache:
+            frame.unpersist()
+    for expectation, raw in zip(wanted, raws, strict=True):
+        if raw.cause:
+            raise _not_evaluated(gate, expectation, one_line(raw.cause))
+    return [result_of(expectation, raw) for expectation, raw in zip(wanted, raws, strict=True)]
+
+
+def _narrow(df: DataFrame, expectations: Sequence[Expectation]) -> DataFrame:
+    """Only the columns looked at, so that a cached pass over a wide frame stays small; all when that is not clear."""
+    needed: set[str] = set()
+    for expectation in expectations:
+        kwargs = dict(expectation.kwargs)
+        columns = column_of(kwargs)
+        if not columns or kwargs.get("row_condition") is not None:
+            return df
+        needed.update(columns.split(", "))
+    if not needed.issubset(df.columns):
+        return df
+    return df.select([f"`{name}`" for name in df.columns if name in needed])
+
+
+def _rows(gate: GatePlan, results: Mapping[int, ExpectationResult], df: DataFrame) -> int:
+    for number, result in results.items():
+        whole = "row_condition" not in dict(gate.expectations[number].kwargs)
+        if whole and result.element_count is not None:
+            return result.element_count
+    return df.count()
+
+
+def _row_count(
+    gate: GatePlan, number: int, rows: int, row_counts: Mapping[str, int], counts: Counts
+) -> ExpectationResult:
+    expectation = gate.expectations[number]
+    kwargs = dict(expectation.kwargs)
+    relation = str(kwargs["of"])
+    if relation not in row_counts:
+        known = ", ".join(sorted(row_counts)) or "none"
+        raise _not_evaluated(gate, expectation, f"the rows of `{relation}` were not counted (counted: {known})")
+    less = counts.dead_letter if kwargs.get("less") == "dead_letter" else 0
+    wanted = row_counts[relation] - less
+    minus = f" - {less:,} dead letter" if kwargs.get("less") else ""
+    return ExpectationResult(
+        type=expectation.type,
+        column="",
+        severity=expectation.severity,
+        success=rows == wanted,
+        observed=rows,
+        note=f"{wanted:,} rows" + (f" ({relation} {row_counts[relation]:,}{minus})" if minus else f" ({relation})"),
+    )
+
+
+def _not_evaluated(gate: GatePlan, expectation: Expectation, cause: str) -> GateFailed:
+    column = column_of(dict(expectation.kwargs))
+    place = f" on `{column}`" if column else ""
+    named = cause.removeprefix(f"{expectation.type}: ")
+    return GateFailed(
+        "FS7003",
+        f"gate {gate.name} on {gate.on}: {expectation.type}{place} could not be evaluated: {named}. "
+        "Nothing was published.",
+        hint="Check the expectation's type, arguments and column.",
+    )

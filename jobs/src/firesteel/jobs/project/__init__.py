@@ -1,0 +1,1 @@
+"""Projects that `firesteel init` makes."""

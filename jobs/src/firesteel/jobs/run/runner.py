@@ -1,0 +1,137 @@
+"""Execute a plan: session, models, tracking, and one transaction per interval. The only place where they meet."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from firesteel.conf.errors import FiresteelError, PlanDrift
+from firesteel.conf.version import VERSION
+from firesteel.jobs.report.write import write_report
+from firesteel.jobs.run.attempt import Runner
+from firesteel.jobs.spark.session import open_session
+from firesteel.jobs.tracking.registry import fetch_pinned
+from firesteel.jobs.tracking.runs import RunTracker
+from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.transaction import Attempt
+from firesteel.pipelines.result import IntervalResult, RunResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from firesteel.pipelines.plan.model import Plan
+    from firesteel.udfs.model import ModelRef
+
+RUNS_FOLDER = Path(".firesteel", "runs")
+"""Where reports are left, below the working directory."""
+
+
+def run_plan(
+    plan: Plan, *, spark: SparkSession | None = None, on_event: OnEvent = ignore, runs: Path | None = None
+) -> RunResult:
+    """Execute a plan. A failed interval ends the run; intervals published before it stay published.
+
+    Parameters
+    ----------
+    spark
+        A session of the caller's; without one a session is started and stopped.
+    runs
+        Folder for the report; `.firesteel/runs` below the working directory by default.
+
+    Raises
+    ------
+    FiresteelError
+        What stops a run before its first interval: tracking, model, Spark. Later failures are in the result.
+    """
+    started = time.perf_counter()
+    at = datetime.now(UTC)
+    run_id = f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    result = RunResult(run_id, plan.pipeline, plan.profile, "skipped", (), at.isoformat(timespec="seconds"), 0.0)
+    if plan.framework != f"firesteel {VERSION.split('.', maxsplit=1)[0]}":
+        raise PlanDrift(
+            "FS6003",
+            f"the plan was made by {plan.framework}, this is firesteel {VERSION}.",
+            hint="Run `firesteel plan` again.",
+        )
+    on_event(Event("run_started", facts={"run_id": run_id, "intervals": len(plan.intervals)}))
+    if all(interval.action == "skip" for interval in plan.intervals):
+        skipped = tuple(_skip(plan, index, on_event) for index in range(len(plan.intervals)))
+        result = replace(result, intervals=skipped, seconds=round(time.perf_counter() - started, 3))
+        on_event(Event("run_done", facts={"state": result.state}))
+        return result
+    folder = (runs or Path.cwd() / RUNS_FOLDER) / run_id
+    with RunTracker.open(plan, run_id) as tracker:
+        folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models}
+        result = tracker.stamp(result)
+        with open_session(plan, spark) as session:
+            models = _ship(session, plan, folders)
+            result = _intervals(session, plan, models, result, tracker, on_event)
+        result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
+        write_report(result, plan, folder / "report.html")
+        (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+        result = tracker.finish(result, folder / "report.html")
+    on_event(Event("run_done", facts={"state": result.state}))
+    return result
+
+
+def _ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
+    from firesteel.udfs.model import ModelRef, ship_model
+
+    return {
+        model.name: ModelRef(
+            model.name, model.digest, ship_model(session, folders[model.name], model.digest), model.method
+        )
+        for model in plan.models
+    }
+
+
+def _skip(plan: Plan, index: int, on_event: OnEvent) -> IntervalResult:
+    interval = plan.intervals[index]
+    on_event(Event("interval_skipped", interval.id, {"reason": interval.reason}))
+    return IntervalResult(interval.id, "skipped", interval.reason, interval.plan_hash)
+
+
+def _intervals(
+    session: SparkSession,
+    plan: Plan,
+    models: dict[str, ModelRef],
+    result: RunResult,
+    tracker: RunTracker,
+    on_event: OnEvent,
+) -> RunResult:
+    done: list[IntervalResult] = []
+    failure: FiresteelError | None = None
+    for index, interval in enumerate(plan.intervals):
+        if interval.action == "skip":
+            done.append(_skip(plan, index, on_event))
+            continue
+        attempt = Attempt(
+            result.run_id,
+            interval.plan_hash,
+            getpass.getuser(),
+            socket.gethostname(),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        tracker.interval_started(interval.id)
+        outcome, failure = Runner(session, plan, models, attempt, on_event, tracker.run_id).run(interval)
+        tracker.interval_finished(outcome)
+        done.append(outcome)
+        if failure:
+            break
+    state: Literal["published", "skipped", "failed"] = (
+        "failed" if failure else "published" if any(each.state == "published" for each in done) else "skipped"
+    )
+    return replace(
+        result,
+        state=state,
+        intervals=tuple(done),
+        exit_code=failure.exit_code if failure else 0,
+        error=str(failure or ""),
+    )

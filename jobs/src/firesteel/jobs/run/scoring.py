@@ -1,0 +1,63 @@
+"""The score step of a plan in terms of `firesteel.udfs`, and what its dead letters mean for the run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from firesteel.conf.errors import RowErrorBudget
+from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import OnError, ScoreStepPlan
+    from firesteel.pipelines.storage.base import Storage
+    from firesteel.udfs.dead_letter import DeadLetter
+    from firesteel.udfs.model import ModelRef
+
+
+def score_spec(step: ScoreStepPlan, model: ModelRef) -> ScoreSpec:
+    """The operator's own description of the step."""
+    on_error = step.on_error
+    return ScoreSpec(
+        model=model,
+        features=step.features,
+        keep=step.keep,
+        outputs=tuple(Output(output.name, output.type, output.select) for output in step.outputs),
+        batch_rows=step.batch_rows,
+        batch_bytes=step.batch_bytes,
+        threads=step.threads,
+        on_error=ErrorBudget(on_error.action, on_error.max_rows, on_error.max_fraction, on_error.retries),
+    )
+
+
+def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, ...], model_version: str) -> None:
+    """Write the rows that could not be scored as JSON lines: row, error class, message, model version."""
+    lines = [
+        json.dumps(
+            {"row": dict(letter.row), "error": letter.error, "message": letter.message, "model_version": model_version},
+            ensure_ascii=False,
+            default=str,
+        )
+        for letter in letters
+    ]
+    storage.create(path, ("\n".join(lines) + "\n").encode())
+
+
+def check_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:
+    """FS5003 when more rows failed than `on_error` allows."""
+    budget: OnError = step.on_error
+    bad = len(letters)
+    if bad == 0:
+        return
+    over = ""
+    if bad > budget.max_rows:
+        over = f"max_rows {budget.max_rows:,}"
+    elif rows_in and bad / rows_in > budget.max_fraction:
+        over = f"max_fraction {budget.max_fraction:g} of {rows_in:,}"
+    if over:
+        first = letters[0]
+        raise RowErrorBudget(
+            "FS5003",
+            f"{step.name}: {bad:,} bad rows > {over}. First: {first.error}. Rows: {place}. Nothing was published.",
+            hint="Mend the rows or the model; raise the budget only if these may be lost.",
+        )

@@ -1,0 +1,41 @@
+"""The spark-submit entry: `spark-submit ... run_plan.py --plan plan.json`. Everything it needs is in the plan.
+
+The exit code is firesteel's; in cluster mode spark-submit may return 0 all the same, so whoever orchestrates reads the
+ledger (`firesteel status`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the plan and return the exit code."""
+    parser = argparse.ArgumentParser(prog="run_plan.py", description="Run a firesteel plan inside spark-submit.")
+    parser.add_argument("--plan", required=True, type=Path, help="A plan made by `firesteel plan -o plan.json`.")
+    parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
+    options = parser.parse_args(arguments)
+    from firesteel.conf.errors import FiresteelError
+    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.run.runner import run_plan
+    from firesteel.pipelines.plan.model import Plan
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
+    try:
+        plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
+        result = run_plan(plan)
+    except FiresteelError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("Cancelled. Nothing half-done was published.\n")
+        return 130
+    show_result(result, as_json=options.json)
+    return result.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

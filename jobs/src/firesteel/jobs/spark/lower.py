@@ -1,0 +1,137 @@
+"""Stages of a plan -> DataFrames. Sources and SQL steps become temporary views of the plan's own session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
+from firesteel.jobs.spark.types import schema_of
+from firesteel.pipelines.plan.model import SqlStepPlan
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Observation, SparkSession
+
+    from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan, SourcePlan
+
+
+def read_sources(spark: SparkSession, plan: Plan, interval: IntervalPlan) -> None:
+    """Make a view for each source: exactly the files of the manifest, only the columns that are needed."""
+    for source in plan.sources:
+        files = next((each.files for each in interval.inputs if each.source == source.name), ())
+        frame = _read(spark, source, tuple(file.path for file in files))
+        frame.createOrReplaceTempView(source.name)
+
+
+def _read(spark: SparkSession, source: SourcePlan, files: tuple[str, ...]) -> DataFrame:
+    schema = schema_of((*source.columns, *source.partitions))
+    if not files:
+        return spark.createDataFrame([], schema)
+    reader = spark.read.format(source.format).schema(schema).option("basePath", source.path)
+    return reader.load([f"{source.path}/{file}" for file in files])
+
+
+def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> int:
+    """Count a source's rows and hold its `!` columns to it, in one pass.
+
+    Raises
+    ------
+    InputNotReady
+        FS4003 with the number of nulls of each column that may have none.
+    """
+    from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
+
+    required = [column.name for column in source.columns if not column.nullable]
+    frame = spark.table(source.name)
+    counts = frame.agg(
+        F.count(F.lit(1)).alias("_rows"), *(F.count(F.col(f"`{name}`")).alias(name) for name in required)
+    ).first()
+    if counts is None:
+        return 0
+    rows = int(counts["_rows"])
+    nulls = {name: rows - int(counts[name]) for name in required if counts[name] != rows}
+    if nulls:
+        found = ", ".join(f"{count:,} nulls in `{name}`" for name, count in nulls.items())
+        raise InputNotReady(
+            "FS4003",
+            f"{source.name} {interval}: {found} of {rows:,} rows; the contract says not null. Nothing was published.",
+            hint="Mend the data, or drop the `!` from the contract.",
+        )
+    return rows
+
+
+def make_view(spark: SparkSession, step: SqlStepPlan) -> None:
+    """Make a step's view. Args are bound by Spark, so that a value can never become SQL.
+
+    Raises
+    ------
+    SqlError
+        FS2001 with Spark's own reason, by its error condition.
+    """
+    from pyspark.errors import AnalysisException, ParseException
+
+    try:
+        spark.sql(step.sql, args=dict(step.args)).createOrReplaceTempView(step.name)
+    except (AnalysisException, ParseException) as error:
+        condition = error.getCondition() or "ANALYSIS_ERROR"
+        reason = (error.getMessage() or str(error)).splitlines()[0].removeprefix(f"[{condition}]").strip()
+        raise SqlError("FS2001", f"Spark refuses step {step.name}: {condition}: {reason}") from error
+
+
+def check_columns(frame: DataFrame, step_name: str, expected: dict[str, str]) -> None:
+    """Hold Spark's own analysis against the plan's: a type the compiler got wrong must not pass silently."""
+    found = {field.name: field.dataType.simpleString() for field in frame.schema.fields}
+    for name, kind in expected.items():
+        if kind != "unknown" and found.get(name, kind) != kind:
+            raise SqlError(
+                "FS2006",
+                f"{step_name}.{name} is {found[name]} in Spark, the plan says {kind}.",
+                hint=f"Write CAST({name} AS {kind.upper()}), so that both agree.",
+            )
+
+
+def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri: str) -> None:
+    """Write the sink's rows under `uri`: partitioned, in files as few and as even as Spark can make them."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    for name in sink.lineage_columns:
+        value = F.current_timestamp() if name == "_scored_at" else F.lit(lineage[name])
+        frame = frame.withColumn(name, value)
+    ordered = frame.select([F.col(f"`{column.name}`") for column in sink.columns])
+    # REBALANCE: one file a partition where that is small, several where it is large (SPARK-35725).
+    balanced = ordered.hint("rebalance", *sink.partition_by)
+    # The marker is Hadoop's, not ours: readiness of a partition is said by the publish, not by the writer.
+    writer = balanced.write.partitionBy(*sink.partition_by).option(
+        "mapreduce.fileoutputcommitter.marksuccessfuljobs", "false"
+    )
+    writer.format(sink.format).mode("errorifexists").save(uri)
+
+
+def observed_rows(observation: Observation) -> int:
+    """The count that an observed write has made.
+
+    Spark removes an observation together with a relation that it can prove empty; its row is then empty, and `get` fails.
+    """
+    row = observation._jo.getRow() if observation._jo is not None else None  # noqa: SLF001 - there is no public way to ask
+    return int(row.getLong(0)) if row is not None and row.size() else 0
+
+
+def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) -> DataFrame:
+    """The staged files as a frame; no rows when nothing was written."""
+    schema = schema_of(sink.columns)
+    if not exists:
+        return spark.createDataFrame([], schema)
+    return spark.read.format(sink.format).schema(schema).load(uri)
+
+
+def spark_fault(error: Exception) -> FiresteelError:
+    """What a failed Spark job means, by its condition: never by its prose."""
+    from firesteel.conf.errors import RuntimeFault
+    from firesteel.udfs.score import worker_error
+
+    found = worker_error(error)
+    if found is not None:
+        return found
+    condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = next((line for line in reversed(lines) if line.startswith("Caused by:")), lines[0] if lines else "")
+    return RuntimeFault("FS9002", f"the Spark job died: {condition}: {cause[:400]}")

@@ -1,0 +1,129 @@
+"""A SparkSession for a run: our own, or an isolated child of the caller's."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.java import find_java
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from firesteel.pipelines.plan.model import Plan
+
+DEFAULTS = {
+    "spark.sql.session.timeZone": "UTC",  # dates and timestamps mean the same on every machine
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.parquet.compression.codec": "zstd",
+}
+LOCAL_DEFAULTS = {
+    "spark.ui.enabled": "false",  # binds all interfaces; a local run is over before anyone looks
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+
+
+def launch_conf(plan: Plan) -> dict[str, str]:
+    """Settings that must be there when the JVM starts: what `spark-submit --conf` gets."""
+    conf = {
+        "spark.app.name": f"firesteel:{plan.pipeline}",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.scheduler.mode": "FAIR",
+        **DEFAULTS,
+    }
+    if plan.master.startswith(("local", "spark://127.0.0.1")):
+        conf |= LOCAL_DEFAULTS
+    return {**conf, **dict(plan.spark_conf)}
+
+
+@contextlib.contextmanager
+def open_session(plan: Plan, spark: SparkSession | None = None) -> Iterator[SparkSession]:
+    """A session of the plan's own: views and settings never meet the caller's.
+
+    Parameters
+    ----------
+    spark
+        The caller's session; its context is used, and left running. Without one a context is started and stopped.
+
+    Raises
+    ------
+    RuntimeFault
+        FS9001 (no JDK) or FS9002 (Spark does not start).
+    """
+    if spark is not None:
+        with _quiet():
+            yield _child(spark, plan)
+        return
+    own = _start(plan)
+    try:
+        with _quiet():
+            yield _child(own, plan)
+    finally:
+        own.stop()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pyspark from logging each error as a page of JSON: they reach people as errors of ours."""
+    logger = logging.getLogger("SQLQueryContextLogger")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _start(plan: Plan) -> SparkSession:
+    submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has chosen master and settings already
+    if not submitted:
+        find_java()
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+        if plan.master.startswith(("local", "spark://127.0.0.1")):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder
+    if not submitted:
+        builder = builder.master(plan.master)
+        for key, value in launch_conf(plan).items():
+            builder = builder.config(key, value)
+        with resources.as_file(resources.files("firesteel.conf") / "log4j2.properties") as log4j:
+            builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{log4j}")
+            with _spark_faults(plan.master, PySparkException):
+                return builder.getOrCreate()
+    with _spark_faults(plan.master, PySparkException):
+        return builder.getOrCreate()
+
+
+@contextlib.contextmanager
+def _spark_faults(master: str, kind: type[Exception]) -> Iterator[None]:
+    from py4j.protocol import Py4JError
+
+    try:
+        yield
+    except (kind, Py4JError, OSError, RuntimeError) as error:
+        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise RuntimeFault(
+            "FS9002",
+            f"Spark did not start on {master}: {cause.strip()}",
+            hint="Is the master reachable, and the Java right? `firesteel doctor` looks.",
+        ) from error
+
+
+def _child(spark: SparkSession, plan: Plan) -> SparkSession:
+    """A session over the same context with the plan's SQL settings."""
+    session = spark.newSession()
+    for key, value in {**DEFAULTS, **dict(plan.spark_conf)}.items():
+        if key.startswith("spark.sql.") and session.conf.isModifiable(key):
+            session.conf.set(key, value)
+    return session

@@ -1,0 +1,20 @@
+"""Plan columns -> Spark schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+    from firesteel.pipelines.plan.model import Column
+
+
+def schema_of(columns: Iterable[Column]) -> StructType:
+    """A Spark schema; columns are nullable as far as Spark is concerned, since files can hold anything."""
+    from pyspark.sql.types import StructType
+
+    schema = StructType.fromDDL(", ".join(f"`{column.name}` {column.type}" for column in columns))
+    assert isinstance(schema, StructType)
+    return schema

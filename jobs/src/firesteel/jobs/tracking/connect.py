@@ -1,0 +1,139 @@
+"""One way into MLflow: a client of our own, bounded in time, quiet, that leaves the caller's globals alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from firesteel.conf.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+
+CONNECT_TIMEOUT_S = 5.0
+_PORTS = {"http": 80, "https": 443}
+
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own 7, with back-off, keep a dead server's caller for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # read at import: a batch job calls nobody but its tracking server
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Set while we call MLflow, where the user has not set them; MLflow reads them at each request."""
+
+_LOGGERS = ("mlflow.store.db.utils", "alembic.runtime.migration", "alembic")
+_GUARD = threading.RLock()
+_DEPTH = 0
+_SAVED: dict[str, int] = {}
+_ADDED: list[str] = []
+
+
+@contextlib.contextmanager
+def mlflow_environment() -> Iterator[None]:
+    """Bounded retries and quiet logs inside, everything as it was after. May be nested and used from several threads."""
+    global _DEPTH  # noqa: PLW0603 - the environment is the process's, and so is the count of those inside
+    with _GUARD:
+        _DEPTH += 1
+        if _DEPTH == 1:
+            for key, value in _ENVIRONMENT.items():
+                if key not in os.environ:
+                    os.environ[key] = value
+                    _ADDED.append(key)
+            for name in _LOGGERS:
+                _SAVED[name] = logging.getLogger(name).level
+                logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        with _GUARD:
+            _DEPTH -= 1
+            if _DEPTH == 0:
+                while _ADDED:
+                    os.environ.pop(_ADDED.pop(), None)
+                for name, level in _SAVED.items():
+                    logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
+    """Bounded calls inside; what MLflow raises becomes FS9003 with one line of cause."""
+    with mlflow_environment():
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}") from error
+
+
+def connect(tracking_uri: str = "") -> MlflowClient:
+    """A client for `tracking_uri`; an empty one is MLflow's own default.
+
+    The registry is the same server, unless MLFLOW_REGISTRY_URI names another.
+
+    Raises
+    ------
+    RuntimeFault
+        FS9003 when nothing answers there, within seconds.
+    """
+    with mlflow_environment():
+        import mlflow
+
+        uri = tracking_uri or mlflow.get_tracking_uri()
+        _probe(uri)
+        registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
+        with mlflow_faults(uri, "no answer"):
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=registry)
+            client.search_experiments(max_results=1)
+    return client
+
+
+def unreachable(tracking_uri: str, cause: str) -> RuntimeFault:
+    """FS9003 for `tracking_uri`, without the password that it may hold."""
+    return RuntimeFault("FS9003", f"MLflow at {without_secrets(tracking_uri)}: {cause}", hint="Check the tracking URI.")
+
+
+def without_secrets(uri: str) -> str:
+    """The URI without user, password and query."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        return uri
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def database_folder(tracking_uri: str) -> Path | None:
+    """The folder of a SQLite store, or None for any other."""
+    scheme, _, path = tracking_uri.partition(":///")
+    if scheme.split("+", 1)[0] != "sqlite" or not path or path.startswith(":memory:"):
+        return None
+    return Path(path.split("?", 1)[0]).resolve().parent
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error that says something, at most 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _probe(uri: str) -> None:
+    """Does anything listen? MLflow's own client takes long to find out."""
+    parts = urlsplit(uri)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return
+    address = (parts.hostname, parts.port or _PORTS[parts.scheme])
+    try:
+        socket.create_connection(address, CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise unreachable(uri, f"cannot connect: {error.strerror or one_line(error)}.") from error

@@ -1,0 +1,65 @@
+"""Inputs as MLflow datasets: the path, the digest of the manifest, the columns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow.entities import DatasetInput
+
+    from firesteel.pipelines.plan.model import IntervalPlan, Plan, SourcePlan
+
+_DIGEST = 36
+"""Characters of a dataset's digest that MLflow stores."""
+
+_MLFLOW_TYPES = {
+    "tinyint": "integer",
+    "smallint": "integer",
+    "int": "integer",
+    "bigint": "long",
+    "float": "float",
+    "double": "double",
+    "boolean": "boolean",
+    "binary": "binary",
+    "date": "datetime",
+    "timestamp": "datetime",
+    "timestamp_ntz": "datetime",
+}
+
+
+def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[DatasetInput]:
+    """One dataset per source that the intervals read, with the digest of their files' paths, lengths and times."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    files: dict[str, list[tuple[str, int, int]]] = {}
+    for interval in intervals:
+        for read in interval.inputs:
+            files.setdefault(read.source, []).extend((file.path, file.length, file.modified_ms) for file in read.files)
+    found = []
+    for source in plan.sources:
+        manifest = sorted(files.get(source.name, []))
+        if source.name not in files:
+            continue
+        digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:_DIGEST]
+        dataset = Dataset(
+            name=source.name,
+            digest=digest,
+            source_type=urlsplit(source.path).scheme or "file",
+            source=json.dumps({"uri": source.path}),
+            schema=json.dumps({"mlflow_colspec": _columns(source)}),
+            profile=json.dumps({"files": len(manifest), "bytes": sum(length for _, length, _ in manifest)}),
+        )
+        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "scoring")]))
+    return found
+
+
+def _columns(source: SourcePlan) -> list[dict[str, object]]:
+    return [
+        {"name": column.name, "type": _MLFLOW_TYPES.get(column.type, "string"), "required": not column.nullable}
+        for column in (*source.columns, *source.partitions)
+    ]

@@ -1,0 +1,359 @@
+"""One MLflow run per pipeline run, a child per interval: what was asked, what came out, from what, by which model.
+
+::
+
+    open ---> RUNNING --finish(published | skipped)--> FINISHED
+                 |------finish(failed), exception----> FAILED
+                 |------exit code 130, Ctrl-C--------> KILLED
+                 `------(process died)---------------> FAILED, by the next start (dead.py)
+
+A tracking server that cannot be reached stops a run before anything is written (FS9003 from `open`). One that goes away
+later does not: data that is published stays published. What could not be recorded is logged once and kept in `problems`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from firesteel.conf.errors import RuntimeFault
+from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_faults, without_secrets
+from firesteel.jobs.tracking.datasets import dataset_inputs
+from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModelInput
+
+    from firesteel.pipelines.plan.model import IntervalPlan, Plan
+    from firesteel.pipelines.result import IntervalResult, RunResult
+
+_LOG = logging.getLogger(__name__)
+
+RUN_ID = "firesteel.run_id"
+PLAN_HASH = "firesteel.plan_hash"
+CODE_HASH = "firesteel.code_hash"
+INTERVAL = "firesteel.interval"
+PUBLISHED = "firesteel.published"
+_TAG_LIMIT = 5000
+_PARAM_LIMIT = 6000
+_CANCELLED = 130
+
+
+class RunTracker:
+    """The MLflow record of one run. A context manager: leaving it by an exception ends the run FAILED or KILLED.
+
+    Examples
+    --------
+    >>> with RunTracker.open(plan, run_id) as tracker:  # doctest: +SKIP
+    ...     tracker.interval_started("2013-06-01")
+    ...     tracker.interval_finished(interval_result)
+    ...     result = tracker.stamp(result)
+    ...     report = write_report(result, plan, path)
+    ...     result = tracker.finish(result, report)
+    """
+
+    def __init__(self, client: MlflowClient, tracking_uri: str, plan: Plan, run_id: str, experiment_id: str) -> None:
+        self.problems: list[str] = []
+        self._client = client
+        self._tracking_uri = tracking_uri
+        self._plan = plan
+        self._firesteel_run_id = run_id
+        self._experiment_id = experiment_id
+        self._run_id = ""
+        self._children: dict[str, str] = {}
+        self._ended = False
+
+    @classmethod
+    def open(
+        cls,
+        plan: Plan,
+        run_id: str,
+        tracking_uri: str | None = None,
+        experiment: str | None = None,
+        *,
+        params: Mapping[str, object] | None = None,
+    ) -> Self:
+        """Start the parent run, and mark runs of this pipeline failed that died before.
+
+        Parameters
+        ----------
+        tracking_uri, experiment
+            By default the plan's; without one, MLflow's own default and `firesteel/PIPELINE`.
+        params
+            Values of the spec's params, recorded as `param.NAME`.
+
+        Raises
+        ------
+        RuntimeFault
+            FS9003 when MLflow cannot be reached or refuses: before anything is read or written.
+        """
+        uri = plan.tracking.uri if tracking_uri is None else tracking_uri
+        name = experiment or plan.tracking.experiment or f"firesteel/{plan.pipeline}"
+        client = connect(uri)
+        uri = client.tracking_uri
+        with mlflow_faults(uri, f"opening experiment {name}"):
+            experiment_id = _experiment(client, name, uri)
+        mark_dead_runs(plan.pipeline, plan.profile, experiment=name, tracking_uri=uri, client=client)
+        tracker = cls(client, uri, plan, run_id, experiment_id)
+        with mlflow_faults(uri, "starting a run"):
+            tracker._start(params or {})
+        return tracker
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the parent run."""
+        return self._run_id
+
+    @property
+    def url(self) -> str:
+        """Where the run is seen: a link for a server, the database for a local store."""
+        if self._tracking_uri.startswith("http"):
+            base = without_secrets(self._tracking_uri).rstrip("/")
+            return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run_id}"
+        return without_secrets(self._tracking_uri)
+
+    def interval_started(self, interval: str) -> None:
+        """Start the child run of an interval."""
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        planned = self._interval(interval)
+        with self._recording(f"starting {interval}"):
+            tags = self._tags() | {MLFLOW_PARENT_RUN_ID: self._run_id, INTERVAL: interval}
+            child = self._client.create_run(self._experiment_id, tags=tags, run_name=interval).info.run_id
+            self._children[interval] = child
+            if planned is not None:
+                self._log(
+                    child, params={"interval": interval, "plan_hash": planned.plan_hash, "reason": planned.reason}
+                )
+                self._client.set_tag(child, PLAN_HASH, planned.plan_hash)
+                self._client.log_inputs(child, datasets=dataset_inputs(self._plan, [planned]))
+
+    def interval_finished(self, result: IntervalResult) -> None:
+        """Record what became of an interval and end its run. A skipped one that was never started has none."""
+        child = self._children.pop(result.interval, None)
+        if child is None:
+            return
+        with self._recording(f"ending {result.interval}"):
+            self._log(child, metrics=interval_metrics(result))
+            if result.partitions:
+                self._client.set_tag(child, PUBLISHED, self._published(result.partitions))
+            if result.error:
+                self._client.set_tag(child, ERROR, result.error[:_TAG_LIMIT])
+            self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
+
+    def stamp(self, result: RunResult) -> RunResult:
+        """The result with the id and the place of this run in it: what the report shows."""
+        return replace(result, mlflow_run_id=self.run_id, mlflow_uri=self.url)
+
+    def finish(self, result: RunResult, report: Path | str = "") -> RunResult:
+        """Record the whole run, its result and its report, and end it. Returns the stamped result."""
+        result = self.stamp(result)
+        report = Path(report or result.report)
+        partitions = tuple(partition for each in result.intervals for partition in each.partitions)
+        with self._recording("recording the result"):
+            self._log(self._run_id, metrics=run_metrics(result))
+            self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
+            if partitions:
+                self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
+            if result.error:
+                self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
+            if report.is_file():
+                self._client.log_artifact(self._run_id, str(report))
+        status = {"failed": "FAILED"}.get(result.state, "FINISHED")
+        self._end("KILLED" if result.exit_code == _CANCELLED else status)
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ended:
+            return
+        if error is not None:
+            with self._recording("recording the error"):
+                text = str(error) or type(error).__name__
+                self._client.set_tag(self._run_id, ERROR, text[:_TAG_LIMIT])
+        self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+
+    def _start(self, params: Mapping[str, object]) -> None:
+        plan = self._plan
+        run = self._client.create_run(
+            self._experiment_id, tags=self._tags(), run_name=f"{plan.pipeline} {self._firesteel_run_id}"
+        )
+        self._run_id = run.info.run_id
+        work = [interval for interval in plan.intervals if interval.action == "score"]
+        hashes = [interval.plan_hash for interval in work]
+        combined = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        self._client.set_tag(self._run_id, PLAN_HASH, combined)
+        values = {
+            "pipeline": plan.pipeline,
+            "profile": plan.profile,
+            "code_hash": plan.code_hash,
+            "plan_hash": combined,
+            "intervals": ", ".join(interval.id for interval in work) or "none",
+            "environment": plan.environment,
+            "master": plan.master,
+        }
+        values |= {f"model.{model.name}": f"{model.resolved_uri} sha {model.digest[:12]}" for model in plan.models}
+        values |= {f"param.{name}": str(value) for name, value in params.items()}
+        self._log(self._run_id, params=values)
+        self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
+        self._client.log_text(self._run_id, plan.to_json(), "plan.json")
+        if plan.spec_text:
+            self._client.log_text(self._run_id, plan.spec_text, "spec.yaml")
+
+    def _tags(self) -> dict[str, str]:
+        from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+
+        return {
+            RUN_ID: self._firesteel_run_id,
+            PIPELINE: self._plan.pipeline,
+            PROFILE: self._plan.profile,
+            CODE_HASH: self._plan.code_hash,
+            **process_tags(),
+            MLFLOW_SOURCE_NAME: f"firesteel {self._plan.pipeline}",
+            MLFLOW_SOURCE_TYPE: "JOB",
+            MLFLOW_USER: _user(),
+        }
+
+    def _logged_models(self) -> list[LoggedModelInput]:
+        """Links to the registered versions: the model's page shows the runs that scored with it."""
+        from mlflow.entities import LoggedModelInput
+
+        found = []
+        for model in self._plan.models:
+            name, _, version = model.resolved_uri.removeprefix("models:/").partition("/")
+            if not model.resolved_uri.startswith("models:/"):
+                continue
+            source = self._client.get_model_version(name, version).source or ""
+            if source.startswith("models:/m-"):
+                found.append(LoggedModelInput(source.removeprefix("models:/")))
+        return found
+
+    def _interval(self, interval: str) -> IntervalPlan | None:
+        return next((each for each in self._plan.intervals if each.id == interval), None)
+
+    def _published(self, partitions: tuple[str, ...]) -> str:
+        """Sinks' paths and the partitions below them: searching runs for a path finds who wrote it."""
+        places = " ".join(sink.path for sink in self._plan.sinks)
+        return f"{places}: {' '.join(partitions)}"[:_TAG_LIMIT]
+
+    def _log(
+        self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        from mlflow.entities import Metric, Param
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, now, 0) for key, value in (metrics or {}).items()],
+            params=[Param(key, value[:_PARAM_LIMIT]) for key, value in (params or {}).items()],
+        )
+
+    def _end(self, status: str) -> None:
+        self._ended = True
+        with self._recording("ending the run"):
+            for child in self._children.values():
+                self._client.set_terminated(child, status)
+            self._client.set_terminated(self._run_id, status)
+
+    def _recording(self, doing: str) -> _Recording:
+        return _Recording(self._tracking_uri, doing, self._remember)
+
+    def _remember(self, problem: str) -> None:
+        if not self.problems:
+            _LOG.warning("the run goes on without all of its MLflow record: %s", problem)
+        self.problems.append(problem)
+
+
+class _Recording:
+    """Remember what MLflow refuses while a run is under way: a record is not worth a day's scores."""
+
+    def __init__(self, tracking_uri: str, doing: str, remember: Callable[[str], None]) -> None:
+        self._faults = mlflow_faults(tracking_uri, doing)
+        self._remember = remember
+
+    def __enter__(self) -> None:
+        self._faults.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            self._faults.__exit__(kind, error, trace)
+        except RuntimeFault as fault:
+            self._remember(str(fault))
+            return True
+        return False
+
+
+def interval_metrics(result: IntervalResult) -> dict[str, float]:
+    """The numbers of one interval, by MLflow metric name."""
+    stages = dict(result.seconds)
+    total = sum(stages.values())
+    found: dict[str, float] = {**asdict(result.counts), "files": result.files, "bytes": result.bytes, "seconds": total}
+    found |= {f"seconds.{stage}": seconds for stage, seconds in stages.items()}
+    if total > 0:
+        found["rows_per_second"] = result.counts.rows_in / total
+    if result.gates:
+        verdicts = [each for gate in result.gates for each in gate.expectations]
+        found["gates_passed"] = sum(gate.success for gate in result.gates)
+        found["gates_failed"] = sum(not gate.success for gate in result.gates)
+        found["expectations_passed"] = sum(each.success for each in verdicts)
+        found["expectations_failed"] = sum(not each.success for each in verdicts)
+    return found
+
+
+def run_metrics(result: RunResult) -> dict[str, float]:
+    """The numbers of a run: sums over its intervals, and how many of them were published, skipped and failed."""
+    found: dict[str, float] = {}
+    for interval in result.intervals:
+        for name, value in interval_metrics(interval).items():
+            found[name] = found.get(name, 0) + value
+    found |= asdict(result.counts)
+    found["seconds"] = result.seconds
+    found["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0
+    for state in ("published", "skipped", "failed"):
+        found[f"intervals_{state}"] = sum(interval.state == state for interval in result.intervals)
+    return found
+
+
+def _experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """The experiment's id. Beside a SQLite store its artefacts go, too: never into the working directory."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        folder = database_folder(uri)
+        location = (folder / "mlartifacts" / name.strip("/")).as_uri() if folder else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another driver was faster
+    if found is None or found.lifecycle_stage != "active":
+        raise RuntimeFault(
+            "FS9003",
+            f"MLflow experiment {name} is deleted.",
+            hint="Restore it, or name another under tracking.mlflow.experiment.",
+        )
+    return found.experiment_id
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run as users without a name
+        return "unknown"

@@ -1,0 +1,74 @@
+"""A model's MLflow signature -> the columns that Spark must give it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from firesteel.conf.errors import ModelError, Where
+from firesteel.pipelines.plan.model import Column
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TYPES = {
+    "boolean": "boolean",
+    "integer": "int",
+    "long": "bigint",
+    "float": "float",
+    "double": "double",
+    "string": "string",
+    "binary": "binary",
+    "datetime": "timestamp",
+}
+_ADVICE = "Log it again with `signature=infer_signature(frame, predictions)`, frame a pandas DataFrame."
+
+
+def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[Column, ...]:
+    """The model's inputs, in the order of its signature.
+
+    Raises
+    ------
+    ModelError
+        FS3003 when there is no signature, or it names no columns.
+    """
+    from mlflow.models import Model
+
+    schema = Model.load(str(folder)).get_input_schema()
+    if schema is None:
+        raise ModelError("FS3003", f"model {model} has no signature.", where=where, hint=_ADVICE)
+    if schema.is_tensor_spec():
+        raise ModelError(
+            "FS3003", f"model {model} has a signature of tensors, which names no columns.", where=where, hint=_ADVICE
+        )
+    if not schema.has_input_names():
+        raise ModelError("FS3003", f"the signature of model {model} names no columns.", where=where, hint=_ADVICE)
+    columns = []
+    for spec in schema.inputs:
+        kind = _spark_type(spec.type)
+        if kind is None:
+            raise ModelError(
+                "FS3003",
+                f"model {model} takes `{spec.name}` of type {spec.type}, which no Spark type matches.",
+                where=where,
+                hint=_ADVICE,
+            )
+        columns.append(Column(spec.name, kind, nullable=not spec.required))
+    return tuple(columns)
+
+
+def _spark_type(kind: Any) -> str | None:
+    from mlflow.types.schema import Array, DataType, Map, Object
+
+    if isinstance(kind, DataType):
+        return _TYPES.get(kind.name)
+    if isinstance(kind, Array):
+        inner = _spark_type(kind.dtype)
+        return inner and f"array<{inner}>"
+    if isinstance(kind, Map):
+        inner = _spark_type(kind.value_type)
+        return inner and f"map<string,{inner}>"
+    if isinstance(kind, Object):
+        fields = [(each.name, _spark_type(each.dtype)) for each in kind.properties]
+        if all(inner for _, inner in fields):
+            return f"struct<{','.join(f'{name}:{inner}' for name, inner in fields)}>"
+    return None

@@ -1,0 +1,96 @@
+"""Real clusters for tests, started when the first test asks for them, kept for the session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+    from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+
+# A Hadoop or Spark configuration of the developer's own is none of the tests' business, and neither is their MLflow.
+for _name in (
+    "HADOOP_CONF_DIR",
+    "FIRESTEEL_WEBHDFS_URL",
+    "SPARK_CONF_DIR",
+    "SPARK_HOME",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+):
+    os.environ.pop(_name, None)
+os.environ.update(
+    SPARK_LOCAL_IP="127.0.0.1",
+    PYSPARK_PYTHON=sys.executable,
+    PYSPARK_DRIVER_PYTHON=sys.executable,
+    MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests below integration/ and fault/ carry the mark of their folder."""
+    for item in items:
+        folders = Path(item.path).parts
+        for name in ("integration", "fault"):
+            if name in folders and item.get_closest_marker(name) is None:
+                item.add_marker(name)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session on local[2]. Tests that stop a context start one of their own, in a process of its own."""
+    from pyspark.sql import SparkSession
+
+    folder = tmp_path_factory.mktemp("spark")
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "1g",
+        "spark.local.dir": str(folder / "local"),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    builder = SparkSession.builder.master("local[2]").appName("tests")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHdfs]:
+    """An HDFS with two DataNodes. Sets nothing global: `hdfs_env` does, for one test."""
+    from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+
+    with EmbeddedHdfs(tmp_path_factory.mktemp("hdfs"), datanodes=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def hdfs_env(hdfs: EmbeddedHdfs, monkeypatch: pytest.MonkeyPatch) -> EmbeddedHdfs:
+    """The HDFS, as the one that HADOOP_CONF_DIR names."""
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(hdfs.conf_dir))
+    return hdfs
+
+
+@pytest.fixture(scope="session")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStandalone]:
+    """A Spark standalone cluster with two Workers of one core."""
+    from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+
+    with EmbeddedStandalone(tmp_path_factory.mktemp("standalone"), workers=2) as cluster:
+        yield cluster

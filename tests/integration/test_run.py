@@ -1,0 +1,260 @@
+"""The whole line on local files: real Spark, real MLflow, real Great Expectations."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pyarrow.parquet as pq
+import pytest
+
+from firesteel.conf.errors import ModelError, PlanDrift
+from firesteel.jobs.run.runner import run_plan
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.transaction import Area
+from firesteel.pipelines.storage.open import locate
+from support.data import write_days
+from support.runs import DAY, firesteel
+
+pytestmark = pytest.mark.integration
+
+
+def area_of(pipeline) -> Area:
+    return Area(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
+
+
+def test_a_run_scores_gates_publishes_and_tracks(project, spark, runs):
+    pipeline = project.pipeline()
+    result = run_plan(pipeline.plan(DAY, "2013-06-02"), spark=spark, runs=runs)
+    assert (result.state, result.exit_code, result.error) == ("published", 0, "")
+    assert (result.counts.rows_in, result.counts.scored, result.counts.balanced) == (120, 120, True)
+    published = project.published()
+    assert {path.rpartition("/")[0] for path in published} == {
+        f"dt=2013-06-0{day}/origin={origin}" for day in (1, 2) for origin in ("EWR", "JFK", "LGA")
+    }
+    assert len(published) == 6  # one file a partition, no small-file storm
+    frames = [pq.read_table(io.BytesIO(data)) for data in published.values()]
+    assert frames[0].column_names == ["flight_id", "p_delay", "_run_id", "_model_version", "_plan_hash"]
+    scores = [value for frame in frames for value in frame["p_delay"].to_pylist()]
+    assert all(0 <= value <= 1 for value in scores)
+    assert len(set(scores)) > 10
+    ids = [value for frame in frames for value in frame["flight_id"].to_pylist()]
+    assert len(ids) == len(set(ids)) == 120
+    assert project.leftovers() == []
+    assert [gate.success for interval in result.intervals for gate in interval.gates] == [True] * 4
+    client = mlflow.MlflowClient(tracking_uri=project.tracking)
+    tracked = client.get_run(result.mlflow_run_id)
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.metrics["scored"] == 120
+    assert {item.path for item in client.list_artifacts(result.mlflow_run_id)} >= {
+        "plan.json",
+        "spec.yaml",
+        "report.html",
+    }
+    assert "flight_delay_scores" in Path(result.report).read_text(encoding="utf-8")
+
+
+def test_the_second_run_does_nothing_and_says_why(project, spark, runs):
+    pipeline = project.pipeline()
+    assert run_plan(pipeline.plan(DAY), spark=spark, runs=runs).state == "published"
+    before = project.published()
+    again = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert (again.state, again.exit_code) == ("skipped", 0)
+    assert again.intervals[0].reason.startswith("already published with the same plan hash")
+    assert project.published() == before
+    assert len(Ledger(area_of(pipeline)).history("scores")) == 1
+
+
+def test_a_rerun_replaces_every_planned_partition_empty_ones_included_and_no_other(project, spark, runs):
+    pipeline = project.pipeline()
+    run_plan(pipeline.plan(DAY, "2013-06-02"), spark=spark, runs=runs)
+    before = project.published()
+    root = Path(project.root.removeprefix("file://"))
+    shutil.rmtree(root / "flights" / f"dt={DAY}" / "origin=JFK")
+    result = run_plan(pipeline.plan(DAY, "2013-06-02"), spark=spark, runs=runs)
+    assert [interval.state for interval in result.intervals] == ["published", "skipped"]
+    after = project.published()
+    assert not any(f"dt={DAY}/origin=JFK" in path for path in after)
+    assert {path: data for path, data in after.items() if "dt=2013-06-02" in path} == {
+        path: data for path, data in before.items() if "dt=2013-06-02" in path
+    }
+    assert project.rows() == 100
+
+
+def test_zero_rows_empty_the_planned_partitions(project, spark, runs):
+    run_plan(project.pipeline().plan(DAY), spark=spark, runs=runs)
+    result = run_plan(project.pipeline(min_distance="5000").plan(DAY), spark=spark, runs=runs)
+    assert result.state == "published", result.error
+    assert result.counts.rows_in == 0
+    assert project.published() == {}
+
+
+def test_a_failed_output_gate_publishes_nothing(project, spark, runs):
+    pipeline = project.pipeline()
+    run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    before = project.published()
+    strict = project.pipeline({"min_value: 0, max_value: 1": "min_value: 0, max_value: 0.000001"})
+    result = run_plan(strict.plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("failed", 3)
+    assert result.error.startswith("FS7001")
+    assert "Nothing was published" in result.error
+    assert project.published() == before
+    assert project.leftovers() == []
+    assert [record.state for record in Ledger(area_of(strict)).history("scores")] == ["failed", "published"]
+    tracked = mlflow.MlflowClient(tracking_uri=project.tracking).get_run(result.mlflow_run_id)
+    assert tracked.info.status == "FAILED"
+
+
+def test_a_failed_input_gate_stops_before_scoring_and_a_warning_does_not(project, spark, runs):
+    warn = project.pipeline({"mostly: 0.8": "mostly: 0.99"})
+    result = run_plan(warn.plan(DAY), spark=spark, runs=runs)
+    assert result.state == "published"
+    assert [check.success for check in result.intervals[0].gates[0].expectations] == [True, False]
+    critical = project.pipeline({"mostly: 0.8, severity: warning": "mostly: 0.99"})
+    result = run_plan(critical.plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("failed", 3)
+    assert "score and stage" not in dict(result.intervals[0].seconds)
+
+
+def test_nulls_against_the_contract_are_counted_and_nothing_is_published(project, spark, runs):
+    pipeline = project.pipeline({"dep_delay: double,": "dep_delay: double!,"})
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert result.exit_code == 4
+    assert "FS4003 flights 2013-06-01: 9 nulls in `dep_delay` of 60 rows" in result.error.replace("  ", " ")
+    assert project.published() == {}
+
+
+def test_an_input_that_moves_after_the_plan_is_refused(project, spark, runs):
+    plan = project.pipeline().plan(DAY)
+    write_days(Path(project.root.removeprefix("file://")), [DAY], rows=25)
+    result = run_plan(plan, spark=spark, runs=runs)
+    assert result.exit_code == 6
+    assert "FS6001" in result.error
+    assert "3 changed (dt=2013-06-01/origin=EWR/part-0.parquet)" in result.error
+    assert project.published() == {}
+
+
+def test_an_input_that_moves_during_the_run_is_refused(project, spark, runs):
+    plan = project.pipeline().plan(DAY)
+
+    def meddle(event):
+        if event.kind == "staged":
+            write_days(Path(project.root.removeprefix("file://")), [DAY], rows=25)
+
+    result = run_plan(plan, spark=spark, runs=runs, on_event=meddle)
+    assert result.exit_code == 6
+    assert project.published() == {}
+    assert project.leftovers() == []
+
+
+def test_an_alias_that_moves_after_the_plan_is_refused(project, spark, runs, tmp_path):
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    from firesteel.jobs.demo.model import train_model
+
+    train_model(tracking)
+    mine = replace(project, tracking=tracking)
+    plan = mine.pipeline().plan(DAY)
+    client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)
+    version = client.get_model_version_by_alias("flight_delay", "champion")
+    client.create_model_version("flight_delay", version.source, run_id=version.run_id)
+    client.set_registered_model_alias("flight_delay", "champion", "2")
+    with pytest.raises(PlanDrift, match="FS6002"):
+        run_plan(plan, spark=spark, runs=runs)
+    assert mine.published() == {}
+
+
+def test_model_bytes_that_change_after_the_plan_are_refused(project, spark, runs, tmp_path):
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    from firesteel.jobs.demo.model import train_model
+
+    train_model(tracking)
+    plan = replace(project, tracking=tracking).pipeline().plan(DAY)
+    target = next(path for path in tmp_path.rglob("*.skops"))
+    target.write_bytes(target.read_bytes() + b"x")
+    with pytest.raises(ModelError, match="FS3011"):
+        run_plan(plan, spark=spark, runs=runs)
+    assert project.published() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"flight_delay@champion": "flight_delay@chmpion"}, "FS3005 pipeline.yaml:"),
+        ({"models:/flight_delay@": "models:/fligth_delay@"}, "FS3001 pipeline.yaml:"),
+        ({"formats: [skops, onnx]": "formats: [onnx]"}, "FS3009 pipeline.yaml:"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_named_at_plan_time(project, changes, expected):
+    with pytest.raises(ModelError) as caught:
+        project.pipeline(changes).plan(DAY)
+    assert str(caught.value).startswith(expected)
+    assert caught.value.exit_code == 2
+
+
+def test_a_callers_session_is_left_as_it_was(project, spark, runs):
+    before = {key: spark.conf.get(key) for key in ("spark.sql.session.timeZone", "spark.sql.shuffle.partitions")}
+    run_plan(project.pipeline().plan(DAY), spark=spark, runs=runs)
+    assert {key: spark.conf.get(key) for key in before} == before
+    assert not spark.catalog.tableExists("features")
+    assert spark.range(3).count() == 3
+
+
+def test_steps_after_the_score_count_what_they_drop(project, spark, runs):
+    pipeline = project.pipeline(
+        {
+            "gates:\n": "  late: {sql: SELECT * FROM scored WHERE flight_id LIKE '%1'}\n\ngates:\n",
+            "from: scored": "from: late",
+            "      - {type: row_count_matches, of: features, less: dead_letter}\n": "",
+        }
+    )
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert result.state == "published", result.error
+    counts = result.counts
+    assert counts.rows_in == 60
+    assert 0 < counts.dropped < 60
+    assert counts.scored == project.rows() == 60 - counts.dropped
+
+
+def test_the_command_line_runs_skips_and_shows_status(project):
+    project.pipeline()
+    options = ["--param", f"root={project.root}"]
+    done = firesteel("run", "--start", DAY, *options, "--json", folder=project.folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["scored"] == 60
+    again = firesteel("run", "--start", DAY, *options, folder=project.folder)
+    assert again.returncode == 0, again.stderr
+    assert "SKIPPED" in again.stdout
+    assert "already published with the same plan hash" in again.stdout
+    status = firesteel("status", *options, "--json", folder=project.folder)
+    assert [record["state"] for record in json.loads(status.stdout)] == ["published"]
+
+
+def test_without_a_jdk_one_sentence_says_so_and_nothing_is_written(project, tmp_path):
+    project.pipeline()
+    done = firesteel(
+        "run",
+        "--start",
+        DAY,
+        "--param",
+        f"root={project.root}",
+        folder=project.folder,
+        environ={"JAVA_HOME": "", "PATH": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "FS9001" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.published() == {}
+    assert project.leftovers() == []
+
+
+def test_an_hdfs_that_is_not_there_is_named(project):
+    project.pipeline()
+    done = firesteel("plan", "--start", DAY, "--param", "root=hdfs://127.0.0.1:1/ml", folder=project.folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("FS8001")
+    assert "127.0.0.1" in done.stderr
+    assert "Traceback" not in done.stderr

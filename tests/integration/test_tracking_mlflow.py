@@ -1,0 +1,443 @@
+"""Models and runs in real MLflow stores: SQLite, and a tracking server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from firesteel.conf.errors import ModelError, PlanDrift, RuntimeFault, Where
+from firesteel.jobs.tracking import RunTracker, fetch_pinned, mark_dead_runs, resolve_model
+from firesteel.jobs.tracking.connect import connect
+from firesteel.pipelines.plan.model import Column, ModelPlan
+from support.sample_run import failed, published, sample_plan, sample_result
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"),
+]
+
+WHERE = Where("pipeline.yaml", 31, 5)
+NAME = "flight_delay"
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real scikit-learn model, saved as skops with a signature."""
+    import mlflow.sklearn
+    import numpy as np
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from sklearn.linear_model import LogisticRegression
+
+    frame = pd.DataFrame(
+        {
+            "dep_delay": np.arange(10.0),
+            "distance": np.arange(10, dtype="int64"),
+            "dep_hour": np.arange(10, dtype="int32"),
+        }
+    )
+    model = LogisticRegression().fit(frame, np.arange(10) % 2)
+    inputs = Schema(
+        [ColSpec("double", "dep_delay"), ColSpec("long", "distance"), ColSpec("integer", "dep_hour", required=False)]
+    )
+    folder = tmp_path_factory.mktemp("model") / "model"
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=ModelSignature(inputs),
+        serialization_format="skops",
+        pip_requirements=["scikit-learn"],
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables: once, then copied."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    connect(f"sqlite:///{file}").search_registered_models()
+    return file
+
+
+@pytest.fixture
+def store(tmp_path: Path, model_folder: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A SQLite store with versions 1 and 2 of a model; @champion is 1."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+    (tmp_path / "store").mkdir()
+    shutil.copy(empty_database, tmp_path / "store")
+    client = connect(uri)
+    client.create_registered_model(NAME)
+    folders = {}
+    for version in ("1", "2"):
+        folders[version] = tmp_path / "models" / version
+        shutil.copytree(model_folder, folders[version])
+        (folders[version] / "note.txt").write_text(version)
+        client.create_model_version(NAME, folders[version].as_uri())
+    client.set_registered_model_alias(NAME, "champion", "1")
+    client.set_registered_model_alias(NAME, "challenger", "2")
+    return SimpleNamespace(uri=uri, client=client, folders=folders)
+
+
+def resolve(uri: str, tracking_uri: str, **changes):
+    given = {"method": "predict_proba", "trust_formats": ("skops",), "max_size": None, "where": WHERE} | changes
+    return resolve_model("delay", uri, tracking_uri=tracking_uri, **given)
+
+
+def test_an_alias_is_pinned_to_a_version_and_its_bytes(store: SimpleNamespace) -> None:
+    found = resolve(f"models:/{NAME}@champion", store.uri)
+    plan = found.plan
+    assert (plan.uri, plan.resolved_uri, plan.version) == (f"models:/{NAME}@champion", f"models:/{NAME}/1", "1")
+    assert (plan.format, plan.method, len(plan.digest)) == ("skops", "predict_proba", 64)
+    assert plan.inputs == (
+        Column("dep_delay", "double", nullable=False),
+        Column("distance", "bigint", nullable=False),
+        Column("dep_hour", "int"),
+    )
+    assert found.folder == store.folders["1"], "local files are used where they are"
+    assert plan.size_bytes == sum(path.stat().st_size for path in found.folder.rglob("*") if path.is_file())
+    assert resolve(f"models:/{NAME}/1", store.uri).plan.digest == plan.digest
+    assert resolve(f"models:/{NAME}/2", store.uri).plan.digest != plan.digest
+
+
+def test_a_folder_and_its_uri_are_models_too(model_folder: Path) -> None:
+    plain, uri = resolve(str(model_folder), ""), resolve(model_folder.as_uri(), "")
+    assert plain.plan.digest == uri.plan.digest
+    assert plain.plan.version == plain.plan.digest[:12]
+    assert plain.plan.resolved_uri == model_folder.as_uri()
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "says"),
+    [
+        (f"models:/{NAME}@prod", "FS3005", f"models:/{NAME}@prod: no such alias. Aliases: challenger->2, champion->1."),
+        (f"models:/{NAME}/9", "FS3001", f"models:/{NAME}/9: no such version. Versions of {NAME}: 2, 1."),
+        (f"models:/{NAME}/latest", "FS3001", "no such version. Versions of flight_delay: 2, 1."),
+        ("models:/flight_dealy@champion", "FS3001", "no registered model `flight_dealy`. Registered: flight_delay."),
+        ("/no/such/folder", "FS3001", "/no/such/folder: no such folder."),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(store: SimpleNamespace, uri: str, code: str, says: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve(uri, store.uri)
+    assert (caught.value.code, caught.value.where) == (code, WHERE)
+    assert says in caught.value.what
+    if "dealy" in uri:
+        assert caught.value.hint == "Did you mean `flight_delay`?"
+
+
+def test_a_format_that_is_not_trusted_is_refused_at_its_place_in_the_spec(store: SimpleNamespace) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve(f"models:/{NAME}@champion", store.uri, trust_formats=("onnx",))
+    assert (caught.value.code, caught.value.where) == ("FS3009", WHERE)
+    with pytest.raises(ModelError, match="FS3010"):
+        resolve(f"models:/{NAME}@champion", store.uri, max_size=10)
+
+
+@pytest.mark.parametrize(
+    ("signature", "says"), [(None, "no signature"), ("tensor", "tensors"), ("unnamed", "names no columns")]
+)
+def test_a_model_without_named_inputs_is_fs3003(
+    model_folder: Path, tmp_path: Path, signature: str | None, says: str
+) -> None:
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    model = Model.load(str(folder))
+    schemas = {
+        "tensor": Schema([TensorSpec(np.dtype("float64"), (-1, 3))]),
+        "unnamed": Schema([ColSpec("double"), ColSpec("double")]),
+    }
+    model.signature = ModelSignature(schemas[signature]) if signature else None
+    model.save(str(folder / "MLmodel"))
+    with pytest.raises(ModelError) as caught:
+        resolve(str(folder), "")
+    assert caught.value.code == "FS3003"
+    assert says in caught.value.what
+
+
+def test_apply_gets_the_bytes_of_the_plan(store: SimpleNamespace) -> None:
+    plan = resolve(f"models:/{NAME}@champion", store.uri).plan
+    assert fetch_pinned(plan, store.uri) == store.folders["1"]
+
+
+def test_apply_refuses_an_alias_that_has_moved(store: SimpleNamespace) -> None:
+    plan = resolve(f"models:/{NAME}@champion", store.uri).plan
+    store.client.set_registered_model_alias(NAME, "champion", "2")
+    with pytest.raises(PlanDrift) as caught:
+        fetch_pinned(plan, store.uri)
+    assert caught.value.code == "FS6002"
+    assert caught.value.what == f"the plan was made for delay v1 (sha {plan.digest[:4]}..); @champion is now v2."
+    assert caught.value.hint == f"Run `plan` again, or pin models:/{NAME}/1."
+    pinned = replace(plan, uri=f"models:/{NAME}/1")
+    assert fetch_pinned(pinned, store.uri) == store.folders["1"], "a pinned version does not care for aliases"
+    store.client.delete_registered_model_alias(NAME, "champion")
+    with pytest.raises(PlanDrift, match="@champion is gone"):
+        fetch_pinned(plan, store.uri)
+
+
+def test_apply_refuses_changed_bytes(store: SimpleNamespace) -> None:
+    plan = resolve(f"models:/{NAME}@champion", store.uri).plan
+    (store.folders["1"] / "note.txt").write_text("changed")
+    with pytest.raises(ModelError) as caught:
+        fetch_pinned(plan, store.uri)
+    assert caught.value.code == "FS3011"
+    assert plan.digest[:12] in caught.value.what
+
+
+def test_apply_refuses_a_version_that_is_gone(store: SimpleNamespace) -> None:
+    plan = resolve(f"models:/{NAME}/2", store.uri).plan
+    store.client.delete_model_version(NAME, "2")
+    with pytest.raises(PlanDrift, match="gone from the registry"):
+        fetch_pinned(plan, store.uri)
+
+
+def pinned_plan(days: int, uri: str, model: ModelPlan | None = None):
+    plan = sample_plan(days, tracking_uri=uri)
+    return replace(plan, models=(model,) if model else ())
+
+
+def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None:
+    model = resolve(f"models:/{NAME}@champion", store.uri).plan
+    plan = pinned_plan(2, "", model)
+    report = tmp_path / "report.html"
+    report.write_text("<html>")
+    with RunTracker.open(plan, "run-1", store.uri, "batch/flights", params={"root": "/ml"}) as tracker:
+        for day in (1, 2):
+            tracker.interval_started(plan.intervals[day - 1].id)
+            tracker.interval_finished(published(plan, day))
+        result = tracker.finish(sample_result(plan, (published(plan, 1), published(plan, 2)), run_id="run-1"), report)
+    assert (result.mlflow_run_id, result.mlflow_uri) == (tracker.run_id, store.uri)
+    assert tracker.problems == []
+
+    client = store.client
+    run = client.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["pipeline"] == plan.pipeline
+    assert run.data.params["code_hash"] == plan.code_hash
+    assert run.data.params["model.delay"] == f"models:/{NAME}/1 sha {model.digest[:12]}"
+    assert run.data.params["param.root"] == "/ml"
+    assert run.data.metrics["rows_in"] == result.counts.rows_in
+    assert run.data.metrics["gates_passed"] == 4
+    assert run.data.tags["firesteel.run_id"] == "run-1"
+    assert "dt=2013-06-02/origin=JFK" in run.data.tags["firesteel.published"]
+    assert {each.path for each in client.list_artifacts(tracker.run_id)} == {
+        "plan.json",
+        "spec.yaml",
+        "result.json",
+        "report.html",
+    }
+    assert {each.dataset.name for each in run.inputs.dataset_inputs} == {"flights", "weather"}
+    assert json.loads(run.inputs.dataset_inputs[0].dataset.profile)["files"] in {2, 6}
+
+    experiment = client.get_experiment_by_name("batch/flights")
+    children = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{tracker.run_id}'")
+    assert {each.data.tags["firesteel.interval"] for each in children} == {"2013-06-01", "2013-06-02"}
+    assert {each.info.status for each in children} == {"FINISHED"}
+    found = client.search_runs(
+        [experiment.experiment_id], f"tags.`firesteel.plan_hash` = '{plan.intervals[1].plan_hash}'"
+    )
+    assert [each.data.params["interval"] for each in found] == ["2013-06-02"], "a run is found from what it published"
+
+
+def test_nothing_is_written_to_the_working_directory_and_no_global_of_mlflow_changes(
+    store: SimpleNamespace, tmp_path: Path
+) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run()
+    seen = {each.name for each in tmp_path.iterdir()}
+    plan = pinned_plan(1, "")
+    with RunTracker.open(plan, "run-1", store.uri) as tracker:
+        tracker.finish(sample_result(plan, ()))
+    assert {each.name for each in tmp_path.iterdir()} == seen
+    assert (tmp_path / "store" / "mlartifacts").is_dir()
+    assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"state": "failed", "error": "FS7001 no"}, "FAILED"),
+        ({"state": "failed", "exit_code": 130}, "KILLED"),
+        ({}, "FINISHED"),
+    ],
+)
+def test_a_run_ends_as_its_result_says(store: SimpleNamespace, changes: dict, status: str) -> None:
+    plan = pinned_plan(1, "")
+    with RunTracker.open(plan, "run-1", store.uri) as tracker:
+        tracker.interval_started("2013-06-01")
+        if "error" in changes:
+            tracker.interval_finished(failed(plan, 1, "FS7001 no"))
+        tracker.finish(sample_result(plan, (published(plan, 1),), **changes))
+    run = store.client.get_run(tracker.run_id)
+    assert run.info.status == status
+    assert run.data.tags.get("firesteel.error") == changes.get("error")
+    runs = store.client.search_runs([run.info.experiment_id])
+    assert len(runs) == 2
+    assert {each.info.status for each in runs} == {status}, "children end with their parent"
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_an_exception_ends_the_run_and_goes_on(store: SimpleNamespace, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), RunTracker.open(pinned_plan(1, ""), "run-1", store.uri) as tracker:
+        raise error
+    run = store.client.get_run(tracker.run_id)
+    assert run.info.status == status
+    assert run.data.tags["firesteel.error"] == (str(error) or "KeyboardInterrupt")
+
+
+DYING = """
+import os, signal, sys
+from support.sample_run import sample_plan
+from dataclasses import replace
+from firesteel.jobs.tracking import RunTracker
+tracker = RunTracker.open(replace(sample_plan(1), models=()), "dying", sys.argv[1])
+tracker.interval_started("2013-06-01")
+print(tracker.run_id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_start_marks_a_killed_run_failed_and_leaves_living_ones_alone(store: SimpleNamespace) -> None:
+    plan = pinned_plan(1, "")
+    with RunTracker.open(plan, "alive", store.uri) as alive:
+        tests = Path(__file__).parents[1]
+        environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        died = subprocess.run(
+            [sys.executable, "-c", DYING, store.uri], capture_output=True, text=True, check=False, env=environment
+        )
+        assert died.returncode == -9, died.stderr
+        dead = died.stdout.strip()
+        assert store.client.get_run(dead).info.status == "RUNNING"
+        other = replace(plan, profile="dev")
+        RunTracker.open(other, "other", store.uri).finish(sample_result(other, ()))
+        assert store.client.get_run(dead).info.status == "RUNNING", "another profile's start does not judge it"
+        RunTracker.open(plan, "next", store.uri).finish(sample_result(plan, ()))
+        run = store.client.get_run(dead)
+        assert run.info.status == "FAILED"
+        assert "died" in run.data.tags["firesteel.error"]
+        (child,) = store.client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{dead}'")
+        assert child.info.status == "FAILED"
+        assert store.client.get_run(alive.run_id).info.status == "RUNNING"
+        assert (
+            mark_dead_runs(plan.pipeline, plan.profile, experiment=f"firesteel/{plan.pipeline}", tracking_uri=store.uri)
+            == ()
+        )
+
+
+def test_a_store_that_cannot_be_opened_stops_the_run_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeFault) as caught:
+        RunTracker.open(pinned_plan(1, ""), "run-1", f"sqlite:///{tmp_path}/file/mlflow.db")
+    assert caught.value.code == "FS9003"
+
+
+def test_a_store_that_goes_away_does_not_stop_a_run(store: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    plan = pinned_plan(1, "")
+    tracker = RunTracker.open(plan, "run-1", store.uri)
+    store.client.delete_run(tracker.run_id)  # MLflow refuses to write to a deleted run
+    tracker.interval_started("2013-06-01")
+    tracker.interval_finished(published(plan, 1))
+    result = tracker.finish(sample_result(plan, (published(plan, 1),)))
+    assert result.mlflow_run_id == tracker.run_id
+    assert tracker.problems
+    assert all("FS9003" in each for each in tracker.problems)
+    assert len([each for each in caplog.records if "without all of its MLflow record" in each.message]) == 1
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server that serves artefacts."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while not healthy(uri):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+        yield uri
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, ConnectionError):
+        time.sleep(0.2)  # between questions; the deadline is the caller's
+        return False
+
+
+def test_a_server_gives_models_by_digest_and_takes_runs(
+    server: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    client = connect(server)
+    run = client.create_run("0")
+    client.log_artifacts(run.info.run_id, str(model_folder), "model")
+    client.create_registered_model(NAME)
+    client.create_model_version(NAME, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias(NAME, "champion", "1")
+
+    found = resolve(f"models:/{NAME}@champion", server)
+    assert found.folder == tmp_path / "cache" / "firesteel" / "models" / found.plan.digest
+    assert found.plan.digest == resolve(str(model_folder), "").plan.digest, "a download is the same bytes"
+    assert [each.name for each in found.folder.parent.iterdir()] == [found.plan.digest], "nothing half done stays"
+    assert fetch_pinned(found.plan, server) == found.folder
+    (found.folder / "model.skops").write_bytes(b"changed in the cache")
+    assert fetch_pinned(found.plan, server) == found.folder, "a spoiled cache is fetched again"
+    assert resolve(f"models:/{NAME}/1", server).plan.digest == found.plan.digest
+
+    plan = pinned_plan(1, server, found.plan)
+    with RunTracker.open(plan, "run-1") as tracker:
+        tracker.interval_started("2013-06-01")
+        tracker.interval_finished(published(plan, 1))
+        result = tracker.finish(sample_result(plan, (published(plan, 1),)))
+    assert result.mlflow_uri.startswith(f"{server}/#/experiments/")
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+    assert {each.path for each in client.list_artifacts(tracker.run_id)} == {"plan.json", "spec.yaml", "result.json"}
+    assert client.get_experiment_by_name("/batch/flight_delay") is not None
+    assert capfd.readouterr().out == "", "standard output belongs to --json"

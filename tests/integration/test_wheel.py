@@ -1,0 +1,40 @@
+"""The wheel is what executors and users get: it must hold everything, and import from the zip itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_wheel_holds_every_component_and_imports_from_the_zip(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    wheel = next(tmp_path.glob("*.whl"))
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "firesteel/__init__.py",
+        "firesteel/conf/errors.py",
+        "firesteel/pipelines/pipeline.py",
+        "firesteel/udfs/score.py",
+        "firesteel/rdma_shuffle/doctor.py",
+        "firesteel/jobs/run_plan.py",
+        "firesteel/conf/log4j2.properties",
+        "firesteel/jobs/demo/project/pipeline.yaml",
+        "firesteel/jobs/demo/project/sql/features.sql",
+        "firesteel/jobs/project/starter/pipeline.yaml",
+    } <= names
+    assert not any(name.startswith(("tests/", "tools/")) for name in names)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import firesteel.udfs, firesteel.pipelines.pipeline as p; print(p.__file__)"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(wheel)], check=True, capture_output=True, text=True)
+    assert str(wheel) in done.stdout

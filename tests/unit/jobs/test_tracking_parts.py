@@ -1,0 +1,119 @@
+"""Parts of tracking that need no MLflow store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from firesteel.conf.errors import ModelError, RuntimeFault, Where
+from firesteel.jobs.tracking import resolve_model
+from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, without_secrets
+from firesteel.jobs.tracking.runs import interval_metrics, run_metrics
+from support.sample_run import failed, published, sample_plan, sample_result
+
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+def test_the_environment_is_bounded_inside_and_as_it_was_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RETRIES, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    before = dict(os.environ)
+    with mlflow_environment():
+        assert os.environ[RETRIES] == "1"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7", "the user's own setting stands"
+        with mlflow_environment():
+            assert logging.getLogger("alembic").level == logging.WARNING
+        assert os.environ[RETRIES] == "1", "nested use ends with the outermost"
+    assert dict(os.environ) == before
+    assert logging.getLogger("alembic").level == logging.NOTSET
+
+
+def test_threads_share_the_environment_and_the_last_one_restores_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RETRIES, raising=False)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with mlflow_environment():
+            inside.set()
+            assert leave.wait(30)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(30)
+    with mlflow_environment():
+        pass
+    assert os.environ[RETRIES] == "1"
+    leave.set()
+    thread.join(30)
+    assert RETRIES not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://user:secret@mlflow.example.org:5000/x?token=t", "https://mlflow.example.org:5000/x"),
+        ("postgresql://user:secret@db/mlflow", "postgresql://db/mlflow"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+    ],
+)
+def test_secrets_in_a_uri_are_not_shown(uri: str, shown: str) -> None:
+    assert without_secrets(uri) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("sqlite:////data/ml/mlflow.db", Path("/data/ml")),
+        ("sqlite+pysqlite:////data/mlflow.db?timeout=5", Path("/data")),
+        ("http://localhost:5000", None),
+        ("postgresql://db/mlflow", None),
+    ],
+)
+def test_the_folder_of_a_sqlite_store(uri: str, folder: Path | None) -> None:
+    assert database_folder(uri) == folder
+
+
+def test_a_server_that_is_not_there_is_fs9003_without_waiting() -> None:
+    with socket.socket() as taken:  # bound and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(RuntimeFault) as caught:
+            connect(f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}")
+    assert caught.value.code == "FS9003"
+    assert "cannot connect" in caught.value.what
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["runs:/abc/model", "models:/flight_delay", "models:/a/b/c", "s3://bucket/model"])
+def test_uris_that_cannot_be_pinned_are_refused(uri: str) -> None:
+    where = Where("pipeline.yaml", 31, 5)
+    with pytest.raises(ModelError) as caught:
+        resolve_model(
+            "delay", uri, method="predict", trust_formats=("skops",), max_size=None, tracking_uri="", where=where
+        )
+    assert caught.value.code == "FS3001"
+    assert "models:/NAME@ALIAS" in caught.value.hint
+    assert caught.value.where == where
+
+
+def test_metrics_of_an_interval() -> None:
+    found = interval_metrics(published(sample_plan(1), 1, dead=2))
+    assert (found["rows_in"], found["scored"], found["dead_letter"]) == (897, 895, 2)
+    assert found["seconds.score"] == 4.2
+    assert found["rows_per_second"] == pytest.approx(897 / 9.9)
+    assert (found["gates_passed"], found["gates_failed"], found["expectations_passed"]) == (2, 0, 4)
+
+
+def test_metrics_of_a_run_are_sums() -> None:
+    plan = sample_plan(3)
+    result = sample_result(plan, (published(plan, 1), failed(plan, 2, "FS7001")))
+    found = run_metrics(result)
+    assert found["rows_in"] == result.counts.rows_in
+    assert (found["intervals_published"], found["intervals_failed"], found["intervals_skipped"]) == (1, 1, 0)
+    assert (found["gates_passed"], found["gates_failed"]) == (3, 1)
+    assert found["seconds.score"] == pytest.approx(8.4)
+    assert found["seconds"] == 38.25
