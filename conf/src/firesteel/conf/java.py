@@ -50,10 +50,14 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
             )
         executable = Path(found).resolve()
     try:
-        done = subprocess.run([str(executable), "-version"], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
+        done = subprocess.run([str(executable), "-version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeFault("FS9001", f"{executable} does not run: {error}.", hint=_HINT) from None
-    match = _VERSION.search(done.stderr + done.stdout)
+    said = (done.stderr + done.stdout).strip()
+    if done.returncode:
+        reason = said.splitlines()[0] if said else f"it ended with {done.returncode}"
+        raise RuntimeFault("FS9001", f"{executable} does not run: {reason}", hint=_HINT)
+    match = _VERSION.search(said)
     if match is None:
         raise RuntimeFault("FS9001", f"{executable} does not say its version.", hint=_HINT)
     if int(match["major"]) < OLDEST:

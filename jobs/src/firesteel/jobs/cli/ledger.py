@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.jobs.cli.options import json_option, spec_options
+from firesteel.jobs.cli.show import plain_console
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.records import LedgerRecord
@@ -56,14 +57,12 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.recover import leftovers
     from firesteel.pipelines.publish.recover import recover as recover_interval
-    from firesteel.pipelines.storage.open import locate
 
     loaded, area = open_area(spec, profile, params)
     records = []
     for name, sink in loaded.spec.sinks.items():
-        _, path = locate(sink.path)
         for interval in leftovers(area, name):
-            record = recover_interval(area, name, path, interval)
+            record = recover_interval(area, name, sink.path, interval)
             if record is not None:
                 records.append(record)
     _show(records, loaded.spec.name, as_json=as_json)
@@ -76,7 +75,6 @@ def _show(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -> None:
     if not records:
         click.echo(f"{pipeline}: nothing yet.")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -94,7 +92,7 @@ def _show(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -> None:
             record.ended_at,
             record.run_id,
         )
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     for record in records:
         if record.error:

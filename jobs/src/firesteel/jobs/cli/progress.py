@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from firesteel.jobs.cli.show import plain_console
 from firesteel.pipelines.events import Event, OnEvent, ignore
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ def planning(*, quiet: bool) -> Iterator[OnProgress]:
     if quiet:
         yield lambda _what, _done, _total: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("planning", total=None)
@@ -48,7 +48,6 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
     if quiet:
         yield ignore
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
         BarColumn,
@@ -60,7 +59,7 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

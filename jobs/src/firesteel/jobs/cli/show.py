@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.result import GateResult, IntervalResult, RunResult
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Lines are never wrapped by us: a path that is broken in two cannot be copied. Tables get room where nobody looks."""
+    import sys
+
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else 160)
 
 
 def size(count: float) -> str:
@@ -23,10 +35,9 @@ def size(count: float) -> str:
 
 def show_plan(plan: Plan) -> None:
     """The plan: what is pinned, the pipeline, and a line an interval."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(
         f"[bold]{plan.pipeline}[/]  code {plan.short_hash}  profile {plan.profile or '-'}  master {plan.master}"
     )
@@ -81,10 +92,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(result.to_json())
         return
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = plain_console()
     colour = {"published": "green", "skipped": "cyan", "failed": "red"}[result.state]
     console.print(f"\n[bold {colour}]{result.state.upper()}[/]  {result.pipeline}  run {result.run_id}")
     published = [each for each in result.intervals if each.state == "published"]

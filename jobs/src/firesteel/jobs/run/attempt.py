@@ -103,9 +103,14 @@ class Runner:
         sink = self.plan.sinks[0]
         storage, base = locate(self.plan.storage)
         area = Area(storage, base, self.plan.pipeline, self.plan.profile)
-        _, sink_path = locate(sink.path)
         with Transaction.begin(
-            area, sink.name, sink_path, interval.id, self.attempt, on_event=self.on_event
+            area,
+            sink.name,
+            sink.path,
+            interval.id,
+            self.attempt,
+            on_event=self.on_event,
+            keep_versions=sink.keep_versions,
         ) as transaction:
             done = Ledger(area).published(sink.name, interval.id)
             if done and done.plan_hash == interval.plan_hash and interval.reason != "forced":

@@ -35,7 +35,7 @@ def launch_conf(plan: Plan) -> dict[str, str]:
     conf = {
         "spark.app.name": f"firesteel:{plan.pipeline}",
         "spark.ui.showConsoleProgress": "false",
-        "spark.scheduler.mode": "FAIR",
+        "spark.executorEnv.MLFLOW_DISABLE_TELEMETRY": "true",  # workers have no business on the network
         **DEFAULTS,
     }
     if plan.master.startswith(("local", "spark://127.0.0.1")):
@@ -85,6 +85,7 @@ def _start(plan: Plan) -> SparkSession:
     submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has chosen master and settings already
     if not submitted:
         find_java()
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         if plan.master.startswith(("local", "spark://127.0.0.1")):

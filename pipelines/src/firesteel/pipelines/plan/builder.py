@@ -232,6 +232,7 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         partition_by=sink.partition_by,
         mode=sink.mode,
         lineage_columns=sink.lineage_columns,
+        keep_versions=sink.retain.versions,
     )
 
 

@@ -150,6 +150,7 @@ class SinkPlan:
     partition_by: tuple[str, ...]
     mode: str
     lineage_columns: tuple[str, ...] = ()
+    keep_versions: int = 2
 
 
 @dataclass(frozen=True, slots=True)

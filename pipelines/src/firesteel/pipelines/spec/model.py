@@ -239,7 +239,7 @@ class Retain(Part):
     """How long what a run leaves is kept."""
 
     dead_letter: Seconds | None = None
-    versions: int | None = Field(None, ge=0)
+    versions: int = Field(2, ge=0, description="Replaced versions of an interval that are kept.")
 
 
 class Sink(Part):

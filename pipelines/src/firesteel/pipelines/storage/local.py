@@ -21,7 +21,7 @@ from firesteel.pipelines.storage.paths import absolute, join, parent_of, walk
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
-_MKDIRS_RACES = 10
+_RACES = 10
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -104,12 +104,12 @@ class LocalStorage:
     def mkdirs(self, path: str) -> None:
         """See Storage."""
         path = absolute(path)
-        for attempt in range(_MKDIRS_RACES):
+        for attempt in range(_RACES):
             try:
                 os.makedirs(path, exist_ok=True)  # noqa: PTH103
             except FileNotFoundError as error:
                 # Another one removed a parent that was just made: HDFS does this in one step, here it is many.
-                if attempt == _MKDIRS_RACES - 1:
+                if attempt == _RACES - 1:
                     raise _error(error, path) from error
             except OSError as error:
                 raise _error(error, path) from error
@@ -121,10 +121,14 @@ class LocalStorage:
         path = absolute(path)
         if path == "/":
             raise ValueError("the root folder is never deleted")
-        try:
-            return _delete(path)
-        except OSError as error:
-            raise _error(error, path) from error
+        for attempt in range(_RACES):
+            try:
+                return _delete(path) or attempt > 0
+            except OSError as error:
+                # Another one writes below while we delete. HDFS does this in one step, here it is many.
+                if error.errno != errno.ENOTEMPTY or attempt == _RACES - 1:
+                    raise _error(error, path) from error
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Nothing is held open."""
