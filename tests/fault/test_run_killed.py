@@ -6,7 +6,7 @@ import pytest
 
 from firesteel.jobs.run.runner import run_plan
 from support.data import write_days
-from support.runs import DAY, Project, kill_driver_at
+from support.runs import DAY, Project, end_driver_at, kill_driver_at
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -50,3 +50,16 @@ def test_a_killed_driver_leaves_whole_data_and_the_next_run_ends_it(project, spa
     assert project.leftovers() == []
     again = run_plan(pipeline.plan(DAY), spark=spark, runs=tmp_path / "runs")
     assert again.state == "skipped"
+
+
+def test_a_driver_that_is_asked_to_end_aborts_and_gives_the_interval_back(project, spark, tmp_path):
+    pipeline = project.pipeline()
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_text(pipeline.plan(DAY).to_json(), encoding="utf-8")
+    ended = end_driver_at(plan_file, "scoring")
+    assert ended.returncode == 130, ended.stderr
+    assert "Nothing half-done was published" in ended.stderr
+    assert project.published() == {}
+    assert run_plan(pipeline.plan(DAY), spark=spark, runs=tmp_path / "runs").state == "published"
+    assert project.rows() == 60
+    assert project.leftovers() == []

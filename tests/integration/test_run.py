@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
 import mlflow
 import pyarrow.parquet as pq
 import pytest
 
 from firesteel.conf.errors import ModelError, PlanDrift
 from firesteel.jobs.run.runner import run_plan
+from firesteel.pipelines.plan.inputs import partition_name
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.storage.open import locate
@@ -195,9 +198,12 @@ def test_a_model_that_cannot_be_had_is_named_at_plan_time(project, changes, expe
     assert caught.value.exit_code == 2
 
 
-def test_a_callers_session_is_left_as_it_was(project, spark, runs):
+def test_a_callers_session_is_left_as_it_was(project, spark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     before = {key: spark.conf.get(key) for key in ("spark.sql.session.timeZone", "spark.sql.shuffle.partitions")}
-    run_plan(project.pipeline().plan(DAY), spark=spark, runs=runs)
+    pipeline = project.pipeline()
+    result = pipeline.run(pipeline.plan(DAY), spark=spark)
+    assert Path(result.report).is_relative_to(tmp_path / ".firesteel" / "runs")
     assert {key: spark.conf.get(key) for key in before} == before
     assert not spark.catalog.tableExists("features")
     assert spark.range(3).count() == 3
@@ -258,3 +264,89 @@ def test_an_hdfs_that_is_not_there_is_named(project):
     assert done.stderr.startswith("FS8001")
     assert "127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Picky(mlflow.pyfunc.PythonModel):
+    """A real model that fails on some rows: flights of 107 miles."""
+
+    def predict(self, context, model_input, params=None):
+        if (model_input["distance"] == 107).any():
+            raise ValueError("a distance that it was not made for")
+        return model_input["distance"] / 1000.0
+
+
+@pytest.fixture(scope="module")
+def picky(tmp_path_factory) -> str:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    cloudpickle.register_pickle_by_value(sys.modules[Picky.__module__])  # workers cannot import the tests
+    folder = tmp_path_factory.mktemp("picky")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    signature = ModelSignature(Schema([ColSpec("integer", "distance")]), Schema([ColSpec("double", "y")]))
+    mlflow.pyfunc.save_model(folder / "model", python_model=Picky(), signature=signature)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.create_registered_model("picky")
+    client.create_model_version("picky", str(folder / "model"))
+    return uri
+
+
+PICKY = {
+    "models:/flight_delay@champion": "models:/picky/1",
+    "    method: predict_proba\n": "",
+    "formats: [skops, onnx]": "formats: [pickle]",
+    '"double from [1]"': "double",
+}
+
+
+def test_rows_that_fail_become_dead_letters_and_the_rest_is_published(project, picky, spark, runs):
+    pipeline = replace(project, tracking=picky).pipeline({**PICKY, "max_fraction: 0.001": "max_fraction: 0.1"})
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert result.state == "published", result.error
+    counts = result.counts
+    assert (counts.rows_in, counts.scored, counts.dead_letter, counts.balanced) == (60, 57, 3, True)
+    assert project.rows() == 57
+    storage, base = locate(pipeline.loaded.spec.storage)
+    letters = [
+        json.loads(line)
+        for status in storage.walk(f"{base}/dead_letter")
+        for line in storage.read(status.path).splitlines()
+    ]
+    assert sorted(letter["row"]["flight_id"] for letter in letters) == [
+        f"{DAY}-{origin}-7" for origin in ("EWR", "JFK", "LGA")
+    ]
+    assert {(letter["error"], letter["model_version"]) for letter in letters} == {("ValueError", "1")}
+
+
+@pytest.mark.parametrize("budget", ["max_rows: 1000, max_fraction: 0.001", "max_rows: 2, max_fraction: 1.0"])
+def test_more_bad_rows_than_the_budget_publish_nothing_and_exit_5(project, picky, spark, runs, budget):
+    pipeline = replace(project, tracking=picky).pipeline({**PICKY, "max_rows: 1000, max_fraction: 0.001": budget})
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("failed", 5)
+    assert result.error.startswith("FS5003")
+    assert project.published() == {}
+    assert project.leftovers() == []
+
+
+def test_partition_directories_are_named_as_spark_names_them(spark, tmp_path):
+    values = ["01", "a b", "é}", "x=y", "50%", "a/b", "10:30", "it's", "q?", "[z]", "a+b;c,d"]
+    spark.createDataFrame([(value, 1) for value in values], "k string, n int").write.partitionBy("k").parquet(
+        str(tmp_path / "t")
+    )
+    assert {path.name for path in (tmp_path / "t").iterdir() if path.is_dir()} == {
+        partition_name("k", value) for value in values
+    }
+    back = spark.read.schema("n int, k string").parquet(str(tmp_path / "t"))
+    assert {row["k"] for row in back.collect()} == set(values)
+
+
+def test_the_demo_is_made_from_nothing_by_one_command(tmp_path):
+    done = firesteel("init", "demo", "--demo", "flights", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "336,776 flights" in done.stdout
+    assert "PUBLISHED" in done.stdout
+    assert "754 in = 754 scored" in done.stdout
+    again = firesteel("init", "demo", "--demo", "flights", "--no-run", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+    assert "registered already" in again.stdout

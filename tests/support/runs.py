@@ -36,6 +36,25 @@ run_plan(plan, on_event=on_event)
 """
 
 
+ENDING_DRIVER = """
+import os, signal, sys
+from firesteel.jobs.cli import main
+from firesteel.jobs.run import runner
+
+real = runner.run_plan
+
+def run_plan(plan, *, on_event, **options):
+    def watch(event):
+        on_event(event)
+        if event.kind == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGTERM)
+    return real(plan, on_event=watch, **options)
+
+runner.run_plan = run_plan
+sys.exit(main.invoke(["apply", sys.argv[1], "--quiet"]))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """A copy of the flights example whose data lives at `root`."""
@@ -75,8 +94,17 @@ class Project:
 
 def kill_driver_at(plan_file: Path, boundary: str, count: int = 1) -> subprocess.CompletedProcess[str]:
     """Run a plan in a process of its own that kills itself, hard, at the `count`-th event of a kind."""
+    return _driver(KILLING_DRIVER, plan_file, boundary, str(count))
+
+
+def end_driver_at(plan_file: Path, boundary: str) -> subprocess.CompletedProcess[str]:
+    """Run a plan by `firesteel apply` in a process that gets SIGTERM at an event of a kind."""
+    return _driver(ENDING_DRIVER, plan_file, boundary)
+
+
+def _driver(code: str, plan_file: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", KILLING_DRIVER, str(plan_file), boundary, str(count)],
+        [sys.executable, "-c", code, str(plan_file), *words],
         capture_output=True,
         text=True,
         timeout=240,

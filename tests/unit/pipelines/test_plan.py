@@ -232,6 +232,7 @@ def test_an_unknown_partition_value_replaces_the_directory_above(tmp_path, data)
         ("50%", "k=50%25"),
         ("a b", "k=a b"),
         ("x=y", "k=x%3Dy"),
+        ("é}", "k=é}"),
     ],
 )
 def test_partition_names_are_escaped_as_spark_does(value, name):

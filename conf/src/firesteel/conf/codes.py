@@ -49,6 +49,7 @@ CODES: dict[str, Code] = {
     "FS3009": Code("the model's format is not trusted", "Log it again in a trusted format, or list the format."),
     "FS3010": Code("the model is larger than trust.max_size", "Raise the limit if this is the model you mean."),
     "FS3011": Code("the model's bytes are not the bytes of the plan", "Plan again; find out who changed the files."),
+    "FS3012": Code("the model cannot be loaded on the executors", "Install the packages that its requirements name."),
     # input
     "FS4001": Code("a partition's ready marker is missing", "Wait for the producer; safe to retry."),
     "FS4002": Code("a planned input partition is missing", "Wait for the producer, or set on_missing."),

@@ -72,7 +72,7 @@ def load_model(ref: ModelRef, threads: int = 1) -> tuple[LoadedModel, bool]:
     Raises
     ------
     ModelError
-        FS3011 when the files are not the planned ones; nothing of them was loaded.
+        FS3011 when the files are not the planned ones; nothing of them was loaded. FS3012 when they cannot be loaded.
     """
     key = (ref.digest, ref.method)
     if key in _CACHE:
@@ -100,7 +100,14 @@ def _folder(ref: ModelRef) -> Path:
 def _predictor(folder: Path, ref: ModelRef) -> Callable[[Any], Any]:
     import mlflow.pyfunc
 
-    model = mlflow.pyfunc.load_model(str(folder))
+    try:
+        model = mlflow.pyfunc.load_model(str(folder))
+    except Exception as error:
+        raise ModelError(
+            "FS3012",
+            f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            hint="Do the executors have the packages of the model's requirements.txt, in these versions?",
+        ) from error
     if ref.method == "predict":
         return model.predict
     method = getattr(model.get_raw_model(), ref.method, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Observation, SparkSession
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan, SourcePlan
+
+
+_PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?::|$)")
 
 
 def read_sources(spark: SparkSession, plan: Plan, interval: IntervalPlan) -> None:
@@ -132,6 +136,13 @@ def spark_fault(error: Exception) -> FiresteelError:
     if found is not None:
         return found
     condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = next((line for line in reversed(lines) if line.startswith("Caused by:")), lines[0] if lines else "")
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    raised = [match[1] for line in lines if (match := _PYTHON_ERROR.match(line))]
+    if raised:  # a worker's traceback: its last line may quote the row, its class does not
+        return RuntimeFault(
+            "FS9002",
+            f"the Spark job died: {condition}: {raised[-1]} in a Python worker.",
+            hint="The driver's log has the trace.",
+        )
+    cause = next((line.strip() for line in reversed(lines) if line.startswith("Caused by:")), lines[0] if lines else "")
     return RuntimeFault("FS9002", f"the Spark job died: {condition}: {cause[:400]}")

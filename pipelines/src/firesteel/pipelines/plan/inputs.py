@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
 from firesteel.pipelines.plan.intervals import Slot, date_range, date_values
@@ -13,8 +12,8 @@ from firesteel.pipelines.spec.model import Range, Source
 from firesteel.pipelines.spec.refs import interval_text
 from firesteel.pipelines.storage.base import FileStatus, Storage
 
-_PLAIN = " -_.,!@$&+~()"
-"""Characters that Hive and Spark leave as they are in partition directory names, beside letters and digits."""
+_ESCAPED = frozenset("\"#%'*/:=?\\{[]^\x7f" + "".join(map(chr, range(1, 32))))
+"""What Spark writes as %XX in the names of partition directories (ExternalCatalogUtils.escapePathName); all else stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
 
 def partition_name(column: str, value: str) -> str:
     """`column=value` as Spark names the directory."""
-    return f"{column}={quote(value, safe=_PLAIN)}"
+    return f"{column}=" + "".join(f"%{ord(each):02X}" if each in _ESCAPED else each for each in value)
 
 
 def read_manifest(
