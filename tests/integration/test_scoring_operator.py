@@ -157,6 +157,19 @@ def test_files_that_changed_after_shipping_are_not_loaded(spark, tmp_path):
     assert "FS3011" in str(worker_error(caught.value))
 
 
+def test_a_model_whose_packages_are_not_there_says_so(spark, tmp_path):
+    folder = tmp_path / "m"
+    (tmp_path / "data").write_bytes(b"x")
+    mlflow.pyfunc.save_model(folder, loader_module="json", data_path=tmp_path / "data")
+    (folder / "MLmodel").write_text(
+        (folder / "MLmodel").read_text().replace("loader_module: json", "loader_module: no_such_module")
+    )
+    scored = score(spark.range(3), spec_for(spark, folder, ("id",), (Output("y", "double"),)))
+    with pytest.raises(PySparkException) as caught:
+        scored.df.count()
+    assert "FS3012 model m cannot be loaded in a worker: ModuleNotFoundError" in str(worker_error(caught.value))
+
+
 def test_an_empty_frame_has_the_schema_and_no_rows(spark, linear):
     frame = spark.createDataFrame([], "id long, a double, b double")
     scored = score(frame, spec_for(spark, linear, ("a", "b"), (Output("y", "double"),)))
