@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
     from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+    from support.runs import Project
 
 # A Hadoop or Spark configuration of the developer's own is none of the tests' business, and neither is their MLflow.
 for _name in (
@@ -94,3 +95,30 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSta
 
     with EmbeddedStandalone(tmp_path_factory.mktemp("standalone"), workers=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def flight_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The demo's real model in a registry of its own; the tracking URI."""
+    from firesteel.jobs.demo.model import train_model
+
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    train_model(uri)
+    return uri
+
+
+@pytest.fixture
+def project(tmp_path: Path, flight_model: str) -> Project:
+    """The flights example on three days of small local data."""
+    from support.data import write_days
+    from support.runs import Project
+
+    root = tmp_path / "data"
+    write_days(root, ["2013-06-01", "2013-06-02", "2013-06-03"])
+    return Project(tmp_path / "project", f"file://{root}", flight_model)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Where reports go."""
+    return tmp_path / "runs"

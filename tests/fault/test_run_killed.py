@@ -6,27 +6,12 @@ import pytest
 
 from firesteel.jobs.run.runner import run_plan
 from support.data import write_days
-from support.runs import DAY, Project, end_driver_at, kill_driver_at
+from support.runs import DAY, end_driver_at, kill_driver_at
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 BEFORE_JOURNAL = ["interval_started", "leased", "input_gate", "scoring", "staged", "output_gate"]
 AFTER_JOURNAL = ["journaled", "partition_retired", "partition_published", "ledgered", "cleaned"]
-
-
-@pytest.fixture(scope="module")
-def flight_model(tmp_path_factory) -> str:
-    from firesteel.jobs.demo.model import train_model
-
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    train_model(uri)
-    return uri
-
-
-@pytest.fixture
-def project(tmp_path, flight_model) -> Project:
-    write_days(tmp_path / "data", [DAY])
-    return Project(tmp_path / "project", f"file://{tmp_path / 'data'}", flight_model)
 
 
 @pytest.mark.parametrize("boundary", [*BEFORE_JOURNAL[1::2], *AFTER_JOURNAL[:3]])

@@ -43,7 +43,7 @@ def test_real_flights_are_scored_from_hdfs_to_hdfs(flights, hdfs_environ):
     result = json.loads(done.stdout)
     assert result["state"] == "published"
     counts = result["counts"]
-    assert counts["rows_in"] == counts["scored"] == flights.rows() == 754 + 866
+    assert counts["rows_in"] == counts["scored"] == flights.rows() == 754 + 911
     assert {path.rpartition("/")[0] for path in flights.published()} == {
         f"dt=2013-06-0{day}/origin={origin}" for day in (1, 2) for origin in ("EWR", "JFK", "LGA")
     }
