@@ -108,10 +108,19 @@ def _mlflow(uri: str) -> Finding:
     from firesteel.jobs.tracking.connect import connect, without_secrets
 
     try:
-        found = connect(uri).tracking_uri
+        missing = _missing_database(uri)
+        if missing is not None:  # to connect would make it, and looking must leave no trace
+            return Finding("mlflow", "note", f"{missing} is not there yet", "The first run makes it.")
+        return Finding("mlflow", "ok", without_secrets(connect(uri).tracking_uri))
     except FiresteelError as error:
         return Finding("mlflow", "fail", error.what, error.hint)
-    return Finding("mlflow", "ok", without_secrets(found))
+
+
+def _missing_database(uri: str) -> Path | None:
+    import mlflow
+
+    scheme, _, path = (uri or mlflow.get_tracking_uri()).partition(":///")
+    return Path(path) if scheme.startswith("sqlite") and not Path(path).exists() else None
 
 
 def _rdma() -> Finding:

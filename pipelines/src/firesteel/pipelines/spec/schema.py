@@ -19,6 +19,8 @@ def spec_schema() -> dict[str, Any]:
 def _allow_references(node: Any) -> None:
     """A number or boolean may be written as a reference, which is text until it is resolved."""
     if isinstance(node, dict):
+        if "oneOf" in node:  # a reference may stand for any of the forms: more than one can match
+            node["anyOf"] = node.pop("oneOf")
         for value in list(node.values()):
             _allow_references(value)
         kind = node.get("type")
