@@ -20,7 +20,7 @@ $(VENV)/.done: pyproject.toml constraints.txt tools/hatch_build.py tools/prerequ
 	@tools/prerequisites.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[demo,test,lint]'
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[demo,test,lint]'
 	@touch $@
 
 demo: env  ## score a week of flights on a real HDFS, from nothing; again: skips what is done

@@ -8,6 +8,11 @@ python=${1:-python3}
   exit 1
 }
 
+"$python" -c 'import ensurepip, venv' 2>/dev/null || {
+  echo "firesteel needs the venv module of $python; install it, e.g. with: apt-get install python3-venv" >&2
+  exit 1
+}
+
 need() { # need COMMAND PACKAGE
   command -v "$1" >/dev/null && return
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -21,7 +21,7 @@ VERBS = {
     "run": ("run", "Plan and execute: score, gate, publish, track."),
     "apply": ("run", "Execute exactly the plan in a file."),
     "submit": ("submit", "Print or run the spark-submit line of a plan."),
-    "status": ("ledger", "What is published, failed or running, by interval."),
+    "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
     "history": ("ledger", "Every attempt, newest first."),
     "recover": ("ledger", "Finish or discard what a dead run left."),
     "doctor": ("doctor", "Look at Java, Python, HDFS, MLflow and RDMA, and say what to do."),
