@@ -39,7 +39,7 @@ os.environ.update(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests below integration/ and fault/ carry the mark of their folder."""
     for item in items:
-        folders = Path(item.path).parts
+        folders = item.path.relative_to(item.config.rootpath).parts
         for name in ("integration", "fault"):
             if name in folders and item.get_closest_marker(name) is None:
                 item.add_marker(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,9 @@ from xml.etree import ElementTree as ET
 from firesteel.conf.errors import RuntimeFault
 
 FETCH_S = 600
-_REASON = 300
+_LONGEST = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Debian's mvn writes them even where --batch-mode forbids it
+_GOAL = re.compile(r"^Failed to execute goal \S+ \(default-cli\) on project [\w-]+: ")
 
 
 def fetch(coordinates: str) -> Path:
@@ -33,15 +36,13 @@ def fetch(coordinates: str) -> Path:
             hint="Install it, e.g. apt-get install maven.",
         )
     words = [f"-Dartifact={coordinates}", "-Dtransitive=false", f"-Dmaven.repo.local={_repository()}"]
-    command = [maven, "-q", "-B", "dependency:get", *words]
+    command = [maven, "-q", "-B", "-Dstyle.color=never", "dependency:get", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_S, check=False)
     except subprocess.TimeoutExpired:
         raise _refused(coordinates, f"not within {FETCH_S} s") from None
     if done.returncode:
-        said = (done.stdout + done.stderr).splitlines()
-        reasons = [line.removeprefix("[ERROR]").strip() for line in said if line.startswith("[ERROR]")]
-        raise _refused(coordinates, reasons[0][:_REASON] if reasons else f"mvn ended with {done.returncode}")
+        raise _refused(coordinates, _reason(done.stdout + done.stderr) or f"mvn ended with {done.returncode}")
     if not jar.is_file():
         raise _refused(coordinates, f"mvn succeeded, and {jar} is not there")
     return jar
@@ -56,6 +57,13 @@ def _repository() -> Path:
         return home / "repository"
     named = next((element.text for element in root if element.tag.rpartition("}")[2] == "localRepository"), None)
     return Path(named.replace("${user.home}", str(Path.home()))) if named else home / "repository"
+
+
+def _reason(said: str) -> str:
+    """The first error that Maven names, without colours and without the goal that failed."""
+    lines = (_COLOUR.sub("", line).strip() for line in said.splitlines())
+    errors = (line.removeprefix("[ERROR]").strip() for line in lines if line.startswith("[ERROR]"))
+    return _GOAL.sub("", next((error for error in errors if error), ""))[:_LONGEST]
 
 
 def _refused(coordinates: str, reason: str) -> RuntimeFault:

@@ -1,0 +1,164 @@
+"""A real HDFS as processes: written to and read by WebHDFS, restarted, crashed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.java import find_java
+from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+from firesteel.pipelines.storage.open import locate
+from support.waiting import runs, wait_for
+
+OWNER = """
+import json, sys, time
+from pathlib import Path
+from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+with EmbeddedHdfs(Path(sys.argv[1])) as hdfs:
+    print(json.dumps([hdfs.uri, [process.pid for process in hdfs.processes]]), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A cluster's data, from test to test."""
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Make a cluster the one of HADOOP_CONF_DIR; the storage of a path on it."""
+
+    def used(hdfs: EmbeddedHdfs, path: str):
+        monkeypatch.setenv("HADOOP_CONF_DIR", str(hdfs.conf_dir))
+        return locate(hdfs.uri + path)
+
+    return used
+
+
+def test_what_is_written_is_read_back(hdfs_env):
+    storage, path = locate(f"{hdfs_env.uri}/embedded/a file")
+    data = secrets.token_bytes(3 << 20)
+    storage.create(path, data)
+    assert storage.read(path) == data
+    assert storage.read(path, 1 << 20, 10) == data[1 << 20 : (1 << 20) + 10]
+
+
+def test_it_listens_on_this_machine_only(hdfs):
+    inodes = set()
+    for process in hdfs.processes:
+        for name in os.listdir(f"/proc/{process.pid}/fd"):
+            link = os.readlink(f"/proc/{process.pid}/fd/{name}")
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+    listening = []
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/net/{table}") as lines:
+            for line in list(lines)[1:]:
+                words = line.split()
+                if words[3] == "0A" and words[9] in inodes:
+                    listening.append(words[1].partition(":")[0])
+    assert len(listening) == 2 + 2 * 4
+    assert set(listening) == {"0100007F"}  # 127.0.0.1, little endian
+
+
+def test_its_version_is_that_of_the_client_of_pyspark(hdfs):
+    from firesteel.jobs.embedded.cluster import ask, pyspark_home
+    from firesteel.jobs.embedded.hdfs import SERVER
+
+    info = ask(f"{hdfs.webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo")["beans"][0]
+    assert info["SoftwareVersion"] == SERVER.rpartition(":")[2]
+    assert (pyspark_home() / "jars" / f"hadoop-client-api-{info['SoftwareVersion']}.jar").is_file()
+
+
+def test_spark_reads_and_writes_it(hdfs, spark):
+    target = f"{hdfs.uri}/embedded/numbers"
+    spark.range(1000).repartition(3).write.mode("overwrite").parquet(target)
+    assert spark.read.parquet(target).where("id >= 10").count() == 990
+
+
+def test_a_killed_owner_takes_the_jvms_along_and_the_data_stays(folder, use, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(folder)], stdout=subprocess.PIPE, text=True) as owner:
+        uri, pids = json.loads(owner.stdout.readline())
+        monkeypatch.setenv("HADOOP_CONF_DIR", str(folder / "conf"))
+        storage, path = locate(f"{uri}/kept/part")
+        storage.create(path, b"before the crash")
+        assert len(pids) == 3
+        owner.send_signal(signal.SIGKILL)
+        owner.wait(30)
+        wait_for(lambda: not any(map(runs, pids)), "the JVMs are gone")
+    with EmbeddedHdfs(folder) as again:
+        assert again.uri == uri
+        storage, path = use(again, "/kept/part")
+        assert storage.read(path) == b"before the crash"
+
+
+def test_a_read_survives_a_killed_datanode_and_the_datanode_comes_back(folder, use):
+    cluster = EmbeddedHdfs(folder)
+    with cluster as hdfs:
+        storage, path = use(hdfs, "/kept/two-copies")
+        storage.create(path, b"x" * 100_000)
+        hdfs.kill_datanode(0)
+        assert [process.name for process in hdfs.processes] == ["namenode", "datanode-1"]
+        wait_for(lambda: _reads(storage, path), "the other copy is read")
+        hdfs.wait_for_datanodes(1)
+        assert storage.read(path) == b"x" * 100_000
+        storage.create(path + "-2", b"written with one DataNode")
+        hdfs.start_datanode(0)
+        hdfs.wait_for_datanodes(2)
+        uri = hdfs.uri
+    with cluster as hdfs:  # the same object, a second life
+        assert hdfs.uri == uri
+        storage, path = use(hdfs, "/kept/two-copies")
+        assert storage.read(path + "-2") == b"written with one DataNode"
+
+
+def _reads(storage, path: str) -> bool:
+    from firesteel.conf.errors import StorageError
+
+    try:
+        return storage.read(path) == b"x" * 100_000
+    except StorageError as error:
+        assert error.code == "FS8001"  # the NameNode still believes in the dead one: no other error may come of it
+        return False
+
+
+def test_a_name_directory_that_cannot_be_is_said(tmp_path):
+    (tmp_path / "name").write_text("a file where the folder should be")
+    with (
+        pytest.raises(RuntimeFault, match="FS9005 the NameNode could not format its directory: ") as caught,
+        EmbeddedHdfs(tmp_path),
+    ):
+        pass
+    assert str(tmp_path / "name") in caught.value.what
+    assert str(tmp_path / "logs" / "format.log") in caught.value.hint
+
+
+def test_a_format_that_was_cut_short_is_done_again(tmp_path, use):
+    (tmp_path / "name" / "current").mkdir(parents=True)
+    (tmp_path / "name" / "current" / "VERSION").write_text("namespaceID=1\n")
+    with EmbeddedHdfs(tmp_path, datanodes=1) as hdfs:
+        storage, path = use(hdfs, "/file")
+        storage.create(path, b"1")
+        assert hdfs.live_datanodes() == 1
+
+
+def test_without_java_it_says_so_and_starts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(RuntimeFault, match="FS9001"), EmbeddedHdfs(tmp_path / "hdfs"):
+        pass
+    assert not (tmp_path / "hdfs" / "logs").exists()
+
+
+def test_the_java_of_this_machine_is_found():
+    found = find_java()
+    assert int(found.version.split(".")[0].split("-")[0]) >= 17
+    assert found.executable.is_file()
