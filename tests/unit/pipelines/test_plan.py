@@ -294,3 +294,12 @@ def test_planning_imports_no_pyspark(tmp_path, data):
         text=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "severity"),
+    [("on_fail: warn", "warning"), ("severity: warning, on_fail: fail", "critical"), ("severity: warning", "warning")],
+)
+def test_on_fail_decides_over_severity(tmp_path, data, words, severity):
+    plan = planned(tmp_path, data, changes={"column: flight_id}": f"column: flight_id, {words}}}"})
+    assert plan.gates[0].expectations[0].severity == severity

@@ -119,6 +119,32 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
     assert any(expected.replace("{line}", str(line)) in each for each in found), found
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("unit: day,", "unit: day, batch_size: 7,"),
+        ("    method: predict_proba", "    challenger: models:/flight_delay@challenger\n    method: predict_proba"),
+        ("features: signature ", "features: {dep_hour: hour} "),
+        ("batch: {rows: 8192, bytes: 32MiB}", "workers: {cpus: 2}"),
+        ("batch: {rows: 8192, bytes: 32MiB}", "workers: {gpus: 1}"),
+        ("batch: {rows: 8192, bytes: 32MiB}", "timeout: 60s"),
+        ("batch: {rows: 8192, bytes: 32MiB}", "warmup: input_example"),
+        ("batch: {rows: 8192, bytes: 32MiB}", "operator: direct"),
+        ("action: dead_letter,", "action: dead_letter, retries: 1,"),
+        ("severity: warning}", "severity: warning, on_fail: quarantine}"),
+        ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
+        ("mode: replace_partitions", "files: {target_size: 128MiB}"),
+        ("mode: replace_partitions", "retain: {dead_letter: 30d}"),
+        ('resources: {master: "local[2]"}', "resources: {shuffle: {manager: rdma}}"),
+        ("experiment: /batch/flight_delay}", 'experiment: x}, openlineage: {transport: file, path: "file:///x"}'),
+        ("\ngates:\n", "\n  again: {score: {input: features, model: delay, output: {q: double}}}\ngates:\n"),
+    ],
+)
+def test_what_is_not_there_yet_is_refused_and_never_ignored(tmp_path, old, new):
+    found = errors_of(example_with(tmp_path, {old: new}))
+    assert any(line.startswith("FS1090") and "is not supported yet" in line for line in found), found
+
+
 def test_a_cycle_is_drawn(tmp_path):
     path = example_with(
         tmp_path,

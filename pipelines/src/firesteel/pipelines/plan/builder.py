@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.pipelines.backend import Backend
@@ -42,6 +43,8 @@ from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.open import locate
 
 LISTING_THREADS = 8
+_SEVERITY: dict[str | None, Literal["critical", "warning"]] = {"warn": "warning", "fail": "critical"}
+"""What `on_fail` makes of an expectation, whatever its severity says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,7 @@ def _gate(loaded: LoadedSpec, name: str) -> GatePlan:
         Expectation(
             expect.type,
             tuple(sorted((expect.model_extra or {}).items())),
-            "warning" if expect.on_fail == "warn" else expect.severity,
+            _SEVERITY.get(expect.on_fail, expect.severity),
         )
         for expect in gate.expect
     )

@@ -39,6 +39,8 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     for name, step in spec.steps.items():
         if isinstance(step, ScoreStep):
             yield from ((("steps", name, "score", *path), what) for path, what in _score_uses(step))
+    scores = [name for name, step in spec.steps.items() if isinstance(step, ScoreStep)]
+    yield from ((("steps", name), "as a second score step") for name in scores[1:])
     for name, gate in spec.gates.items():
         for index, expect in enumerate(gate.expect):
             if expect.on_fail in {"quarantine", "drop"}:
@@ -64,6 +66,8 @@ def _score_uses(step: ScoreStep) -> Iterator[tuple[KeyPath, str]]:
     score = step.score
     if isinstance(score.features, dict):
         yield ("features",), "as a mapping"
+    if score.workers.cpus != 1:
+        yield ("workers", "cpus"), "other than 1"
     if score.workers.gpus:
         yield ("workers", "gpus"), "other than 0"
     if score.workers.models_in_memory != 1:
