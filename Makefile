@@ -8,7 +8,7 @@ COMPONENTS := conf pipelines udfs rdma_shuffle jobs
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env demo demo-clean test test-unit lint format docs docs-check wheel cluster-up clean
+.PHONY: help env demo demo-clean test test-unit lint format docs docs-check wheel cluster-up cluster-down clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -57,6 +57,9 @@ wheel: env  ## build the wheel into dist/
 TARGET ?= hdfs
 cluster-up: env  ## a real embedded cluster until Ctrl-C: TARGET=hdfs or standalone
 	$(BIN)/python -m firesteel.jobs.embedded up --target $(TARGET) --folder build/cluster-$(TARGET)
+
+cluster-down: env  ## stop the cluster that cluster-up started: TARGET=hdfs or standalone
+	$(BIN)/python -m firesteel.jobs.embedded down --target $(TARGET) --folder build/cluster-$(TARGET)
 
 clean:  ## remove what the targets made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

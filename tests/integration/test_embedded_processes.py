@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -45,7 +46,7 @@ def started():
 class Sleepers(Cluster):
     """Two processes that do nothing."""
 
-    addresses = {"nowhere": "none"}
+    addresses: ClassVar[dict[str, str]] = {"nowhere": "none"}
 
     def _start(self) -> None:
         for name in ("first", "second"):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,9 +58,9 @@ def test_both_workers_run_a_job(standalone):
 
 
 def test_its_rest_server_is_off(standalone):
-    pids = {process.pid for process in standalone.processes}
-    assert len(pids) == 3
-    assert b"spark.master.rest.enabled=false" in open(f"/proc/{min(pids)}/cmdline", "rb").read()
+    assert [process.name for process in standalone.processes] == ["master", "worker-0", "worker-1"]
+    command = Path(f"/proc/{standalone.processes[0].pid}/cmdline").read_bytes()
+    assert b"spark.master.rest.enabled=false" in command
     assert "Started REST server" not in (standalone.folder / "logs" / "master.log").read_text()
 
 

@@ -15,7 +15,7 @@ from firesteel.jobs.demo.model import FEATURES, RegisteredModel, train_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated:DeprecationWarning")
 
-FEATURES_SQL = Path(__file__).parents[3] / "examples" / "flights" / "sql" / "features.sql"
+FEATURES_SQL = Path(__file__).parents[2] / "examples" / "flights" / "sql" / "features.sql"
 
 
 @pytest.fixture(scope="module")
