@@ -8,14 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from firesteel.conf.errors import InputNotReady, PlanDrift, SpecError, SpecErrors
+from firesteel.conf.errors import InputNotReady, PlanDrift, SpecErrors
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import partition_name
-from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import Counts
-from firesteel.pipelines.spec.model import Interval
 from firesteel.pipelines.storage.open import locate
 from support.data import write, write_days
 from support.specs import FixedBackend, example_with
@@ -237,46 +235,6 @@ def test_an_unknown_partition_value_replaces_the_directory_above(tmp_path, data)
 )
 def test_partition_names_are_escaped_as_spark_does(value, name):
     assert partition_name("k", value) == name
-
-
-@pytest.mark.parametrize(
-    ("unit", "start", "end", "ids"),
-    [
-        ("day", "2013-02-27", "2013-03-01", ["2013-02-27", "2013-02-28", "2013-03-01"]),
-        ("month", "2013-12", "2014-01", ["2013-12", "2014-01"]),
-        ("hour", "2013-06-01T22", "2013-06-02T00", ["2013-06-01T22", "2013-06-01T23", "2013-06-02T00"]),
-    ],
-)
-def test_intervals_run_from_start_to_end_both_included(unit, start, end, ids):
-    made = slots(Interval(column="dt", unit=unit, begin="2013-01-01"), start, end)
-    assert [slot.id for slot in made] == ids
-
-
-def test_days_of_a_zone_with_dst_are_23_and_25_hours_long():
-    spring, autumn = (
-        slots(Interval(column="dt", begin="2013-01-01", timezone="America/New_York"), day, day)[0]
-        for day in ("2013-03-10", "2013-11-03")
-    )
-    assert [(slot.end.timestamp() - slot.start.timestamp()) / 3600 for slot in (spring, autumn)] == [23, 25]
-
-
-@pytest.mark.parametrize(
-    ("start", "end"),
-    [
-        ("2013-06-02", "2013-06-01"),
-        ("yesterday", "2013-06-01"),
-        ("2012-01-01", "2013-06-01"),
-        ("2013-02-30", "2013-03-01"),
-    ],
-)
-def test_wrong_intervals_are_named(start, end):
-    with pytest.raises(SpecError, match="FS1014"):
-        slots(Interval(column="dt", begin="2013-01-01"), start, end)
-
-
-def test_lookback_plans_the_intervals_before_too():
-    made = slots(Interval(column="dt", begin="2013-01-01", lookback=2), "2013-01-02", "2013-01-02")
-    assert [slot.id for slot in made] == ["2013-01-01", "2013-01-02"]
 
 
 def test_planning_imports_no_pyspark(tmp_path, data):

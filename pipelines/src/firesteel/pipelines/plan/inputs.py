@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
-from firesteel.pipelines.plan.intervals import Slot, date_range, date_values
+from firesteel.pipelines.plan.intervals import Slot, shifted, value_range
 from firesteel.pipelines.plan.model import InputFile, SourceInput
 from firesteel.pipelines.spec.model import Range, Source
 from firesteel.pipelines.spec.refs import interval_text
@@ -30,10 +30,10 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
     for column, select in source.select.items():
         try:
             if isinstance(select, Range):
-                ends = [date_values(interval_text(text, slot.names)) for text in (select.from_, select.to)]
-                result[column] = date_range(ends[0], ends[1])
+                ends = [shifted(interval_text(text, slot.names)) for text in (select.from_, select.to)]
+                result[column] = value_range(ends[0], ends[1])
             elif isinstance(select, str):
-                result[column] = (date_values(interval_text(select, slot.names)),)
+                result[column] = (shifted(interval_text(select, slot.names)),)
             else:
                 result[column] = tuple(dict.fromkeys(interval_text(str(item), slot.names) for item in select))
         except ValueError as error:

@@ -1,18 +1,39 @@
-"""Intervals: an hour, a day or a month of local time, named by its start."""
+"""Intervals: an hour, a day or a month of local time, named by its start.
+
+Names partition the time line: each label stands for all the time that a clock on the wall shows it. In a zone with
+daylight saving, the hour that is shown twice is one interval of two hours, and the hour that is skipped is none; days
+have 23, 24 or 25 hours.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from firesteel.conf.errors import SpecError
 from firesteel.pipelines.spec.model import Interval
 
+Unit = Literal["hour", "day", "month"]
+
 MAX_INTERVALS = 100_000
-_ARITHMETIC = re.compile(r"(\d{4}-\d{2}-\d{2})\s*([+-])\s*(\d{1,4})d")
+FORMS: dict[Unit, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
+"""How an interval of each unit is named."""
+
+_EXAMPLES: dict[Unit, str] = {"hour": "2013-06-01T05", "day": "2013-06-01", "month": "2013-06"}
+_STEPS: dict[str, Unit] = {"h": "hour", "d": "day", "mo": "month"}
+_ARITHMETIC = re.compile(
+    r"(?P<base>\d{4}-\d{2}(?:-\d{2}(?:T\d{2})?)?)\s*(?P<sign>[+-])\s*(?P<count>\d{1,6})(?P<step>h|d|mo)"
+)
+_FINER: dict[Unit, frozenset[Unit]] = {
+    "hour": frozenset({"hour", "day", "month"}),
+    "day": frozenset({"day", "month"}),
+    "month": frozenset({"month"}),
+}
+"""What may be added to a value of each unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +50,14 @@ class Slot:
         return {
             "id": self.id,
             "ds": self.start.date().isoformat(),
+            "hour": f"{self.start.hour:02}",
             "start": self.start.isoformat(),
             "end": self.end.isoformat(),
         }
 
 
 def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
-    """All intervals from `start` to `end`, both included, each moved back by `lookback`.
+    """All intervals from `start`, moved back by `lookback`, to `end`, both included.
 
     Raises
     ------
@@ -54,29 +76,66 @@ def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
             f"--start {start} is before interval.begin {interval.begin}.",
             hint="Move interval.begin if older data is to be scored.",
         )
-    for _ in range(interval.lookback):
-        first = max(begin, _previous(first, interval.unit))
-    return tuple(
-        Slot(_label(at, interval.unit), at.replace(tzinfo=zone), _next(at, interval.unit).replace(tzinfo=zone))
-        for at in _range(first, last, interval.unit)
-    )
+    made = []
+    try:
+        first = max(begin, _plus(first, interval.unit, -interval.lookback))
+        for local in _range(first, last, interval.unit):
+            opens, closes = (_instant(at, zone) for at in (local, _plus(local, interval.unit, 1)))
+            if opens < closes:
+                made.append(Slot(local.strftime(FORMS[interval.unit]), opens.astimezone(zone), closes.astimezone(zone)))
+    except (ValueError, OverflowError) as error:
+        raise SpecError("FS1014", f"--start {start} to --end {end}: {error}.") from None
+    if not made:
+        raise SpecError("FS1014", f"{start}: no clock in {interval.timezone} shows it (daylight saving skips it).")
+    return tuple(made)
 
 
-def date_values(text: str) -> str:
-    """`2013-06-02 - 1d` -> `2013-06-01`; other text unchanged."""
+def shifted(text: str) -> str:
+    """`2013-06-02 - 1d` -> `2013-06-01`; `2013-06-02T01 - 3h` -> `2013-06-01T22`; other text unchanged.
+
+    ValueError when the step is finer than the value, or the result is not a date.
+    """
     match = _ARITHMETIC.fullmatch(text.strip())
     if not match:
         return text
-    days = int(match[3]) * (1 if match[2] == "+" else -1)
-    return (date.fromisoformat(match[1]) + timedelta(days=days)).isoformat()
+    unit, step = _unit_of(match["base"]), _STEPS[match["step"]]
+    if step not in _FINER[unit]:
+        raise ValueError(f"`{text}` adds {match['step']} to a {unit}")
+    count = int(match["count"]) * (1 if match["sign"] == "+" else -1)
+    try:
+        return _plus(_local(match["base"], unit), step, count).strftime(FORMS[unit])
+    except OverflowError:
+        raise ValueError(f"`{text}` is out of the calendar") from None
 
 
-def date_range(first: str, last: str) -> tuple[str, ...]:
-    """All days from `first` to `last`, both included. ValueError when they are not dates in order."""
-    start, end = date.fromisoformat(first), date.fromisoformat(last)
+def value_range(first: str, last: str) -> tuple[str, ...]:
+    """All hours, days or months from `first` to `last`, both included, by the form of the two.
+
+    ValueError when they are not of one form, not in order, or too many.
+    """
+    unit = _unit_of(first)
+    if _unit_of(last) != unit:
+        raise ValueError(f"the range goes from a {unit} ({first}) to a {_unit_of(last)} ({last})")
+    start, end = _local(first, unit), _local(last, unit)
     if end < start:
         raise ValueError(f"the range ends ({last}) before it starts ({first})")
-    return tuple((start + timedelta(days=step)).isoformat() for step in range((end - start).days + 1))
+    return tuple(at.strftime(FORMS[unit]) for at in _range(start, end, unit))
+
+
+def _unit_of(text: str) -> Unit:
+    for unit, example in _EXAMPLES.items():
+        if len(text) == len(example):
+            return unit
+    raise ValueError(f"`{text}` is not a date; write it like {', '.join(_EXAMPLES.values())}")
+
+
+def _local(text: str, unit: Unit) -> datetime:
+    return datetime.strptime(text, FORMS[unit])  # noqa: DTZ007 - local time, as the partition is named
+
+
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """When a clock of the zone first shows `local`; in a gap, the moment of the gap (fold=0, PEP 495)."""
+    return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -87,43 +146,37 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _parse(interval: Interval, text: str, which: str) -> datetime:
-    forms = {"hour": "2013-06-01T05", "day": "2013-06-01", "month": "2013-06"}
     try:
         if interval.unit == "month":
             return datetime.fromisoformat(f"{text[:7]}-01")
-        at = datetime.fromisoformat(text)
-        at = at.replace(tzinfo=None)
+        at = datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:
         raise SpecError(
             "FS1014",
             f"{which} {text!r} is not {'an' if interval.unit == 'hour' else 'a'} {interval.unit}.",
-            hint=f"Write it like {forms[interval.unit]}.",
+            hint=f"Write it like {_EXAMPLES[interval.unit]}.",
         ) from None
     at = at.replace(minute=0, second=0, microsecond=0)
     return at if interval.unit == "hour" else at.replace(hour=0)
 
 
-def _label(at: datetime, unit: str) -> str:
-    return at.strftime({"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}[unit])
+def _plus(at: datetime, unit: Unit, count: int) -> datetime:
+    """`count` units later; a day that its month does not have becomes the month's last."""
+    if unit != "month":
+        return at + count * (timedelta(hours=1) if unit == "hour" else timedelta(days=1))
+    year, month = divmod(at.year * 12 + at.month - 1 + count, 12)
+    if not MINYEAR <= year <= MAXYEAR:
+        raise OverflowError("out of the calendar")
+    first = at.replace(year=year, month=month + 1, day=1)
+    last_day = ((first + timedelta(days=31)).replace(day=1) - timedelta(days=1)).day
+    return first.replace(day=min(at.day, last_day))
 
 
-def _next(at: datetime, unit: str) -> datetime:
-    if unit == "month":
-        return at.replace(year=at.year + at.month // 12, month=at.month % 12 + 1)
-    return at + (timedelta(hours=1) if unit == "hour" else timedelta(days=1))
-
-
-def _previous(at: datetime, unit: str) -> datetime:
-    if unit == "month":
-        return (at - timedelta(days=1)).replace(day=1)
-    return at - (timedelta(hours=1) if unit == "hour" else timedelta(days=1))
-
-
-def _range(first: datetime, last: datetime, unit: str) -> Iterator[datetime]:
+def _range(first: datetime, last: datetime, unit: Unit) -> Iterator[datetime]:
     at, count = first, 0
     while at <= last:
         count += 1
         if count > MAX_INTERVALS:
-            raise SpecError("FS1014", f"more than {MAX_INTERVALS:,} intervals between --start and --end.")
+            raise ValueError(f"more than {MAX_INTERVALS:,} intervals")
         yield at
-        at = _next(at, unit)
+        at = _plus(at, unit, 1)

@@ -15,7 +15,7 @@ from firesteel.pipelines.spec.tree import Node
 from firesteel.pipelines.spec.values import ParamValue
 
 _REF = re.compile(r"\$\$\{|\$\{([^}]*)\}")
-INTERVAL_NAMES = ("ds", "start", "end", "id")
+INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
 
 
 @dataclass(slots=True)
