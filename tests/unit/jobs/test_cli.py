@@ -31,6 +31,17 @@ def test_validate_says_what_is_there(capsys):
     assert "valid. flight_delay_scores: 2 sources, 2 steps, 2 gates, 1 sink." in capsys.readouterr().out
 
 
+def test_validate_says_what_only_plan_can_check_and_strict_refuses_it(tmp_path, capsys):
+    columns = "columns: {origin: string!, hour: int!, temp: double, wind_speed: double, precip: double, visib: double}"
+    path = example_with(tmp_path, {f"      {columns}\n": ""})
+    assert invoke(["validate", str(path), "--param", "root=file:///data"]) == 0
+    assert "Columns of weather, features are checked by `plan`: the source declares none." in capsys.readouterr().out
+    assert invoke(["validate", str(path), "--param", "root=file:///data", "--strict"]) == 2
+    assert "FS1016 pipeline.yaml:26:3  weather declares no columns. Add sources.weather.contract.columns." in (
+        capsys.readouterr().err
+    )
+
+
 def test_validate_shows_all_errors_and_exits_2(tmp_path, capsys):
     path = example_with(tmp_path, {"partition_by:": "partiton_by:", "model: delay": "model: dely"})
     assert invoke(["validate", str(path), "--param", "root=file:///data"]) == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import pytest
 from firesteel.conf.errors import InputNotReady, PlanDrift, SpecErrors
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import partition_name
-from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
@@ -120,22 +120,115 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
     assert planned(tmp_path / "d", data).intervals[0].plan_hash != base.intervals[0].plan_hash
 
 
-def test_a_published_interval_is_skipped_and_planned_again_when_its_input_changed(tmp_path, data):
+def publish(pipe: Pipeline, interval, data: Path, made_of=None) -> None:
+    """Write an empty publish of `interval` to the ledger, as a run would."""
+    storage, base = locate(pipe.loaded.spec.storage)
+    area = Area(storage, base, pipe.name, pipe.loaded.profile)
+    parts = interval.made_of if made_of is None else made_of
+    attempt = Attempt("r1", interval.plan_hash, "someone", "here", "2026-01-01T00:00:00+00:00", made_of=parts)
+    with Transaction.begin(area, "scores", str(data / "scores"), interval.id, attempt) as transaction:
+        transaction.publish(interval.outputs[0].directories, Counts())
+
+
+def test_a_published_interval_is_skipped(tmp_path, data):
     pipe = pipeline(tmp_path, data)
     first = pipe.plan(DAY).intervals[0]
     assert (first.action, first.reason) == ("score", "not published yet")
-    storage, base = locate(pipe.loaded.spec.storage)
-    area = Area(storage, base, pipe.name, pipe.loaded.profile)
-    attempt = Attempt("r1", first.plan_hash, "someone", "here", "2026-01-01T00:00:00+00:00")
-    with Transaction.begin(area, "scores", str(data / "scores"), DAY, attempt) as transaction:
-        transaction.publish(first.outputs[0].directories, Counts())
-    assert Ledger(area).published("scores", DAY) is not None
+    publish(pipe, first, data)
     again = pipe.plan(DAY).intervals[0]
     assert again.action == "skip"
     assert again.reason.startswith("already published with the same plan hash")
     assert pipe.plan(DAY, force=True).intervals[0].reason == "forced"
+
+
+def test_what_changed_since_an_interval_was_published_is_named(tmp_path, data):
+    pipe = pipeline(tmp_path, data)
+    publish(pipe, pipe.plan(DAY).intervals[0], data)
+    write_days(data, [DAY], rows=21)
+    reason = pipe.plan(DAY).intervals[0].reason
+    assert re.fullmatch(
+        r"changed since it was published: input flights \(3 files, [\d.]+ KiB, \w{8} -> 3 files, [\d.]+ KiB, \w{8}\); "
+        r"input weather \(.*\)",
+        reason,
+    )
+    publish(pipe, pipe.plan(DAY).intervals[0], data)
+    other = pipeline(tmp_path, data, backend=FixedBackend(digest="e" * 64, version="8"))
+    assert other.plan(DAY).intervals[0].reason == (
+        "changed since it was published: model delay (v7 dddddddd -> v8 eeeeeeee)"
+    )
+    gates = pipeline(tmp_path / "gates", data, {"max_value: 1}": "max_value: 0.9}"})
+    assert gates.plan(DAY).intervals[0].reason.startswith("changed since it was published: gates (")
+
+
+def test_a_publish_of_which_nothing_is_known_is_changed_as_a_whole(tmp_path, data):
+    pipe = pipeline(tmp_path, data)
+    publish(pipe, pipe.plan(DAY).intervals[0], data, made_of=())
     write_days(data, [DAY], rows=21)
     assert pipe.plan(DAY).intervals[0].reason == "changed since it was published: spec, model or input"
+
+
+def test_a_run_waits_for_a_marker_that_is_written_meanwhile(tmp_path, data, monkeypatch):
+    monkeypatch.setattr("firesteel.pipelines.plan.listing.READY_POLL_S", 0.01)
+    marker = data / "flights" / f"dt={DAY}" / "_SUCCESS"
+    marker.unlink()
+    asked = []
+
+    def progress(what, done, total):
+        asked.append((what, done, total))
+        if asked.count(("listing", 1, 2)) == 3:
+            marker.touch()
+
+    class Counting(FixedBackend):
+        resolved = 0
+
+        def resolve_model(self, *args):
+            Counting.resolved += 1
+            return super().resolve_model(*args)
+
+    pipe = pipeline(tmp_path, data, {"{marker: _SUCCESS}": "{marker: _SUCCESS, timeout: 1m}"}, backend=Counting())
+    plan = pipe.plan(DAY, wait=True, on_progress=progress)
+    assert plan.intervals[0].action == "score"
+    assert Counting.resolved == 1, "the model is looked up once, however long the wait"
+
+
+def test_pruned_partitions_are_not_listed_and_are_replaced_all_the_same(tmp_path, data):
+    shutil.rmtree(data / "flights" / f"dt={DAY}" / "origin=LGA")
+    changes = {
+        "    on: flights\n    expect:": "    on: features\n    expect:",
+    }
+    plan = planned(
+        tmp_path, data, changes=changes, sql={"WHERE f.distance": "WHERE f.origin IN ('JFK', 'LGA') AND f.distance"}
+    )
+    flights = plan.intervals[0].inputs[0]
+    assert flights.directories == ("dt=2013-06-01/origin=JFK", "dt=2013-06-01/origin=LGA")
+    assert plan.sources[0].filters == ("origin IN ('JFK', 'LGA')", "distance >= 0")
+    assert len(plan.intervals[0].outputs[0].directories) == 3
+
+
+WEATHER = "columns: {origin: string!, hour: int!, temp: double, wind_speed: double, precip: double, visib: double}"
+
+
+def test_a_source_without_declared_columns_is_looked_at_when_the_plan_is_made(tmp_path, data):
+    undeclared = {f"      {WEATHER}\n": ""}
+    pipe = pipeline(tmp_path, data, undeclared)
+    assert pipe.logical.unknown == {"weather", "features"}
+    plan = pipe.plan(DAY)
+    assert {column.name for column in plan.sources[1].columns} == {
+        "origin",
+        "hour",
+        "temp",
+        "wind_speed",
+        "precip",
+        "visib",
+    }
+    declared = planned(tmp_path / "declared", data)
+    assert plan.steps == declared.steps
+    with pytest.raises(SpecErrors, match=r"FS2004 sql/features.sql:9:5  column `wind_sped` is not in weather"):
+        planned(tmp_path / "wrong", data, changes=undeclared, sql={"w.wind_speed": "w.wind_sped"})
+    for file in (data / "weather" / f"dt={DAY}").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(InputNotReady, match="FS4004 pipeline.yaml:26:3  weather: the spec declares no columns"):
+        pipe.plan(DAY)
 
 
 def test_a_missing_partition_is_named(tmp_path, data):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, SpecErrors
-from firesteel.pipelines.plan.builder import check
+from firesteel.pipelines.plan.check import check
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.tree import MAX_BYTES, parse_tree
 from support.specs import EXAMPLE, FixedBackend, example_with

@@ -32,6 +32,7 @@ CODES: dict[str, Code] = {
     "FS1013": Code("two things share one name", "Sources and steps share one name space; rename one."),
     "FS1014": Code("the interval asked for is wrong", "Give --start and --end as the interval's unit needs them."),
     "FS1015": Code("a path leaves the place it belongs to", "Write an absolute URI without `..`."),
+    "FS1016": Code("a source declares no columns, and --strict wants them", "Declare `contract.columns`."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
     # sql
     "FS2001": Code("SQL does not parse", "Mend it at the place named; the dialect is Spark SQL."),
@@ -54,6 +55,7 @@ CODES: dict[str, Code] = {
     "FS4001": Code("a partition's ready marker is missing", "Wait for the producer; safe to retry."),
     "FS4002": Code("a planned input partition is missing", "Wait for the producer, or set on_missing."),
     "FS4003": Code("the data does not fit the contract", "Mend the data or the contract; nothing was read."),
+    "FS4004": Code("a source declares no columns, and has no file to find them in", "Declare `contract.columns`."),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Mend the row, or set on_error: dead_letter."),
     "FS5002": Code("the model returned something else than declared", "Mend `output` to fit the model."),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from firesteel.conf.errors import InputNotReady
 from firesteel.pipelines.backend import Backend, default_backend
 from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
 from firesteel.pipelines.plan.check import check
+from firesteel.pipelines.plan.logical import Logical
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.spec.load import LoadedSpec, load_spec
-
-READY_POLL_S = 10.0
 
 
 class Pipeline:
@@ -25,11 +22,12 @@ class Pipeline:
     >>> pipeline = Pipeline.load("pipeline.yaml", params={"root": "hdfs://nn:8020/ml"})  # doctest: +SKIP
     >>> plan = pipeline.plan("2013-06-01", "2013-06-07")  # doctest: +SKIP
     >>> pipeline.run(plan).counts.scored  # doctest: +SKIP
-    6372
+    6528
     """
 
-    def __init__(self, loaded: LoadedSpec, backend: Backend) -> None:
+    def __init__(self, loaded: LoadedSpec, logical: Logical, backend: Backend) -> None:
         self.loaded = loaded
+        self.logical = logical
         self._backend = backend
 
     @classmethod
@@ -50,8 +48,7 @@ class Pipeline:
         """
         loaded = load_spec(path, profile=profile, params=params)
         backend = backend or default_backend()
-        check(loaded, backend)
-        return cls(loaded, backend)
+        return cls(loaded, check(loaded, backend), backend)
 
     @property
     def name(self) -> str:
@@ -82,17 +79,9 @@ class Pipeline:
         """
         from firesteel.pipelines.plan.builder import PlanRequest, build_plan  # storage clients: `validate` needs none
 
-        request = PlanRequest(start, end or start, force)
         timeouts = [source.ready.timeout for source in self.loaded.spec.sources.values() if source.ready]
-        deadline = time.monotonic() + (max(timeouts, default=0.0) if wait else 0.0)
-        while True:
-            try:
-                return build_plan(self.loaded, request, self._backend, on_progress)
-            except InputNotReady as error:
-                left = deadline - time.monotonic()
-                if error.code not in {"FS4001", "FS4002"} or left <= 0:
-                    raise
-                time.sleep(min(READY_POLL_S, left))
+        request = PlanRequest(start, end or start, force, max(timeouts, default=0.0) if wait else 0.0)
+        return build_plan(self.loaded, self.logical, request, self._backend, on_progress)
 
     def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
         """Execute a plan of this pipeline; a SparkSession of yours is used and left as it was."""

@@ -12,13 +12,29 @@ from firesteel.jobs.cli.options import json_option, spec_options
 
 @click.command()
 @spec_options
+@click.option("--strict", is_flag=True, help="Refuse what only `plan` can check: sources that declare no columns.")
 @json_option
-def validate(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
+def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_json: bool) -> None:
     """Check a spec: keys, types, references, SQL, columns. Starts no JVM and reads no data."""
+    from firesteel.conf.errors import SpecError, SpecErrors
     from firesteel.pipelines import Pipeline
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     loaded = pipeline.loaded.spec
+    unchecked = [name for name in (*loaded.sources, *loaded.steps) if name in pipeline.logical.unknown]
+    if strict and unchecked:
+        raise SpecErrors.of(
+            [
+                SpecError(
+                    "FS1016",
+                    f"{name} declares no columns.",
+                    where=pipeline.loaded.tree.nearest(("sources", name)).where,
+                    hint=f"Add sources.{name}.contract.columns.",
+                )
+                for name in unchecked
+                if name in loaded.sources
+            ]
+        )
     facts = {
         "pipeline": loaded.name,
         "profile": profile,
@@ -28,7 +44,7 @@ def validate(spec: Path, profile: str, params: dict[str, str], as_json: bool) ->
         "sinks": list(loaded.sinks),
     }
     if as_json:
-        click.echo(json.dumps({"valid": True, **facts}))
+        click.echo(json.dumps({"valid": True, **facts, "unchecked": unchecked}))
         return
     counts = ", ".join(
         f"{len(names)} {what if len(names) != 1 else what[:-1]}"
@@ -36,6 +52,8 @@ def validate(spec: Path, profile: str, params: dict[str, str], as_json: bool) ->
         if isinstance(names, list)
     )
     click.echo(f"{spec}: valid. {loaded.name}: {counts}.")
+    if unchecked:
+        click.echo(f"Columns of {', '.join(unchecked)} are checked by `plan`: the source declares none.")
 
 
 @click.command()

@@ -122,7 +122,12 @@ class Runner:
                 raise
             planned = next(output.directories for output in interval.outputs if output.sink == sink.name)
             with findings.timed("publish"):
-                record = transaction.publish(planned, findings.counts, mlflow_run_id=self.mlflow_run_id)
+                record = transaction.publish(
+                    planned,
+                    findings.counts,
+                    mlflow_run_id=self.mlflow_run_id,
+                    work_seconds=findings.seconds.get("score and stage", 0.0),
+                )
         return self._result(
             interval,
             findings,

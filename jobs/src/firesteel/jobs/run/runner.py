@@ -118,6 +118,9 @@ def _intervals(
             getpass.getuser(),
             socket.gethostname(),
             datetime.now(UTC).isoformat(timespec="seconds"),
+            made_of=interval.made_of,
+            input_bytes=interval.input_bytes,
+            slots=session.sparkContext.defaultParallelism,
         )
         tracker.interval_started(interval.id)
         outcome, failure = Runner(session, plan, models, attempt, on_event, tracker.run_id).run(interval)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
-from firesteel.pipelines.plan.check import check
-from firesteel.pipelines.plan.contract import check_footer
-from firesteel.pipelines.plan.fingerprint import code_hash, plan_hash
-from firesteel.pipelines.plan.inputs import Located, partition_name, read_manifest, selected
+from firesteel.pipelines.plan.decide import Published, decide
+from firesteel.pipelines.plan.fingerprint import code_hash, code_parts, made_of, plan_hash
+from firesteel.pipelines.plan.inputs import partition_name, selected
 from firesteel.pipelines.plan.intervals import Slot, slots
-from firesteel.pipelines.plan.logical import LINEAGE_TYPES, Logical, outputs_of
+from firesteel.pipelines.plan.lineage import lineage
+from firesteel.pipelines.plan.listing import Listing
+from firesteel.pipelines.plan.logical import LINEAGE_TYPES, Logical, analyze, outputs_of
 from firesteel.pipelines.plan.model import (
     Column,
     Expectation,
@@ -27,96 +26,116 @@ from firesteel.pipelines.plan.model import (
     ScoreStepPlan,
     SinkOutput,
     SinkPlan,
-    SourceInput,
     SourcePlan,
     SqlStepPlan,
     StepPlan,
     TrackingPlan,
 )
-from firesteel.pipelines.plan.resources import spark_conf
+from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
 from firesteel.pipelines.plan.signature import check_features
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
+from firesteel.pipelines.rules import Scan, first_draft, optimize
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.open import locate
 
-LISTING_THREADS = 8
 _SEVERITY: dict[str | None, Literal["critical", "warning"]] = {"warn": "warning", "fail": "critical"}
 """What `on_fail` makes of an expectation, whatever its severity says."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What to plan: intervals from `start` to `end`, both included; `force` plans them even when nothing changed."""
+    """What to plan: intervals from `start` to `end`, both included.
+
+    `force` plans them even when nothing changed; `wait_s` is how long to wait for input that is not ready.
+    """
 
     start: str
     end: str
     force: bool = False
+    wait_s: float = 0.0
 
 
-def build_plan(loaded: LoadedSpec, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress) -> Plan:
-    """Compile a loaded spec for some intervals.
+def build_plan(
+    loaded: LoadedSpec, logical: Logical, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
+) -> Plan:
+    """Compile a checked spec for some intervals.
 
     Raises
     ------
     SpecErrors
-        The spec, the SQL or the features are wrong: all of it at once.
+        The SQL or the features are wrong: all of it at once.
     InputNotReady
-        FS4001, FS4002, FS4003: input is missing or is not what the contract says.
+        FS4001 to FS4004: input is missing or is not what the contract says.
     """
-    logical = check(loaded, backend)
     spec = loaded.spec
     wanted = slots(spec.interval, request.start, request.end)
     models = tuple(
         backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)
         for name, model in spec.models.items()
     )
+    listing = Listing.of(loaded, wanted, on_progress)
+    if logical.unknown:
+        logical = _look(loaded, logical, listing, request.wait_s)
     steps, errors = _steps(loaded, logical, {model.name: model for model in models})
     if errors:
         raise SpecErrors.of(errors)
-    storages = {name: Located(*locate(source.path)) for name, source in spec.sources.items()}
-    inputs = _manifests(loaded, wanted, storages, on_progress)
-    _check_contracts(loaded, storages, inputs)
-    sinks = tuple(_sink(loaded, logical, name) for name in spec.sinks)
-    code = code_hash(loaded.canonical, {name: parsed.canonical for name, parsed in logical.selects.items()})
+    features = {step.name: step.features for step in steps if isinstance(step, ScoreStepPlan)}
+    draft, rules = optimize(first_draft(spec, logical, features))
+    inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
+    listing.check_contracts(inputs)
+    code = code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in logical.selects.items()})
     environment = backend.environment()
-    ledger = Ledger(Area(*locate(spec.storage), spec.name, loaded.profile))
+    published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
     intervals = []
     for number, slot in enumerate(wanted, start=1):
         on_progress("ledger", number, len(wanted))
         read = inputs[slot.id]
-        outputs = tuple(SinkOutput(sink.name, _directories(loaded, logical, sink.name, slot)) for sink in sinks)
-        intervals.append(
-            _interval(
-                slot,
-                read,
-                outputs,
-                ledger,
-                plan_hash(code, models, environment, slot.id, read or ()),
-                force=request.force,
-            )
+        outputs = tuple(SinkOutput(sink, _directories(loaded, logical, sink, slot)) for sink in spec.sinks)
+        parts = made_of(code, models, environment, read or ())
+        digest = plan_hash(parts, slot.id)
+        interval = IntervalPlan(
+            slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts
         )
+        if read is None:
+            intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
+        else:
+            intervals.append(decide(interval, published, force=request.force))
+    proposal = propose(draft, spec.configuration, intervals, Speed.of(published.recent()))
+    columns, rows = lineage(draft)
     return Plan(
         pipeline=spec.name,
         profile=loaded.profile,
         owner=spec.owner,
         framework=environment.split(",", 1)[0],
         environment=environment,
-        code_hash=code,
+        code_hash=code_hash(code),
         storage=spec.storage,
-        sources=tuple(_source(loaded, logical, name, models) for name in spec.sources),
+        sources=tuple(_source(loaded, logical, scan) for scan in draft.scans),
         models=models,
         steps=steps,
         gates=tuple(_gate(loaded, name) for name in spec.gates),
-        sinks=sinks,
+        sinks=tuple(_sink(loaded, logical, name) for name in spec.sinks),
         intervals=tuple(intervals),
+        stages=draft.stages,
+        rules=rules,
+        lineage=columns,
+        row_lineage=rows,
+        resources=proposal,
         tracking=TrackingPlan(spec.tracking.mlflow.uri, spec.tracking.mlflow.experiment),
         master=spec.resources.master,
-        spark_conf=spark_conf(spec.resources, spec.configuration),
+        spark_conf=spark_conf(spec.resources, spec.configuration, proposal),
         spec_text=loaded.text,
     )
+
+
+def _look(loaded: LoadedSpec, logical: Logical, listing: Listing, wait_s: float) -> Logical:
+    """Analyse again with the columns that the files of undeclared sources have."""
+    unknown = [name for name in loaded.spec.sources if name in logical.unknown]
+    seen = listing.when_ready(wait_s, {}, unknown)
+    return analyze(loaded, {name: listing.columns_of(name, seen) for name in unknown})
 
 
 def _steps(
@@ -182,28 +201,21 @@ def _score_step(name: str, score: Score, logical: Logical, model: ModelPlan) -> 
     )
 
 
-def _source(loaded: LoadedSpec, logical: Logical, name: str, models: Iterable[ModelPlan]) -> SourcePlan:
-    """Only the columns that something needs are read."""
-    source = loaded.spec.sources[name]
-    used = {column.lower() for column in (*logical.uses[name], *source.key)}
-    features = {column.name.lower() for model in models for column in model.inputs}
-    for step in loaded.spec.steps.values():
-        if isinstance(step, ScoreStep) and step.score.input == name:
-            used |= features
-    columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
+def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
+    source = loaded.spec.sources[scan.source]
+    named = {column.lower() for column in (*logical.uses[scan.source], *source.key, *scan.read)}
+    columns = [column for column in logical.relations[scan.source] if column.name not in source.partitions]
     return SourcePlan(
-        name=name,
+        name=scan.source,
         format=source.format,
         path=source.path,
-        columns=tuple(
-            Column(column, kind, nullable)
-            for column, (kind, nullable) in columns.items()
-            if column.lower() in used or not nullable
-        ),
+        columns=tuple(column for column in columns if column.name.lower() in named or not column.nullable),
         partitions=tuple(
             Column(column, parse_column_type(text)[0], nullable=False) for column, text in source.partitions.items()
         ),
         key=source.key,
+        read=scan.read,
+        filters=scan.filters,
     )
 
 
@@ -237,64 +249,6 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         lineage_columns=sink.lineage_columns,
         keep_versions=sink.retain.versions,
     )
-
-
-def _manifests(
-    loaded: LoadedSpec,
-    wanted: tuple[Slot, ...],
-    storages: dict[str, Located],
-    on_progress: Progress,
-) -> dict[str, tuple[SourceInput, ...] | None]:
-    """The inputs of every interval, listed in parallel; None where an interval is to be skipped."""
-    spec = loaded.spec
-    work = [(slot, name) for slot in wanted for name in spec.sources]
-
-    def one(item: tuple[Slot, str]) -> tuple[SourceInput | None, list[FiresteelError]]:
-        slot, name = item
-        where = loaded.tree.nearest(("sources", name, "select")).where
-        return read_manifest(
-            name, spec.sources[name], storages[name], slot, ready_column=spec.interval.column, where=where
-        )
-
-    errors: list[FiresteelError] = []
-    found: dict[str, list[SourceInput]] = {slot.id: [] for slot in wanted}
-    skipped: set[str] = set()
-    with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        for number, ((slot, _), (read, problems)) in enumerate(zip(work, pool.map(one, work), strict=True), start=1):
-            on_progress("listing", number, len(work))
-            errors += problems
-            if read is not None:
-                found[slot.id].append(read)
-            elif not problems:
-                skipped.add(slot.id)
-    if errors:
-        first = errors[0]
-        if len(errors) > 1:
-            first = type(first)(
-                first.code, f"{first.what} ({len(errors) - 1} more like it.)", where=first.where, hint=first.hint
-            )
-        raise first
-    return {key: None if key in skipped else tuple(inputs) for key, inputs in found.items()}
-
-
-def _check_contracts(
-    loaded: LoadedSpec,
-    storages: dict[str, Located],
-    inputs: dict[str, tuple[SourceInput, ...] | None],
-) -> None:
-    """One footer per source: the newest file, where a producer's change shows first."""
-    newest: dict[str, tuple[int, str, int]] = {}
-    for each in (read for reads in inputs.values() for read in reads or ()):
-        for file in each.files:
-            newest[each.source] = max(newest.get(each.source, (-1, "", 0)), (file.modified_ms, file.path, file.length))
-    errors: list[FiresteelError] = []
-    for name, (_, path, length) in newest.items():
-        at = storages[name]
-        errors += check_footer(name, loaded.spec.sources[name], at.storage, f"{at.path}/{path}", length)
-    if errors:
-        first = errors[0]
-        more = "".join(f" Also: {error.what}" for error in errors[1:])
-        raise type(first)(first.code, first.what + more, where=first.where, hint=first.hint)
 
 
 def _directories(loaded: LoadedSpec, logical: Logical, sink_name: str, slot: Slot) -> tuple[str, ...]:
@@ -333,26 +287,3 @@ def _directories(loaded: LoadedSpec, logical: Logical, sink_name: str, slot: Slo
             f"{head}/{partition_name(column, value)}".lstrip("/") for head in directories for value in values
         ]
     return tuple(directories)
-
-
-def _interval(
-    slot: Slot,
-    read: tuple[SourceInput, ...] | None,
-    outputs: tuple[SinkOutput, ...],
-    ledger: Ledger,
-    digest: str,
-    *,
-    force: bool,
-) -> IntervalPlan:
-    plan = IntervalPlan(slot.id, slot.start.isoformat(), slot.end.isoformat(), "score", "", digest, read or (), outputs)
-    if read is None:
-        return replace(plan, action="skip", reason="input missing (on_missing: skip)")
-    last = [ledger.published(output.sink, slot.id) for output in outputs]
-    if force:
-        return replace(plan, reason="forced")
-    if any(record is None for record in last):
-        return replace(plan, reason="not published yet")
-    if all(record is not None and record.plan_hash == digest for record in last):
-        when = last[0].ended_at if last[0] else ""
-        return replace(plan, action="skip", reason=f"already published with the same plan hash ({when})")
-    return replace(plan, reason="changed since it was published: spec, model or input")

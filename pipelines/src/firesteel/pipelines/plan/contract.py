@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
+from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.spec.values import parse_column_type
 
 if TYPE_CHECKING:
@@ -25,17 +26,11 @@ _WIDER = {
 
 def check_footer(name: str, source: Source, storage: Storage, path: str, length: int) -> list[FiresteelError]:
     """FS4003 for each column of the contract that the file lacks or holds as another type."""
-    import pyarrow.parquet as pq
-
     place = f"{storage.base_uri}{path}"
     try:
-        schema = pq.read_schema(_Ranges(storage, path, length))
-    except StorageError:
-        raise
-    except Exception as error:  # noqa: BLE001 - pyarrow raises many kinds for a damaged file; all mean the same here
-        reason = str(error).splitlines()[0]
-        return [InputNotReady("FS4003", f"{name}: {place} is not a Parquet file: {reason}")]
-    found = {field.name: spark_type(field.type) for field in schema}
+        found = {column.name: column.type for column in read_columns(name, storage, path, length)}
+    except InputNotReady as error:
+        return [error]
     errors: list[FiresteelError] = []
     for column, text in source.contract.columns.items():
         wanted, _ = parse_column_type(text)
@@ -64,6 +59,20 @@ def check_footer(name: str, source: Source, storage: Storage, path: str, length:
                 )
             )
     return errors
+
+
+def read_columns(name: str, storage: Storage, path: str, length: int) -> tuple[Column, ...]:
+    """The columns of one Parquet file, by its footer. FS4003 when it is not one."""
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(_Ranges(storage, path, length))
+    except StorageError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds for a damaged file; all mean the same here
+        reason = str(error).splitlines()[0]
+        raise InputNotReady("FS4003", f"{name}: {storage.base_uri}{path} is not a Parquet file: {reason}") from error
+    return tuple(Column(field.name, spark_type(field.type)) for field in schema)
 
 
 def spark_type(kind: Any) -> str:

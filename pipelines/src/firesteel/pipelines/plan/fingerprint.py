@@ -2,7 +2,8 @@
 
 `code_hash` is made of the meaning of the spec: comments, order of keys, descriptions, resources, tracking, storage and
 the values of location params (`type: uri`) are left out, and SQL counts without comments and white space.
-`plan_hash` adds the models' digests, the environment, the interval and its input manifest.
+`plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its parts are kept by name,
+so that a later plan can say which of them changed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import JsonValue
 
+from firesteel.conf.quantities import byte_size
 from firesteel.pipelines.plan.model import ModelPlan, SourceInput
 from firesteel.pipelines.spec.model import Spec
+
+Parts = tuple[tuple[str, str], ...]
+"""(name, text that is equal when the part is), sorted by name."""
 
 _LEFT_OUT = {"owner", "description", "storage", "resources", "tracking", "profiles", "params"}
 
 
-def code_hash(canonical: Spec, sql: Mapping[str, str]) -> str:
-    """SHA-256 (hex) of what the pipeline means.
+def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
+    """The spec's meaning: its gates by themselves, since they change no row.
 
     Parameters
     ----------
@@ -34,28 +39,57 @@ def code_hash(canonical: Spec, sql: Mapping[str, str]) -> str:
         step = meaning["steps"][name]
         step.pop("sql_file", None)
         step["sql"] = text
-    for gate in meaning.get("gates", {}).values():
-        gate.pop("description", None)
-    return _digest(meaning)
+    gates = meaning.pop("gates", {})
+    return (("gates", _digest(gates)), ("spec", _digest(meaning)))
 
 
-def plan_hash(
-    code: str, models: Iterable[ModelPlan], environment: str, interval: str, inputs: Iterable[SourceInput]
-) -> str:
-    """SHA-256 (hex) of one interval's work: equal hashes mean equal results."""
-    return _digest(
-        {
-            "code": code,
-            "models": {model.name: [model.digest, model.method] for model in models},
-            "environment": environment,
-            "interval": interval,
-            "inputs": {
-                each.source: [[file.path, file.length, file.modified_ms] for file in each.files] for each in inputs
-            },
-        }
+def code_hash(parts: Parts) -> str:
+    """SHA-256 (hex) of what the pipeline means."""
+    return _digest(parts)
+
+
+def made_of(code: Parts, models: Iterable[ModelPlan], environment: str, inputs: Iterable[SourceInput]) -> Parts:
+    """Everything that one interval's result depends on, by name."""
+    parts = dict(code)
+    parts |= {f"model {model.name}": f"v{model.version} {model.digest}" for model in models}
+    parts["environment"] = environment
+    parts |= {f"input {each.source}": _manifest(each) for each in inputs}
+    return tuple(sorted(parts.items()))
+
+
+def plan_hash(parts: Parts, interval: str) -> str:
+    """SHA-256 (hex) of one interval's work: equal hashes mean equal results.
+
+    A model's version is its name and no more: the same bytes under another version give the same hash.
+    """
+    meaning = {name: text.partition(" ")[2] if name.startswith("model ") else text for name, text in parts}
+    return _digest({"interval": interval, "parts": meaning})
+
+
+def what_changed(before: Parts, now: Parts) -> tuple[str, ...]:
+    """The parts that differ, in words."""
+    old, new = dict(before), dict(now)
+    return tuple(
+        f"{name} ({_short(old.get(name))} -> {_short(new.get(name))})"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
     )
 
 
-def _digest(value: JsonValue | Mapping[str, object]) -> str:
+def _manifest(each: SourceInput) -> str:
+    size = byte_size(sum(file.length for file in each.files))
+    digest = _digest([[file.path, file.length, file.modified_ms] for file in each.files])
+    return f"{len(each.files)} files, {size}, {digest}"
+
+
+def _short(text: str | None) -> str:
+    """Digests by their first eight digits."""
+    if text is None:
+        return "none"
+    head, _, last = text.rpartition(" ")
+    return f"{head} {last[:8]}".strip() if len(last) == 64 else text
+
+
+def _digest(value: JsonValue | Mapping[str, object] | Parts) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
@@ -24,8 +25,12 @@ class Located:
     path: str
 
 
-def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, ...]]:
-    """The partition values that `slot` reads, by column, for the columns that `select` names."""
+Only = Mapping[str, tuple[str, ...]]
+"""Partition column -> the only values that can matter (rules/prune_partitions)."""
+
+
+def selected(source: Source, slot: Slot, where: Where, only: Only | None = None) -> dict[str, tuple[str, ...]]:
+    """The partition values that `slot` reads, by column, for the columns that `select` or `only` names."""
     result: dict[str, tuple[str, ...]] = {}
     for column, select in source.select.items():
         try:
@@ -38,6 +43,8 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
                 result[column] = tuple(dict.fromkeys(interval_text(str(item), slot.names) for item in select))
         except ValueError as error:
             raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
+    for column, values in (only or {}).items():
+        result[column] = tuple(value for value in result.get(column, values) if value in values)
     return result
 
 
@@ -54,6 +61,7 @@ def read_manifest(
     *,
     ready_column: str,
     where: Where,
+    only: Only | None = None,
 ) -> tuple[SourceInput | None, list[FiresteelError]]:
     """List what `slot` reads.
 
@@ -61,13 +69,15 @@ def read_manifest(
     ----------
     ready_column
         The interval's column: its directories carry the ready marker and are the ones that can be missing.
+    only
+        Values that alone can matter; other directories are not listed.
 
     Returns
     -------
     The input (None when the source says `on_missing: skip` and something is missing), and FS4001 or FS4002 for each
     directory that is not ready.
     """
-    values = selected(source, slot, where)
+    values = selected(source, slot, where, only)
     columns = list(source.partitions)
     level = columns.index(ready_column) + 1 if ready_column in columns else 0
     if any(column not in values for column in columns[:level]):

@@ -15,7 +15,9 @@ from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Score, ScoreStep, Sink, SqlStep
 from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
+from firesteel.pipelines.sql.dependencies import Dependencies
 from firesteel.pipelines.sql.select import (
+    UNKNOWN,
     ParsedSelect,
     SelectFacts,
     SqlText,
@@ -32,8 +34,21 @@ _OUTPUT = re.compile(r"\s*(?P<type>[^\s]+(?:\s*\([^)]*\))?)(?:\s+from\s+(?P<sele
 class Logical:
     """The analysed pipeline.
 
-    `relations` holds the columns of every source and step; `order` the steps so that each comes after what it reads;
-    `uses` the columns read of each relation by SQL; `origins` step -> column -> where it is copied from.
+    Attributes
+    ----------
+    order
+        The steps, each after what it reads.
+    relations
+        The columns of every source and step.
+    uses
+        The columns that SQL, gates and score steps name of each relation.
+    origins
+        Step -> column -> where it is copied from.
+    needs
+        SQL step -> what each of its columns, and which rows there are, depend on.
+    unknown
+        Sources without declared columns, and the SQL steps over them: nothing is known of their columns before the data
+        is looked at.
     """
 
     order: tuple[str, ...]
@@ -41,6 +56,8 @@ class Logical:
     selects: Mapping[str, ParsedSelect]
     uses: Mapping[str, frozenset[str]]
     origins: Mapping[str, Mapping[str, tuple[str, str]]]
+    needs: Mapping[str, Dependencies]
+    unknown: frozenset[str] = frozenset()
 
     def trace(self, relation: str, column: str) -> tuple[str, str]:
         """The furthest (relation, column) that `column` is an unchanged copy of."""
@@ -49,15 +66,20 @@ class Logical:
         return relation, column
 
 
-def analyze(loaded: LoadedSpec) -> Logical:
+def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None) -> Logical:
     """Analyse a loaded spec.
+
+    Parameters
+    ----------
+    found
+        Columns seen in the data of sources that declare none.
 
     Raises
     ------
     SpecErrors
         All FS1xxx and FS2xxx errors that can be known without models and data.
     """
-    work = _Analysis(loaded)
+    work = _Analysis(loaded, found or {})
     work.names()
     work.sources()
     work.parse()
@@ -72,6 +94,8 @@ def analyze(loaded: LoadedSpec) -> Logical:
         work.selects,
         {name: frozenset(used) for name, used in work.uses.items()},
         work.origins,
+        work.needs,
+        frozenset(work.unknown_relations),
     )
 
 
@@ -89,8 +113,9 @@ def outputs_of(score: Score) -> tuple[OutputColumn, ...]:
 
 
 class _Analysis:
-    def __init__(self, loaded: LoadedSpec) -> None:
+    def __init__(self, loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]]) -> None:
         self.loaded = loaded
+        self.found = found
         self.spec = loaded.spec
         self.errors: list[FiresteelError] = []
         self.order: list[str] = []
@@ -98,6 +123,8 @@ class _Analysis:
         self.selects: dict[str, ParsedSelect] = {}
         self.uses: dict[str, set[str]] = {}
         self.origins: dict[str, Mapping[str, tuple[str, str]]] = {}
+        self.needs: dict[str, Dependencies] = {}
+        self.unknown_relations: set[str] = set()
         self.done: set[str] = set()
         self.broken: set[str] = set()
         self.names_all = [*self.spec.sources, *self.spec.steps]
@@ -141,6 +168,8 @@ class _Analysis:
         for name, source in self.spec.sources.items():
             columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
             partitions = {column: parse_column_type(text) for column, text in source.partitions.items()}
+            if not columns and name not in self.found:
+                self.unknown_relations.add(name)
             for column in columns:
                 if column in partitions:
                     self.error(
@@ -155,14 +184,16 @@ class _Analysis:
             for column in source.select:
                 if column not in partitions:
                     self.unknown("partition", column, list(partitions), "sources", name, "select", column)
-            self.relations[name] = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
+            declared = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
+            seen = tuple(column for column in self.found.get(name, ()) if column.name not in partitions)
+            self.relations[name] = (*seen, *declared)
             self.uses[name] = set()
             for column in source.key:
                 self.column(name, column, "sources", name, "key")
 
     def column(self, relation: str, column: str, *path: str | int) -> None:
         known = {each.name: each for each in self.relations.get(relation, ())}
-        if relation in self.broken or column in known:
+        if relation in self.broken or relation in self.unknown_relations or column in known:
             return
         close = did_you_mean(column, known)
         self.errors.append(
@@ -247,7 +278,13 @@ class _Analysis:
             self.broken.add(name)
             self.relations[name] = ()
             return
-        facts, errors = analyze_select(parsed, {each: self.relations[each] for each in dict.fromkeys(reads)})
+        if self.unknown_relations & set(reads):
+            self.unknown_relations.add(name)
+            self.relations[name] = ()
+            return
+        step = self.spec.steps[name]
+        args = step.args if isinstance(step, SqlStep) else {}
+        facts, errors = analyze_select(parsed, {each: self.relations[each] for each in dict.fromkeys(reads)}, args)
         self.errors += errors
         if errors:
             self.broken.add(name)
@@ -256,6 +293,7 @@ class _Analysis:
     def _add(self, name: str, facts: SelectFacts) -> None:
         self.relations[name] = facts.columns
         self.origins[name] = facts.origins
+        self.needs[name] = facts.needs
         self.uses[name] = set()
         for relation, used in facts.uses.items():
             self.uses[relation] |= used
@@ -287,6 +325,8 @@ class _Analysis:
                 self.error(
                     "FS1013", f"`{column}` is both kept and an output.", "steps", name, "score", "output", column
                 )
+        if score.input in self.unknown_relations:
+            columns = {column: Column(column, UNKNOWN) for column in score.keep}
         kept = [columns[column] for column in score.keep if column in columns]
         self.relations[name] = (*kept, *outputs)
         self.origins[name] = {column.name: (score.input, column.name) for column in kept}

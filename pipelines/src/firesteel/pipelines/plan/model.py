@@ -37,7 +37,19 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """A partitioned data set to read. `columns` are those that the pipeline needs; `partitions` come from the paths."""
+    """A partitioned data set to read.
+
+    Attributes
+    ----------
+    columns
+        The columns of its view: all that some step, gate or key names.
+    partitions
+        The columns that come from the paths.
+    read
+        Those of `columns` that are read from the files.
+    filters
+        Conditions that every row that matters fulfils; they stand in the SQL too.
+    """
 
     name: str
     format: str
@@ -45,6 +57,8 @@ class SourcePlan:
     columns: tuple[Column, ...]
     partitions: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +196,78 @@ class IntervalPlan:
     plan_hash: str
     inputs: tuple[SourceInput, ...]
     outputs: tuple[SinkOutput, ...]
+    made_of: tuple[tuple[str, str], ...] = ()
+    """What `plan_hash` is made of, part by part: the ledger keeps it, so that the next plan can say what changed."""
 
     @property
     def input_bytes(self) -> int:
         """Bytes of all files read."""
         return sum(file.length for source in self.inputs for file in source.files)
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """Steps that run as one pass over the rows. `exchanges` is what brings rows together before the first of them."""
+
+    steps: tuple[str, ...]
+    exchanges: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEffect:
+    """What one rule of the compiler did, in words; nothing when it found nothing to do."""
+
+    rule: str
+    did: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnLineage:
+    """Where a published column comes from: (source, column) pairs its values are made of, by way of `models`."""
+
+    sink: str
+    column: str
+    values: tuple[tuple[str, str], ...]
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowLineage:
+    """The (source, column) pairs that decide which rows a sink gets: filters, joins, groups."""
+
+    sink: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePlan:
+    """What the run will ask for, and why. Never hashed; `configuration` and `resources` of the spec have the last word.
+
+    Attributes
+    ----------
+    executors
+        Executors asked for at the start; 0 on a local master.
+    slots
+        Tasks that can run at once with them.
+    tasks
+        Tasks of the largest interval's scan.
+    shuffle_partitions
+        Partitions after an exchange; 0 where nothing is exchanged.
+    files
+        Files expected of the largest interval.
+    seconds
+        Expected time of all intervals; None before the first run.
+    reasons
+        Why, a sentence each.
+    """
+
+    executors: int = 0
+    slots: int = 0
+    tasks: int = 0
+    shuffle_partitions: int = 0
+    files: int = 0
+    seconds: float | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +295,11 @@ class Plan:
     gates: tuple[GatePlan, ...]
     sinks: tuple[SinkPlan, ...]
     intervals: tuple[IntervalPlan, ...]
+    stages: tuple[StagePlan, ...] = ()
+    rules: tuple[RuleEffect, ...] = ()
+    lineage: tuple[ColumnLineage, ...] = ()
+    row_lineage: tuple[RowLineage, ...] = ()
+    resources: ResourcePlan = ResourcePlan()
     tracking: TrackingPlan = TrackingPlan()
     master: str = "local[*]"
     spark_conf: tuple[tuple[str, str], ...] = ()

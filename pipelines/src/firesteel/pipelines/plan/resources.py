@@ -1,11 +1,99 @@
-"""`resources` -> one consistent set of Spark settings. Never hashed."""
+"""Resources: what a run asks for, proposed from the planned bytes and from how fast this pipeline was before. Never hashed."""
 
 from __future__ import annotations
 
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from firesteel.conf.quantities import byte_size
+from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.rules.draft import Draft
 from firesteel.pipelines.spec.model import Resources
 
+SPLIT_BYTES = 128 << 20
+"""spark.sql.files.maxPartitionBytes: the most that one task of a scan reads."""
+OPEN_BYTES = 4 << 20
+"""spark.sql.files.openCostInBytes: what Spark counts for opening a file."""
+EXCHANGED_BYTES = 64 << 20
+"""Bytes a shuffle partition: spark.sql.adaptive.advisoryPartitionSizeInBytes, so that AQE has little to mend."""
+SHUFFLE_EXPANSION = 4
+"""Rows of a Parquet file weigh about this much more in a shuffle (zstd Parquet against LZ4 UnsafeRows)."""
+BROADCAST_BYTES = 10 << 20
+"""spark.sql.autoBroadcastJoinThreshold: the largest side that Spark sends to every executor."""
+WORTH_A_SLOT_S = 20.0
+"""Less work than this does not pay for another executor: it takes 5 to 10 s to come up."""
 
-def spark_conf(resources: Resources, configuration: dict[str, str]) -> tuple[tuple[str, str], ...]:
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast this pipeline was: medians over its last runs."""
+
+    runs: int
+    input_bytes_s: float
+    """Input bytes a second in one slot."""
+    rows_s: float
+    """Rows a second in one slot."""
+    output_ratio: float
+    """Published bytes for a byte of input."""
+
+    @classmethod
+    def of(cls, records: Sequence[LedgerRecord]) -> Speed | None:
+        """From published records that hold their times; None when there are none."""
+        timed = [each for each in records if each.state == "published" and each.work_seconds > 0 and each.slots > 0]
+        timed = [each for each in timed if each.input_bytes > 0]
+        if not timed:
+            return None
+        return cls(
+            len(timed),
+            statistics.median(each.input_bytes / each.work_seconds / each.slots for each in timed),
+            statistics.median(each.counts.rows_in / each.work_seconds / each.slots for each in timed),
+            statistics.median(sum(file.length for file in each.files) / each.input_bytes for each in timed),
+        )
+
+
+def propose(
+    draft: Draft, configuration: Mapping[str, str], intervals: Sequence[IntervalPlan], speed: Speed | None
+) -> ResourcePlan:
+    """Executors, tasks, partitions and files for the intervals that have work."""
+    resources = draft.spec.resources
+    work = [interval for interval in intervals if interval.action == "score"]
+    if not work:
+        return ResourcePlan(reasons=("nothing to do",))
+    largest = max(work, key=lambda interval: interval.input_bytes)
+    files = sum(len(each.files) for each in largest.inputs)
+    tasks = max(1, math.ceil((largest.input_bytes + files * OPEN_BYTES) / SPLIT_BYTES))
+    reasons = [
+        f"the largest interval reads {byte_size(largest.input_bytes)} in {files:,} files: {tasks:,} tasks of a scan"
+    ]
+    executors, slots = _executors(resources, tasks, largest.input_bytes, speed, reasons)
+    seconds = None
+    if speed is not None:
+        useful = max(1, min(slots, tasks))
+        seconds = round(sum(each.input_bytes for each in work) / speed.input_bytes_s / useful, 1)
+        reasons.append(
+            f"{speed.runs} earlier {'run' if speed.runs == 1 else 'runs'} did {speed.rows_s:,.0f} rows/s a core: "
+            f"about {seconds:,.0f} s of work for all intervals"
+        )
+    published = largest.input_bytes * (speed.output_ratio if speed else 1.0)
+    directories = max(1, sum(len(output.directories) for output in largest.outputs))
+    return ResourcePlan(
+        executors=executors,
+        slots=slots,
+        tasks=tasks,
+        shuffle_partitions=_shuffle(draft, configuration, largest, slots, reasons),
+        files=max(directories, math.ceil(published / SPLIT_BYTES)),
+        seconds=seconds,
+        reasons=(*reasons, *_joins(draft, configuration, largest)),
+    )
+
+
+def spark_conf(
+    resources: Resources, configuration: Mapping[str, str], proposal: ResourcePlan
+) -> tuple[tuple[str, str], ...]:
     """Spark settings, sorted by key; `configuration` has the last word."""
     conf: dict[str, str] = {}
     executors = resources.executors
@@ -13,6 +101,7 @@ def spark_conf(resources: Resources, configuration: dict[str, str]) -> tuple[tup
         conf |= {
             "spark.dynamicAllocation.enabled": "true",
             "spark.dynamicAllocation.minExecutors": str(executors.min),
+            "spark.dynamicAllocation.initialExecutors": str(max(executors.min, proposal.executors)),
             # Map outputs live on executors without an external service: Spark must keep those that hold some.
             "spark.dynamicAllocation.shuffleTracking.enabled": "true",
             "spark.executor.cores": str(executors.cores),
@@ -24,6 +113,69 @@ def spark_conf(resources: Resources, configuration: dict[str, str]) -> tuple[tup
             conf["spark.executor.pyspark.memory"] = executors.python_memory
         if executors.idle_timeout != "auto":
             conf["spark.dynamicAllocation.executorIdleTimeout"] = f"{executors.idle_timeout:g}s"
+    if proposal.shuffle_partitions:
+        conf["spark.sql.shuffle.partitions"] = str(proposal.shuffle_partitions)
     if resources.queue:
         conf["spark.yarn.queue"] = resources.queue
     return tuple(sorted({**conf, **configuration}.items()))
+
+
+def _executors(
+    resources: Resources, tasks: int, bytes_read: int, speed: Speed | None, reasons: list[str]
+) -> tuple[int, int]:
+    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", resources.master)
+    if local:
+        slots = int(local[1]) if local[1] and local[1].isdigit() else 0 if local[1] == "*" else 1
+        reasons.append(f"{resources.master} runs {slots or 'as many tasks as there are cores'} at once")
+        return 0, slots or 1
+    asked = resources.executors
+    if asked is None:
+        reasons.append("resources.executors is not set: the cluster's own settings decide")
+        return 0, 1
+    wanted = math.ceil(tasks / asked.cores)
+    if speed is not None:
+        worth = math.ceil(bytes_read / speed.input_bytes_s / WORTH_A_SLOT_S / asked.cores)
+        if worth < wanted:
+            reasons.append(f"more than {worth} would have less than {WORTH_A_SLOT_S:g} s of work a core")
+            wanted = worth
+    executors = max(asked.min, 1, wanted)
+    if asked.max is not None and executors > asked.max:
+        reasons.append(f"{executors} executors would have work, resources.executors.max allows {asked.max}")
+        executors = asked.max
+    return executors, executors * asked.cores
+
+
+def _shuffle(
+    draft: Draft, configuration: Mapping[str, str], largest: IntervalPlan, slots: int, reasons: list[str]
+) -> int:
+    if not any(stage.exchanges for stage in draft.stages):
+        return 0
+    given = configuration.get("spark.sql.shuffle.partitions")
+    if given is not None and given.isdigit():
+        reasons.append(f"configuration sets {given} shuffle partitions")
+        return int(given)
+    partitions = max(slots, math.ceil(largest.input_bytes * SHUFFLE_EXPANSION / EXCHANGED_BYTES), 1)
+    reasons.append(f"{partitions:,} shuffle partitions of at most {byte_size(EXCHANGED_BYTES)}")
+    return partitions
+
+
+def _joins(draft: Draft, configuration: Mapping[str, str], largest: IntervalPlan) -> list[str]:
+    """How each join with a source on its right side will be done, by Spark's own threshold."""
+    sizes = {each.source: sum(file.length for file in each.files) for each in largest.inputs}
+    threshold = _threshold(configuration.get("spark.sql.autoBroadcastJoinThreshold"))
+    said = []
+    for step, needs in draft.logical.needs.items():
+        for join in needs.joins:
+            if len(join.right) != 1 or join.right[0] not in sizes:
+                continue
+            size = sizes[join.right[0]]
+            small = size <= threshold and "FULL" not in join.kind and "RIGHT" not in join.kind
+            how = "broadcast" if small else "shuffle both sides"
+            said.append(f"{step} joins {join.right[0]} ({byte_size(size)}): {how}")
+    return said
+
+
+def _threshold(text: str | None) -> int:
+    units = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
+    match = re.fullmatch(r"(-?\d+)\s*([kmg]?b?)", (text or "").strip().lower())
+    return int(match[1]) * units[match[2]] if match else BROADCAST_BYTES

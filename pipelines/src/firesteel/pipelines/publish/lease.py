@@ -43,13 +43,19 @@ _RACES = 5
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Who tries to publish: for the ledger, and for whoever finds the lease taken."""
+    """Who tries to publish, and what: for the ledger, and for whoever finds the lease taken.
+
+    `made_of` are the named parts of the plan hash, `input_bytes` what is read, `slots` the tasks that run at once.
+    """
 
     run_id: str
     plan_hash: str
     user: str
     host: str
     started_at: str
+    made_of: tuple[tuple[str, str], ...] = ()
+    input_bytes: int = 0
+    slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)

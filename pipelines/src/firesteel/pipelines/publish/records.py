@@ -22,7 +22,11 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRecord:
-    """One attempt. `token` is the fencing token of its lease: it orders attempts and names the record's file."""
+    """One attempt.
+
+    `token` is the fencing token of its lease: it orders attempts and names the record's file. `made_of` are the named parts
+    of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes` with `slots` tasks at once.
+    """
 
     pipeline: str
     profile: str
@@ -42,6 +46,10 @@ class LedgerRecord:
     host: str = ""
     error: str = ""
     recovered_by: str = ""
+    made_of: tuple[tuple[str, str], ...] = ()
+    input_bytes: int = 0
+    slots: int = 0
+    work_seconds: float = 0.0
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""

@@ -16,6 +16,7 @@ directory atomically, not many: between the renames of a swap readers can see so
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from types import TracebackType
@@ -107,13 +108,17 @@ class Transaction:
             lease.release()
             raise
 
-    def publish(self, planned: tuple[str, ...], counts: Counts, *, mlflow_run_id: str = "") -> LedgerRecord:
+    def publish(
+        self, planned: tuple[str, ...], counts: Counts, *, mlflow_run_id: str = "", work_seconds: float = 0.0
+    ) -> LedgerRecord:
         """Replace every planned directory by its staged content; those without content become absent.
 
         Parameters
         ----------
         planned
             Directories relative to the sink's path. One may be a prefix (`dt=2013-06-01`) that holds others.
+        work_seconds
+            Time of reading, scoring and staging, for the ledger.
 
         Raises
         ------
@@ -131,6 +136,7 @@ class Transaction:
             for path in planned
         )
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
+        record = replace(record, work_seconds=work_seconds)
         journal = Journal("journal", self.token, record.run_id, self._sink_path, directories, record)
         prepare(self._place, self.token, directories)
         self._state = _State.JOURNALING
@@ -217,6 +223,9 @@ class Transaction:
             user=attempt.user,
             host=attempt.host,
             error=error,
+            made_of=attempt.made_of,
+            input_bytes=attempt.input_bytes,
+            slots=attempt.slots,
         )
 
     def _tell(self, kind: Literal["journaled", "ledgered", "cleaned"], **facts: object) -> None:

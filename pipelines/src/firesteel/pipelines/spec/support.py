@@ -28,9 +28,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
         yield ("interval", "batch_size"), "other than 1"
     if interval.batch_concurrency != 1:
         yield ("interval", "batch_concurrency"), "other than 1"
-    for name, source in spec.sources.items():
-        if not source.contract.columns:
-            yield ("sources", name, "contract"), "without columns"
     for name, model in spec.models.items():
         if model.challenger:
             yield ("models", name, "challenger"), "scoring"

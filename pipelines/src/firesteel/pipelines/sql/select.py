@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import sqlglot
+from pydantic import JsonValue
 from sqlglot import exp
 from sqlglot.errors import OptimizeError, ParseError, SqlglotError, TokenError
 from sqlglot.optimizer.annotate_types import annotate_types
@@ -19,8 +20,9 @@ from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from firesteel.conf.errors import FiresteelError, SqlError, Where
 from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.sql.dependencies import Dependencies, dependencies
+from firesteel.pipelines.sql.predicates import DIALECT
 
-DIALECT = "spark"
 UNKNOWN = "unknown"
 
 
@@ -66,6 +68,7 @@ class SelectFacts:
     columns: tuple[Column, ...]
     uses: Mapping[str, frozenset[str]]
     origins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    needs: Dependencies = field(default_factory=Dependencies)
 
 
 def parse_select(text: SqlText) -> ParsedSelect:
@@ -119,9 +122,9 @@ def check_markers(parsed: ParsedSelect, args: Collection[str]) -> list[Firesteel
 
 
 def analyze_select(
-    parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]
+    parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]], args: Mapping[str, JsonValue] | None = None
 ) -> tuple[SelectFacts, list[FiresteelError]]:
-    """Resolve the columns of a SELECT against the relations it reads.
+    """Resolve the columns of a SELECT against the relations it reads; `args` are the values of its markers.
 
     Returns
     -------
@@ -161,7 +164,8 @@ def analyze_select(
         origin = _origin(root, select, relations) if root else None
         if origin:
             origins[select.alias_or_name] = origin
-    return SelectFacts(columns, {name: frozenset(used) for name, used in uses.items()}, origins), errors
+    needs = dependencies(tree, {name: _names(each) for name, each in relations.items()}, args or {})
+    return SelectFacts(columns, {name: frozenset(used) for name, used in uses.items()}, origins, needs), errors
 
 
 def _wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]) -> list[FiresteelError]:

@@ -1,0 +1,36 @@
+"""Partition pruning: directories whose value a pushed condition rules out are not listed and not read.
+
+Only conditions that list text values (`=`, `IN`) are used, and never on the interval's own column: whether an interval
+is there and ready must not depend on SQL. What a rerun replaces does not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.spec.values import parse_column_type
+from firesteel.pipelines.sql.predicates import Predicate
+
+_TEXT = {"string", "date"}
+"""Types whose values are written in one way only. `month=06` and `month=6` are the same int."""
+
+
+def prune_partitions(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
+    """Intersect the values of all conditions on a partition column."""
+    effects = []
+    for scan in draft.scans:
+        source = draft.spec.sources[scan.source]
+        only: dict[str, tuple[str, ...]] = {}
+        for column, text in source.partitions.items():
+            if column == draft.spec.interval.column or parse_column_type(text)[0] not in _TEXT:
+                continue
+            for sql in scan.filters:
+                values = Predicate(scan.source, sql).values(column)
+                if values is not None:
+                    before = only.get(column, values)
+                    only[column] = tuple(value for value in before if value in values)
+        if only:
+            draft = draft.with_scan(replace(scan, only=tuple(only.items())))
+            effects += [f"{scan.source}: only {column}={'|'.join(values)}" for column, values in only.items()]
+    return draft, tuple(effects)

@@ -1,0 +1,110 @@
+"""Conditions on one relation: what may be asked of its rows before anything else, and what they say of its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlglot
+from pydantic import JsonValue
+from sqlglot import exp
+
+DIALECT = "spark"
+
+_NOT_PLAIN = (
+    exp.Query,
+    exp.Subquery,
+    exp.Exists,
+    exp.AggFunc,
+    exp.Window,
+    exp.Anonymous,
+    exp.AnonymousAggFunc,
+    exp.Rand,
+    exp.Randn,
+    exp.Uuid,
+    exp.CurrentTimestamp,
+    exp.CurrentDate,
+    exp.CurrentUser,
+    exp.Explode,
+    exp.Lambda,
+)
+"""What makes a condition depend on more than its row, or mean something else the second time it is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A condition on the columns of one relation, as Spark SQL with unqualified columns."""
+
+    relation: str
+    sql: str
+
+    @classmethod
+    def of(cls, relation: str, condition: exp.Expr) -> Predicate:
+        """From a tree whose columns may be qualified."""
+        tree = condition.copy()
+        for column in tree.find_all(exp.Column):
+            column.set("table", None)
+        return cls(relation, tree.sql(dialect=DIALECT))
+
+    @property
+    def tree(self) -> exp.Expr:
+        """The condition, parsed."""
+        return sqlglot.parse_one(self.sql, dialect=DIALECT)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that it asks about."""
+        return frozenset(column.name for column in self.tree.find_all(exp.Column))
+
+    def moved(self, relation: str, names: Mapping[str, str]) -> Predicate:
+        """The same condition on another relation, whose columns have other names."""
+        tree = self.tree
+        for column in list(tree.find_all(exp.Column)):
+            column.set("this", exp.to_identifier(names[column.name]))
+        return Predicate(relation, tree.sql(dialect=DIALECT))
+
+    def values(self, column: str) -> tuple[str, ...] | None:
+        """The only values of `column` that fulfil it, as text; None when it does not list them."""
+        tree = self.tree
+        if isinstance(tree, exp.EQ):
+            sides = [tree.this, tree.expression]
+            for one, other in (sides, sides[::-1]):
+                if isinstance(one, exp.Column) and one.name.lower() == column.lower():
+                    text = _text(other)
+                    return None if text is None else (text,)
+        if isinstance(tree, exp.In) and isinstance(tree.this, exp.Column) and tree.this.name.lower() == column.lower():
+            texts = [_text(each) for each in tree.expressions]
+            if texts and not tree.args.get("query") and all(text is not None for text in texts):
+                return tuple(dict.fromkeys(text for text in texts if text is not None))
+        return None
+
+
+def is_plain(condition: exp.Expr) -> bool:
+    """Whether a condition depends on nothing but its row."""
+    return not any(isinstance(node, _NOT_PLAIN) for node in condition.walk())
+
+
+def is_fixed(condition: exp.Expr) -> bool:
+    """Whether no marker is left in it."""
+    return not any(condition.find_all(exp.Placeholder, exp.Parameter))
+
+
+def bound(condition: exp.Expr, args: Mapping[str, JsonValue]) -> exp.Expr | None:
+    """The condition with its markers' values as literals; None when one is not a plain value."""
+    tree = condition.copy()
+    for marker in list(tree.find_all(exp.Placeholder)):
+        value = args.get(str(marker.this))
+        if not isinstance(value, str | int | float | bool):
+            return None
+        literal = exp.convert(value)
+        if marker is tree:
+            return literal
+        marker.replace(literal)
+    return tree
+
+
+def _text(node: exp.Expr) -> str | None:
+    """The text of a literal: a string, or a date given as DATE '...'."""
+    if isinstance(node, exp.Cast) and node.is_type(exp.DataType.Type.DATE):
+        node = node.this
+    return str(node.this) if isinstance(node, exp.Literal) and node.is_string else None

@@ -1,0 +1,129 @@
+"""What a plan proposes to ask for, and what of it the spec can override."""
+
+from __future__ import annotations
+
+import pytest
+
+from firesteel.pipelines.plan.logical import analyze
+from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
+from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
+from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
+from firesteel.pipelines.result import Counts
+from firesteel.pipelines.rules import first_draft, optimize
+from firesteel.pipelines.spec.load import load_spec
+from support.specs import example_with
+
+MIB = 1 << 20
+CLUSTER = "resources: {master: yarn, executors: {min: 1, max: 40, cores: 4}}"
+
+
+def _draft(folder, resources='resources: {master: "local[2]"}', configuration="configuration: {}"):
+    path = example_with(
+        folder,
+        {
+            'resources: {master: "local[2]"}': resources,
+            'configuration: {spark.sql.shuffle.partitions: "4"}': configuration,
+        },
+    )
+    loaded = load_spec(path, params={"root": "file:///tmp/none"})
+    return optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
+
+
+def _interval(name="2013-06-01", flights=1 * MIB, weather=1000, action="score"):
+    inputs = (
+        SourceInput("flights", ("dt=x",), (InputFile("a", flights, 0),)),
+        SourceInput("weather", ("dt=x",), (InputFile("b", weather, 0),)),
+    )
+    outputs = (SinkOutput("scores", ("dt=x/origin=JFK", "dt=x/origin=LGA")),)
+    return IntervalPlan(name, "", "", action, "", "", inputs, outputs)
+
+
+def _record(input_bytes, seconds, slots=1, rows=1000, published=100):
+    return LedgerRecord(
+        "p",
+        "d",
+        "s",
+        "i",
+        1,
+        "r",
+        "h",
+        "published",
+        "",
+        "",
+        Counts(rows, rows),
+        (),
+        (PublishedFile("f", published),),
+        input_bytes=input_bytes,
+        slots=slots,
+        work_seconds=seconds,
+    )
+
+
+def test_without_history_a_task_reads_at_most_128_mib(tmp_path):
+    made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB), _interval("2013-06-02")], None)
+    assert (made.tasks, made.executors, made.slots, made.seconds) == (11, 3, 12, None)
+    assert made.reasons[0] == "the largest interval reads 1.3 GiB in 2 files: 11 tasks of a scan"
+
+
+def test_history_says_how_long_it_takes_and_how_many_executors_are_worth_it(tmp_path):
+    speed = Speed.of([_record(64 * MIB, 4.0, slots=2), _record(100, 1.0), _record(64 * MIB, 4.0, slots=2)])
+    assert (speed.runs, speed.input_bytes_s) == (3, 8 * MIB)
+    made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB)], speed)
+    assert made.executors == 3
+    slow = Speed.of([_record(1280 * MIB, 100.0)])
+    made = propose(_draft(tmp_path / "slow", CLUSTER), {}, [_interval(flights=1280 * MIB)], slow)
+    assert made.executors == 2
+    assert "more than 2 would have less than 20 s of work a core" in made.reasons
+    assert made.seconds == pytest.approx(100 / 8, rel=0.01)
+
+
+def test_the_spec_has_the_last_word(tmp_path):
+    draft = _draft(tmp_path, CLUSTER.replace("max: 40", "max: 2"))
+    configuration = {"spark.sql.shuffle.partitions": "7", "spark.dynamicAllocation.initialExecutors": "1"}
+    made = propose(draft, configuration, [_interval(flights=1280 * MIB)], None)
+    assert (made.executors, made.shuffle_partitions) == (2, 7)
+    assert "3 executors would have work, resources.executors.max allows 2" in made.reasons
+    conf = dict(spark_conf(draft.spec.resources, configuration, made))
+    assert conf["spark.sql.shuffle.partitions"] == "7"
+    assert conf["spark.dynamicAllocation.initialExecutors"] == "1"
+    assert conf["spark.dynamicAllocation.maxExecutors"] == "2"
+
+
+def test_shuffle_partitions_follow_the_bytes(tmp_path):
+    draft = _draft(tmp_path, CLUSTER)
+    made = propose(draft, {}, [_interval(flights=12800 * MIB)], None)
+    assert made.shuffle_partitions == 801
+    assert dict(spark_conf(draft.spec.resources, {}, made))["spark.sql.shuffle.partitions"] == "801"
+
+
+@pytest.mark.parametrize(
+    ("size", "configuration", "how"),
+    [
+        (1000, {}, "features joins weather (1,000 B): broadcast"),
+        (11 * MIB, {}, "features joins weather (11.0 MiB): shuffle both sides"),
+        (11 * MIB, {"spark.sql.autoBroadcastJoinThreshold": "20m"}, "features joins weather (11.0 MiB): broadcast"),
+        (1000, {"spark.sql.autoBroadcastJoinThreshold": "-1"}, "features joins weather (1,000 B): shuffle both sides"),
+    ],
+)
+def test_how_a_join_is_done_goes_by_the_planned_bytes(tmp_path, size, configuration, how):
+    assert how in propose(_draft(tmp_path), configuration, [_interval(weather=size)], None).reasons
+
+
+def test_a_local_master_asks_for_no_executors(tmp_path):
+    made = propose(_draft(tmp_path), {}, [_interval()], None)
+    assert (made.executors, made.slots) == (0, 2)
+
+
+def test_files_are_expected_by_what_was_published_before(tmp_path):
+    assert propose(_draft(tmp_path), {}, [_interval()], None).files == 2
+    speed = Speed.of([_record(MIB, 1.0, published=300 * MIB)])
+    assert propose(_draft(tmp_path), {}, [_interval()], speed).files == 3
+
+
+def test_nothing_to_do_asks_for_nothing(tmp_path):
+    made = propose(_draft(tmp_path), {}, [_interval(action="skip")], None)
+    assert made.reasons == ("nothing to do",)
+
+
+def test_records_without_times_are_no_history():
+    assert Speed.of([_record(0, 1.0), _record(100, 0.0), _record(100, 1.0, slots=0)]) is None
