@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from firesteel.conf.quantities import byte_size
 from firesteel.jobs.cli.main import VERBS, invoke
-from firesteel.jobs.cli.show import size
 from support.specs import EXAMPLE, example_with
 
 ROOT = Path(__file__).parents[3]
@@ -79,9 +79,9 @@ def test_an_apply_of_no_plan_exits_6(tmp_path, capsys):
     assert "FS6003" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1,023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
 def test_sizes_read_well(count, text):
-    assert size(count) == text
+    assert byte_size(count) == text
 
 
 def test_the_generated_reference_is_true():

@@ -84,6 +84,11 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
         {"changes": {"experiment: /batch/flight_delay": "experiment: /other"}},
         {
             "changes": {
+                'spark.sql.shuffle.partitions: "4"': 'spark.sql.shuffle.partitions: "8", spark.driver.memory: 2g'
+            }
+        },
+        {
+            "changes": {
                 "name: flight_delay_scores\nowner: ml-ops@example.org": "owner: ml-ops@example.org\nname: flight_delay_scores"
             }
         },
@@ -98,6 +103,7 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
     assert planned(tmp_path, moved).intervals[0].plan_hash == base.intervals[0].plan_hash
     different = [
         {"sql": {"f.distance >=": "f.distance >"}},
+        {"changes": {'spark.sql.shuffle.partitions: "4"': 'spark.sql.ansi.enabled: "false"'}},
         {"params": {"min_distance": "5"}},
         {"params": {"origins": "JFK"}},
         {"changes": {"max_value: 1}": "max_value: 0.9}"}},

@@ -83,6 +83,12 @@ class Pipeline:
         request = PlanRequest(start, end or start, force, max(timeouts, default=0.0) if wait else 0.0)
         return build_plan(self.loaded, self.logical, request, self._backend, on_progress)
 
+    def sketch(self) -> Plan:
+        """What can be said without models and data, to be drawn or compared: a plan without intervals."""
+        from firesteel.pipelines.plan.builder import sketch
+
+        return sketch(self.loaded, self.logical, self._backend)
+
     def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
         """Execute a plan of this pipeline; a SparkSession of yours is used and left as it was."""
         return self._backend.run(plan, spark=spark, on_event=on_event)

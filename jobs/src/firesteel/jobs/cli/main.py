@@ -18,6 +18,8 @@ VERBS = {
     "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),
     "validate": ("spec", "Check a spec: no JVM, no data, all errors at once."),
     "plan": ("plan", "Show what a run would do and why; `-o` writes the plan."),
+    "explain": ("explain", "Draw a pipeline: what is read, scored and published, and why so."),
+    "diff": ("explain", "Say what changed between two specs or plans, and which intervals that touches."),
     "run": ("run", "Plan and execute: score, gate, publish, track."),
     "apply": ("run", "Execute exactly the plan in a file."),
     "submit": ("submit", "Print or run the spark-submit line of a plan."),

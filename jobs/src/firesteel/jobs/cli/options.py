@@ -23,6 +23,12 @@ def _pairs(_context: click.Context, _option: click.Parameter, values: tuple[str,
 
 def spec_options(function: F) -> F:
     """SPEC, --profile and --param."""
+    function = param_options(function)
+    return click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))(function)
+
+
+def param_options(function: F) -> F:
+    """--profile and --param."""
     function = click.option(
         "--param",
         "params",
@@ -31,8 +37,7 @@ def spec_options(function: F) -> F:
         callback=_pairs,
         help="A param's value; may be repeated.",
     )(function)
-    function = click.option("--profile", default="", help="A profile of the spec, merged over it.")(function)
-    return click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))(function)
+    return click.option("--profile", default="", help="A profile of the spec, merged over it.")(function)
 
 
 def interval_options(function: F) -> F:

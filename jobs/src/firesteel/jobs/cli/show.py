@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from firesteel.conf.quantities import byte_size
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.result import GateResult, IntervalResult, RunResult
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def plain_console(*, stderr: bool = False) -> Console:
@@ -25,39 +26,73 @@ def plain_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else 160)
 
 
-def size(count: float) -> str:
-    """1536 -> `1.5 KiB`."""
-    unit = 0
-    while count >= 1024 and unit < len(_UNITS) - 1:
-        count, unit = count / 1024, unit + 1
-    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
-
-
 def show_plan(plan: Plan) -> None:
-    """The plan: what is pinned, the pipeline, and a line an interval."""
-    from rich.table import Table
+    """The plan: what is pinned, the pipeline as a tree, a line an interval, and what will be asked for."""
+    console = plain_console()
+    _head(console, plan)
+    console.print(_intervals(plan))
+    work = [interval for interval in plan.intervals if interval.action == "score"]
+    console.print(
+        f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(i.input_bytes for i in work))} to read."
+    )
+    if work:
+        _resources(console, plan)
+
+
+def show_explanation(plan: Plan, *, rules: bool, lineage: bool) -> None:
+    """The plan as a tree, its stages and resources; with what the rules did and where columns come from, when asked."""
+    from rich.markup import escape
 
     console = plain_console()
+    _head(console, plan)
+    console.print("[bold]stages[/]")
+    for number, stage in enumerate(plan.stages, start=1):
+        why = f"  [dim]{escape(', '.join(stage.exchanges))}[/]" if stage.exchanges else ""
+        console.print(f"  {number}. {' + '.join(each.removeprefix('sink:') for each in stage.steps)}{why}")
+    if plan.intervals:
+        _resources(console, plan)
+    if rules:
+        console.print("\n[bold]rules[/]")
+        for effect in plan.rules:
+            console.print(f"  {effect.rule}" + ("" if effect.did else "  [dim]nothing to do[/]"))
+            for did in effect.did:
+                console.print(f"    {escape(did)}")
+    if lineage:
+        console.print("\n[bold]lineage[/]")
+        for column in plan.lineage:
+            values = ", ".join(f"{source}.{name}" for source, name in column.values) or "no column"
+            models = f" by model {', '.join(column.models)}" if column.models else ""
+            console.print(f"  {column.sink}.{column.column}  <- {values}{models}")
+        for row in plan.row_lineage:
+            deciding = ", ".join(f"{source}.{name}" for source, name in row.rows)
+            console.print(f"  rows of {row.sink}  <- {deciding or 'all rows'}")
+
+
+def _head(console: Console, plan: Plan) -> None:
+    from firesteel.jobs.cli.draw import trees
+
     console.print(
-        f"[bold]{plan.pipeline}[/]  code {plan.short_hash}  profile {plan.profile or '-'}  master {plan.master}"
+        f"[bold]{plan.pipeline}[/]  code {plan.short_hash}  profile {plan.profile or '-'}  master {plan.master}\n"
     )
-    for model in plan.models:
-        console.print(
-            f"model [bold]{model.name}[/]  {model.uri} -> v{model.version}  sha256 {model.digest[:12]}  {model.format}, {size(model.size_bytes)}"
-        )
-    for source in plan.sources:
-        columns = ", ".join(column.name for column in source.columns)
-        console.print(f"reads [bold]{source.name}[/]  {len(source.columns)} columns: {columns}")
-    for step in plan.steps:
-        if step.kind == "score":
-            outputs = ", ".join(output.name for output in step.outputs)
-            console.print(
-                f"scores [bold]{step.name}[/]  {step.input} -> {outputs}  operator {step.operator}: {step.operator_reason}"
-            )
-        else:
-            console.print(f"step [bold]{step.name}[/]  from {', '.join(step.reads)}  {len(step.columns)} columns")
-    for sink in plan.sinks:
-        console.print(f"publishes [bold]{sink.name}[/]  {sink.path}  by {', '.join(sink.partition_by)}  {sink.mode}")
+    for tree in trees(plan):
+        console.print(tree)
+        console.print()
+
+
+def _resources(console: Console, plan: Plan) -> None:
+    asked = plan.resources
+    executors = f"{asked.executors} executors, {asked.slots} tasks at once" if asked.executors else plan.master
+    console.print(
+        f"\n[bold]asks for[/] {executors}; scan tasks {asked.tasks:,}, shuffle partitions {asked.shuffle_partitions:,}, "
+        f"files an interval {asked.files:,}"
+    )
+    for reason in asked.reasons:
+        console.print(f"  {reason}")
+
+
+def _intervals(plan: Plan) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (
         ("interval", "left"),
@@ -75,16 +110,11 @@ def show_plan(plan: Plan) -> None:
             interval.id,
             interval.action,
             f"{files:,}",
-            size(interval.input_bytes),
+            byte_size(interval.input_bytes),
             f"{replaced} partitions",
             interval.reason,
         )
-    console.print()
-    console.print(table)
-    work = sum(interval.action == "score" for interval in plan.intervals)
-    console.print(
-        f"\n{work} of {len(plan.intervals)} intervals to score, {size(sum(i.input_bytes for i in plan.intervals if i.action == 'score'))} to read."
-    )
+    return table
 
 
 def show_result(result: RunResult, *, as_json: bool) -> None:
@@ -103,7 +133,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         partitions = sum(len(each.partitions) for each in published)
         console.print(
             f"  published    {len(published)} intervals, {partitions} partitions, {sum(each.files for each in published)} files, "
-            f"{size(sum(each.bytes for each in published))}"
+            f"{byte_size(sum(each.bytes for each in published))}"
         )
     if skipped:
         console.print(f"  skipped      {len(skipped)} intervals: {escape(skipped[0].reason)}")

@@ -6,22 +6,10 @@ import datetime as dt
 
 from firesteel.jobs.gates.words import percent
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
 
 def count(value: float) -> str:
     """`1,234`."""
     return f"{value:,.0f}"
-
-
-def byte_size(value: int) -> str:
-    """`1.4 MiB`."""
-    amount = float(value)
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
 
 
 def duration(seconds: float) -> str:
@@ -56,11 +44,6 @@ def moment(text: str) -> str:
         return text
     zone = found.strftime("%Z") or "local time"
     return f"{found:%Y-%m-%d %H:%M:%S} {zone}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """`1 interval`, `7 intervals`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def number(value: float) -> str:

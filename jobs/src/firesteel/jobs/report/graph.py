@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from firesteel.jobs.report.figures import plural
+from firesteel.conf.quantities import plural
 from firesteel.jobs.report.svg import element, picture
 from firesteel.pipelines.plan.model import ScoreStepPlan
 

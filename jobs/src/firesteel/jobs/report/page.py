@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from firesteel.conf.quantities import byte_size, plural
 from firesteel.jobs.gates.words import expected, observed
 from firesteel.jobs.report import bars, graph, histogram
-from firesteel.jobs.report.figures import byte_size, count, duration, moment, plural, share
+from firesteel.jobs.report.figures import count, duration, moment, share
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan

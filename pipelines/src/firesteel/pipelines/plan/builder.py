@@ -9,7 +9,7 @@ from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
 from firesteel.pipelines.plan.decide import Published, decide
-from firesteel.pipelines.plan.fingerprint import code_hash, code_parts, made_of, plan_hash
+from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
 from firesteel.pipelines.plan.inputs import partition_name, selected
 from firesteel.pipelines.plan.intervals import Slot, slots
 from firesteel.pipelines.plan.lineage import lineage
@@ -23,6 +23,8 @@ from firesteel.pipelines.plan.model import (
     ModelPlan,
     OnError,
     Plan,
+    ResourcePlan,
+    RuleEffect,
     ScoreStepPlan,
     SinkOutput,
     SinkPlan,
@@ -35,7 +37,7 @@ from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
 from firesteel.pipelines.plan.signature import check_features
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
-from firesteel.pipelines.rules import Scan, first_draft, optimize
+from firesteel.pipelines.rules import Draft, Scan, first_draft, optimize
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
@@ -86,15 +88,15 @@ def build_plan(
     draft, rules = optimize(first_draft(spec, logical, features))
     inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
     listing.check_contracts(inputs)
-    code = code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in logical.selects.items()})
-    environment = backend.environment()
+    plan = _assemble(loaded, draft, rules, models, steps, backend.environment())
+    code = _code_parts(loaded, logical)
     published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
     intervals = []
     for number, slot in enumerate(wanted, start=1):
         on_progress("ledger", number, len(wanted))
         read = inputs[slot.id]
         outputs = tuple(SinkOutput(sink, _directories(loaded, logical, sink, slot)) for sink in spec.sinks)
-        parts = made_of(code, models, environment, read or ())
+        parts = made_of(code, models, plan.environment, read or ())
         digest = plan_hash(parts, slot.id)
         interval = IntervalPlan(
             slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts
@@ -104,6 +106,38 @@ def build_plan(
         else:
             intervals.append(decide(interval, published, force=request.force))
     proposal = propose(draft, spec.configuration, intervals, Speed.of(published.recent()))
+    return replace(
+        plan,
+        intervals=tuple(intervals),
+        resources=proposal,
+        spark_conf=spark_conf(spec.resources, spec.configuration, proposal),
+    )
+
+
+def sketch(loaded: LoadedSpec, logical: Logical, backend: Backend) -> Plan:
+    """What can be said of a spec without models and data: a plan without intervals, whose models are not pinned.
+
+    It can be drawn and compared, and not run.
+    """
+    spec = loaded.spec
+    models = tuple(
+        ModelPlan(name, model.uri, "", "", "", 0, "", model.method, ()) for name, model in spec.models.items()
+    )
+    steps, _ = _steps(loaded, logical, {model.name: model for model in models})
+    features = {step.name: step.features or None for step in steps if isinstance(step, ScoreStepPlan)}
+    draft, rules = optimize(first_draft(spec, logical, features))
+    return _assemble(loaded, draft, rules, models, steps, backend.environment())
+
+
+def _assemble(
+    loaded: LoadedSpec,
+    draft: Draft,
+    rules: tuple[RuleEffect, ...],
+    models: tuple[ModelPlan, ...],
+    steps: tuple[StepPlan, ...],
+    environment: str,
+) -> Plan:
+    spec, logical = loaded.spec, draft.logical
     columns, rows = lineage(draft)
     return Plan(
         pipeline=spec.name,
@@ -111,24 +145,27 @@ def build_plan(
         owner=spec.owner,
         framework=environment.split(",", 1)[0],
         environment=environment,
-        code_hash=code_hash(code),
+        code_hash=code_hash(_code_parts(loaded, logical)),
         storage=spec.storage,
         sources=tuple(_source(loaded, logical, scan) for scan in draft.scans),
         models=models,
         steps=steps,
         gates=tuple(_gate(loaded, name) for name in spec.gates),
         sinks=tuple(_sink(loaded, logical, name) for name in spec.sinks),
-        intervals=tuple(intervals),
+        intervals=(),
         stages=draft.stages,
         rules=rules,
         lineage=columns,
         row_lineage=rows,
-        resources=proposal,
         tracking=TrackingPlan(spec.tracking.mlflow.uri, spec.tracking.mlflow.experiment),
         master=spec.resources.master,
-        spark_conf=spark_conf(spec.resources, spec.configuration, proposal),
+        spark_conf=spark_conf(spec.resources, spec.configuration, ResourcePlan()),
         spec_text=loaded.text,
     )
+
+
+def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:
+    return code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in logical.selects.items()})
 
 
 def _look(loaded: LoadedSpec, logical: Logical, listing: Listing, wait_s: float) -> Logical:
@@ -149,14 +186,15 @@ def _steps(
             plan = _score_step(name, step.score, logical, models[step.score.model])
             steps.append(plan)
             where = loaded.tree.nearest(("steps", name, "score")).where
-            errors += check_features(
-                models[plan.model],
-                plan.features,
-                plan.input,
-                logical.relations[plan.input],
-                _places(logical, plan.input),
-                where,
-            )
+            if plan.input not in logical.unknown:
+                errors += check_features(
+                    models[plan.model],
+                    plan.features,
+                    plan.input,
+                    logical.relations[plan.input],
+                    _places(logical, plan.input),
+                    where,
+                )
         elif isinstance(step, SqlStep):
             parsed = logical.selects[name]
             steps.append(

@@ -1,7 +1,8 @@
 """Hashes of a plan: what they are made of decides when work is done again.
 
-`code_hash` is made of the meaning of the spec: comments, order of keys, descriptions, resources, tracking, storage and
-the values of location params (`type: uri`) are left out, and SQL counts without comments and white space.
+`code_hash` is made of the meaning of the spec: comments, order of keys, descriptions, resources, tracking, storage, Spark
+settings that change no row, and the values of location params (`type: uri`) are left out, and SQL counts without comments
+and white space.
 `plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its parts are kept by name,
 so that a later plan can say which of them changed.
 """
@@ -22,6 +23,21 @@ Parts = tuple[tuple[str, str], ...]
 """(name, text that is equal when the part is), sorted by name."""
 
 _LEFT_OUT = {"owner", "description", "storage", "resources", "tracking", "profiles", "params"}
+_PERFORMANCE = (
+    "spark.sql.shuffle.partitions",
+    "spark.sql.adaptive.",
+    "spark.sql.autoBroadcastJoinThreshold",
+    "spark.sql.files.",
+    "spark.sql.join.preferSortMergeJoin",
+    "spark.sql.execution.arrow.",
+    "spark.sql.parquet.compression.codec",
+)
+"""SQL settings that say how, and never what."""
+
+
+def changes_results(setting: str) -> bool:
+    """Whether a Spark setting of `configuration` can change rows: SQL's semantics can, memory and parallelism cannot."""
+    return setting.startswith("spark.sql.") and not setting.startswith(_PERFORMANCE)
 
 
 def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
@@ -39,6 +55,9 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         step = meaning["steps"][name]
         step.pop("sql_file", None)
         step["sql"] = text
+    settings = {key: value for key, value in meaning.pop("configuration", {}).items() if changes_results(key)}
+    if settings:
+        meaning["configuration"] = settings
     gates = meaning.pop("gates", {})
     return (("gates", _digest(gates)), ("spec", _digest(meaning)))
 

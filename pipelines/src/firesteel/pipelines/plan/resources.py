@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from firesteel.conf.quantities import byte_size
+from firesteel.conf.quantities import byte_size, plural
 from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.rules.draft import Draft
@@ -75,7 +75,7 @@ def propose(
         useful = max(1, min(slots, tasks))
         seconds = round(sum(each.input_bytes for each in work) / speed.input_bytes_s / useful, 1)
         reasons.append(
-            f"{speed.runs} earlier {'run' if speed.runs == 1 else 'runs'} did {speed.rows_s:,.0f} rows/s a core: "
+            f"{plural(speed.runs, 'earlier run')} did {speed.rows_s:,.0f} rows/s a core: "
             f"about {seconds:,.0f} s of work for all intervals"
         )
     published = largest.input_bytes * (speed.output_ratio if speed else 1.0)
@@ -155,7 +155,7 @@ def _shuffle(
         reasons.append(f"configuration sets {given} shuffle partitions")
         return int(given)
     partitions = max(slots, math.ceil(largest.input_bytes * SHUFFLE_EXPANSION / EXCHANGED_BYTES), 1)
-    reasons.append(f"{partitions:,} shuffle partitions of at most {byte_size(EXCHANGED_BYTES)}")
+    reasons.append(f"{plural(partitions, 'shuffle partition')} of at most {byte_size(EXCHANGED_BYTES)}")
     return partitions
 
 

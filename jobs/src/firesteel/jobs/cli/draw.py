@@ -1,0 +1,106 @@
+"""A plan as a tree for terminals: sinks at the root, what each relation reads below it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.tree import Tree
+
+from firesteel.conf.quantities import byte_size
+from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import Plan, SinkPlan, SourcePlan
+
+NAMES_SHOWN = 12
+
+
+def trees(plan: Plan) -> list[Tree]:
+    """One tree a sink. A relation that two read is drawn once and named the second time."""
+    drawn: set[str] = set()
+    found = []
+    for sink in plan.sinks:
+        root = Tree(_sink(plan, sink), guide_style="dim")
+        _below(root, plan, sink.source, drawn)
+        found.append(root)
+    return found
+
+
+def _below(node: Tree, plan: Plan, relation: str, drawn: set[str]) -> None:
+    steps = {step.name: step for step in plan.steps}
+    sources = {source.name: source for source in plan.sources}
+    if relation in drawn:
+        node.add(f"[bold]{relation}[/]  [dim]drawn above[/]")
+        return
+    drawn.add(relation)
+    gates = "".join(
+        f"\n[dim]gate[/] {gate.name}: {_gate(gate.expectations)}" for gate in plan.gates if gate.on == relation
+    )
+    if relation in sources:
+        node.add(_source(plan, sources[relation]) + gates)
+        return
+    step = steps.get(relation)
+    if isinstance(step, ScoreStepPlan):
+        _below(node.add(_score(plan, step) + gates), plan, step.input, drawn)
+    elif isinstance(step, SqlStepPlan):
+        branch = node.add(f"[bold]{step.name}[/]  SQL, {_columns([column.name for column in step.columns])}" + gates)
+        for read in step.reads:
+            name = next((each for each in (*steps, *sources) if each.lower() == read.lower()), read)
+            _below(branch, plan, name, drawn)
+
+
+def _sink(plan: Plan, sink: SinkPlan) -> str:
+    gates = "".join(
+        f"\n[dim]gate[/] {gate.name}: {_gate(gate.expectations)}"
+        for gate in plan.gates
+        if gate.on == f"sink:{sink.name}"
+    )
+    count = sum(
+        len(output.directories) for each in plan.intervals for output in each.outputs if output.sink == sink.name
+    )
+    replaced = f", replaces {count:,} partitions" if count else f", {sink.mode}"
+    return (
+        f"[bold green]{sink.name}[/]  publishes {escape(sink.path)} by {', '.join(sink.partition_by)}{replaced}{gates}"
+    )
+
+
+def _source(plan: Plan, source: SourcePlan) -> str:
+    lines = [f"[bold cyan]{source.name}[/]  {source.format} {escape(source.path)}"]
+    lines.append(f"reads {_columns(source.read)}")
+    if source.filters:
+        lines.append(f"where {escape(' AND '.join(source.filters))}")
+    reads = [each for interval in plan.intervals for each in interval.inputs if each.source == source.name]
+    if reads:
+        files = {file.path: file.length for each in reads for file in each.files}
+        partitions = {directory for each in reads for directory in each.directories}
+        size = byte_size(sum(files.values()))
+        lines.append(f"{len(files):,} files, {size} in {len(partitions):,} partitions")
+    return "\n".join(lines)
+
+
+def _score(plan: Plan, step: ScoreStepPlan) -> str:
+    model = next(each for each in plan.models if each.name == step.model)
+    outputs = ", ".join(f"{output.name} {output.type}" for output in step.outputs)
+    pinned = (
+        f"v{model.version}, sha256 {model.digest[:12]}, {model.format}, {byte_size(model.size_bytes)}"
+        if model.digest
+        else "not looked up"
+    )
+    lines = [
+        f"[bold magenta]{step.name}[/]  scores with [bold]{model.name}[/] ({escape(model.uri)}: {pinned}) -> {outputs}",
+        f"operator {step.operator}: {step.operator_reason}",
+    ]
+    return "\n".join(lines)
+
+
+def _columns(names: tuple[str, ...] | list[str]) -> str:
+    if not names:
+        return "columns not known before the data is looked at"
+    names = [escape(name) for name in names]
+    more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{len(names)} columns: {', '.join(names[:NAMES_SHOWN])}{more}"
+
+
+def _gate(expectations: tuple[object, ...]) -> str:
+    return f"{len(expectations)} expectation{'s' if len(expectations) != 1 else ''}"

@@ -1,0 +1,49 @@
+"""Templates -> pages: one file each, offline, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from firesteel.conf.quantities import byte_size
+from firesteel.jobs.report.figures import count, duration, moment, share, short
+
+STYLE = "report.css"
+
+
+def render_template(name: str, **values: object) -> str:
+    """A template of this package with the common style: the same text for the same values."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("firesteel.jobs.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": count,
+        "bytes": byte_size,
+        "moment": moment,
+        "duration": duration,
+        "share": share,
+        "short": short,
+    }
+    style = resources.files("firesteel.jobs.report").joinpath("templates", STYLE).read_text("utf-8")
+    return environment.get_template(name).render(style=Markup(style), **values)  # noqa: S704 - ours
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write a page; its folder is made, an older page is replaced."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

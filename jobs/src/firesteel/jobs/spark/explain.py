@@ -1,0 +1,52 @@
+"""Spark's own plan of an interval: analysed and optimised, nothing executed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firesteel.jobs.spark.lower import make_view, read_sources
+from firesteel.jobs.spark.session import open_session
+from firesteel.pipelines.plan.model import ScoreStepPlan
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from firesteel.pipelines.plan.model import IntervalPlan, Plan
+
+
+def physical_plan(plan: Plan, interval: IntervalPlan, session: SparkSession | None = None) -> str:
+    """What `DataFrame.explain("formatted")` prints for the relation of the first sink.
+
+    Parameters
+    ----------
+    session
+        A session of the caller's; without one a session is started and stopped.
+
+    Raises
+    ------
+    SqlError, RuntimeFault
+        Spark refuses a step, or does not start.
+    """
+    with open_session(plan, session) as spark:
+        frame = relation(spark, plan, interval, plan.sinks[0].source)
+        execution = frame._jdf.queryExecution()  # noqa: SLF001 - explain() only prints
+        jvm = spark._jvm  # noqa: SLF001
+        assert jvm is not None
+        mode = jvm.org.apache.spark.sql.execution.ExplainMode.fromString("formatted")
+        return str(execution.explainString(mode))
+
+
+def relation(spark: SparkSession, plan: Plan, interval: IntervalPlan, name: str) -> DataFrame:
+    """A relation of the plan over an interval's files. Score steps stand with the rows they would give, and none of them."""
+    from firesteel.jobs.spark.types import schema_of
+
+    read_sources(spark, plan, interval)
+    for step in plan.steps:
+        if isinstance(step, ScoreStepPlan):
+            schema = schema_of(step.columns)
+            # The operator of a real run; its model is loaded by tasks, and no task runs here.
+            frame = spark.table(step.input).select(*dict.fromkeys((*step.features, *step.keep)))
+            frame.mapInArrow(lambda batches: batches, schema).createOrReplaceTempView(step.name)
+        else:
+            make_view(spark, step)
+    return spark.table(name)

@@ -1,0 +1,207 @@
+"""What two plans differ in, in words, and which intervals that touches."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, Protocol
+
+import sqlglot
+from sqlglot.errors import SqlglotError
+
+from firesteel.pipelines.plan.fingerprint import changes_results
+from firesteel.pipelines.plan.model import Column, Expectation, GatePlan, IntervalPlan, ModelPlan, Plan, SqlStepPlan
+from firesteel.pipelines.sql.predicates import DIALECT
+
+Touches = Literal["results", "gates", "nothing"]
+"""What a difference has an effect on: published rows, what is held against them, or how and where it is done."""
+
+_ASIDE = {"operator_reason", "resolved_uri", "size_bytes", "read", "filters", "kind"}
+"""Fields that follow from others."""
+_HARMLESS = {("source", "path"), ("sink", "path"), ("sink", "keep_versions"), ("score", "threads"), ("model", "uri")}
+"""Where and how, not what: they are in no hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference: of what, in words; `detail` are lines to look at, such as those of SQL."""
+
+    of: str
+    words: str
+    touches: Touches = "results"
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """All of it. `scored_again`, `added` and `removed` are intervals; `same` the number of those that are equal."""
+
+    changes: tuple[Change, ...]
+    scored_again: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    same: int
+    equal_code: bool
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def diff(old: Plan, new: Plan) -> Difference:
+    """Compare two plans, or two sketches (`Pipeline.sketch`)."""
+    changes = [
+        *_values("pipeline", old, new, ("pipeline", "environment"), "results"),
+        *_values("pipeline", old, new, ("owner", "profile", "storage", "master", "tracking"), "nothing"),
+        *_items("source", old.sources, new.sources),
+        *_items("model", old.models, new.models),
+        *_items("step", old.steps, new.steps),
+        *_items("gate", old.gates, new.gates),
+        *_items("sink", old.sinks, new.sinks),
+        *_settings(dict(old.spark_conf), dict(new.spark_conf)),
+    ]
+    before = {interval.id: interval for interval in old.intervals}
+    after = {interval.id: interval for interval in new.intervals}
+    both = [name for name in before if name in after]
+    again = tuple(name for name in both if before[name].plan_hash != after[name].plan_hash)
+    changes += [change for name in both for change in _inputs(before[name], after[name])]
+    return Difference(
+        tuple(changes),
+        again,
+        tuple(name for name in after if name not in before),
+        tuple(name for name in before if name not in after),
+        len(both) - len(again),
+        old.code_hash == new.code_hash,
+    )
+
+
+def _values(of: str, old: object, new: object, names: Iterable[str], touches: Touches) -> Iterator[Change]:
+    for name in names:
+        one, other = getattr(old, name), getattr(new, name)
+        if one != other:
+            yield Change(of, f"{name}: {_said(one)} -> {_said(other)}", touches)
+
+
+def _items(kind: str, old: Iterable[_Named], new: Iterable[_Named]) -> Iterator[Change]:
+    touches: Touches = "gates" if kind == "gate" else "results"
+    before, after = {each.name: each for each in old}, {each.name: each for each in new}
+    for name in before.keys() - after.keys():
+        yield Change(f"{kind} {name}", "is gone", touches)
+    for name, item in after.items():
+        if name not in before:
+            yield Change(f"{kind} {name}", "is new", touches)
+        elif before[name] != item:
+            yield from _item(kind, f"{kind} {name}", before[name], item)
+
+
+def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
+    if type(old) is not type(new):
+        yield Change(of, "is of another kind now")
+        return
+    if isinstance(old, ModelPlan) and isinstance(new, ModelPlan):
+        yield from _model(of, old, new)
+    if isinstance(old, GatePlan) and isinstance(new, GatePlan):
+        yield from _expectations(of, old, new)
+    for field in fields(old):  # type: ignore[arg-type]
+        one, other = getattr(old, field.name), getattr(new, field.name)
+        if one == other or field.name in {*_ASIDE, "version", "digest", "expectations"}:
+            continue
+        score = kind == "step" and not isinstance(old, SqlStepPlan)
+        touches: Touches = "nothing" if ("score" if score else kind, field.name) in _HARMLESS else "results"
+        if field.name == "sql":
+            lines = _sql_lines(str(one), str(other))
+            if lines:
+                yield Change(of, "SQL changed", "results", lines)
+            else:
+                yield Change(of, "SQL changed in comments or white space", "nothing")
+        elif _are_columns(one, other):
+            yield from _columns(of, field.name, one, other)
+        else:
+            yield Change(of, f"{field.name}: {_said(one)} -> {_said(other)}", "gates" if kind == "gate" else touches)
+
+
+def _model(of: str, old: ModelPlan, new: ModelPlan) -> Iterator[Change]:
+    if (old.version, old.digest) != (new.version, new.digest):
+        same = old.digest == new.digest
+        what = f"v{old.version} (sha {old.digest[:8]}) -> v{new.version} (sha {new.digest[:8]})"
+        yield Change(of, f"{what}{', the same bytes' if same else ''}", "nothing" if same else "results")
+
+
+def _expectations(of: str, old: GatePlan, new: GatePlan) -> Iterator[Change]:
+    for sign, gone, left in (("no longer", old, new), ("now", new, old)):
+        for each in gone.expectations:
+            if each not in left.expectations:
+                yield Change(of, f"{sign} {_expectation(each)}", "gates")
+
+
+def _expectation(each: Expectation) -> str:
+    arguments = ", ".join(f"{key}={_said(value)}" for key, value in each.kwargs)
+    return f"{each.type}({arguments}) {each.severity}"
+
+
+def _are_columns(*values: object) -> bool:
+    every = [each for value in values if isinstance(value, tuple) for each in value]
+    return bool(every) and all(isinstance(each, Column) for each in every)
+
+
+def _columns(of: str, field: str, old: Iterable[Column], new: Iterable[Column]) -> Iterator[Change]:
+    before, after = {each.name: each for each in old}, {each.name: each for each in new}
+    what = "partition" if field == "partitions" else "input" if field == "inputs" else "column"
+    for name in [name for name in before if name not in after]:
+        yield Change(of, f"- {what} {name}: {before[name].type}")
+    for name, column in after.items():
+        if name not in before:
+            yield Change(of, f"+ {what} {name}: {column.type}")
+        elif column != before[name]:
+            yield Change(of, f"{what} {name}: {_typed(before[name])} -> {_typed(column)}")
+    if list(before) != list(after) and before.keys() == after.keys():
+        yield Change(of, f"{what}s in another order")
+
+
+def _typed(column: Column) -> str:
+    return f"{column.type}{'' if column.nullable else '!'}"
+
+
+def _sql_lines(old: str, new: str) -> tuple[str, ...]:
+    """The lines that differ, each SQL written in the same way."""
+    lines = difflib.unified_diff(_pretty(old).splitlines(), _pretty(new).splitlines(), lineterm="", n=1)
+    return tuple(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+
+def _pretty(sql: str) -> str:
+    try:
+        return sqlglot.parse_one(sql, dialect=DIALECT).sql(dialect=DIALECT, pretty=True, comments=False)
+    except SqlglotError:  # a plan of another version: compare its text
+        return sql
+
+
+def _settings(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            touches: Touches = "results" if changes_results(key) else "nothing"
+            yield Change("Spark", f"{key}: {old.get(key, 'not set')} -> {new.get(key, 'not set')}", touches)
+
+
+def _inputs(old: IntervalPlan, new: IntervalPlan) -> Iterator[Change]:
+    before = {each.source: each for each in old.inputs}
+    for each in new.inputs:
+        was = before.get(each.source)
+        if was is None or was.files == each.files:
+            continue
+        lists = [{file.path: file for file in files} for files in (was.files, each.files)]
+        gone, come = lists[0].keys() - lists[1].keys(), lists[1].keys() - lists[0].keys()
+        moved = [path for path in lists[0].keys() & lists[1].keys() if lists[0][path] != lists[1][path]]
+        counts = ((len(come), "new"), (len(gone), "gone"), (len(moved), "changed"))
+        words = ", ".join(f"{count} {what}" for count, what in counts if count)
+        yield Change(f"interval {new.id}", f"input {each.source}: files: {words}")
+
+
+def _said(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_said(each) for each in value)}]"
+    if hasattr(value, "__dataclass_fields__"):
+        given = ((field.name, getattr(value, field.name)) for field in fields(value))  # type: ignore[arg-type]
+        return "{" + ", ".join(f"{name}: {_said(each)}" for name, each in given if each not in ("", None)) + "}"
+    return str(value) if value != "" else "none"

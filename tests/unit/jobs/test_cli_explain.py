@@ -1,0 +1,78 @@
+"""`explain` and `diff` as people see them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firesteel.jobs.cli.main import invoke
+from firesteel.jobs.report.explain import write_explanation
+from firesteel.pipelines import Pipeline
+from support.data import write_days
+from support.specs import EXAMPLE, FixedBackend, example_with
+
+ROOT = ("--param", "root=file:///data")
+
+
+def test_explain_draws_a_spec_without_data(capsys):
+    assert invoke(["explain", str(EXAMPLE / "pipeline.yaml"), *ROOT, "--rules", "--lineage"]) == 0
+    shown = capsys.readouterr().out
+    golden = Path(__file__).parent / "golden" / "explain.txt"
+    assert shown.splitlines()[1:] == golden.read_text(encoding="utf-8").splitlines()[1:], (
+        "the first line holds the hash"
+    )
+
+
+def test_explain_draws_a_plan_file_with_partitions_bytes_and_version(tmp_path, capsys):
+    write_days(tmp_path / "data", ["2013-06-01"])
+    path = example_with(tmp_path / "p", {})
+    plan = Pipeline.load(path, params={"root": f"file://{tmp_path}/data"}, backend=FixedBackend()).plan("2013-06-01")
+    file = tmp_path / "plan.json"
+    file.write_text(plan.to_json(), encoding="utf-8")
+    assert invoke(["explain", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "3 files," in shown
+    assert "in 3 partitions" in shown
+    assert "v7, sha256 dddddddddddd, skops" in shown
+    assert "asks for local[2]; scan tasks 1, shuffle partitions 4" in shown
+    assert "features joins weather" in shown
+
+
+def test_a_plan_as_a_page_says_all_that_is_drawn(tmp_path):
+    write_days(tmp_path / "data", ["2013-06-01"])
+    path = example_with(tmp_path / "p", {})
+    plan = Pipeline.load(path, params={"root": f"file://{tmp_path}/data"}, backend=FixedBackend()).plan("2013-06-01")
+    text = write_explanation(plan, tmp_path / "out" / "plan.html").read_text(encoding="utf-8")
+    assert text.count("<svg") == 2
+    for word in ("features + scored", "weather.wind_speed", "not published yet", "http-equiv"):
+        assert word in text
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({}, "Both mean the same: no published interval is touched."),
+        (
+            {"max_value: 1}": "max_value: 0.9}"},
+            "Only gates differ: every published interval would be held against them again.",
+        ),
+        (
+            {"rows: 8192": "rows: 4096"},
+            "Every published interval would be scored again. --start and --end name those of a range.",
+        ),
+    ],
+)
+def test_diff_says_which_intervals_are_touched(tmp_path, capsys, changes, end):
+    paths = [str(example_with(tmp_path / name, each)) for name, each in (("old", {}), ("new", changes))]
+    assert invoke(["diff", *paths, *ROOT]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == end
+    assert invoke(["diff", *paths, *ROOT, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["equal_code"] is (not changes)
+
+
+def test_sparks_plan_of_a_spec_needs_an_interval(capsys):
+    assert invoke(["explain", str(EXAMPLE / "pipeline.yaml"), *ROOT, "--spark"]) == 2
+    assert "FS1014" in capsys.readouterr().err
