@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,25 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` writes what tests would compare."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file `golden/NAME` beside the test, or write it with --update-golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = request.path.parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{path.name}; --update-golden writes it anew"
+
+    return compare
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -105,6 +124,14 @@ def flight_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     train_model(uri)
     return uri
+
+
+@pytest.fixture(scope="session")
+def picky(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that fails on some rows, in a registry of its own; the tracking URI."""
+    from support.picky import register_picky
+
+    return register_picky(tmp_path_factory.mktemp("picky"))
 
 
 @pytest.fixture

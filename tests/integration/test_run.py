@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cloudpickle
 import mlflow
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +19,7 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.storage.open import locate
 from support.data import write_days
+from support.picky import PICKY
 from support.runs import DAY, firesteel
 
 pytestmark = pytest.mark.integration
@@ -264,39 +263,6 @@ def test_an_hdfs_that_is_not_there_is_named(project):
     assert done.stderr.startswith("FS8001")
     assert "127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-class Picky(mlflow.pyfunc.PythonModel):
-    """A real model that fails on some rows: flights of 107 miles."""
-
-    def predict(self, context, model_input, params=None):
-        if (model_input["distance"] == 107).any():
-            raise ValueError("a distance that it was not made for")
-        return model_input["distance"] / 1000.0
-
-
-@pytest.fixture(scope="module")
-def picky(tmp_path_factory) -> str:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    cloudpickle.register_pickle_by_value(sys.modules[Picky.__module__])  # workers cannot import the tests
-    folder = tmp_path_factory.mktemp("picky")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    signature = ModelSignature(Schema([ColSpec("integer", "distance")]), Schema([ColSpec("double", "y")]))
-    mlflow.pyfunc.save_model(folder / "model", python_model=Picky(), signature=signature)
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.create_registered_model("picky")
-    client.create_model_version("picky", str(folder / "model"))
-    return uri
-
-
-PICKY = {
-    "models:/flight_delay@champion": "models:/picky/1",
-    "    method: predict_proba\n": "",
-    "formats: [skops, onnx]": "formats: [pickle]",
-    '"double from [1]"': "double",
-}
 
 
 def test_rows_that_fail_become_dead_letters_and_the_rest_is_published(project, picky, spark, runs):

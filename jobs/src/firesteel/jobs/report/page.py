@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from firesteel.conf.quantities import byte_size, plural
+from firesteel.conf.quantities import byte_size, duration, plural
 from firesteel.jobs.gates.words import expected, observed
 from firesteel.jobs.report import bars, graph, histogram
-from firesteel.jobs.report.figures import count, duration, moment, share
+from firesteel.jobs.report.figures import count, moment, share
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan

@@ -6,8 +6,8 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from firesteel.conf.quantities import byte_size
-from firesteel.jobs.report.figures import count, duration, moment, share, short
+from firesteel.conf.quantities import byte_size, duration
+from firesteel.jobs.report.figures import count, moment, share, short
 
 STYLE = "report.css"
 

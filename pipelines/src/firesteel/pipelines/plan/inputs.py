@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
+from firesteel.conf.quantities import duration
 from firesteel.pipelines.plan.intervals import Slot, shifted, value_range
 from firesteel.pipelines.plan.model import InputFile, SourceInput
 from firesteel.pipelines.spec.model import Range, Source
@@ -62,6 +63,7 @@ def read_manifest(
     ready_column: str,
     where: Where,
     only: Only | None = None,
+    waited_s: float = 0.0,
 ) -> tuple[SourceInput | None, list[FiresteelError]]:
     """List what `slot` reads.
 
@@ -71,6 +73,8 @@ def read_manifest(
         The interval's column: its directories carry the ready marker and are the ones that can be missing.
     only
         Values that alone can matter; other directories are not listed.
+    waited_s
+        How long it was waited for, for the message.
 
     Returns
     -------
@@ -86,6 +90,7 @@ def read_manifest(
     errors: list[FiresteelError] = []
     present = []
     missing = False
+    after = f" after {duration(waited_s)}" if waited_s else ""
     for head in heads:
         path = _join(located.path, head)
         if located.storage.status(path) is None:
@@ -94,7 +99,7 @@ def read_manifest(
                 errors.append(
                     InputNotReady(
                         "FS4002",
-                        f"{name} {slot.id}: {located.storage.base_uri}{path} is missing. Nothing was read.",
+                        f"{name} {slot.id}: {located.storage.base_uri}{path} is missing{after}. Nothing was read.",
                         hint="Safe to retry once it is there; or set on_missing: skip | empty.",
                     )
                 )
@@ -103,7 +108,7 @@ def read_manifest(
             errors.append(
                 InputNotReady(
                     "FS4001",
-                    f"{name} {head or slot.id}: {source.ready.marker} is missing ({found} files present). Nothing was read.",
+                    f"{name} {head or slot.id}: {source.ready.marker} is missing{after} ({found} files present). Nothing was read.",
                     hint="Safe to retry.",
                 )
             )

@@ -41,9 +41,9 @@ class Listing:
 
     def when_ready(self, wait_s: float, only: Mapping[str, Only], sources: Collection[str] | None = None) -> Inputs:
         """As `inputs`, asked again until nothing is missing or `wait_s` seconds have passed."""
-        return _patiently(lambda: self.inputs(only, sources), wait_s)
+        return _patiently(lambda waited_s: self.inputs(only, sources, waited_s), wait_s)
 
-    def inputs(self, only: Mapping[str, Only], sources: Collection[str] | None = None) -> Inputs:
+    def inputs(self, only: Mapping[str, Only], sources: Collection[str] | None = None, waited_s: float = 0.0) -> Inputs:
         """List every interval's inputs.
 
         Parameters
@@ -52,6 +52,8 @@ class Listing:
             Source -> partition values that alone can matter.
         sources
             The sources to list; all by default.
+        waited_s
+            How long they were waited for, for the message.
 
         Raises
         ------
@@ -73,6 +75,7 @@ class Listing:
                 ready_column=spec.interval.column,
                 where=where,
                 only=only.get(name),
+                waited_s=waited_s,
             )
 
         errors: list[FiresteelError] = []
@@ -138,13 +141,13 @@ def _newest(source: str, inputs: Inputs) -> InputFile | None:
     return max(files, key=lambda file: (file.modified_ms, file.path), default=None)
 
 
-def _patiently(ask: Callable[[], Inputs], wait_s: float) -> Inputs:
-    deadline = time.monotonic() + wait_s
+def _patiently(ask: Callable[[float], Inputs], wait_s: float) -> Inputs:
+    started = time.monotonic()
     while True:
+        waited_s = time.monotonic() - started
         try:
-            return ask()
+            return ask(min(waited_s, wait_s))
         except InputNotReady as error:
-            left = deadline - time.monotonic()
-            if error.code not in {"FS4001", "FS4002"} or left <= 0:
+            if error.code not in {"FS4001", "FS4002"} or waited_s >= wait_s:
                 raise
-            time.sleep(min(READY_POLL_S, left))
+            time.sleep(min(READY_POLL_S, wait_s - waited_s))

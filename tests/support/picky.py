@@ -1,0 +1,42 @@
+"""A real model that fails on some rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mlflow
+
+
+class Picky(mlflow.pyfunc.PythonModel):
+    """A real model that fails on some rows: flights of 107 miles."""
+
+    def predict(self, context, model_input, params=None):
+        if (model_input["distance"] == 107).any():
+            raise ValueError("a distance that it was not made for")
+        return model_input["distance"] / 1000.0
+
+
+def register_picky(folder: Path) -> str:
+    """Log it as models:/picky/1 in a registry of its own; the tracking URI."""
+    import cloudpickle
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    cloudpickle.register_pickle_by_value(sys.modules[Picky.__module__])  # workers cannot import the tests
+    uri = f"sqlite:///{folder}/mlflow.db"
+    signature = ModelSignature(Schema([ColSpec("integer", "distance")]), Schema([ColSpec("double", "y")]))
+    mlflow.pyfunc.save_model(folder / "model", python_model=Picky(), signature=signature)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.create_registered_model("picky")
+    client.create_model_version("picky", str(folder / "model"))
+    return uri
+
+
+PICKY = {
+    "models:/flight_delay@champion": "models:/picky/1",
+    "    method: predict_proba\n": "",
+    "formats: [skops, onnx]": "formats: [pickle]",
+    '"double from [1]"': "double",
+}
+"""What makes the flights example score with it."""
