@@ -83,12 +83,12 @@ def validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[RawR
     The result format asks for counts only: no row reaches the driver.
     """
     warm_up()
-    with _LOCK, _quiet_spark(), _own_view(frame):
+    with _LOCK, quiet_spark(), _own_view(frame):
         return _validate(frame, expectations)
 
 
 @contextlib.contextmanager
-def _quiet_spark() -> Iterator[None]:
+def quiet_spark() -> Iterator[None]:
     """Silence pyspark's JSON log of failed queries: it quotes values of rows, and ours says what failed."""
     log = logging.getLogger("SQLQueryContextLogger")
     level = log.level

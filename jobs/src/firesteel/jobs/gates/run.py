@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import FiresteelError, GateFailed
 from firesteel.jobs.gates import gx
 from firesteel.jobs.gates.check import OWN, check_kwargs
+from firesteel.jobs.gates.compiled import Compiled, compile_expectation, evaluate
 from firesteel.jobs.gates.observe import column_of, one_line, result_of
 from firesteel.jobs.gates.words import expected, observed
 from firesteel.pipelines.result import Counts, ExpectationResult, GateResult
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from firesteel.pipelines.plan.model import Expectation, GatePlan
+
+_log = logging.getLogger(__name__)
 
 _NOTHING = MappingProxyType[str, int]({})
 _NO_COUNTS = Counts()
@@ -31,6 +35,7 @@ def run_gate(
     row_counts: Mapping[str, int] = _NOTHING,
     counts: Counts = _NO_COUNTS,
     cache: bool = True,
+    compiled: bool = True,
 ) -> GateResult:
     """Evaluate every expectation of a gate; results in the order of the plan.
 
@@ -41,7 +46,9 @@ def run_gate(
     counts
         What became of the rows of this interval, for `row_count_matches` with `less: dead_letter`.
     cache
-        Keep the columns looked at while the gate runs: Great Expectations starts several jobs.
+        Keep the columns looked at while Great Expectations runs: it starts several jobs.
+    compiled
+        Evaluate common expectations in one pass of our own, with the same verdicts; False leaves all to Great Expectations.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def run_gate(
         problem = check_kwargs(expectation.type, dict(expectation.kwargs))
         if problem:
             raise _not_evaluated(gate, expectation, problem.rstrip("."))
-    results = dict(zip(_numbers(gate, own=False), _great_expectations(gate, df, cache=cache), strict=True))
+    results = _evaluated(gate, df, cache=cache, compiled=compiled)
     own = _numbers(gate, own=True)
     if own:
         rows = _rows(gate, results, df)
@@ -97,8 +104,37 @@ def _numbers(gate: GatePlan, *, own: bool) -> list[int]:
     return [number for number, each in enumerate(gate.expectations) if (each.type in OWN) is own]
 
 
-def _great_expectations(gate: GatePlan, df: DataFrame, *, cache: bool) -> list[ExpectationResult]:
-    wanted = [gate.expectations[number] for number in _numbers(gate, own=False)]
+def _evaluated(gate: GatePlan, df: DataFrame, *, cache: bool, compiled: bool) -> dict[int, ExpectationResult]:
+    """Number of an expectation -> its result: one pass for those that compile, Great Expectations for the rest."""
+    wanted = {number: gate.expectations[number] for number in _numbers(gate, own=False)}
+    raws: dict[int, gx.RawResult] = {}
+    if compiled:
+        found = {number: compile_expectation(each, df.schema) for number, each in wanted.items()}
+        ours = {number: each for number, each in found.items() if each is not None}
+        if ours:
+            raws = _one_pass(df, ours)
+    rest = {number: each for number, each in wanted.items() if number not in raws}
+    raws |= zip(rest, _great_expectations(gate, df, list(rest.values()), cache=cache), strict=True)
+    return {number: result_of(wanted[number], raw) for number, raw in raws.items()}
+
+
+def _one_pass(df: DataFrame, ours: Mapping[int, Compiled]) -> dict[int, gx.RawResult]:
+    """Empty when Spark refuses: Great Expectations then says which of them it is, and why."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        with gx.quiet_spark():
+            found = zip(ours, evaluate(df, list(ours.values())), strict=True)
+        return {number: raw for number, raw in found if raw is not None}
+    except (PySparkException, Py4JError) as error:
+        _log.info("gate expectations are evaluated one by one: %s", type(error).__name__)
+        return {}
+
+
+def _great_expectations(
+    gate: GatePlan, df: DataFrame, wanted: Sequence[Expectation], *, cache: bool
+) -> list[gx.RawResult]:
     if not wanted:
         return []
     from pyspark import StorageLevel
@@ -118,7 +154,7 @@ def _great_expectations(gate: GatePlan, df: DataFrame, *, cache: bool) -> list[E
     for expectation, raw in zip(wanted, raws, strict=True):
         if raw.cause:
             raise _not_evaluated(gate, expectation, one_line(raw.cause))
-    return [result_of(expectation, raw) for expectation, raw in zip(wanted, raws, strict=True)]
+    return raws
 
 
 def _narrow(df: DataFrame, expectations: Sequence[Expectation]) -> DataFrame:
