@@ -37,6 +37,10 @@ class Where:
         return ":".join(str(part) for part in parts if part is not None)
 
 
+MAX_CHARACTERS = 4000
+"""Of one message: a spec's key or Spark's complaint may be of any length."""
+
+
 class FiresteelError(Exception):
     """Base of all errors that firesteel raises on purpose.
 
@@ -58,9 +62,9 @@ class FiresteelError(Exception):
     def __init__(self, code: str, what: str, *, where: Where | None = None, hint: str = "") -> None:
         super().__init__(code, what)
         self.code = code
-        self.what = what
+        self.what = _one_line(what)
         self.where = where
-        self.hint = hint
+        self.hint = _one_line(hint)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.code, self.what, self.where, self.hint))
@@ -81,6 +85,13 @@ class FiresteelError(Exception):
             "what": self.what,
             "hint": self.hint,
         }
+
+
+def _one_line(text: str) -> str:
+    """Text from outside is never a line break or a command to the terminal, and not a page long."""
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
 
 
 def _rebuild(kind: type[FiresteelError], code: str, what: str, where: Where | None, hint: str) -> FiresteelError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
 from firesteel.pipelines.plan.model import Column, OutputColumn
@@ -112,6 +113,12 @@ def outputs_of(score: Score) -> tuple[OutputColumn, ...]:
     return tuple(OutputColumn(name, *parse_output(text)) for name, text in score.output.items())
 
 
+def _stays(uri: str) -> bool:
+    """Whether a location is absolute and cannot climb, however some client decodes it."""
+    decoded = unquote(uri)
+    return "://" in uri and "/../" not in f"{decoded}/" and "\\" not in decoded and decoded.isprintable()
+
+
 class _Analysis:
     def __init__(self, loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]]) -> None:
         self.loaded = loaded
@@ -148,12 +155,12 @@ class _Analysis:
             if name in self.spec.sources:
                 self.error("FS1013", f"`{name}` is both a source and a step.", "steps", name)
         for kind, uri, path in self._locations():
-            if "${" not in uri and ("://" not in uri or "/../" in f"{uri}/"):
+            if "${" not in uri and not _stays(uri):
                 self.error(
                     "FS1015",
                     f"{kind} `{uri}` is not an absolute URI.",
                     *path,
-                    hint="Write hdfs://... or file:///..., without `..`.",
+                    hint="Write hdfs://... or file:///..., without `..`, `\\` and line breaks.",
                 )
 
     def _locations(self) -> list[tuple[str, str, tuple[str, ...]]]:

@@ -222,6 +222,10 @@ def _validate(tree: Node, errors: list[FiresteelError]) -> tuple[Spec | None, No
         return Spec.model_validate(tree.plain()), tree
     except ValidationError as error:
         problems = error.errors(include_url=False)
+    if len(problems) > MAX_PROBLEMS:
+        more = f"{len(problems) - MAX_PROBLEMS:,} more like these."
+        errors.append(SpecError("FS1004", more, where=tree.where, hint="Is this a pipeline spec?"))
+        problems = problems[:MAX_PROBLEMS]
     missing = {problem["loc"] for problem in problems if problem["type"] == "missing"}
     misspelt = {}
     for problem in problems:
@@ -246,6 +250,10 @@ def _validate(tree: Node, errors: list[FiresteelError]) -> tuple[Spec | None, No
         return Spec.model_validate(rest.plain()), rest
     except ValidationError:
         return None, tree
+
+
+MAX_PROBLEMS = 200
+"""Nobody reads more, and finding the nearest key for each takes time."""
 
 
 def _path(loc: KeyPath) -> KeyPath:

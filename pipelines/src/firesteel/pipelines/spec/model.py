@@ -50,7 +50,7 @@ Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str | int)
 class Part(BaseModel):
     """Any mapping of the spec: unknown keys are errors, values are never changed after parsing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Param(Part):

@@ -14,7 +14,7 @@ from firesteel.conf.errors import FiresteelError, SpecError
 from firesteel.pipelines.spec.tree import Node
 from firesteel.pipelines.spec.values import ParamValue
 
-_REF = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+_REF = re.compile(r"\$\$\{|\$\{([^${}]*)\}")
 INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
 
 
@@ -48,6 +48,9 @@ class Resolver:
         return node
 
     def _text(self, node: Node, text: str) -> Node:
+        if "${" in _REF.sub("", text):
+            self._error(node, "FS1007", "`${` is not closed.", hint="Write ${param.NAME}; $${ is a literal ${.")
+            return node
         whole = _REF.fullmatch(text)
         if whole and whole[1] is not None:
             value = self._value(node, text, whole[1])

@@ -19,6 +19,8 @@ _BYTES = {
     "m": 1 << 20,
     "g": 1 << 30,
 }
+MAX_SIZE = 1 << 62
+"""Bytes; what a JVM can count."""
 _SIMPLE_TYPES = {
     "string",
     "boolean",
@@ -67,7 +69,10 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise ValueError(f"`{text}` is not a size; write 512KiB, 128MiB or 8g")
-    return int(float(match[1]) * _BYTES[match[2] or "B"])
+    size = float(match[1]) * _BYTES[match[2] or "B"]
+    if size > MAX_SIZE:
+        raise ValueError(f"`{text}` is more than there is")
+    return int(size)
 
 
 def parse_column_type(text: str) -> tuple[str, bool]:

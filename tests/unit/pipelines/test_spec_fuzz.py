@@ -1,0 +1,264 @@
+"""Whatever the text: coded errors on one line each, or a pipeline. Never a traceback, in bounded time and memory.
+
+FIRESTEEL_FUZZ_CASES=20000 looks longer.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import random
+import resource
+import subprocess
+import sys
+
+import pytest
+from ruamel.yaml import YAML
+
+from firesteel.conf.codes import CODES
+from firesteel.conf.errors import SpecErrors
+from firesteel.pipelines.plan.builder import sketch
+from firesteel.pipelines.plan.check import check
+from firesteel.pipelines.spec.load import load_spec
+from support.specs import EXAMPLE, FixedBackend, example_with
+
+CASES = int(os.environ.get("FIRESTEEL_FUZZ_CASES", "250"))
+ODD = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**30,
+    "",
+    "a b",
+    "x" * 5000,
+    "9" * 400,
+    "1e400",
+    "\x1b[31mred",
+    "two\nlines",
+    "é\x00",
+    "\u202eright to left",
+    "..",
+    "file:///a/../b",
+    "hdfs://",
+    "s3://x/y",
+    "${param.root}",
+    "${param.",
+    "${}",
+    "$${x}",
+    "${param.origins}",
+    "${interval.ds} - 1d",
+    "${interval.ds} - 99999999d",
+    "${env:HOME}",
+    "${secret:a/b}",
+    "2013-02-30",
+    "1h",
+    "-3d",
+    "sink:scores",
+    "scored",
+    "features",
+    "flights",
+    "decimal(99,99)",
+    "array<array<int>>",
+    "double from [1]",
+    "double from [99999999999999999999]",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": None},
+    {"": 1},
+    {"score": {}},
+    *(
+        {"sql": sql}
+        for sql in (
+            "SELECT",
+            "SELECT 1; DROP TABLE x",
+            "SELECT ((((",
+            "VALUES (1)",
+            "FROM flights SELECT dt",
+            "SELECT * FROM (flights)",
+            "SELECT * FROM flights f1, flights f2, weather",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "SELECT f.* FROM flights f LATERAL VIEW explode(array(1)) t AS z",
+            "SELECT a.b.c.d FROM flights",
+            "SELECT dt, origin, flight_id FROM flights UNION SELECT 1, 2, 3",
+            "SELECT * EXCEPT (dt) FROM flights",
+            "SELECT dt FROM flights PIVOT (count(1) FOR hour IN (1, 2))",
+            "SELECT :a, ?, {b} FROM flights",
+            "SELECT count(*) FILTER (WHERE hour > 1) OVER w FROM flights WINDOW w AS (PARTITION BY dt)",
+            "SELECT dt FROM db.flights",
+            "SELECT transform(dt, x -> x) FROM flights",
+            "SELECT hour:a.b FROM flights",
+            "SELECT dt FROM VALUES (1), (2) AS t(dt)",
+            "SELECT dt FROM range(10)",
+            "SELECT * FROM flights NATURAL JOIN weather",
+            "SELECT (SELECT max(temp) FROM weather) FROM flights",
+            "SELECT flights.hour FROM flights, LATERAL (SELECT 1)",
+            "WITH RECURSIVE a AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM a WHERE x < 3) SELECT * FROM a",
+            "SELECT " + "(" * 400 + "1" + ")" * 400,
+            "SELECT /* never closed",
+            "SELECT 'never closed",
+        )
+    ),
+]
+
+
+def _paths(value, path=()):
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from _paths(value[key], (*path, key))
+
+
+def _get(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _mutated(chance, spec):
+    spec = copy.deepcopy(spec)
+    for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
+        paths = [path for path in _paths(spec) if path]
+        if not paths:
+            break
+        *above, key = chance.choice(paths)
+        parent, how = _get(spec, above), chance.random()
+        if how < 0.15:
+            del parent[key]
+        elif how < 0.3 and isinstance(parent, dict):
+            parent[chance.choice(["x", "sql", "score", "from", "path", f"{key}s"])] = parent.pop(key)
+        elif how < 0.4:
+            parent[key] = copy.deepcopy(_get(spec, chance.choice(paths)))
+        else:
+            parent[key] = copy.deepcopy(chance.choice(ODD))
+    return spec
+
+
+def _errors(path, params=None):
+    try:
+        loaded = load_spec(path, params={"root": "file:///tmp/none", **(params or {})}, environ={"HOME": "/home"})
+        sketch(loaded, check(loaded, FixedBackend()), FixedBackend())
+    except SpecErrors as error:
+        return error.errors
+    return ()
+
+
+def test_a_spec_that_was_changed_at_random_is_a_pipeline_or_coded_errors(tmp_path):
+    yaml = YAML(typ="safe", pure=True)
+    whole = yaml.load((EXAMPLE / "pipeline.yaml").read_text(encoding="utf-8"))
+    path = example_with(tmp_path, {})
+    passed = 0
+    for seed in range(CASES):
+        spec, text = _mutated(random.Random(seed), whole), io.StringIO()
+        yaml.dump(spec, text)
+        path.write_text(text.getvalue(), encoding="utf-8")
+        try:
+            first, second = _errors(path), _errors(path)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {path.read_text(encoding='utf-8')}") from error
+        passed += not first
+        assert [str(each) for each in first] == [str(each) for each in second], f"seed {seed}"
+        for each in first:
+            assert each.code in CODES, f"seed {seed}: {each}"
+            assert each.what, f"seed {seed}"
+            assert str(each).isprintable(), f"seed {seed}: {each!r}"
+    assert 0 < passed < CASES, "both happen"
+
+
+HOSTILE = {
+    "items": "a:\n" + "- x\n" * 250_000,
+    "flow": "a: [" + "1," * 500_000 + "]",
+    "deep": "[" * 500_000,
+    "deep blocks": "".join(" " * min(depth, 900) + "a:\n" for depth in range(1200)),
+    "keys": "".join(f"k{number}: 1\n" for number in range(20_000)),
+    "bomb": "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True)),
+    "itself": "a: &a [*a]",
+    "braces": "{" * 200_000,
+    "sql": "spec_version: 1\nsteps: {a: {sql: 'SELECT " + "(" * 100_000 + "'}}",
+    "reference": "name: " + "${param." * 30_000,
+}
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+from firesteel.jobs.cli.main import invoke
+sys.exit(invoke(["validate", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_end_in_coded_errors_in_bounded_time_and_memory(name, tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(HOSTILE[name], encoding="utf-8")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert done.stderr.startswith("FS10")
+    assert "Traceback" not in done.stderr
+    assert max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) < 1 << 20, "KiB"
+
+
+HOSTILE_VALUES = [
+    "x' OR '1'='1",
+    "1; DROP TABLE x",
+    "-- ",
+    "/*",
+    "${param.root}",
+    "${env:HOME}",
+    ":min_distance",
+    "a`b",
+    "\\'",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE_VALUES)
+def test_a_params_value_never_becomes_sql_or_a_reference(value, tmp_path):
+    changes = {
+        "origins: {type: array<string>, default: [JFK, LGA, EWR]}": "origins: {type: array<string>, default: [JFK, LGA, EWR]}\n  tail: {type: string, default: x}",
+        'args: {min_distance: "${param.min_distance}"}': 'args: {min_distance: "${param.min_distance}", tail: "${param.tail}"}',
+    }
+    path = example_with(tmp_path, changes, {"WHERE f.distance": "WHERE f.flight_id <> :tail AND f.distance"})
+    loaded = load_spec(path, params={"root": "file:///tmp/none", "tail": value}, environ={"HOME": "/home"})
+    plan = sketch(loaded, check(loaded, FixedBackend()), FixedBackend())
+    step = plan.steps[0]
+    assert step.sql == (tmp_path / "sql" / "features.sql").read_text(encoding="utf-8"), "the SQL is the file's"
+    assert dict(step.args)["tail"] == value, "bound as it is"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"path: ${param.root}/scores": "path: ${param.root}/../scores"}, "FS1015"),
+        ({"path: ${param.root}/scores": "path: ${param.root}/%2e%2e/scores"}, "FS1015"),
+        ({"path: ${param.root}/scores": "path: scores"}, "FS1015"),
+        ({"path: ${param.root}/scores": 'path: "${param.root}/a\\nb"'}, "FS1015"),
+        ({"path: ${param.root}/scores": 'path: "${param.root}/a\\\\..\\\\b"'}, "FS1015"),
+        ({"storage: ${param.root}/": "storage: ${param.root}/../"}, "FS1015"),
+        ({"storage: ${param.root}/": 'storage: "file:///a${param.root/"   # '}, "FS1007"),
+        ({"sql/features.sql": "../features.sql"}, "FS1015"),
+        ({"sql/features.sql": "/etc/passwd"}, "FS1015"),
+        ({"name: flight_delay_scores": "name: ../x"}, "FS1004"),
+    ],
+)
+def test_a_path_that_climbs_out_is_refused(change, code, tmp_path):
+    assert code in {each.code for each in _errors(example_with(tmp_path, change))}
+
+
+def test_a_link_out_of_the_specs_folder_is_refused(tmp_path):
+    outside = tmp_path / "outside.sql"
+    outside.write_text("SELECT 1", encoding="utf-8")
+    path = example_with(tmp_path / "p", {"sql/features.sql": "link.sql"})
+    (tmp_path / "p" / "link.sql").symlink_to(outside)
+    assert {each.code for each in _errors(path)} == {"FS1015"}
+
+
+@pytest.mark.parametrize("root", ["file:///a/../b", "file:///a\nb", "hdfs://nn/%2E%2E/x"])
+def test_a_location_param_that_climbs_out_is_refused(root, tmp_path):
+    assert {each.code for each in _errors(example_with(tmp_path, {}), {"root": root})} & {"FS1015", "FS1008"}
