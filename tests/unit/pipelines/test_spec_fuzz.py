@@ -23,7 +23,7 @@ from firesteel.pipelines.plan.check import check
 from firesteel.pipelines.spec.load import load_spec
 from support.specs import EXAMPLE, FixedBackend, example_with
 
-CASES = int(os.environ.get("FIRESTEEL_FUZZ_CASES", "250"))
+CASES = int(os.environ.get("FIRESTEEL_FUZZ_CASES", "120"))
 ODD = [
     None,
     True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -61,18 +62,18 @@ class Draft:
         found = self.spec.steps.get(step)
         return found.score if isinstance(found, ScoreStep) else None
 
-    def readers(self, relation: str) -> tuple[str, ...]:
-        """The steps that read a relation, once for each time that they name it."""
-        readers: list[str] = []
+    def reads(self) -> Counter[str]:
+        """How often each relation is named by steps."""
+        found: Counter[str] = Counter()
+        names = {name.lower(): name for name in self.logical.relations}
         for step in self.logical.order:
             score = self.score(step)
             if score is not None:
-                readers += [step] * (score.input == relation)
+                found[score.input] += 1
             elif step in self.logical.selects:
-                readers += [step] * sum(
-                    name.lower() == relation.lower() for name, _ in self.logical.selects[step].tables
-                )
-        return tuple(readers)
+                tables = (names.get(table.lower()) for table, _ in self.logical.selects[step].tables)
+                found.update(name for name in tables if name is not None)
+        return found
 
     @property
     def watched(self) -> frozenset[str]:

@@ -16,25 +16,26 @@ from firesteel.pipelines.sql.predicates import Predicate
 def push_filters(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
     """From the last step to the first: a condition on a step that only copies the column goes on to what it reads."""
     logical = draft.logical
-    asked: dict[str, list[Predicate]] = {}
+    reads = draft.reads()
+    left_alone = draft.watched | {sink.from_ for sink in draft.spec.sinks.values()}
+    asked: dict[str, dict[Predicate, None]] = {}
     for step in reversed(logical.order):
         needs = logical.needs.get(step)
         if needs is None:  # a score step: a row that the model fails on must not vanish before it is counted
             continue
         own = list(needs.conditions)
-        for predicate in asked.get(step, []):
+        for predicate in asked.get(step, {}):
             origins = {name: needs.through.get(name) for name in predicate.columns}
             relations = {origin[0] for origin in origins.values() if origin}
             if all(origins.values()) and len(relations) == 1:
                 names = {name: origin[1] for name, origin in origins.items() if origin}
                 own.append(predicate.moved(relations.pop(), names))
         for predicate in own:
-            alone = len(draft.readers(predicate.relation)) == 1 and predicate.relation not in draft.watched
-            if alone and not any(sink.from_ == predicate.relation for sink in draft.spec.sinks.values()):
-                asked.setdefault(predicate.relation, []).append(predicate)
+            if reads[predicate.relation] == 1 and predicate.relation not in left_alone:
+                asked.setdefault(predicate.relation, {})[predicate] = None
     effects = []
     for scan in draft.scans:
-        filters = tuple(dict.fromkeys(predicate.sql for predicate in asked.get(scan.source, [])))
+        filters = tuple(predicate.sql for predicate in asked.get(scan.source, {}))
         if filters:
             draft = draft.with_scan(replace(scan, filters=filters))
             effects.append(f"{scan.source}: {' AND '.join(filters)}")

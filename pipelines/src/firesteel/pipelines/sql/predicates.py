@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlglot
 from pydantic import JsonValue
@@ -48,16 +49,18 @@ class Predicate:
 
     @property
     def tree(self) -> exp.Expr:
-        """The condition, parsed."""
-        return sqlglot.parse_one(self.sql, dialect=DIALECT)
+        """The condition, parsed anew: the caller may change it."""
+        return _parsed(self.sql).copy()
 
     @property
     def columns(self) -> frozenset[str]:
         """The columns that it asks about."""
-        return frozenset(column.name for column in self.tree.find_all(exp.Column))
+        return _columns(self.sql)
 
     def moved(self, relation: str, names: Mapping[str, str]) -> Predicate:
         """The same condition on another relation, whose columns have other names."""
+        if all(name == other for name, other in names.items()):
+            return Predicate(relation, self.sql)
         tree = self.tree
         for column in list(tree.find_all(exp.Column)):
             column.set("this", exp.to_identifier(names[column.name]))
@@ -77,6 +80,16 @@ class Predicate:
             if texts and not tree.args.get("query") and all(text is not None for text in texts):
                 return tuple(dict.fromkeys(text for text in texts if text is not None))
         return None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(sql: str) -> exp.Expr:
+    return sqlglot.parse_one(sql, dialect=DIALECT)
+
+
+@lru_cache(maxsize=4096)
+def _columns(sql: str) -> frozenset[str]:
+    return frozenset(column.name for column in _parsed(sql).find_all(exp.Column))
 
 
 def is_plain(condition: exp.Expr) -> bool:
