@@ -12,7 +12,11 @@ from support.rules import cases, optimized
 
 pytestmark = pytest.mark.integration
 SQL_CASES = [
-    each for each in cases() if "score" not in str(each.values[1]["steps"]) and "my_udf" not in str(each.values[1])
+    each
+    for each in cases()
+    if "score" not in str(each.values[1]["steps"])
+    and "my_udf" not in str(each.values[1])
+    and each.values[1].get("spark", True)
 ]
 
 
@@ -33,6 +37,7 @@ def tables(spark):
             some("N'1", "N2"),
             chance.choice(days),
             some("JFK", "LGA", "EWR"),
+            some(*days),
         )
         for n in range(80)
     ]
@@ -42,7 +47,7 @@ def tables(spark):
     return {
         "flights": spark.createDataFrame(
             flights,
-            "flight_id string, dep_delay double, distance int, hour int, tail string, dt date, origin string",
+            "flight_id string, dep_delay double, distance int, hour int, tail string, dt date, origin string, due date",
         ).cache(),
         "weather": spark.createDataFrame(weather, "origin string, hour int, temp double, wind double, dt date").cache(),
     }

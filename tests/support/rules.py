@@ -20,7 +20,7 @@ interval: {column: dt, begin: 2013-01-01}
 sources:
   flights:
     path: file:///tmp/none/flights
-    partitions: {dt: date, origin: string}
+    partitions: {dt: date, origin: string, due: date}
     select: {dt: "${interval.ds}"}
     contract: {columns: {flight_id: string!, dep_delay: double, distance: int, hour: int, tail: string}}
   weather:

@@ -55,7 +55,7 @@ def decide(plan: IntervalPlan, published: Published, *, force: bool) -> Interval
 
 
 def _changes(records: Sequence[LedgerRecord], now: Parts, outputs: Sequence[SinkOutput]) -> str:
-    stale = next(record for record in records if record.made_of != now)
+    stale = next((record for record in records if record.made_of != now), records[0])
     if not stale.made_of:
         return "changed since it was published: spec, model or input"
     changes = what_changed(stale.made_of, now)

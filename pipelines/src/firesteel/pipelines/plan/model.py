@@ -248,11 +248,11 @@ class ResourcePlan:
     executors
         Executors asked for at the start; 0 on a local master.
     slots
-        Tasks that can run at once with them.
+        Tasks that can run at once with them; 0 where the cluster decides.
     tasks
         Tasks of the largest interval's scan.
     shuffle_partitions
-        Partitions after an exchange; 0 where nothing is exchanged.
+        Partitions after an exchange; 0 where nothing is exchanged, or Spark's own number stays.
     files
         Files expected of the largest interval.
     seconds

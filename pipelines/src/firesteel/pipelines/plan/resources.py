@@ -72,7 +72,7 @@ def propose(
     executors, slots = _executors(resources, tasks, largest.input_bytes, speed, reasons)
     seconds = None
     if speed is not None:
-        useful = max(1, min(slots, tasks))
+        useful = max(1, min(slots or 1, tasks))
         seconds = round(sum(each.input_bytes for each in work) / speed.input_bytes_s / useful, 1)
         reasons.append(
             f"{plural(speed.runs, 'earlier run')} did {speed.rows_s:,.0f} rows/s a core: "
@@ -131,7 +131,7 @@ def _executors(
     asked = resources.executors
     if asked is None:
         reasons.append("resources.executors is not set: the cluster's own settings decide")
-        return 0, 1
+        return 0, 0
     wanted = math.ceil(tasks / asked.cores)
     if speed is not None:
         worth = math.ceil(bytes_read / speed.input_bytes_s / WORTH_A_SLOT_S / asked.cores)
@@ -154,6 +154,8 @@ def _shuffle(
     if given is not None and given.isdigit():
         reasons.append(f"configuration sets {given} shuffle partitions")
         return int(given)
+    if not slots:  # too few partitions would leave cores idle that nobody knows of here
+        return 0
     partitions = max(slots, math.ceil(largest.input_bytes * SHUFFLE_EXPANSION / EXCHANGED_BYTES), 1)
     reasons.append(f"{plural(partitions, 'shuffle partition')} of at most {byte_size(EXCHANGED_BYTES)}")
     return partitions

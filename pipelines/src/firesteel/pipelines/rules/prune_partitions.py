@@ -23,10 +23,11 @@ def prune_partitions(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
         source = draft.spec.sources[scan.source]
         only: dict[str, tuple[str, ...]] = {}
         for column, text in source.partitions.items():
-            if column == draft.spec.interval.column or parse_column_type(text)[0] not in _TEXT:
+            kind = parse_column_type(text)[0]
+            if column == draft.spec.interval.column or kind not in _TEXT:
                 continue
             for sql in scan.filters:
-                values = Predicate(scan.source, sql).values(column)
+                values = Predicate(scan.source, sql).values(column, kind)
                 if values is not None:
                     before = only.get(column, values)
                     only[column] = tuple(value for value in before if value in values)

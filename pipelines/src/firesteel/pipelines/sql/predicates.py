@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from pydantic import JsonValue
 from sqlglot import exp
 
 DIALECT = "spark"
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _NOT_PLAIN = (
     exp.Query,
@@ -66,17 +68,20 @@ class Predicate:
             column.set("this", exp.to_identifier(names[column.name]))
         return Predicate(relation, tree.sql(dialect=DIALECT))
 
-    def values(self, column: str) -> tuple[str, ...] | None:
-        """The only values of `column` that fulfil it, as text; None when it does not list them."""
+    def values(self, column: str, kind: str) -> tuple[str, ...] | None:
+        """The only values of `column` that fulfil it, as text; None when it does not list them.
+
+        `kind` is the column's type, `string` or `date`. Spark compares a date with `'2013-6-1'` too, a directory's name does not.
+        """
         tree = self.tree
         if isinstance(tree, exp.EQ):
             sides = [tree.this, tree.expression]
             for one, other in (sides, sides[::-1]):
                 if isinstance(one, exp.Column) and one.name.lower() == column.lower():
-                    text = _text(other)
+                    text = _text(other, kind)
                     return None if text is None else (text,)
         if isinstance(tree, exp.In) and isinstance(tree.this, exp.Column) and tree.this.name.lower() == column.lower():
-            texts = [_text(each) for each in tree.expressions]
+            texts = [_text(each, kind) for each in tree.expressions]
             if texts and not tree.args.get("query") and all(text is not None for text in texts):
                 return tuple(dict.fromkeys(text for text in texts if text is not None))
         return None
@@ -116,8 +121,11 @@ def bound(condition: exp.Expr, args: Mapping[str, JsonValue]) -> exp.Expr | None
     return tree
 
 
-def _text(node: exp.Expr) -> str | None:
-    """The text of a literal: a string, or a date given as DATE '...'."""
-    if isinstance(node, exp.Cast) and node.is_type(exp.DataType.Type.DATE):
+def _text(node: exp.Expr, kind: str) -> str | None:
+    """The text of a literal that can be the name of a directory: a string, or for dates an ISO date."""
+    if kind == "date" and isinstance(node, exp.Cast) and node.is_type(exp.DataType.Type.DATE):
         node = node.this
-    return str(node.this) if isinstance(node, exp.Literal) and node.is_string else None
+    if not isinstance(node, exp.Literal) or not node.is_string:
+        return None
+    text = str(node.this)
+    return text if kind == "string" or _ISO_DATE.fullmatch(text) else None
