@@ -60,6 +60,16 @@ def test_create_of_an_empty_file(there):
     assert storage.read(f"{root}/empty") == b""
 
 
+def test_a_scan_finds_what_a_walk_finds(there):
+    storage, root = there
+    assert storage.scan(f"{root}/nowhere") == ()
+    for number, name in enumerate(NAMES):
+        storage.create(f"{root}/{name}/deep/part-{number}", b"x" * number)
+    storage.mkdirs(f"{root}/empty")
+    assert storage.scan(root) == tuple(storage.walk(root))
+    assert len(storage.scan(root)) == len(NAMES)
+
+
 def test_create_refuses_what_is_there_and_leaves_it_alone(there):
     storage, root = there
     storage.create(f"{root}/f", b"first")

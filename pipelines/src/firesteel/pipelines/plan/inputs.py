@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
+from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, Where
 from firesteel.conf.quantities import duration
 from firesteel.pipelines.plan.intervals import Slot, shifted, value_range
 from firesteel.pipelines.plan.model import InputFile, SourceInput
@@ -138,16 +138,11 @@ def _directories(columns: list[str], values: dict[str, tuple[str, ...]]) -> list
 
 def _files(storage: Storage, path: str) -> list[FileStatus]:
     """Data files below `path`: as Spark does, names that start with `_` or `.` are left out."""
-    try:
-        return [
-            status
-            for status in storage.walk(path)
-            if not any(part.startswith(("_", ".")) for part in status.path[len(path) :].split("/") if part)
-        ]
-    except StorageError as error:
-        if error.code == "FS8003":
-            return []
-        raise
+    return [
+        status
+        for status in storage.scan(path)
+        if not any(part.startswith(("_", ".")) for part in status.path[len(path) :].split("/") if part)
+    ]
 
 
 def _join(*parts: str) -> str:

@@ -16,7 +16,8 @@ from firesteel.pipelines.plan.model import Column, InputFile, SourceInput
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.storage.open import locate
 
-LISTING_THREADS = 8
+LISTING_THREADS = 16
+"""The NameNode answers while others wait: 100,000 partitions in 12.1 s by 2, 10.9 by 4, 6.9 by 8, 5.0 by 16."""
 READY_POLL_S = 10.0
 """How often a marker that is waited for is looked for."""
 

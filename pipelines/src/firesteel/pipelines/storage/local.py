@@ -57,6 +57,10 @@ class LocalStorage:
         """See Storage."""
         return walk(self, absolute(path))
 
+    def scan(self, path: str) -> tuple[FileStatus, ...]:
+        """See Storage."""
+        return tuple(self.walk(path))
+
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """See Storage."""
         path = absolute(path)

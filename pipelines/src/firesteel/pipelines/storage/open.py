@@ -13,6 +13,7 @@ from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.namenodes import of_authority
 from firesteel.pipelines.storage.paths import absolute
+from firesteel.pipelines.storage.rpc import RpcListing
 from firesteel.pipelines.storage.webhdfs import WebHdfsStorage
 
 _cache: dict[tuple[str, ...], Storage] = {}
@@ -89,7 +90,9 @@ def _cached(key: tuple[str, ...]) -> Storage:
     full = (*key, os.environ.get("HADOOP_USER_NAME") or getpass.getuser(), *urls)
     with _lock:
         if full not in _cache:
-            _cache[full] = WebHdfsStorage(of_authority(authority, urls))
+            # A gateway in front of the NameNodes (HttpFS, Knox) is there because they cannot be reached.
+            rpc = None if os.environ.get("FIRESTEEL_WEBHDFS_URL") else RpcListing(authority)
+            _cache[full] = WebHdfsStorage(of_authority(authority, urls), rpc)
         return _cache[full]
 
 

@@ -15,6 +15,7 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.namenodes import AnswerLost, NameNodes, Remote, reason_of
 from firesteel.pipelines.storage.paths import absolute, join, parent_of, walk
+from firesteel.pipelines.storage.rpc import RpcListing
 
 if TYPE_CHECKING:
     import requests
@@ -28,8 +29,9 @@ ATTEMPTS = 4
 class WebHdfsStorage:
     """One HDFS. Safe in threads."""
 
-    def __init__(self, namenodes: NameNodes) -> None:
+    def __init__(self, namenodes: NameNodes, rpc: RpcListing | None = None) -> None:
         self._namenodes = namenodes
+        self._rpc = rpc
 
     @property
     def base_uri(self) -> str:
@@ -59,6 +61,14 @@ class WebHdfsStorage:
     def walk(self, path: str) -> Iterator[FileStatus]:
         """See Storage."""
         return walk(self, absolute(path))
+
+    def scan(self, path: str) -> tuple[FileStatus, ...]:
+        """See Storage. By RPC where it can be had."""
+        path = absolute(path)
+        found = self._rpc.files(path) if self._rpc else None
+        if found is None:
+            return tuple(self.walk(path))
+        return tuple(sorted(found, key=lambda status: status.path))
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """See Storage. A reply that is cut short is asked for again."""
