@@ -47,7 +47,7 @@ class FiresteelError(Exception):
     Parameters
     ----------
     code
-        `FS` and four digits; explained in `docs/reference/errors.md` and by `firesteel explain-error CODE`.
+        `FS` and four digits; explained in `docs/reference/errors.md`.
     what
         One sentence: what was found.
     where

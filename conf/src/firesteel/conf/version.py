@@ -3,4 +3,6 @@
 from __future__ import annotations
 
 VERSION = "0.1.0"
-"""Semantic version; its major part is pinned in every plan hash."""
+"""Semantic version."""
+FRAMEWORK = f"firesteel {VERSION.split('.', maxsplit=1)[0]}"
+"""The major version: what a plan pins, and what it is run by."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from firesteel.conf.version import VERSION
+from firesteel.conf.version import FRAMEWORK
 from firesteel.pipelines.events import OnEvent, ignore
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SparkBackend:
         """Major and minor versions: a patch release does not make anyone score a year again."""
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         packages = ", ".join(f"{name} {_minor(version(name))}" for name in ("pyspark", "mlflow"))
-        return f"firesteel {VERSION.split('.', maxsplit=1)[0]}, python {python}, {packages}"
+        return f"{FRAMEWORK}, python {python}, {packages}"
 
     def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
         """Run on Spark."""

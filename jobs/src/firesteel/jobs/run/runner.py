@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, PlanDrift
-from firesteel.conf.version import VERSION
+from firesteel.conf.version import FRAMEWORK, VERSION
 from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.spark.session import open_session
@@ -54,7 +54,7 @@ def run_plan(
     at = datetime.now(UTC)
     run_id = f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     result = RunResult(run_id, plan.pipeline, plan.profile, "skipped", (), at.isoformat(timespec="seconds"), 0.0)
-    if plan.framework != f"firesteel {VERSION.split('.', maxsplit=1)[0]}":
+    if plan.framework != FRAMEWORK:
         raise PlanDrift(
             "FS6003",
             f"the plan was made by {plan.framework}, this is firesteel {VERSION}.",

@@ -34,8 +34,8 @@ def _read(spark: SparkSession, source: SourcePlan, files: tuple[str, ...]) -> Da
     return reader.load([f"{source.path}/{file}" for file in files])
 
 
-def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> int:
-    """Count a source's rows and hold its `!` columns to it, in one pass.
+def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> None:
+    """Hold a source to its `!` columns, in one pass; none when it has no such columns.
 
     Raises
     ------
@@ -45,12 +45,14 @@ def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> in
     from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
     required = [column.name for column in source.columns if not column.nullable]
-    frame = spark.table(source.name)
-    counts = frame.agg(
-        F.count(F.lit(1)).alias("_rows"), *(F.count(F.col(f"`{name}`")).alias(name) for name in required)
-    ).first()
-    if counts is None:
-        return 0
+    if not required:
+        return
+    counts = (
+        spark.table(source.name)
+        .agg(F.count(F.lit(1)).alias("_rows"), *(F.count(F.col(f"`{name}`")).alias(name) for name in required))
+        .first()
+    )
+    assert counts is not None
     rows = int(counts["_rows"])
     nulls = {name: rows - int(counts[name]) for name in required if counts[name] != rows}
     if nulls:
@@ -60,7 +62,6 @@ def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> in
             f"{source.name} {interval}: {found} of {rows:,} rows; the contract says not null. Nothing was published.",
             hint="Mend the data, or drop the `!` from the contract.",
         )
-    return rows
 
 
 def make_view(spark: SparkSession, step: SqlStepPlan) -> None:

@@ -13,6 +13,7 @@ from firesteel.pipelines.plan.model import InputFile, SourceInput
 from firesteel.pipelines.spec.model import Range, Source
 from firesteel.pipelines.spec.refs import interval_text
 from firesteel.pipelines.storage.base import FileStatus, Storage
+from firesteel.pipelines.storage.paths import join
 
 _ESCAPED = frozenset("\"#%'*/:=?\\{[]^\x7f" + "".join(map(chr, range(1, 32))))
 """What Spark writes as %XX in the names of partition directories (ExternalCatalogUtils.escapePathName); all else stays."""
@@ -92,7 +93,7 @@ def read_manifest(
     missing = False
     after = f" after {duration(waited_s)}" if waited_s else ""
     for head in heads:
-        path = _join(located.path, head)
+        path = join(located.path, head)
         if located.storage.status(path) is None:
             missing = True
             if source.on_missing == "fail":
@@ -103,7 +104,7 @@ def read_manifest(
                         hint="Safe to retry once it is there; or set on_missing: skip | empty.",
                     )
                 )
-        elif source.ready and located.storage.status(_join(path, source.ready.marker)) is None:
+        elif source.ready and located.storage.status(join(path, source.ready.marker)) is None:
             found = sum(1 for _ in _files(located.storage, path))
             errors.append(
                 InputNotReady(
@@ -117,7 +118,9 @@ def read_manifest(
     if errors or (missing and source.on_missing == "skip"):
         return None, errors
     leaf = next((index for index, column in enumerate(columns) if column not in values), len(columns))
-    directories = [_join(head, tail) for head in present for tail in _directories(columns[level:leaf], values)]
+    directories = [
+        "/".join(filter(None, (head, tail))) for head in present for tail in _directories(columns[level:leaf], values)
+    ]
     return SourceInput(name, tuple(directories), list_files(located.storage, located.path, tuple(directories))), []
 
 
@@ -126,7 +129,7 @@ def list_files(storage: Storage, root: str, directories: tuple[str, ...]) -> tup
     files = [
         InputFile(status.path[len(root) :].lstrip("/"), status.length, status.modified_ms)
         for directory in directories
-        for status in _files(storage, _join(root, directory))
+        for status in _files(storage, join(root, directory))
     ]
     return tuple(sorted(files, key=lambda file: file.path))
 
@@ -143,7 +146,3 @@ def _files(storage: Storage, path: str) -> list[FileStatus]:
         for status in storage.scan(path)
         if not any(part.startswith(("_", ".")) for part in status.path[len(path) :].split("/") if part)
     ]
-
-
-def _join(*parts: str) -> str:
-    return "/".join(part.rstrip("/") if index == 0 else part for index, part in enumerate(parts) if part)

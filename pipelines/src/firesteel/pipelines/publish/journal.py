@@ -18,11 +18,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from firesteel.conf.errors import LeaseConflict, StorageError, Where
+from firesteel.conf.errors import LeaseConflict, StorageError
 from firesteel.pipelines.publish.layout import Place
-from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.records import LedgerRecord, parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,8 @@ def _decide(place: Place, token: int, wanted: Journal | Tombstone) -> Journal | 
 
 
 def _read(place: Place, path: str) -> Journal | Tombstone:
-    try:
-        return _ADAPTER.validate_json(place.storage.read(path))
-    except ValidationError as error:
-        raise StorageError(
-            "FS8006",
-            f"not a journal: {error.errors()[0]['msg']}.",
-            where=Where(path),
-            hint="Restore it. Without it nobody knows whether this attempt was published.",
-        ) from None
+    hint = "Restore it. Without it nobody knows whether this attempt was published."
+    return parsed(_ADAPTER, place.storage.read(path), path, "a journal", hint)
 
 
 _ADAPTER: TypeAdapter[Journal | Tombstone] = TypeAdapter(Journal | Tombstone)

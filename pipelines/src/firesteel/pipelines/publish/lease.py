@@ -25,11 +25,12 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError, Where
+from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.publish.layout import Place, children, token_of
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
+from firesteel.pipelines.publish.records import parsed
 from firesteel.pipelines.storage.paths import join
 
 _log = logging.getLogger(__name__)
@@ -164,15 +165,7 @@ def read_states(place: Place) -> list[TokenState]:
 def read_lease(place: Place, token: int) -> LeaseRecord:
     """The lease file of a token; FS8006 names it when it was cut or changed."""
     path = place.file("lease", token)
-    try:
-        return _ADAPTER.validate_json(place.storage.read(path))
-    except ValidationError as error:
-        raise StorageError(
-            "FS8006",
-            f"not a lease: {error.errors()[0]['msg']}.",
-            where=Where(path),
-            hint="Restore it, or move it away.",
-        ) from None
+    return parsed(_ADAPTER, place.storage.read(path), path, "a lease", "Restore it, or move it away.")
 
 
 def refuse_if_held(place: Place, state: TokenState) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from firesteel.conf.errors import StorageError, Where
 from firesteel.pipelines.result import Counts
+
+T = TypeVar("T")
+
+
+def parsed(adapter: TypeAdapter[T], data: bytes, path: str, what: str, hint: str) -> T:
+    """A small file of ours. FS8006 says what it should be when it was cut or changed."""
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        found = error.errors()[0]["msg"]
+        raise StorageError("FS8006", f"not {what}: {found}.", where=Where(path), hint=hint) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +69,7 @@ class LedgerRecord:
     @classmethod
     def from_json(cls, data: bytes, path: str) -> LedgerRecord:
         """Read a record; FS8006 names the file when it is cut or changed."""
-        try:
-            return _ADAPTER.validate_json(data)
-        except ValidationError as error:
-            raise StorageError(
-                "FS8006",
-                f"not a ledger record: {error.errors()[0]['msg']}.",
-                where=Where(path),
-                hint="Restore it, or move it away.",
-            ) from None
+        return parsed(_ADAPTER, data, path, "a ledger record", "Restore it, or move it away.")
 
 
 _ADAPTER = TypeAdapter(LedgerRecord)
