@@ -34,6 +34,12 @@ CODES: dict[str, Code] = {
     "FS1015": Code("a path leaves the place it belongs to", "Write an absolute URI without `..`."),
     "FS1016": Code("a source declares no columns, and --strict wants them", "Declare `contract.columns`."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
+    # tests of a pipeline
+    "FS1101": Code("there is no test to run", "Put cases into tests/*.yaml beside the spec; mind -k."),
+    "FS1102": Code("a value of a test does not fit its column", "Write a value of the column's type."),
+    "FS1103": Code("a test's row is in no partition that its interval reads", "Mend the row or the interval."),
+    "FS1104": Code("a test's data file cannot be read", "Give a .csv, .json or .parquet file beside the test file."),
+    "FS1105": Code("a stub has no value for a row", "Give it one for each value of its `by` column."),
     # sql
     "FS2001": Code("SQL does not parse", "Mend it at the place named; the dialect is Spark SQL."),
     "FS2002": Code("a step is not one SELECT", "A step is a view: one SELECT (or WITH ... SELECT)."),

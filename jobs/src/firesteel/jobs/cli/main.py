@@ -22,6 +22,7 @@ VERBS = {
     "diff": ("explain", "Say what changed between two specs or plans, and which intervals that touches."),
     "run": ("run", "Plan and execute: score, gate, publish, track."),
     "apply": ("run", "Execute exactly the plan in a file."),
+    "test": ("test", "Run the cases beside a spec: rows in, rows out, on a local Spark."),
     "submit": ("submit", "Print or run the spark-submit line of a plan."),
     "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
     "history": ("ledger", "Every attempt, newest first."),

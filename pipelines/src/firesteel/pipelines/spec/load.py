@@ -11,9 +11,10 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,6 +26,8 @@ from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
 from firesteel.pipelines.spec.values import ParamValue, parse_param
 
 LOCATION_TYPE = "uri"
+M = TypeVar("M", bound=BaseModel)
+
 DEFAULT_PROFILE = "default"
 """The spec as it stands, where no profile is chosen: it names a place in the storage, as every profile does."""
 
@@ -57,7 +60,7 @@ def load_spec(
     path: Path | str,
     *,
     profile: str = "",
-    params: Mapping[str, str] | None = None,
+    params: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> LoadedSpec:
     """Load a spec file as far as it goes: what is wrong is in `errors`, so that all errors come out at once.
@@ -69,7 +72,7 @@ def load_spec(
     profile
         The profile that is merged over the spec: mappings deeply, lists replaced.
     params
-        Values as the command line gives them.
+        Values as the command line gives them, or of the param's own type.
     environ
         For `${env:...}`; the process's environment by default.
 
@@ -89,13 +92,28 @@ def load_spec(
     resolved = resolver.tree(_without(tree, "params", "profiles"))
     errors += resolver.errors
     resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
-    spec, resolved = _validate(resolved, errors)
+    spec, resolved = validate_tree(Spec, resolved, errors)
     if spec is None:
         raise SpecErrors.of(errors)
     errors += unsupported(spec, resolved)
     kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
     canonical = spec if errors else Spec.model_validate(kept.plain())
     return LoadedSpec(path, parsed.text, profile or DEFAULT_PROFILE, values, spec, canonical, resolved, tuple(errors))
+
+
+def unset_locations(path: Path, profile: str, given: Collection[str]) -> tuple[str, ...]:
+    """The params of type `uri` that have neither a value among `given` nor a default.
+
+    Raises
+    ------
+    SpecErrors
+        The file cannot be read, or is not YAML.
+    """
+    tree = _with_profile(read_tree(path).root, profile, [])
+    declared = _declared(tree).items()
+    return tuple(
+        name for name, each in declared if each.type == LOCATION_TYPE and each.default is None and name not in given
+    )
 
 
 def _mapping(node: Node) -> dict[str, Node]:
@@ -156,7 +174,7 @@ def _declared(tree: Node) -> dict[str, Param]:
     return declared
 
 
-def _param_values(tree: Node, given: Mapping[str, str], errors: list[FiresteelError]) -> dict[str, ParamValue]:
+def _param_values(tree: Node, given: Mapping[str, object], errors: list[FiresteelError]) -> dict[str, ParamValue]:
     declared = _declared(tree)
     nodes = _mapping(_mapping(tree).get("params", replace(tree, value={})))
     values: dict[str, ParamValue] = {}
@@ -172,7 +190,7 @@ def _param_values(tree: Node, given: Mapping[str, str], errors: list[FiresteelEr
     ]
     for name, param in declared.items():
         where = nodes[name].where
-        value = given.get(name, param.default)
+        value: object = given.get(name, param.default)
         if value is None:
             if param.required:
                 errors.append(
@@ -213,13 +231,26 @@ def _names(names: Mapping[str, object]) -> str:
     return ", ".join(names) or "none"
 
 
-def _validate(tree: Node, errors: list[FiresteelError]) -> tuple[Spec | None, Node]:
-    """The spec, if need be without the values that are wrong: what is left can still be checked.
+def validate_tree(
+    kind: type[M], tree: Node, errors: list[FiresteelError], whole: str = "the spec"
+) -> tuple[M | None, Node]:
+    """A tree as a model, if need be without the values that are wrong: what is left can still be checked.
 
     An unknown key that is close to a missing one is one mistake, not two: it is reported and read as the missing one.
+
+    Parameters
+    ----------
+    errors
+        What is wrong is added here.
+    whole
+        What the tree is called in errors.
+
+    Returns
+    -------
+    The model, or None when too much is wrong, and the tree that it was made of.
     """
     try:
-        return Spec.model_validate(tree.plain()), tree
+        return kind.model_validate(tree.plain()), tree
     except ValidationError as error:
         problems = error.errors(include_url=False)
     if len(problems) > MAX_PROBLEMS:
@@ -238,7 +269,8 @@ def _validate(tree: Node, errors: list[FiresteelError]) -> tuple[Spec | None, No
     for problem in problems:
         loc = problem["loc"]
         if loc not in found:
-            errors.append(_problem(tree, problem["type"], loc, problem["msg"], problem.get("input")))
+            allowed = _allowed(kind, loc[:-1])
+            errors.append(_problem(tree, problem["type"], loc, problem["msg"], problem.get("input"), allowed, whole))
         rest = (
             rest.renamed(_path(loc), misspelt[loc])
             if loc in misspelt
@@ -247,7 +279,7 @@ def _validate(tree: Node, errors: list[FiresteelError]) -> tuple[Spec | None, No
             else rest
         )
     try:
-        return Spec.model_validate(rest.plain()), rest
+        return kind.model_validate(rest.plain()), rest
     except ValidationError:
         return None, tree
 
@@ -262,17 +294,19 @@ def _path(loc: KeyPath) -> KeyPath:
     return tuple(part for index, part in enumerate(loc) if not (part in tags and index > 1))
 
 
-def _problem(tree: Node, kind: str, loc: KeyPath, message: str, found: object) -> FiresteelError:
+def _problem(
+    tree: Node, kind: str, loc: KeyPath, message: str, found: object, allowed: list[str], whole: str
+) -> FiresteelError:
     path = _path(loc)
     where = tree.nearest(path).where
-    owner = ".".join(str(part) for part in path[:-1]) or "the spec"
+    owner = ".".join(str(part) for part in path[:-1]) or whole
     key = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         return SpecError(
             "FS1003",
             f"unknown key `{key}` in {owner}.",
             where=where,
-            hint=did_you_mean(key, _allowed(loc[:-1])) or f"Known: {', '.join(_allowed(loc[:-1]))}.",
+            hint=did_you_mean(key, allowed) or f"Known: {', '.join(allowed)}.",
         )
     if kind == "missing":
         return SpecError("FS1005", f"`{key}` is missing in {owner}.", where=where)
@@ -283,9 +317,9 @@ def _problem(tree: Node, kind: str, loc: KeyPath, message: str, found: object) -
     return SpecError("FS1004", f"`{'.'.join(map(str, path))}`: {text}.", where=where)
 
 
-def _allowed(loc: KeyPath) -> list[str]:
+def _allowed(whole: type[BaseModel], loc: KeyPath) -> list[str]:
     """The keys that the model knows at `loc`: follows fields, mapping values, items and tagged unions."""
-    kind: object = Spec
+    kind: object = whole
     for part in loc:
         kind = _step_into(_bare(kind), part)
     bare = _bare(kind)

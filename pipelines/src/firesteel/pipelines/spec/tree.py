@@ -102,15 +102,15 @@ class ParsedTree:
     errors: tuple[FiresteelError, ...]
 
 
-def read_tree(path: Path) -> ParsedTree:
-    """Read a spec file.
+def read_tree(path: Path, file: str = "") -> ParsedTree:
+    """Read a spec file; errors call it `file`, its own name by default.
 
     Raises
     ------
     SpecErrors
         FS1001 (cannot be read) or FS1002 (not YAML).
     """
-    file = path.name
+    file = file or path.name
     try:
         with path.open("rb") as handle:
             data = handle.read(MAX_BYTES + 1)
