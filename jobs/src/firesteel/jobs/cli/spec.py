@@ -57,12 +57,14 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
 
 
 @click.command()
+@click.option("--tests", is_flag=True, help="The schema of a test file, tests/*.yaml, instead of a spec's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead of standard output.")
-def schema(output: Path | None) -> None:
+def schema(tests: bool, output: Path | None) -> None:
     """Print the JSON Schema of a spec. Editors find it by a spec's first line: `# yaml-language-server: $schema=PATH`."""
+    from firesteel.jobs.fixture.schema import tests_schema
     from firesteel.pipelines.spec.schema import spec_schema
 
-    text = json.dumps(spec_schema(), indent=2) + "\n"
+    text = json.dumps(tests_schema() if tests else spec_schema(), indent=2) + "\n"
     if output is None:
         click.echo(text, nl=False)
         return

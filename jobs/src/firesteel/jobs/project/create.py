@@ -9,14 +9,15 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.jobs.fixture.schema import tests_schema
 from firesteel.pipelines.spec.schema import spec_schema
 
 Say = Callable[[str], object]
-SCHEMA = Path(".schema", "pipeline-v1.json")
+SCHEMAS = {Path(".schema", "pipeline-v1.json"): spec_schema, Path(".schema", "tests-v1.json"): tests_schema}
 
 
 def create_starter(folder: Path) -> list[Path]:
-    """A commented spec and its SQL that `firesteel validate` accepts, to be edited."""
+    """A commented spec, its SQL and its tests that `firesteel validate` accepts, to be edited."""
     return [*_copy(resources.files("firesteel.jobs.project") / "starter", folder), *_schema(folder)]
 
 
@@ -69,18 +70,18 @@ def _copy(source: Traversable, folder: Path) -> Iterator[Path]:
             if not item.name.startswith("."):
                 target.mkdir(exist_ok=True)
                 yield from _copy(item, target)
-        elif item.name.endswith((".yaml", ".sql", ".md")) and not target.exists():
+        elif item.name.endswith((".yaml", ".sql", ".md", ".csv")) and not target.exists():
             target.write_bytes(item.read_bytes())
             yield target
 
 
 def _schema(folder: Path) -> Iterator[Path]:
-    path = folder / SCHEMA
-    text = json.dumps(spec_schema(), indent=2) + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        yield path
+    for name, schema in SCHEMAS.items():
+        path, text = folder / name, json.dumps(schema(), indent=2) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            yield path
 
 
 def _place(spec: Path, root: str, tracking: str) -> None:
