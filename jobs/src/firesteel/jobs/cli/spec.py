@@ -61,10 +61,10 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead of standard output.")
 def schema(tests: bool, output: Path | None) -> None:
     """Print the JSON Schema of a spec. Editors find it by a spec's first line: `# yaml-language-server: $schema=PATH`."""
-    from firesteel.jobs.fixture.schema import tests_schema
+    from firesteel.jobs.fixture.schema import fixture_schema
     from firesteel.pipelines.spec.schema import spec_schema
 
-    text = json.dumps(tests_schema() if tests else spec_schema(), indent=2) + "\n"
+    text = json.dumps(fixture_schema() if tests else spec_schema(), indent=2) + "\n"
     if output is None:
         click.echo(text, nl=False)
         return
