@@ -1,4 +1,4 @@
-"""Write the generated reference: docs/reference/errors.md, spec.md and cli.md. `--check` only holds it to the code."""
+"""Write the generated reference: docs/reference/errors.md, spec.md, tests.md and cli.md. `--check` only holds it to the code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from firesteel.conf.codes import CODES
 from firesteel.jobs.cli.main import VERBS, cli
+from firesteel.jobs.fixture.schema import fixture_schema
 from firesteel.pipelines.spec.schema import spec_schema
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -67,6 +68,15 @@ def _type(field: dict[str, Any]) -> str:
     return str(kind)
 
 
+def tests() -> str:
+    """Every key of a test file."""
+    schema = fixture_schema()
+    parts = [_table("A test file", schema)]
+    parts += [_table(name, definition) for name, definition in schema["$defs"].items() if "properties" in definition]
+    about = "`*` marks required keys. How to use it: [test a pipeline](../how-to/test-a-pipeline.md)."
+    return f"{NOTE}# Test files\n\n{about}\n\n" + "\n".join(parts)
+
+
 def command_line() -> str:
     """`--help` of every verb."""
     context = click.Context(cli, info_name="firesteel", max_content_width=100)
@@ -82,7 +92,7 @@ def command_line() -> str:
 def main() -> int:
     """Write or check."""
     stale = []
-    for name, make in (("errors.md", errors), ("spec.md", spec), ("cli.md", command_line)):
+    for name, make in (("errors.md", errors), ("spec.md", spec), ("tests.md", tests), ("cli.md", command_line)):
         path, text = REFERENCE / name, make()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

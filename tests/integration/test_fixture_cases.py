@@ -113,7 +113,9 @@ def test_rows_that_the_model_fails_on_are_expected_or_shown(run, picky):
         {**tracked(picky), **PICKY},
     )
     assert stated.state == "passed", stated
-    assert [each.summary for each in silent.differences] == ["the model failed on 1 row, and the case has no `dead_letter`"]
+    assert [each.summary for each in silent.differences] == [
+        "the model failed on 1 row, and the case has no `dead_letter`"
+    ]
     assert [each.summary for each in wrong.differences] == ["2 rows expected, 1 found"]
 
 
@@ -191,7 +193,9 @@ def test_a_source_that_declares_no_columns_takes_those_of_the_rows(run, spark):
       weather: {rows: [{origin: JFK, hour: 5, temp: 20.5, wind_speed: 1.0, precip: 0.0, visib: 10.0}]}
     expect: {features: {rows: [{flight_id: a, temp: 20.5}]}}
 """,
-        {"      columns: {origin: string!, hour: int!, temp: double, wind_speed: double, precip: double, visib: double}\n": ""},
+        {
+            "      columns: {origin: string!, hour: int!, temp: double, wind_speed: double, precip: double, visib: double}\n": ""
+        },
     )
     assert result.state == "passed", result
     assert not spark.catalog.listTables()  # the caller's session has seen nothing of it
@@ -201,6 +205,8 @@ def test_scratch_folders_are_gone_afterwards(run, monkeypatch, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    (result,) = run("  - name: a\n    expect: {features: {count: 0}, scored: {rows: []}}\n    models: " + STUBBED + "\n")
+    (result,) = run(
+        "  - name: a\n    expect: {features: {count: 0}, scored: {rows: []}}\n    models: " + STUBBED + "\n"
+    )
     assert result.state == "passed", result
     assert list(Path(scratch).iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from decimal import Decimal
 
@@ -10,8 +11,11 @@ import jsonschema
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from firesteel.conf.codes import CODES
 from firesteel.conf.errors import SpecErrors
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.fixture.bind import Binder
@@ -124,7 +128,9 @@ def test_a_file_without_cases_and_two_cases_of_one_name_are_refused(spec):
 
 def test_what_is_wrong_with_the_spec_itself_is_said_once(tmp_path):
     spec = example_with(tmp_path, {"model: delay": "model: dely"})
-    found = problems(spec, CASE + "    expect: {features: {count: 0}}\n  - name: b\n    expect: {features: {count: 0}}\n")
+    found = problems(
+        spec, CASE + "    expect: {features: {count: 0}}\n  - name: b\n    expect: {features: {count: 0}}\n"
+    )
     assert [each.split(":")[0] for each in found] == ["FS1010 pipeline.yaml"]
 
 
@@ -143,7 +149,9 @@ def test_a_spec_without_tests_says_where_they_go(tmp_path, capsys):
 
 
 def test_a_row_stands_in_the_partition_that_a_producer_would_have_named(spec):
-    case = one(spec, f"interval: 2013-06-01\ngiven: {{flights: {{rows: [{FLIGHT}]}}}}\nexpect: {{features: {{count: 1}}}}")
+    case = one(
+        spec, f"interval: 2013-06-01\ngiven: {{flights: {{rows: [{FLIGHT}]}}}}\nexpect: {{features: {{count: 1}}}}"
+    )
     (source,) = case.sources
     assert source.directories == (("dt=2013-06-01/origin=JFK", ({"flight_id": "a", "distance": 100},)),)
 
@@ -172,7 +180,9 @@ def test_data_files_hold_exact_values_with_their_lines(spec):
     assert one(spec, body).sources[0].directories == expected
     (folder / "f.json").write_text('[{"flight_id": "7", "origin": "JFK", "distance": 100, "dep_delay": null}]')
     assert one(spec, body.replace("csv", "json")).sources[0].directories == expected
-    table = pa.table({"flight_id": ["7"], "origin": ["JFK"], "distance": pa.array([100], pa.int32()), "dep_delay": [None]})
+    table = pa.table(
+        {"flight_id": ["7"], "origin": ["JFK"], "distance": pa.array([100], pa.int32()), "dep_delay": [None]}
+    )
     pq.write_table(table, folder / "f.parquet")
     assert one(spec, body.replace("csv", "parquet")).sources[0].directories == expected
 
@@ -229,7 +239,9 @@ def test_the_registry_is_asked_once_and_only_for_models_that_score(spec, tmp_pat
 
 def test_a_plan_of_a_case_is_local_and_names_no_place_outside_its_folder(spec, tmp_path):
     body = f"given: {{flights: {{rows: [{FLIGHT}]}}}}\nexpect: {{features: {{count: 1}}}}"
-    plan = prepare(one(spec, body, params={"root": "hdfs://nn/ml"}), CaseBackend(FixedBackend(), frozenset()), tmp_path / "x")
+    plan = prepare(
+        one(spec, body, params={"root": "hdfs://nn/ml"}), CaseBackend(FixedBackend(), frozenset()), tmp_path / "x"
+    )
     assert plan.master == "local[1]"
     assert "hdfs://" not in plan.to_json().replace(json.dumps(plan.spec_text), "")
     assert {key for key, _ in plan.spark_conf if not key.startswith("spark.sql.")} == {"spark.default.parallelism"}
@@ -239,10 +251,19 @@ def test_a_plan_of_a_case_is_local_and_names_no_place_outside_its_folder(spec, t
 
 def test_rows_are_written_in_the_types_of_the_contract(tmp_path):
     columns = "{flight_id: string!, sched_dep_time: int, dep_delay: double, distance: int!, hour: int}"
-    more = columns.replace("}", ", paid: 'decimal(20,4)', at: timestamp, seen: timestamp_ntz, on: date, tags: array<string>, raw: binary}")
+    more = columns.replace(
+        "}", ", paid: 'decimal(20,4)', at: timestamp, seen: timestamp_ntz, on: date, tags: array<string>, raw: binary}"
+    )
     spec = example_with(tmp_path / "p", {columns: more})
-    row = FLIGHT.replace("}", ", paid: 1.5, at: 2013-06-01T05:00:00Z, seen: 2013-06-01 05:00, 'on': 2013-06-01, tags: [a], raw: 0x}")
-    case = one(spec, f"given: {{flights: {{rows: [{row.replace('raw: 0x', 'raw: 0xca')}]}}}}\nexpect: {{features: {{count: 1}}}}".replace("0xca", '"0xca"'))
+    row = FLIGHT.replace(
+        "}", ", paid: 1.5, at: 2013-06-01T05:00:00Z, seen: 2013-06-01 05:00, 'on': 2013-06-01, tags: [a], raw: 0x}"
+    )
+    case = one(
+        spec,
+        f"given: {{flights: {{rows: [{row.replace('raw: 0x', 'raw: 0xca')}]}}}}\nexpect: {{features: {{count: 1}}}}".replace(
+            "0xca", '"0xca"'
+        ),
+    )
     plan = prepare(case, CaseBackend(FixedBackend(), frozenset()), tmp_path / "x")
     source = next(each for each in plan.sources if each.name == "flights")
     path = f"{source.path}/{plan.intervals[0].inputs[0].files[0].path}".removeprefix("file://")
@@ -273,3 +294,43 @@ def test_the_schema_accepts_the_files_that_we_ship_and_refuses_others(capsys):
         jsonschema.validate(found, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"test_version": 1, "cases": [{"name": "a", "expct": {}}]}, schema)
+
+
+def test_the_how_to_is_true(spec):
+    text = (EXAMPLE.parents[1] / "docs" / "how-to" / "test-a-pipeline.md").read_text(encoding="utf-8")
+    (cases,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert [case.scoring for case in bind(spec, cases)] == ["", "scored", "scored"]
+    (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    golden = EXAMPLE.parents[1] / "tests" / "integration" / "golden" / "fixture_wrong_expectation.txt"
+    assert shown in golden.read_text(encoding="utf-8")
+
+
+CELLS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+COLUMNS = st.sampled_from(["flight_id", "origin", "dt", "distance", "dep_delay", "hour", "p_delay", "temp", "x"])
+ROWS = st.lists(st.dictionaries(COLUMNS, CELLS, max_size=4), max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, wanted=ROWS, interval=CELLS, stub=CELLS, by=COLUMNS)
+def test_whatever_a_case_holds_it_is_bound_or_refused_with_codes(tmp_path_factory, rows, wanted, interval, stub, by):
+    folder = tmp_path_factory.mktemp("fuzz")
+    file = folder / "a.yaml"
+    case = {
+        "name": "a",
+        "interval": interval,
+        "given": {"flights": {"rows": rows}},
+        "models": {"delay": {"by": by, "stub": {"p_delay": stub}}},
+        "expect": {"scored": {"rows": wanted}, "features": {"count": 1}},
+    }
+    file.write_text(json.dumps({"test_version": 1, "cases": [case]}), encoding="utf-8")
+    spec = EXAMPLE / "pipeline.yaml"
+    try:
+        (bound,) = Binder(spec, "", {}, FixedBackend()).bind(load_cases(spec, [file]))
+    except SpecErrors as found:
+        assert all(error.code in CODES and error.where for error in found.errors)
+    else:
+        assert bound.needed == ("features", "scored")

@@ -133,7 +133,11 @@ def test_a_failure_is_shown_row_by_row(golden):
         WHERE,
         0.25,
         (compare(expectation(rows), TABLE), compare(expectation(None, count=4, relation="sink:scores"), TABLE)),
-        (GateDifference("output_ok", WHERE, "pass expected, it fails: expect_column_values_to_not_be_null on p: 1 null"),),
+        (
+            GateDifference(
+                "output_ok", WHERE, "pass expected, it fails: expect_column_values_to_not_be_null on p: 1 null"
+            ),
+        ),
         description="What the price is made of.",
     )
     golden("fixture_failure.txt", click.unstyle("\n".join(report(result))) + "\n")

@@ -41,6 +41,7 @@ def test(
     from firesteel.jobs.fixture.show import Printer, as_dict
 
     printer = Printer(quiet=quiet or as_json)
+    printer.start(len(cases))
     results = run_cases(cases, backend, printer.case)
     if as_json:
         click.echo(as_dict(results))
