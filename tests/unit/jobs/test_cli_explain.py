@@ -21,6 +21,12 @@ def test_explain_draws_a_spec_without_data(capsys, golden):
     golden("explain.txt", re.sub(r"code \w{12}", "code HASH", capsys.readouterr().out))
 
 
+def test_explain_gives_the_sketch_as_json(capsys):
+    assert invoke(["explain", str(EXAMPLE / "pipeline.yaml"), *ROOT, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["pipeline"], found["intervals"]) == ("flight_delay_scores", [])
+
+
 def test_explain_draws_a_plan_file_with_partitions_bytes_and_version(tmp_path, capsys):
     write_days(tmp_path / "data", ["2013-06-01"])
     path = example_with(tmp_path / "p", {})

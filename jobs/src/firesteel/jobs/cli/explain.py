@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.conf.quantities import plural
-from firesteel.jobs.cli.options import json_option, param_options
+from firesteel.jobs.cli.options import json_option, param_options, quiet_option
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.diff import Difference
@@ -34,6 +34,8 @@ _TOUCHES = {
     "--spark", is_flag=True, help="Spark's own physical plan of the first interval; starts a JVM, runs no job."
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with the picture instead.")
+@json_option
+@quiet_option
 def explain(
     what: Path,
     profile: str,
@@ -44,6 +46,8 @@ def explain(
     lineage: bool,
     spark: bool,
     html: Path | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Draw a pipeline: what is read, joined, scored and published, and why so.
 
@@ -52,7 +56,10 @@ def explain(
     """
     from firesteel.jobs.cli.show import show_explanation
 
-    plan = load_plan(what, profile, params, start, end)
+    plan = load_plan(what, profile, params, start, end, quiet=quiet or as_json)
+    if as_json:
+        click.echo(plan.to_json(), nl=False)
+        return
     if html is not None:
         from firesteel.jobs.report.explain import write_explanation
 
@@ -87,7 +94,7 @@ def diff(
     """
     from firesteel.pipelines.plan.diff import diff as compare
 
-    plans = [load_plan(each, profile, params, start, end) for each in (old, new)]
+    plans = [load_plan(each, profile, params, start, end, quiet=as_json) for each in (old, new)]
     found = compare(*plans)
     if as_json:
         import json
@@ -98,7 +105,9 @@ def diff(
     _show(found, intervals=bool(plans[0].intervals and plans[1].intervals))
 
 
-def load_plan(what: Path, profile: str, params: dict[str, str], start: str | None, end: str | None) -> Plan:
+def load_plan(
+    what: Path, profile: str, params: dict[str, str], start: str | None, end: str | None, *, quiet: bool
+) -> Plan:
     """A plan file as it is; a spec planned for its intervals, or sketched when none are given."""
     if what.suffix == ".json":
         from firesteel.pipelines.plan.model import Plan
@@ -110,7 +119,7 @@ def load_plan(what: Path, profile: str, params: dict[str, str], start: str | Non
     pipeline = Pipeline.load(what, profile=profile, params=params)
     if start is None:
         return pipeline.sketch()
-    with planning(quiet=False) as on_progress:
+    with planning(quiet=quiet) as on_progress:
         return pipeline.plan(start, end, on_progress=on_progress)
 
 
