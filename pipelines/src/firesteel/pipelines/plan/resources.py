@@ -67,7 +67,7 @@ def propose(
     files = sum(len(each.files) for each in largest.inputs)
     tasks = max(1, math.ceil((largest.input_bytes + files * OPEN_BYTES) / SPLIT_BYTES))
     reasons = [
-        f"the largest interval reads {byte_size(largest.input_bytes)} in {files:,} files: {tasks:,} tasks of a scan"
+        f"the largest interval reads {byte_size(largest.input_bytes)} in {plural(files, 'file')}: {plural(tasks, 'task')} of a scan"
     ]
     executors, slots = _executors(resources, tasks, largest.input_bytes, speed, reasons)
     seconds = None
