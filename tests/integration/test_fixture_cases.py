@@ -6,16 +6,21 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 
 from firesteel.jobs.fixture.bind import Binder
 from firesteel.jobs.fixture.load import load_cases
 from firesteel.jobs.fixture.result import exit_code
 from firesteel.jobs.fixture.run import run_cases
+from firesteel.jobs.fixture.show import report
 from firesteel.jobs.project.create import create_starter
+from firesteel.jobs.run.runner import run_plan
 from firesteel.pipelines.backend import default_backend
 from support.picky import PICKY
-from support.runs import firesteel
+from support.runs import DAY, firesteel
 from support.specs import example_with
 
 TRACKED = "experiment: /batch/flight_delay"
@@ -199,6 +204,37 @@ def test_a_source_that_declares_no_columns_takes_those_of_the_rows(run, spark):
     )
     assert result.state == "passed", result
     assert not spark.catalog.listTables()  # the caller's session has seen nothing of it
+
+
+def test_a_case_gives_what_a_run_publishes(project, spark, runs, tmp_path):
+    """The same rows, once through the whole transaction and once as a case: bit by bit the same scores."""
+    pipeline = project.pipeline()
+    assert run_plan(pipeline.plan(DAY), spark=spark, runs=runs).state == "published"
+    scores = pads.dataset(f"{project.root}/scores/dt={DAY}", partitioning="hive", exclude_invalid_files=False)
+    published = scores.to_table(columns=["flight_id", "origin", "p_delay", "_model_version"]).to_pylist()
+    assert len(published) == 60
+    tests = project.folder / "tests"
+    for name in ("flights", "weather"):
+        source = f"{project.root}/{name}/dt={DAY}".removeprefix("file://")
+        table = pads.dataset(source, partitioning="hive").to_table()
+        pq.write_table(table.cast(pa.schema([_plain(field) for field in table.schema])), tests / f"{name}.parquet")
+    case = {
+        "name": "as published",
+        "interval": DAY,
+        "given": {name: {"file": f"{name}.parquet"} for name in ("flights", "weather")},
+        "expect": {"sink:scores": {"rows": published, "tolerance": 0}},
+        "gates": {"input_ok": "pass", "output_ok": "pass"},
+    }
+    (tests / "a.yaml").write_text(json.dumps({"test_version": 1, "cases": [case]}), encoding="utf-8")
+    spec, backend = project.folder / "pipeline.yaml", default_backend()
+    bound = Binder(spec, "", {}, backend).bind(load_cases(spec, [tests / "a.yaml"]))
+    (result,) = run_cases(bound, backend, lambda _: None, spark)
+    assert result.state == "passed", report(result)
+
+
+def _plain(field):
+    """Partition columns are read as dictionaries."""
+    return pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
 
 
 def test_scratch_folders_are_gone_afterwards(run, monkeypatch, tmp_path):

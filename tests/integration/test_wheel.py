@@ -32,6 +32,9 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(tmp_path):
         "firesteel/conf/log4j2.properties",
         "firesteel/jobs/demo/project/pipeline.yaml",
         "firesteel/jobs/demo/project/sql/features.sql",
+        "firesteel/jobs/demo/project/tests/flights.yaml",
+        "firesteel/jobs/demo/project/tests/short_and_long.csv",
+        "firesteel/jobs/project/starter/tests/scores.yaml",
         "firesteel/jobs/project/starter/pipeline.yaml",
     } <= names
     assert not any(name.startswith(("tests/", "tools/")) for name in names)
