@@ -17,14 +17,14 @@ import click
 @click.option("--root", default=None, metavar="URI", help="Where the demo's data goes. Default: file://FOLDER/data.")
 @click.option("--run/--no-run", "first_run", default=True, help="Score the first day at the end of --demo.")
 def init(folder: Path, demo: str | None, root: str | None, first_run: bool) -> int:
-    """Make a project in FOLDER: a spec, its SQL and the schema for editors. Files that exist are kept."""
+    """Make a project in FOLDER: a spec, its SQL and tests, and the schemas for editors. Files that exist are kept."""
     from firesteel.jobs.project.create import create_flights, create_starter
 
     folder.mkdir(parents=True, exist_ok=True)
     if demo is None:
         for path in create_starter(folder):
             click.echo(f"wrote {path}")
-        click.echo(f"Next: edit {folder / 'pipeline.yaml'}, then `firesteel validate`.")
+        click.echo(f"Next: edit {folder / 'pipeline.yaml'}, then `firesteel validate` and `firesteel test`.")
         return 0
     create_flights(folder.resolve(), root, say=click.echo)
     if not first_run:

@@ -40,6 +40,7 @@ against gates while nobody can see it, and publishes whole partitions or nothing
 First steps:
   firesteel init --demo flights demo && cd demo
   firesteel validate
+  firesteel test
   firesteel plan --start 2013-06-01 --end 2013-06-07
   firesteel run  --start 2013-06-01 --end 2013-06-07
 
