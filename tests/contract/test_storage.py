@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import secrets
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -320,3 +322,29 @@ def test_local_links_are_removed_and_not_followed_by_delete(tmp_path):
 )
 def test_other_places_are_refused_with_a_code(uri):
     assert code_of(locate, uri) == "FS8005"
+
+
+FORKING = """
+import os, sys
+from firesteel.pipelines.storage.open import close_all, locate
+
+storage, path = locate(sys.argv[1])
+before = storage.scan(path)
+child = os.fork()
+if child == 0:
+    storage, path = locate(sys.argv[1])
+    same = storage.scan(path) == before
+    close_all()
+    sys.exit(0 if same else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_lists_by_itself_and_ends(there, root_uri):
+    """pyspark forks to start Java: a child that waits for its parent's threads waits for ever."""
+    storage, root = there
+    storage.create(f"{root}/a/b", b"x")
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, root_uri], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -6,9 +6,11 @@ one door that its faults are tested on. See docs/adr/0004-listing.md for the num
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from firesteel.pipelines.storage.base import FileStatus
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+_listings: weakref.WeakSet[RpcListing] = weakref.WeakSet()
+
+
 class RpcListing:
     """Lists directories of one HDFS. Safe in threads; made of nothing until it is asked."""
 
@@ -27,6 +32,7 @@ class RpcListing:
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._broken = ""
+        _listings.add(self)
 
     def files(self, path: str) -> list[FileStatus] | None:
         """All files below `path`, unsorted; empty when it is missing, None when RPC cannot be had: ask in another way."""
@@ -49,6 +55,16 @@ class RpcListing:
                 self._client = Client(self._uri, config_dir=os.environ.get("HADOOP_CONF_DIR") or None)
             return self._client
 
+    def leave_behind(self) -> None:
+        """In a forked child: connect anew, and never let go of the parent's client.
+
+        Dropping it would wait for its threads, which no child has: for ever, and for pyspark before it has started Java.
+        """
+        self._lock = threading.Lock()
+        if self._client is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._client))
+            self._client = None
+
     def _give_up(self, error: Exception) -> None:
         """Once is enough: the reason does not change while a plan is made."""
         with self._lock:
@@ -59,3 +75,11 @@ class RpcListing:
 
 def _status(each: Any) -> FileStatus:
     return FileStatus(each.path, is_dir=False, length=int(each.length), modified_ms=int(each.modification_time))
+
+
+def _leave_all_behind() -> None:
+    for listing in list(_listings):
+        listing.leave_behind()
+
+
+os.register_at_fork(after_in_child=_leave_all_behind)
