@@ -104,7 +104,11 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "FS1001 pipeline.yaml:{line}:14  cannot read sql_file `sql/nothing.sql`: No such file or directory.",
         ),
         ("${param.root}/scores", "scores", "FS1015 pipeline.yaml:{line}:5  path `scores` is not an absolute URI."),
-        ("${param.root}/scores", "${secret:vault/x}/scores", "FS1090"),
+        (
+            "${param.root}/scores",
+            "${secret:vault/x}/scores",
+            "FS1020 pipeline.yaml:{line}:5  a secret cannot stand in `sinks.scores.path`: paths are published.",
+        ),
         (
             'args: {min_distance: "${param.min_distance}"}',
             "args: {}",

@@ -33,6 +33,7 @@ CODES: dict[str, Code] = {
     "FS1014": Code("the interval asked for is wrong", "Give --start and --end as the interval's unit needs them."),
     "FS1015": Code("a path leaves the place it belongs to", "Write an absolute URI without `..`."),
     "FS1016": Code("a source declares no columns, and --strict wants them", "Declare `contract.columns`."),
+    "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration` or `tracking` only."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
     # tests of a pipeline
     "FS1101": Code("there is no test to run", "Put cases into tests/*.yaml beside the spec; mind -k."),
@@ -91,5 +92,8 @@ CODES: dict[str, Code] = {
     "FS9003": Code("MLflow cannot be reached", "Check the tracking URI."),
     "FS9004": Code("a package is missing", "Install the extra that is named."),
     "FS9005": Code("a part of an embedded cluster did not start", "Look at the log that is named."),
+    "FS9020": Code("a secret is not found", "Put it into one of the places named; see docs/how-to/secrets.md."),
+    "FS9021": Code("a secret cannot be used", "Mend what is named: its file, its source, or its value."),
+    "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),
     "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that --debug shows."),
 }

@@ -15,13 +15,17 @@
     |-- StorageError      FS8xxx  exit 1   HDFS and local files
     `-- RuntimeFault      FS9xxx  exit 1   Java, Spark, MLflow, the machine
 
-Messages hold no secrets and no row values. Errors survive pickling, so that a worker's error reaches the driver whole.
+Messages hold no secrets and no row values. Secrets are redacted as an error is made, and not as it is shown: its text goes
+from there into ledgers, tags, reports, events and other processes, and here is the one place that all of them share.
+Errors survive pickling, so that a worker's error reaches the driver whole.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
+
+from firesteel.conf.redaction import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,12 @@ class FiresteelError(Exception):
     title: ClassVar[str] = "error"
 
     def __init__(self, code: str, what: str, *, where: Where | None = None, hint: str = "") -> None:
+        what = redact(what)
         super().__init__(code, what)
         self.code = code
         self.what = _one_line(what)
         self.where = where
-        self.hint = _one_line(hint)
+        self.hint = _one_line(redact(hint))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.code, self.what, self.where, self.hint))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK
 from firesteel.pipelines.events import OnEvent, ignore
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class SparkBackend:
     """See `firesteel.pipelines.backend.Backend`."""
 
+    @scrubbed
     def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
         """Pin a model by MLflow's registry."""
         from firesteel.jobs.tracking.registry import resolve_model

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.java import find_java
+from firesteel.conf.redaction import redact
+from firesteel.conf.secret_sources import secret_sources
+from firesteel.conf.secrets import find_secret, reveal, secrets_in
 from firesteel.rdma_shuffle.doctor import probe
 
 MIN_SHM = 1 << 30
@@ -36,7 +39,7 @@ def examine(spec: Path | None, profile: str, params: dict[str, str]) -> list[Fin
     findings = [_python(), _java(), _packages(), _hadoop()]
     if spec is not None:
         findings += _spec(spec, profile, params)
-    return [*findings, _rdma()]
+    return [replace(each, found=redact(each.found), advice=redact(each.advice)) for each in (*findings, _rdma())]
 
 
 def _python() -> Finding:
@@ -101,14 +104,31 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]
         yield Finding("storage", "ok", f"{loaded.spec.storage} is reachable{'' if there else ', empty so far'}")
     except FiresteelError as error:
         yield Finding("storage", "fail", error.what, error.hint)
-    yield _mlflow(loaded.spec.tracking.mlflow.uri)
+    uri = loaded.spec.tracking.mlflow.uri
+    yield from _secrets((*loaded.spec.configuration.values(), uri))
+    yield _mlflow(uri)
+
+
+def _secrets(values: Iterable[str]) -> Iterator[Finding]:
+    """Whether each secret of the spec can be had here. Nothing when it uses none."""
+    wanted = sorted({each for value in values for each in secrets_in(value)})
+    if not wanted:
+        return
+    try:
+        sources = secret_sources()
+        for each in wanted:
+            find_secret(each, sources)
+    except FiresteelError as error:
+        yield Finding("secrets", "fail", error.what, error.hint)
+        return
+    yield Finding("secrets", "ok", f"found: {', '.join(map(str, wanted))}")
 
 
 def _mlflow(uri: str) -> Finding:
     from firesteel.jobs.tracking.connect import connect, without_secrets
 
     try:
-        missing = _missing_database(uri)
+        missing = _missing_database(reveal(uri))
         if missing is not None:  # to connect would make it, and looking must leave no trace
             return Finding("mlflow", "note", f"{missing} is not there yet", "The first run makes it.")
         return Finding("mlflow", "ok", without_secrets(connect(uri).tracking_uri))

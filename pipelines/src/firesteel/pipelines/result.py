@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from firesteel.conf.redaction import redact
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -104,5 +106,5 @@ class RunResult:
         return total
 
     def to_json(self) -> str:
-        """One JSON object."""
-        return json.dumps({**asdict(self), "counts": asdict(self.counts)}, indent=2, ensure_ascii=False)
+        """One JSON object; what gates observed may quote what a source said, and so is redacted as well."""
+        return redact(json.dumps({**asdict(self), "counts": asdict(self.counts)}, indent=2, ensure_ascii=False))

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from firesteel.conf.errors import FiresteelError, SpecErrors
+from firesteel.conf.redaction import redact, scrub
 from firesteel.conf.version import VERSION
 
 VERBS = {
@@ -97,11 +99,12 @@ def invoke(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Cancelled. Nothing half-done was published.", err=True)
         return 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence: shown, and the exit code says so
         if os.environ.get("FIRESTEEL_DEBUG"):
-            raise
+            click.echo("".join(traceback.format_exception(scrub(error))), err=True, nl=False)
+            return 1
         click.echo(
-            f"FS9999 {type(error).__name__}: {error} This is a fault in firesteel; FIRESTEEL_DEBUG=1 shows the trace.",
+            f"FS9999 {type(error).__name__}: {redact(str(error))} This is a fault in firesteel; FIRESTEEL_DEBUG=1 shows the trace.",
             err=True,
         )
         return 1

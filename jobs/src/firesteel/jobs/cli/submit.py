@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import Path
 
 import click
@@ -35,7 +34,7 @@ def submit(
     """Write the plan to .firesteel/plans and print the spark-submit line that executes it, or run that line."""
     from dataclasses import replace
 
-    from firesteel.jobs.spark.submit import submit_environment, submit_line
+    from firesteel.jobs.spark.submit import run_submission, submit_line
     from firesteel.pipelines import Pipeline
 
     made = Pipeline.load(spec, profile=profile, params=params).plan(start, end, force=force, wait=execute)
@@ -45,8 +44,5 @@ def submit(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
     path.write_text(made.to_json(), encoding="utf-8")
-    line = submit_line(made, path, py_files)
-    click.echo(shlex.join(line))
-    if not execute:
-        return 0
-    return subprocess.run(line, env=submit_environment(made), check=False).returncode
+    click.echo(shlex.join(submit_line(made, path, py_files)))
+    return run_submission(made, path, py_files) if execute else 0

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from firesteel.conf.redaction import redact
 from firesteel.pipelines.result import ExpectationResult
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def result_of(expectation: Expectation, raw: RawResult) -> ExpectationResult:
 
 def one_line(cause: str) -> str:
     """Why an expectation could not be evaluated, without the values that Spark's messages quote."""
+    cause = redact(cause)  # before it is cut: half a secret would not be found
     condition = _SPARK_CONDITION.search(cause)
     if condition:
         name, text = condition.groups()

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from firesteel.conf.quantities import byte_size, duration
+from firesteel.conf.redaction import redact
 from firesteel.jobs.report.figures import count, moment, share, short
 
 STYLE = "report.css"
@@ -33,7 +34,7 @@ def render_template(name: str, **values: object) -> str:
         "short": short,
     }
     style = resources.files("firesteel.jobs.report").joinpath("templates", STYLE).read_text("utf-8")
-    return environment.get_template(name).render(style=Markup(style), **values)  # noqa: S704 - ours
+    return redact(environment.get_template(name).render(style=Markup(style), **values))  # noqa: S704 - ours
 
 
 def write_page(text: str, path: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, PlanDrift
+from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
 from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.attempt import Runner
@@ -33,6 +34,7 @@ RUNS_FOLDER = Path(".firesteel", "runs")
 """Where reports are left, below the working directory."""
 
 
+@scrubbed
 def run_plan(
     plan: Plan, *, spark: SparkSession | None = None, on_event: OnEvent = ignore, runs: Path | None = None
 ) -> RunResult:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RowErrorBudget
+from firesteel.conf.redaction import redact
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, .
     """Write the rows that could not be scored as JSON lines: row, error class, message, model version."""
     lines = [
         json.dumps(
-            {"row": dict(letter.row), "error": letter.error, "message": letter.message, "model_version": model_version},
+            {
+                "row": dict(letter.row),
+                "error": letter.error,
+                "message": redact(letter.message),
+                "model_version": model_version,
+            },
             ensure_ascii=False,
             default=str,
         )

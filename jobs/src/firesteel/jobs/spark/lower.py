@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
+from firesteel.conf.redaction import redact
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import SqlStepPlan
 
@@ -78,7 +79,7 @@ def make_view(spark: SparkSession, step: SqlStepPlan) -> None:
         spark.sql(step.sql, args=dict(step.args)).createOrReplaceTempView(step.name)
     except (AnalysisException, ParseException) as error:
         condition = error.getCondition() or "ANALYSIS_ERROR"
-        reason = (error.getMessage() or str(error)).splitlines()[0].removeprefix(f"[{condition}]").strip()
+        reason = redact(error.getMessage() or str(error)).splitlines()[0].removeprefix(f"[{condition}]").strip()
         raise SqlError("FS2001", f"Spark refuses step {step.name}: {condition}: {reason}") from error
 
 
@@ -137,7 +138,8 @@ def spark_fault(error: Exception) -> FiresteelError:
     if found is not None:
         return found
     condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
-    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    # Redacted before anything is cut off: half a secret would not be found.
+    lines = [line.rstrip() for line in redact(str(error)).splitlines() if line.strip()]
     raised = [match[1] for line in lines if (match := _PYTHON_ERROR.match(line))]
     if raised:  # a worker's traceback: its last line may quote the row, its class does not
         return RuntimeFault(

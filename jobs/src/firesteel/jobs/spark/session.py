@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.java import find_java
+from firesteel.conf.redaction import redact
+from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -58,6 +60,7 @@ def open_session(plan: Plan, spark: SparkSession | None = None) -> Iterator[Spar
         FS9001 (no JDK) or FS9002 (Spark does not start).
     """
     if spark is not None:
+        check_reached(spark, dict(plan.spark_conf))
         with _quiet():
             yield _child(spark, plan)
         return
@@ -94,16 +97,20 @@ def _start(plan: Plan) -> SparkSession:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
-    if not submitted:
-        builder = builder.master(plan.master)
-        for key, value in launch_conf(plan).items():
-            builder = builder.config(key, value)
-        with resources.as_file(resources.files("firesteel.conf") / "log4j2.properties") as log4j:
-            builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{log4j}")
-            with _spark_faults(plan.master, PySparkException):
-                return builder.getOrCreate()
-    with _spark_faults(plan.master, PySparkException):
-        return builder.getOrCreate()
+    if submitted:
+        with _spark_faults(plan.master, PySparkException):
+            for key, value in revealed_settings(launch_conf(plan)).items():
+                builder = builder.config(key, value)
+            return builder.getOrCreate()
+    with resources.as_file(resources.files("firesteel.conf") / "log4j2.properties") as log4j:
+        settings = launch_conf(plan) | {
+            "spark.master": plan.master,
+            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{log4j}",
+        }
+        with _spark_faults(plan.master, PySparkException):
+            for key, value in (public_settings(settings) | revealed_settings(settings)).items():
+                builder = builder.config(key, value)
+            return builder.getOrCreate()
 
 
 @contextlib.contextmanager
@@ -113,7 +120,7 @@ def _spark_faults(master: str, kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (kind, Py4JError, OSError, RuntimeError) as error:
-        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause = next((line for line in redact(str(error)).splitlines() if line.strip()), type(error).__name__)
         raise RuntimeFault(
             "FS9002",
             f"Spark did not start on {master}: {cause.strip()}",
@@ -124,7 +131,8 @@ def _spark_faults(master: str, kind: type[Exception]) -> Iterator[None]:
 def _child(spark: SparkSession, plan: Plan) -> SparkSession:
     """A session over the same context with the plan's SQL settings."""
     session = spark.newSession()
-    for key, value in {**DEFAULTS, **dict(plan.spark_conf)}.items():
+    # Settings with secrets are the context's, and every session of it has them.
+    for key, value in public_settings({**DEFAULTS, **dict(plan.spark_conf)}).items():
         if key.startswith("spark.sql.") and session.conf.isModifiable(key):
             session.conf.set(key, value)
     return session

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from firesteel.conf.secrets import reveal
 from firesteel.jobs.tracking.connect import mlflow_faults
 
 
@@ -43,7 +44,9 @@ def fetch(source: str, tracking_uri: str) -> Path:
         with mlflow_faults(tracking_uri, f"downloading {source}"):
             from mlflow.artifacts import download_artifacts
 
-            got = Path(download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=tracking_uri or None))
+            got = Path(
+                download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=reveal(tracking_uri) or None)
+            )
         digest = digest_of(got).hex
         target = cached(digest)
         if target is None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.redaction import redact
+from firesteel.conf.secrets import references, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +81,7 @@ def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
 
 
 def connect(tracking_uri: str = "") -> MlflowClient:
-    """A client for `tracking_uri`; an empty one is MLflow's own default.
+    """A client for `tracking_uri`, whose secrets are revealed here; an empty one is MLflow's own default.
 
     The registry is the same server, unless MLFLOW_REGISTRY_URI names another.
 
@@ -91,7 +93,7 @@ def connect(tracking_uri: str = "") -> MlflowClient:
     with mlflow_environment():
         import mlflow
 
-        uri = tracking_uri or mlflow.get_tracking_uri()
+        uri = reveal(tracking_uri) or mlflow.get_tracking_uri()
         _probe(uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
         with mlflow_faults(uri, "no answer"):
@@ -106,11 +108,17 @@ def unreachable(tracking_uri: str, cause: str) -> RuntimeFault:
 
 
 def without_secrets(uri: str) -> str:
-    """The URI without user, password and query."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return uri
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    """The URI without user, password and query; what is left of a secret stands as its reference."""
+    held = redact(uri)
+    refs = references(held)
+    for number, ref in enumerate(refs):  # the `/` and `:` in a reference are none of the URI's
+        held = held.replace(ref, f"secret-reference-{number}-", 1)
+    parts = urlsplit(held)
+    if parts.netloc:
+        held = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    for number, ref in enumerate(refs):
+        held = held.replace(f"secret-reference-{number}-", ref)
+    return held
 
 
 def database_folder(tracking_uri: str) -> Path | None:
@@ -123,7 +131,7 @@ def database_folder(tracking_uri: str) -> Path | None:
 
 def one_line(error: Exception) -> str:
     """The first line of an error that says something, at most 300 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]  # before it is cut
     return (lines[0] if lines else type(error).__name__)[:300]
 
 

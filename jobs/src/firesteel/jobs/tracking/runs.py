@@ -19,8 +19,10 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
@@ -181,7 +183,7 @@ class RunTracker:
             return
         if error is not None:
             with self._recording("recording the error"):
-                text = str(error) or type(error).__name__
+                text = redact(str(error)) or type(error).__name__
                 self._client.set_tag(self._run_id, ERROR, text[:_TAG_LIMIT])
         self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
@@ -258,7 +260,7 @@ class RunTracker:
         self._client.log_batch(
             run_id,
             metrics=[Metric(key, value, now, 0) for key, value in (metrics or {}).items()],
-            params=[Param(key, value[:_PARAM_LIMIT]) for key, value in (params or {}).items()],
+            params=[Param(key, redact(value)[:_PARAM_LIMIT]) for key, value in (params or {}).items()],
         )
 
     def _end(self, status: str) -> None:
@@ -337,6 +339,13 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     if found is None:
         folder = database_folder(uri)
         location = (folder / "mlartifacts" / name.strip("/")).as_uri() if folder else None
+        place = location or (uri if urlsplit(uri).scheme in ("", "file") else "")
+        if redact(place) != place:
+            raise RuntimeFault(
+                "FS9003",
+                f"MLflow would record the place of experiment {name}, and its path holds a secret: {redact(place)}.",
+                hint="Create the experiment with an artifact location of its own, or keep the secret out of the folder.",
+            )
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:

@@ -19,8 +19,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
+from firesteel.conf.secrets import references
 from firesteel.pipelines.spec.model import Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
+from firesteel.pipelines.spec.secret_places import secret_errors
 from firesteel.pipelines.spec.support import unsupported
 from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
 from firesteel.pipelines.spec.values import ParamValue, parse_param
@@ -204,6 +206,10 @@ def _param_values(tree: Node, given: Mapping[str, object], errors: list[Firestee
             else:
                 errors.append(SpecError("FS1006", f"param `{name}` has neither a value nor a default.", where=where))
             values[name] = "file:///unset" if param.type == LOCATION_TYPE else ""  # keep looking for more errors
+            continue
+        if references(str(value)):
+            errors += secret_errors(references(str(value))[0][2:].removesuffix("}"), ("params", name), where)
+            values[name] = "file:///unset" if param.type == LOCATION_TYPE else ""
             continue
         try:
             values[name] = _in_range(param, parse_param(param.type, value))
