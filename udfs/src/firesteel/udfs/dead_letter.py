@@ -39,8 +39,13 @@ class Failed:
     error: Exception
 
 
-def bisect(predict: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> Iterator[Scored | Failed]:
+def bisect(
+    predict: Callable[[pd.DataFrame], Any], frame: pd.DataFrame, *, retries: int = 0
+) -> Iterator[Scored | Failed]:
     """Score a frame; where the model raises, halve until the rows that it fails on stand alone.
+
+    The whole frame, and each row that stands alone, is tried `retries` times more before that is done: what failed may have
+    been a service behind the model and not the rows.
 
     k bad rows among n cost about k * log2(n) calls. Rows come in order. A `MemoryError` halves as well, but a single row
     that does not fit is an error of the worker and not of the row. Errors of our own are never a row's.
@@ -49,8 +54,9 @@ def bisect(predict: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> Itera
     while pieces:
         start, stop = pieces.pop()
         piece = frame if (start, stop) == (0, len(frame)) else frame.iloc[start:stop].reset_index(drop=True)
+        patient = stop - start in {1, len(frame)}
         try:
-            prediction = predict(piece)
+            prediction = _try(predict, piece, retries if patient else 0)
         except FiresteelError:
             raise
         except MemoryError:
@@ -65,6 +71,17 @@ def bisect(predict: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> Itera
             continue
         middle = (start + stop) // 2
         pieces += [(middle, stop), (start, middle)]
+
+
+def _try(predict: Callable[[pd.DataFrame], Any], piece: pd.DataFrame, retries: int) -> Any:
+    for _ in range(retries):
+        try:
+            return predict(piece)
+        except (FiresteelError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001, S112 - the last try's error is the one that counts
+            continue
+    return predict(piece)
 
 
 def message_of(error: Exception) -> str:

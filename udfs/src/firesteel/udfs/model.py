@@ -5,15 +5,15 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import ModelError
 from firesteel.udfs.digest import ADDED_BY_MLFLOW, Digest, check_digest, digest_of
 from firesteel.udfs.spec import ModelRef
-from firesteel.udfs.threads import cap_threads
+from firesteel.udfs.threads import cap_threads, capped_sessions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,10 +25,21 @@ MODELS_IN_MEMORY = 2
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to predict: `predict` takes a pandas frame of the features and returns what the model returns."""
+    """A model ready to predict: `predict` takes a pandas frame of the features and returns what the model returns.
+
+    `flavor` is the object behind the pyfunc; `signature` what MLflow enforces before it calls that (None: nothing), as
+    (name, type); `why_opaque` says why `flavor` must not be called directly, if so. `engines` are the forms that this worker
+    has chosen, by what they were chosen for.
+    """
 
     ref: ModelRef
     predict: Callable[[Any], Any]
+    flavor: Any = None
+    signature: tuple[tuple[str, str], ...] | None = None
+    why_opaque: str = ""
+    example: Any = None
+    scratch: str = ""
+    engines: dict[Hashable, Any] = field(default_factory=dict)
 
 
 _CACHE: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
@@ -79,9 +90,10 @@ def load_model(ref: ModelRef, threads: int = 1) -> tuple[LoadedModel, bool]:
         _CACHE.move_to_end(key)
         return _CACHE[key], False
     cap_threads(threads)
-    folder = _folder(ref)
+    folder, scratch = _folder(ref)
     check_digest(folder, ref.digest, ref.name)
-    loaded = LoadedModel(ref, _predictor(folder, ref))
+    with capped_sessions(threads):
+        loaded = _open(folder, ref, scratch)
     cap_threads(threads)  # again: the flavor has opened its own pools by now
     _CACHE[key] = loaded
     while len(_CACHE) > MODELS_IN_MEMORY:
@@ -89,33 +101,56 @@ def load_model(ref: ModelRef, threads: int = 1) -> tuple[LoadedModel, bool]:
     return loaded, True
 
 
-def _folder(ref: ModelRef) -> Path:
+def _folder(ref: ModelRef) -> tuple[Path, str]:
+    """The model's folder, and one beside it that the workers of this executor share ("" when there is none)."""
     if Path(ref.archive).is_absolute():
-        return Path(ref.archive)
+        return Path(ref.archive), ""
     from pyspark import SparkFiles
 
-    return Path(SparkFiles.get(ref.archive))
+    return Path(SparkFiles.get(ref.archive)), SparkFiles.getRootDirectory()
 
 
-def _predictor(folder: Path, ref: ModelRef) -> Callable[[Any], Any]:
+def _open(folder: Path, ref: ModelRef, scratch: str) -> LoadedModel:
     import mlflow.pyfunc
 
     try:
         model = mlflow.pyfunc.load_model(str(folder))
+        example = model.metadata.load_input_example(str(folder)) if model.metadata.saved_input_example_info else None
     except Exception as error:
         raise ModelError(
             "FS3012",
             f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
             hint="Do the executors have the packages of the model's requirements.txt, in these versions?",
         ) from error
+    raw = _raw(model)
     if ref.method == "predict":
-        return model.predict
-    method = getattr(model.get_raw_model(), ref.method, None)
+        signature, why = _signature(model)
+        return LoadedModel(ref, model.predict, raw, signature, why, example, scratch)
+    method = getattr(raw, ref.method, None)
     if method is None:
         raise ModelError(
             "FS3006",
             f"model {ref.name} has no method `{ref.method}`.",
             hint="Use `method: predict`, or a model that has it.",
         )
-    found: Callable[[Any], Any] = method
-    return found
+    return LoadedModel(ref, method, raw, None, "", example, scratch)
+
+
+def _raw(model: Any) -> Any:
+    """The flavor's own object; None where the pyfunc is all there is."""
+    try:
+        return model.get_raw_model()
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _signature(model: Any) -> tuple[tuple[tuple[str, str], ...] | None, str]:
+    """What MLflow enforces before it calls the flavor, and why that cannot be done without pandas."""
+    if model.metadata.flavors["python_function"].get("predict_fn", "predict") != "predict":
+        return None, "the pyfunc calls another method than predict"
+    schema = model.metadata.get_input_schema()
+    if schema is None:
+        return None, ""
+    if schema.is_tensor_spec() or not schema.has_input_names():
+        return None, "the signature names no columns"
+    return tuple((each.name, getattr(each.type, "name", str(each.type))) for each in schema.inputs), ""

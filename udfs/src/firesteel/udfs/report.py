@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.accumulators import AccumulatorParam
 
 from firesteel.udfs.dead_letter import DeadLetter
+from firesteel.udfs.forms.base import Choice
 
 
 @dataclass(slots=True)
@@ -23,11 +25,34 @@ class TaskReport:
     loads: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    rows_by_form: dict[str, int] = field(default_factory=dict)
+    choice: Choice | None = None
+
+    def count_form(self, form: str, rows: int) -> None:
+        """Add rows to those that a form has seen."""
+        self.rows_by_form[form] = self.rows_by_form.get(form, 0) + rows
+
+
+class Clock:
+    """Where a task's time goes: each `add` gives the time since the last one to a phase."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+        self._at = time.perf_counter()
+
+    def add(self, phase: str) -> None:
+        """Give the time since the last call to `phase`."""
+        now = time.perf_counter()
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._at
+        self._at = now
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreReport:
-    """The counts of one action over a scored frame. `seconds` are summed over workers."""
+    """The counts of one action over a scored frame. `seconds` are summed over workers.
+
+    `choices` are the forms that workers chose, each form and reason once, with the largest difference of any worker.
+    """
 
     rows_in: int
     rows_scored: int
@@ -36,6 +61,8 @@ class ScoreReport:
     batches: int
     max_batch_rows: int
     seconds: tuple[tuple[str, float], ...]
+    rows_by_form: tuple[tuple[str, int], ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 class ByPartition(AccumulatorParam):
@@ -69,8 +96,19 @@ def summarise(tasks: dict[int, TaskReport]) -> ScoreReport:
     def total(name: str) -> int:
         return sum(getattr(task, name) for task in ordered)
 
+    forms: dict[str, int] = {}
+    choices: dict[tuple[str, str], Choice] = {}
+    for task in ordered:
+        for form, rows in task.rows_by_form.items():
+            forms[form] = forms.get(form, 0) + rows
+        if task.choice is not None:
+            key = (task.choice.form, task.choice.reason)
+            known = choices.get(key, task.choice)
+            largest = max(known.largest_difference, task.choice.largest_difference)
+            choices[key] = replace(known, largest_difference=largest)
     letters: list[Any] = [letter for task in ordered for letter in task.dead_letters]
     return ScoreReport(
         rows_in=total("rows_in"), rows_scored=total("rows_scored"), dead_letters=tuple(letters), loads=total("loads"), batches=total("batches"),
         max_batch_rows=max((task.max_batch_rows for task in ordered), default=0), seconds=tuple(sorted(seconds.items())),
+        rows_by_form=tuple(sorted(forms.items())), choices=tuple(choices[key] for key in sorted(choices)),
     )  # fmt: skip

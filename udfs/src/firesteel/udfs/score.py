@@ -6,7 +6,6 @@ own conversion makes nullable integers floats: docs/adr/0002-scoring-operator.md
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,11 @@ import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, RowErrorBudget
 from firesteel.udfs.batching import rebatch
-from firesteel.udfs.convert import outputs_to_arrow, to_pandas
-from firesteel.udfs.dead_letter import DeadLetter, Failed, bisect, message_of
-from firesteel.udfs.model import load_model
-from firesteel.udfs.report import ByPartition, ScoreReport, TaskReport, summarise
+from firesteel.udfs.convert import outputs_to_arrow
+from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
+from firesteel.udfs.engine import Engine
+from firesteel.udfs.model import LoadedModel, load_model
+from firesteel.udfs.report import ByPartition, Clock, ScoreReport, TaskReport, summarise
 from firesteel.udfs.spec import ScoreSpec
 from firesteel.udfs.worker_errors import WorkerError, worker_error
 
@@ -107,20 +107,20 @@ def score_batches(
     batches: Iterable[pa.RecordBatch], spec: ScoreSpec, schema: pa.Schema, report: TaskReport
 ) -> Iterator[pa.RecordBatch]:
     """Score one task's batches; `report` is filled on the way. The operator without Spark."""
-    clock = _Clock(report.seconds)
+    clock = Clock(report.seconds)
     loaded, fresh = load_model(spec.model, spec.threads)
     report.loads += fresh
     clock.add("load")
     types = [schema.field(output.name).type for output in spec.outputs]
+    engine: Engine | None = None
     for table in rebatch(batches, spec.batch_rows, spec.batch_bytes):
         clock.add("read")
         report.rows_in += table.num_rows
         report.batches += 1
         report.max_batch_rows = max(report.max_batch_rows, table.num_rows)
-        frame = to_pandas(table, spec.features)
-        clock.add("convert")
-        for piece in bisect(loaded.predict, frame):
-            clock.add("model")
+        engine = engine or _engine(loaded, spec, table.schema)
+        for piece in engine.pieces(table, report, clock):
+            report.choice = engine.choice
             if isinstance(piece, Failed):
                 _put_aside(spec, table, piece, report)
                 continue
@@ -132,6 +132,16 @@ def score_batches(
             clock.add("convert")
             yield pa.RecordBatch.from_arrays([*columns, *arrays], schema=schema)
             clock.add("write")
+
+
+def _engine(loaded: LoadedModel, spec: ScoreSpec, schema: pa.Schema) -> Engine:
+    """The worker's engine for these columns: a form is chosen once a worker and not once a task."""
+    types = {name: schema.field(name).type for name in spec.features}
+    key = (spec.features, tuple(types.values()), spec.forms, spec.threads, spec.on_error)
+    if key not in loaded.engines:
+        loaded.engines[key] = Engine(loaded, spec, types)
+    engine: Engine = loaded.engines[key]
+    return engine
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -161,16 +171,3 @@ def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskRep
             f"{report.dead_letters[0].error}. Nothing was published.",
             hint="Mend the rows or the model; raise the budget only if these may be lost.",
         )
-
-
-class _Clock:
-    """Where a task's time goes: each `add` gives the time since the last one to a phase."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds = seconds
-        self._at = time.perf_counter()
-
-    def add(self, phase: str) -> None:
-        now = time.perf_counter()
-        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._at
-        self._at = now

@@ -40,7 +40,11 @@ class ErrorBudget:
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
-    """A whole scoring: batches end at `batch_rows` or `batch_bytes`, whichever comes first; `threads` per worker."""
+    """A whole scoring: batches end at `batch_rows` or `batch_bytes`, whichever comes first; `threads` per worker.
+
+    `forms` says how the model may be computed: `reference` by its pyfunc alone, `native` by the same library without
+    pandas where that gives the same bits, `compiled` by another one where that agrees within a tolerance.
+    """
 
     model: ModelRef
     features: tuple[str, ...]
@@ -50,3 +54,4 @@ class ScoreSpec:
     batch_bytes: int = 32 << 20
     threads: int = 1
     on_error: ErrorBudget = ErrorBudget()
+    forms: Literal["reference", "native", "compiled"] = "reference"

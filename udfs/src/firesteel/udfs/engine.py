@@ -1,0 +1,92 @@
+"""A loaded model at work on batches: the chosen form where it can, the reference where it must, failing rows bisected."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from firesteel.conf.errors import FiresteelError
+from firesteel.udfs.dead_letter import Failed, Scored, bisect
+from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
+from firesteel.udfs.forms.choose import candidates, choose, sample_of
+from firesteel.udfs.forms.matrix import layout_of
+from firesteel.udfs.forms.reference import Reference
+
+if TYPE_CHECKING:
+    from firesteel.udfs.model import LoadedModel
+    from firesteel.udfs.report import Clock, TaskReport
+    from firesteel.udfs.spec import ScoreSpec
+
+
+class Engine:
+    """One model for one set of columns in one worker. The form is chosen with the first batch, and kept."""
+
+    def __init__(self, loaded: LoadedModel, spec: ScoreSpec, types: Mapping[str, pa.DataType]) -> None:
+        self._loaded = loaded
+        self._spec = spec
+        self._types = types
+        self._reference = Reference(loaded.predict, spec.features)
+        self._form: Form | None = None
+        self.choice = Choice(REFERENCE, "no rows")
+
+    def pieces(self, table: pa.Table, report: TaskReport, clock: Clock) -> Iterator[Scored | Failed]:
+        """Score one batch: stretches of rows with their predictions and rows that failed, in order."""
+        form = self._form or self._choose(table)
+        clock.add("choose")
+        if form is not self._reference:
+            prediction = self._fast(form, table, clock)
+            if prediction is not None:
+                report.count_form(form.name, table.num_rows)
+                yield Scored(0, table.num_rows, prediction)
+                return
+        frame = self._reference.encode(table)
+        clock.add("convert")
+        report.count_form(REFERENCE, table.num_rows)
+        for piece in bisect(self._reference.predict, frame, retries=self._spec.on_error.retries):
+            clock.add("model")
+            yield piece
+
+    def _fast(self, form: Form, table: pa.Table, clock: Clock) -> Any | None:
+        """The form's prediction. None when the rows need the reference, or when it fails: the reference says on which."""
+        try:
+            batch = form.encode(table)
+            clock.add("convert")
+            prediction = form.predict(batch) if batch is not None else None
+        except FiresteelError:
+            raise
+        except Exception:  # noqa: BLE001 - the reference scores these rows again and says what is wrong with which
+            prediction = None
+        clock.add("model")
+        return prediction
+
+    def _choose(self, table: pa.Table) -> Form:
+        if self._spec.forms == "reference":
+            self._form, self.choice = self._reference, Choice(REFERENCE, "asked for")
+            return self._form
+        opened = self._open()
+        found = candidates(opened, compiled=self._spec.forms == "compiled")
+        samples = [each for each in (self._example(), sample_of(table)) if each is not None]
+        self._form, self.choice = choose(self._reference, found, samples)
+        return self._form
+
+    def _open(self) -> Opened:
+        loaded = self._loaded
+        layout, why = None, loaded.why_opaque
+        if not why:
+            layout, why = layout_of(self._types, self._spec.features, loaded.signature)
+        scratch = loaded.scratch or tempfile.mkdtemp(prefix="firesteel-forms-")
+        return Opened(loaded.flavor, loaded.ref.method, layout, why, self._spec.threads, scratch, loaded.ref.digest)
+
+    def _example(self) -> pa.Table | None:
+        example = self._loaded.example
+        if not isinstance(example, pd.DataFrame) or not set(self._spec.features) <= set(example.columns):
+            return None
+        schema = pa.schema([(name, self._types[name]) for name in self._spec.features])
+        try:
+            return pa.Table.from_pandas(example[list(self._spec.features)], schema, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            return None  # of other types than the rows: nothing to compare on

@@ -1,0 +1,145 @@
+"""The choice of a form: by what the model is, held against the reference on its example and on real rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from firesteel.udfs.forms.reference import Reference
+
+SAMPLED_ROWS = 256
+"""Rows of the first batch that a worker scores twice, evenly spread."""
+
+_NATIVE = {
+    "lightgbm": "firesteel.udfs.forms.lightgbm:lightgbm_form",
+    "xgboost": "firesteel.udfs.forms.xgboost:xgboost_form",
+    "onnxruntime": "firesteel.udfs.forms.onnx:onnx_form",
+}
+_ESTIMATOR = "firesteel.udfs.forms.estimator:estimator_form"
+_COMPILED = {
+    "lightgbm": "firesteel.udfs.forms.compiled_trees:lleaves_form",
+    "sklearn": "firesteel.udfs.forms.compiled_linear:linear_form",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Forms to try, the fastest first, and why others are none."""
+
+    forms: tuple[Form, ...]
+    reasons: tuple[str, ...]
+
+
+def candidates(opened: Opened, *, compiled: bool) -> Candidates:
+    """The forms that this model could have. Nothing is imported that the model itself has not brought."""
+    if opened.flavor is None:
+        return Candidates((), ("the pyfunc is all that this model has",))
+    if opened.layout is None:
+        return Candidates((), (opened.why_no_layout,))
+    module = type(opened.flavor).__module__.partition(".")[0]
+    is_estimator = hasattr(opened.flavor, "get_params")
+    makers = (
+        [_COMPILED[module]] if compiled and module in _COMPILED and not (is_estimator and module != "sklearn") else []
+    )
+    if is_estimator:
+        makers.append(_ESTIMATOR)
+    elif module in _NATIVE and opened.method == "predict":
+        makers.append(_NATIVE[module])
+    forms, reasons = [], []
+    for maker in makers:
+        form, reason = _resolve(maker)(opened)
+        if form is not None:
+            forms.append(form)
+        else:
+            reasons.append(reason)
+    if not makers:
+        reasons.append(f"no faster form for {type(opened.flavor).__name__}")
+    return Candidates(tuple(forms), tuple(reasons))
+
+
+def choose(reference: Reference, found: Candidates, samples: Sequence[pa.Table]) -> tuple[Form, Choice]:
+    """The first candidate that agrees with the reference on every sample; else the reference.
+
+    A sample on which the reference itself fails says nothing, and is left out.
+    """
+    reasons = list(found.reasons)
+    expected = []
+    for sample in samples:
+        try:
+            expected.append((sample, reference.predict(reference.encode(sample))))
+        except Exception as error:  # noqa: BLE001 - a bad row in the sample; the scoring will find and name it
+            reasons.append(f"the reference fails on a sample: {type(error).__name__}")
+    for form in found.forms:
+        largest, rows, problem = 0.0, 0, ""
+        for sample, right in expected:
+            try:
+                batch = form.encode(sample)
+                got = form.predict(batch) if batch is not None else None
+            except Exception as error:  # noqa: BLE001 - a form that fails is not chosen, and the reason is reported
+                problem = f"{form.name} fails: {type(error).__name__}"
+                break
+            if got is None:
+                continue
+            difference = _difference(right, got)
+            if difference is None:
+                problem = f"{form.name} returns another shape or type"
+                break
+            largest, rows = max(largest, difference), rows + sample.num_rows
+        if not problem and rows == 0:
+            problem = f"{form.name} could not be compared"
+        if not problem and largest > form.tolerance:
+            problem = f"{form.name} differs by {largest:.3g}, more than {form.tolerance:g}"
+        if not problem:
+            reason = "; ".join([f"agrees with pyfunc within {form.tolerance:g}", *reasons])
+            return form, Choice(form.name, reason, rows, largest)
+        reasons.append(problem)
+    return reference, Choice(REFERENCE, "; ".join(reasons))
+
+
+def sample_of(table: pa.Table) -> pa.Table:
+    """Up to `SAMPLED_ROWS` rows, evenly spread."""
+    rows = table.num_rows
+    if rows <= SAMPLED_ROWS:
+        return table.combine_chunks()
+    return table.take(pa.array(np.linspace(0, rows - 1, SAMPLED_ROWS).astype(np.int64))).combine_chunks()
+
+
+def _difference(right: Any, got: Any) -> float | None:
+    """The largest difference, absolute or relative to the value, whichever is smaller; None when they cannot be compared."""
+    if isinstance(right, pd.DataFrame):
+        if not isinstance(got, pd.DataFrame) or list(right.columns) != list(got.columns):
+            return None
+        each = [_difference(right[name].to_numpy(), got[name].to_numpy()) for name in right.columns]
+        return None if any(one is None for one in each) else max((one for one in each if one is not None), default=0.0)
+    first, second = np.asarray(right), np.asarray(got)
+    if first.shape != second.shape:
+        return None
+    if first.dtype.kind not in "fiub" or second.dtype.kind not in "fiub":
+        return 0.0 if first.dtype.kind == second.dtype.kind and bool((first == second).all()) else None
+    if first.dtype.kind != second.dtype.kind:
+        return None
+    if first.dtype.kind != "f":
+        return 0.0 if bool((first == second).all()) else float("inf")
+    with np.errstate(all="ignore"):
+        a, b = first.astype(np.float64), second.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        apart = np.abs(a - b) / np.maximum(1.0, np.abs(a))
+    apart = np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf))
+    return float(apart.max(initial=0.0))
+
+
+def _resolve(maker: str) -> Callable[[Opened], tuple[Form | None, str]]:
+    from importlib import import_module
+
+    module, _, name = maker.partition(":")
+    found: Callable[[Opened], tuple[Form | None, str]] = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,32 @@
+"""The reference: MLflow's pyfunc on a pandas frame. Every model has it, and what it returns is right by definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from firesteel.udfs.convert import to_pandas
+from firesteel.udfs.forms.base import REFERENCE
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """See `firesteel.udfs.forms.base.Form`."""
+
+    model: Callable[[Any], Any]
+    features: tuple[str, ...]
+    name: str = REFERENCE
+    tolerance: float = 0.0
+
+    def encode(self, table: pa.Table) -> pd.DataFrame:
+        """A frame of the features."""
+        return to_pandas(table, self.features)
+
+    def predict(self, batch: pd.DataFrame) -> Any:
+        """What the model returns."""
+        return self.model(batch)

@@ -1,0 +1,46 @@
+"""XGBoost boosters on a matrix, without a DMatrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from firesteel.udfs.forms.base import Opened
+    from firesteel.udfs.forms.matrix import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class XgboostForm:
+    """See `firesteel.udfs.forms.base.Form`."""
+
+    booster: Any
+    layout: Layout
+    name: str = "xgboost"
+    tolerance: float = 0.0
+
+    def encode(self, table: pa.Table) -> Any | None:
+        """The matrix; float32, as XGBoost makes of every number."""
+        return self.layout.to_matrix(table)
+
+    def predict(self, batch: Any) -> Any:
+        """The booster's prediction."""
+        return self.booster.inplace_predict(batch, validate_features=False)
+
+
+def xgboost_form(opened: Opened) -> tuple[XgboostForm | None, str]:
+    """The form, or None and the reason."""
+    import xgboost
+
+    assert opened.layout is not None
+    if not isinstance(opened.flavor, xgboost.Booster):
+        return None, f"{type(opened.flavor).__name__} is no XGBoost booster"
+    names = opened.flavor.feature_names
+    if names is not None and tuple(names) != opened.layout.columns:
+        return None, "the features are not those of the training, in its order"
+    if opened.flavor.feature_types and set(opened.flavor.feature_types) - {"float", "int", "q"}:
+        return None, "the model has categories"
+    opened.flavor.set_param({"nthread": opened.threads})
+    return XgboostForm(opened.flavor, opened.layout.with_dtype("float32")), ""
