@@ -78,6 +78,8 @@ class IntervalResult:
     distributions: tuple[tuple[str, JsonValue], ...] = ()
     """Distribution of each score column, for the report: {"min","max","mean","nulls","histogram":[[left,right,count],...]}."""
     error: str = ""
+    scoring: tuple[tuple[str, JsonValue], ...] = ()
+    """How it was scored: operator, forms of the model, each with its reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ def score(df: DataFrame, spec: ScoreSpec) -> Scored:
     outputs = [StructField(output.name, _type(output.type)) for output in spec.outputs]
     schema = StructType([*kept, *outputs])
     tasks = df.sparkSession.sparkContext.accumulator({}, ByPartition())
-    operator = _operator(spec, schema, tasks)
+    zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
+    operator = _operator(spec, schema, zone, tasks)
     return Scored(df.select([F.col(f"`{name}`") for name in columns]).mapInArrow(operator, schema), tasks)
 
 
@@ -81,12 +82,12 @@ def _type(text: str) -> DataType:
 
 
 def _operator(
-    spec: ScoreSpec, schema: Any, tasks: Accumulator[dict[int, TaskReport]]
+    spec: ScoreSpec, schema: Any, zone: str, tasks: Accumulator[dict[int, TaskReport]]
 ) -> Callable[..., Iterator[pa.RecordBatch]]:
     """The function that runs in each task. It must carry nothing but plain values to the executors."""
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    arrow = to_arrow_schema(schema)
+    arrow = to_arrow_schema(schema, timezone=zone)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext

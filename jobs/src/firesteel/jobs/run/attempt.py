@@ -20,8 +20,9 @@ from pydantic import JsonValue
 from firesteel.conf.errors import FiresteelError, GateFailed
 from firesteel.jobs.gates.distribution import distribution
 from firesteel.jobs.gates.run import raise_if_failed, run_gate
+from firesteel.jobs.run.direct import commit, direct_work
 from firesteel.jobs.run.drift import check_inputs
-from firesteel.jobs.run.scoring import check_budget, score_spec, write_dead_letters
+from firesteel.jobs.run.scoring import check_budget, score_spec, scoring_facts, write_dead_letters
 from firesteel.jobs.spark.lower import (
     check_columns,
     check_required,
@@ -43,8 +44,11 @@ from firesteel.udfs.score import score
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from firesteel.jobs.run.direct import DirectWork
     from firesteel.pipelines.plan.model import Column, IntervalPlan, Plan, SinkPlan
+    from firesteel.pipelines.storage.base import FileStatus, Storage
     from firesteel.udfs.model import ModelRef
+    from firesteel.udfs.report import ScoreReport
     from firesteel.udfs.score import Scored
 
 NUMERIC = ("double", "float", "int", "bigint", "smallint", "tinyint", "decimal")
@@ -58,6 +62,7 @@ class Findings:
     gates: list[GateResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     distributions: tuple[tuple[str, JsonValue], ...] = ()
+    scoring: tuple[tuple[str, JsonValue], ...] = ()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -172,38 +177,73 @@ class Runner:
         return name in scored
 
     def _stage(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
-        from pyspark.sql import Observation
-        from pyspark.sql import functions as F  # noqa: N812
-
         storage, _ = locate(sink.path)
-        seen = Observation(f"{interval.id} rows_in")
-        scored: Scored | None = None
         scoring = next((step for step in self.plan.steps if isinstance(step, ScoreStepPlan)), None)
         self.on_event(Event("scoring", interval.id))
-        for step in self.plan.steps:
-            if isinstance(step, ScoreStepPlan):
-                frame = self.spark.table(step.input)
-                check_columns(frame, step.input, {column.name: column.type for column in self._columns(step.input)})
-                scored = score(
-                    frame.observe(seen, F.count(F.lit(1)).alias("rows")), score_spec(step, self.models[step.model])
-                )
-                scored.df.createOrReplaceTempView(step.name)
-            elif self._after_scoring(step.name):
-                make_view(self.spark, step)
-        frame = self.spark.table(sink.source)
-        if scored is None:
-            frame = frame.observe(seen, F.count(F.lit(1)).alias("rows"))
         with findings.timed("score and stage"):
-            write_staged(frame, sink, self._lineage(scoring), f"{storage.base_uri}{transaction.staging_path}")
-        rows_in = observed_rows(seen)
+            if scoring is not None:
+                frame = self.spark.table(scoring.input)
+                expected = {column.name: column.type for column in self._columns(scoring.input)}
+                check_columns(frame, scoring.input, expected)
+            work = self._direct(interval, scoring, transaction) if scoring and scoring.operator == "direct" else ""
+            if isinstance(work, str):
+                rows_in, report = self._through_spark(interval, sink, scoring, storage, transaction)
+            else:
+                result = work.run(self.spark)
+                commit(storage, transaction.staging_path, result)
+                rows_in, report = result.rows_in, result.report
         files = tuple(storage.walk(transaction.staging_path))
         with findings.timed("audit"):
             staged = read_staged(
                 self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=bool(files)
             ).count()
         findings.counts = Counts(rows_in=rows_in, scored=staged)
-        if scored is not None and scoring is not None:
-            self._account(interval, scored, scoring, rows_in, staged, findings)
+        if report is not None and scoring is not None:
+            findings.scoring = scoring_facts(scoring, report, work if isinstance(work, str) else "")
+            self._account(interval, report, scoring, rows_in, staged, findings)
+        self._check_balance(interval, staged, files, findings)
+
+    def _direct(self, interval: IntervalPlan, step: ScoreStepPlan, transaction: Transaction) -> DirectWork | str:
+        return direct_work(
+            self.spark,
+            self.plan,
+            interval,
+            step,
+            self.models[step.model],
+            transaction.staging_path,
+            self._lineage(step),
+        )
+
+    def _through_spark(
+        self,
+        interval: IntervalPlan,
+        sink: SinkPlan,
+        scoring: ScoreStepPlan | None,
+        storage: Storage,
+        transaction: Transaction,
+    ) -> tuple[int, ScoreReport | None]:
+        """Stage by a Spark job: rows in by Spark's own count, and the operator's report."""
+        from pyspark.sql import Observation
+        from pyspark.sql import functions as F  # noqa: N812
+
+        seen = Observation(f"{interval.id} rows_in")
+        scored: Scored | None = None
+        for step in self.plan.steps:
+            if isinstance(step, ScoreStepPlan):
+                rows = self.spark.table(step.input).observe(seen, F.count(F.lit(1)).alias("rows"))
+                scored = score(rows, score_spec(step, self.models[step.model]))
+                scored.df.createOrReplaceTempView(step.name)
+            elif self._after_scoring(step.name):
+                make_view(self.spark, step)
+        frame = self.spark.table(sink.source)
+        if scored is None:
+            frame = frame.observe(seen, F.count(F.lit(1)).alias("rows"))
+        write_staged(frame, sink, self._lineage(scoring), f"{storage.base_uri}{transaction.staging_path}")
+        return observed_rows(seen), scored.report() if scored is not None else None
+
+    def _check_balance(
+        self, interval: IntervalPlan, staged: int, files: tuple[FileStatus, ...], findings: Findings
+    ) -> None:
         self.on_event(
             Event(
                 "staged",
@@ -223,13 +263,12 @@ class Runner:
     def _account(
         self,
         interval: IntervalPlan,
-        scored: Scored,
+        report: ScoreReport,
         step: ScoreStepPlan,
         rows_in: int,
         staged: int,
         findings: Findings,
     ) -> None:
-        report = scored.report()
         letters = report.dead_letters
         # Only steps after the scoring may leave rows out; the operator counts by itself, so a loss still shows.
         direct = self.plan.sinks[0].source == step.name
@@ -310,5 +349,6 @@ class Runner:
             gates=tuple(findings.gates),
             seconds=tuple(findings.seconds.items()),
             distributions=findings.distributions,
+            scoring=findings.scoring,
             error=error,
         )

@@ -10,10 +10,13 @@ from firesteel.conf.redaction import redact
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from firesteel.pipelines.plan.model import OnError, ScoreStepPlan
     from firesteel.pipelines.storage.base import Storage
     from firesteel.udfs.dead_letter import DeadLetter
     from firesteel.udfs.model import ModelRef
+    from firesteel.udfs.report import ScoreReport
 
 
 def score_spec(step: ScoreStepPlan, model: ModelRef) -> ScoreSpec:
@@ -28,6 +31,36 @@ def score_spec(step: ScoreStepPlan, model: ModelRef) -> ScoreSpec:
         batch_bytes=step.batch_bytes,
         threads=step.threads,
         on_error=ErrorBudget(on_error.action, on_error.max_rows, on_error.max_fraction, on_error.retries),
+        forms="reference" if step.operator == "pandas" else "compiled" if step.accelerate == "auto" else "native",
+    )
+
+
+def scoring_facts(step: ScoreStepPlan, report: ScoreReport, fell_back: str = "") -> tuple[tuple[str, JsonValue], ...]:
+    """How an interval was scored, for its record.
+
+    Parameters
+    ----------
+    fell_back
+        Why the planned operator `direct` could not be used, if it could not.
+    """
+    choices: list[JsonValue] = [
+        {
+            "form": choice.form,
+            "reason": choice.reason,
+            "checked_rows": choice.checked_rows,
+            "largest_difference": choice.largest_difference,
+        }
+        for choice in report.choices
+    ]
+    return (
+        ("operator", "arrow" if fell_back else step.operator),
+        ("operator_reason", f"not direct: {fell_back}" if fell_back else step.operator_reason),
+        ("accelerate", step.accelerate),
+        ("rows_by_form", dict(report.rows_by_form)),
+        ("forms", choices),
+        ("model_loads", report.loads),
+        ("batches", report.batches),
+        ("largest_batch", report.max_batch_rows),
     )
 
 

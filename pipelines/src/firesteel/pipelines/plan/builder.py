@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.conf.partitions import partition_name
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
 from firesteel.pipelines.plan.decide import Published, decide
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
-from firesteel.pipelines.plan.inputs import partition_name, selected
+from firesteel.pipelines.plan.inputs import selected
 from firesteel.pipelines.plan.intervals import Slot, slots
 from firesteel.pipelines.plan.lineage import lineage
 from firesteel.pipelines.plan.listing import Listing
@@ -33,6 +34,7 @@ from firesteel.pipelines.plan.model import (
     StepPlan,
     TrackingPlan,
 )
+from firesteel.pipelines.plan.operator import with_operators
 from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
 from firesteel.pipelines.plan.signature import check_features
 from firesteel.pipelines.publish.ledger import Ledger
@@ -139,7 +141,8 @@ def _assemble(
 ) -> Plan:
     spec, logical = loaded.spec, draft.logical
     columns, rows = lineage(draft)
-    return Plan(
+    asked = {name: step.score.operator for name, step in spec.steps.items() if isinstance(step, ScoreStep)}
+    plan = Plan(
         pipeline=spec.name,
         profile=loaded.profile,
         owner=spec.owner,
@@ -162,6 +165,7 @@ def _assemble(
         spark_conf=spark_conf(spec.resources, spec.configuration, ResourcePlan()),
         spec_text=loaded.text,
     )
+    return with_operators(plan, asked)
 
 
 def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:
@@ -234,8 +238,7 @@ def _score_step(name: str, score: Score, logical: Logical, model: ModelPlan) -> 
         batch_rows=score.batch.rows,
         batch_bytes=score.batch.bytes,
         threads=threads,
-        operator="pandas",
-        operator_reason="the general form: any MLflow model, through pandas batches",
+        accelerate=score.accelerate,
     )
 
 

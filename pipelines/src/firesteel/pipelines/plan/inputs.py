@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, Where
+from firesteel.conf.partitions import partition_name
 from firesteel.conf.quantities import duration
 from firesteel.pipelines.plan.intervals import Slot, shifted, value_range
 from firesteel.pipelines.plan.model import InputFile, SourceInput
@@ -14,9 +15,6 @@ from firesteel.pipelines.spec.model import Range, Source
 from firesteel.pipelines.spec.refs import interval_text
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.paths import join
-
-_ESCAPED = frozenset("\"#%'*/:=?\\{[]^\x7f" + "".join(map(chr, range(1, 32))))
-"""What Spark writes as %XX in the names of partition directories (ExternalCatalogUtils.escapePathName); all else stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,6 @@ def selected(source: Source, slot: Slot, where: Where, only: Only | None = None)
     for column, values in (only or {}).items():
         result[column] = tuple(value for value in result.get(column, values) if value in values)
     return result
-
-
-def partition_name(column: str, value: str) -> str:
-    """`column=value` as Spark names the directory."""
-    return f"{column}=" + "".join(f"%{ord(each):02X}" if each in _ESCAPED else each for each in value)
 
 
 def read_manifest(

@@ -128,6 +128,7 @@ class ScoreStepPlan:
     threads: int = 1
     operator: str = "pandas"
     operator_reason: str = ""
+    accelerate: Literal["auto", "off"] = "off"
     kind: Literal["score"] = "score"
 
 

@@ -71,9 +71,3 @@ def _score_uses(step: ScoreStep) -> Iterator[tuple[KeyPath, str]]:
         yield ("warmup",), score.warmup
     if score.timeout is not None:
         yield ("timeout",), "of a batch"
-    if score.on_error.retries:
-        yield ("on_error", "retries"), "other than 0"
-    if score.operator in {"arrow", "direct"}:
-        yield ("operator",), score.operator
-    if score.accelerate != "off":
-        yield ("accelerate",), score.accelerate

@@ -1,0 +1,196 @@
+"""The direct operator for one interval: the plan as `firesteel.udfs.direct` wants it, and the commit of what it wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from firesteel.conf.hadoop import HadoopConf
+from firesteel.jobs.run.scoring import score_spec
+from firesteel.jobs.spark.types import schema_of
+from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.plan.operator import Chain, direct_chain
+from firesteel.pipelines.sql.mapping import NotMapOnlyError
+from firesteel.pipelines.storage.open import locate
+from firesteel.udfs.direct.job import DirectResult, pack, run_direct
+from firesteel.udfs.direct.spec import DirectSpec, Place, Projection, ScanSpec, Split, WriteSpec
+from firesteel.udfs.direct.write import TEMPORARY
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from firesteel.pipelines.plan.model import IntervalPlan, Plan, ScoreStepPlan, SinkPlan
+    from firesteel.pipelines.storage.base import Storage
+    from firesteel.udfs.model import ModelRef
+
+_CODECS = {"zstd": "zstd", "snappy": "snappy", "gzip": "gzip", "none": "none", "uncompressed": "none"}
+_SECRET = ("password", "secret", "keystore", "key.", "credential", "token")
+"""Settings that do not travel: a task needs addresses, and has its own tickets."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectWork:
+    """A direct job that is ready to run."""
+
+    spec: DirectSpec
+    tasks: tuple[tuple[Split, ...], ...]
+
+    def run(self, spark: SparkSession) -> DirectResult:
+        """Run it."""
+        return run_direct(spark, self.spec, self.tasks)
+
+
+def direct_work(
+    spark: SparkSession,
+    plan: Plan,
+    interval: IntervalPlan,
+    step: ScoreStepPlan,
+    model: ModelRef,
+    staging: str,
+    lineage: dict[str, str],
+) -> DirectWork | str:
+    """The job, or why it cannot be done directly after all. The views of the steps before the score must be there.
+
+    Parameters
+    ----------
+    staging
+        The staging path, within the sink's storage.
+    """
+    sink = plan.sinks[0]
+    try:
+        chain = direct_chain(plan.sources, plan.steps, plan.gates, plan.sinks, step)
+    except NotMapOnlyError as why:
+        return str(why)
+    codec = _CODECS.get(str(spark.conf.get("spark.sql.parquet.compression.codec")).lower())
+    if codec is None:
+        return "the session writes Parquet with another codec"
+    if str(spark.conf.get("spark.sql.ansi.enabled")).lower() != "true":
+        return "the session is not in ANSI mode"
+    if differs := _differs(spark, chain, step):
+        return differs
+    places = [_place(chain.source.path), _place(sink.path)]
+    if any(place.scheme == "hdfs" for place in places) and find_spec("hdfs_native") is None:
+        return "hdfs-native is not installed (pip install 'firesteel[hdfs]')"
+    files = next((each.files for each in interval.inputs if each.source == chain.source.name), ())
+    slots = spark.sparkContext.defaultParallelism
+    return DirectWork(
+        _spec(chain, sink, step, model, staging, lineage, codec),
+        pack([(file.path, file.length) for file in files], slots),
+    )
+
+
+def commit(storage: Storage, staging: str, result: DirectResult) -> None:
+    """Move the files of the attempts that count to where they belong, and remove those of all others."""
+    made: set[str] = set()
+    for file in result.files:
+        folder = f"{staging}/{file.final}".rpartition("/")[0]
+        if folder not in made:
+            storage.mkdirs(folder)
+            made.add(folder)
+        storage.rename(f"{staging}/{file.temporary}", f"{staging}/{file.final}")
+    storage.delete(f"{staging}/{TEMPORARY}")
+
+
+def _differs(spark: SparkSession, chain: Chain, step: ScoreStepPlan) -> str:
+    """How Spark's own analysis differs from the compiler's, if it does."""
+    found = {field.name: field.dataType.simpleString() for field in spark.table(step.input).schema.fields}
+    for column in chain.columns:
+        if found.get(column.name) != column.type:
+            return f"{step.input}.{column.name} is {found.get(column.name)} in Spark, {column.type} here"
+    return ""
+
+
+def _spec(
+    chain: Chain,
+    sink: SinkPlan,
+    step: ScoreStepPlan,
+    model: ModelRef,
+    staging: str,
+    lineage: dict[str, str],
+    codec: str,
+) -> DirectSpec:
+    source = chain.source
+    read = {name.lower() for name in _read(chain, step)}
+    columns = [column for column in source.columns if column.name.lower() in read]
+    schema = _arrow(columns)
+    partitions = _arrow(source.partitions)
+    outputs = [Column(output.name, output.type) for output in step.outputs]
+    lineages = [column for column in sink.columns if column.name in sink.lineage_columns]
+    kept = [column for column in chain.columns if column.name in step.keep]
+    kinds = {each.name: each.type for each in _arrow([*kept, *outputs, *lineages])}
+    constants: list[tuple[str, Any, Any]] = []
+    for name in sink.lineage_columns:
+        value = datetime.now(UTC) if name == "_scored_at" else lineage[name]
+        constants.append((name, kinds[name], value))
+    data = tuple(column.name for column in sink.columns if column.name not in sink.partition_by)
+    return DirectSpec(
+        scan=ScanSpec(
+            _place(source.path),
+            locate(source.path)[1],
+            schema,
+            tuple((each.name, each.type) for each in partitions),
+        ),
+        projections=tuple(Projection(each.columns, each.where) for each in chain.maps),
+        score=score_spec(step, model),
+        scored=_schema([(name, kinds[name]) for name in (*step.keep, *_names(step))]),
+        write=WriteSpec(_place(sink.path), staging, data, sink.partition_by, tuple(constants), codec),
+    )
+
+
+def _names(step: ScoreStepPlan) -> tuple[str, ...]:
+    return tuple(output.name for output in step.outputs)
+
+
+def _read(chain: Chain, step: ScoreStepPlan) -> set[str]:
+    """The columns of the source that the first map, or the score, names."""
+    if not chain.maps:
+        return {*step.keep, *step.features}
+    found: set[str] = set()
+
+    def visit(expression: Any) -> None:
+        if expression[0] == "column":
+            found.add(expression[2])
+            return
+        for each in expression[2:]:
+            if isinstance(each, tuple):
+                visit(each)
+
+    first = chain.maps[0]
+    for _, expression in first.columns:
+        visit(expression)
+    if first.where is not None:
+        visit(first.where)
+    return found
+
+
+def _place(uri: str) -> Place:
+    storage, _ = locate(uri)
+    scheme, _, authority = storage.base_uri.partition("://")
+    if scheme != "hdfs":
+        return Place("file")
+    settings = HadoopConf.load()
+    kept = tuple(
+        (key, settings.get(key))
+        for key in sorted(settings.values)
+        if key.startswith(("dfs.", "fs.", "hadoop.security.", "hadoop.rpc."))
+        and not any(word in key for word in _SECRET)
+    )
+    return Place("hdfs", authority, kept, os.environ.get("HADOOP_USER_NAME", ""))
+
+
+def _arrow(columns: Iterable[Column]) -> Any:
+    """The Arrow schema in which Spark would give these columns to Python; instants in UTC, as in the files."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    found = tuple(columns)
+    return to_arrow_schema(schema_of(found), timezone="UTC") if found else _schema([])
+
+
+def _schema(fields: list[tuple[str, Any]]) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(fields)

@@ -1,0 +1,148 @@
+"""Which operator scores, and why: `direct` where the plan only maps rows, `arrow` where the features are numbers, else `pandas`.
+
+All three give the same rows; they differ in how rows get to the model and from it to the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from firesteel.pipelines.plan.model import (
+    Column,
+    GatePlan,
+    ModelPlan,
+    ScoreStepPlan,
+    SinkPlan,
+    SourcePlan,
+    SqlStepPlan,
+    StepPlan,
+)
+from firesteel.pipelines.sql.mapping import MapOnly, NotMapOnlyError, map_only
+from firesteel.pipelines.sql.select import UNKNOWN, SqlText, parse_select
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import Plan
+
+from firesteel.conf.errors import FiresteelError, Where
+
+_NUMBERS = frozenset({"tinyint", "smallint", "int", "bigint", "float", "double"})
+_COPIED = frozenset({*_NUMBERS, "boolean", "string", "binary", "date", "timestamp"})
+_PARTITIONS = frozenset({"string", "date", "tinyint", "smallint", "int", "bigint"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a direct job does before the score: one source, and SELECTs that only map its rows, in order."""
+
+    source: SourcePlan
+    maps: tuple[MapOnly, ...]
+    columns: tuple[Column, ...]
+    """What comes out of the last of them."""
+
+
+def with_operators(plan: Plan, asked: Mapping[str, str]) -> Plan:
+    """The plan with an operator and its reason for each score step.
+
+    Parameters
+    ----------
+    asked
+        Score step -> what the spec says: `auto`, `pandas`, `arrow` or `direct`.
+    """
+    models = {model.name: model for model in plan.models}
+    steps = tuple(
+        _chosen(plan, step, models[step.model], asked[step.name]) if isinstance(step, ScoreStepPlan) else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
+
+
+def _chosen(plan: Plan, step: ScoreStepPlan, model: ModelPlan, asked: str) -> ScoreStepPlan:
+    if asked in {"pandas", "arrow"}:
+        return replace(step, operator=asked, operator_reason="the spec says so")
+    try:
+        chain = direct_chain(plan.sources, plan.steps, plan.gates, plan.sinks, step)
+    except NotMapOnlyError as why:
+        refusal = f"not direct: {why}"
+    else:
+        path = " -> ".join([chain.source.name, *_between(plan.steps, step, chain.source.name), step.name])
+        return replace(
+            step, operator="direct", operator_reason=f"{path} only maps rows: tasks scan and write by themselves"
+        )
+    if not model.digest:  # a sketch: no model was asked
+        return replace(step, operator="auto", operator_reason=f"{refusal}; arrow or pandas, by the model's signature")
+    if model.inputs and all(column.type in _NUMBERS for column in model.inputs):
+        return replace(step, operator="arrow", operator_reason=f"{refusal}; all features are numbers")
+    return replace(step, operator="pandas", operator_reason=f"{refusal}; not arrow: not all features are numbers")
+
+
+def direct_chain(
+    sources: Sequence[SourcePlan],
+    steps: Sequence[StepPlan],
+    gates: Sequence[GatePlan],
+    sinks: Sequence[SinkPlan],
+    step: ScoreStepPlan,
+) -> Chain:
+    """From a source to the score step by maps alone.
+
+    Raises
+    ------
+    NotMapOnlyError
+        With the reason, a phrase.
+    """
+    sink = sinks[0]
+    if len(sinks) != 1 or sink.source != step.name:
+        raise NotMapOnlyError(f"{sink.name} is not made of {step.name} alone")
+    if any(gate.on == step.name for gate in gates):
+        raise NotMapOnlyError(f"a gate looks at {step.name} before it is staged")
+    selects = {each.name: each for each in steps if isinstance(each, SqlStepPlan)}
+    by_name = {source.name: source for source in sources}
+    names = _between(steps, step, "")
+    first = selects[names[0]].reads if names else (step.input,)
+    if len(first) != 1 or first[0] not in by_name:
+        raise NotMapOnlyError(f"{names[0] if names else step.name} reads more than one relation")
+    source = by_name[first[0]]
+    columns = (*source.columns, *source.partitions)
+    for column in columns:
+        if column.type not in _COPIED and not column.type.startswith("decimal("):
+            raise NotMapOnlyError(f"`{column.name}` of {source.name} is {column.type}")
+    for column in source.partitions:
+        if column.type not in _PARTITIONS:
+            raise NotMapOnlyError(f"partition `{column.name}` of {source.name} is {column.type}")
+    maps = []
+    for name in names:
+        try:
+            tree = parse_select(SqlText(selects[name].sql, Where(""), in_file=False)).tree
+            made = map_only(tree, columns, dict(selects[name].args))
+        except NotMapOnlyError as why:
+            raise NotMapOnlyError(f"{name}: {why}") from None
+        except FiresteelError:
+            raise NotMapOnlyError(f"{name} does not parse") from None
+        columns = made.columns_of()
+        for column in columns:
+            if column.type not in _COPIED and not column.type.startswith("decimal("):
+                raise NotMapOnlyError(f"{name}.{column.name} is {column.type}")
+        maps.append(made)
+    types = {column.name: column.type for column in columns}
+    for name in (*step.keep, *step.features):
+        if name not in types:
+            raise NotMapOnlyError(f"`{name}` is not a column of {step.input}")
+    types = {name: types[name] for name in step.keep} | {output.name: output.type for output in step.outputs}
+    for name in sink.partition_by:
+        if types.get(name, UNKNOWN) not in _PARTITIONS:
+            raise NotMapOnlyError(f"partition `{name}` of {sink.name} is {types.get(name, UNKNOWN)}")
+    return Chain(source, tuple(maps), columns)
+
+
+def _between(steps: Sequence[StepPlan], step: ScoreStepPlan, source: str) -> list[str]:
+    """The SELECTs between a source and the score, from the source on; as far back as each reads one relation."""
+    selects = {each.name: each for each in steps if isinstance(each, SqlStepPlan)}
+    names: list[str] = []
+    relation = step.input
+    while relation != source and relation in selects:
+        names.insert(0, relation)
+        if len(selects[relation].reads) != 1:
+            break
+        relation = selects[relation].reads[0]
+    return names

@@ -1,0 +1,116 @@
+"""A pipeline that only maps rows: one source, one SELECT, one model, on some storage. Data with nulls, two origins a day."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from firesteel.pipelines import Pipeline, Plan
+from firesteel.pipelines.storage.open import locate
+from support.models import save
+
+DAY = "2024-01-01"
+MAPPED = "SELECT id, a * 2 AS a, CAST(b AS DOUBLE) AS b, c, dt, origin FROM points WHERE c > :floor OR c IS NULL"
+SPEC = """
+spec_version: 1
+name: points
+storage: {root}/_firesteel/points
+interval: {{column: dt, unit: day, begin: 2024-01-01}}
+sources:
+  points:
+    path: {root}/points
+    partitions: {{dt: date, origin: string}}
+    select: {{dt: "${{interval.ds}}"}}
+    contract: {{mode: additive, columns: {{id: bigint, a: double, b: int, c: double}}}}
+models:
+  m: {{uri: "{model}", method: {method}, trust: {{formats: [skops, lightgbm, onnx, pickle]}}}}
+steps:
+  features: {{sql: "{sql}", args: {{floor: -15.0}}}}
+  scored:
+    score:
+      input: features
+      model: m
+      keep: [id, c, dt, origin]
+      output: {{p: "{output}"}}
+      batch: {{rows: 64}}
+      operator: {operator}
+      accelerate: "{accelerate}"
+      on_error: {{action: dead_letter, max_rows: 1000}}
+sinks:
+  scores: {{from: scored, path: "{root}/scores", partition_by: [dt, origin], lineage_columns: [_run_id, _scored_at]}}
+tracking: {{mlflow: {{uri: "sqlite:///{tracking}"}}}}
+resources: {{master: "local[2]"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringProject:
+    """Everything below `root`, which is a URI; models and tracking are local, in `folder`."""
+
+    folder: Path
+    root: str
+    kind: str = "logistic"
+
+    def write_points(self, rows: int = 500, files: int = 3) -> None:
+        """Points of one day, with nulls and integers in `b`; several files and row groups for each origin."""
+        storage, base = locate(self.root)
+        seed = np.random.default_rng(5)
+        for number in range(files * 2):
+            values = seed.normal(scale=20, size=(rows, 2))
+            table = pa.table(
+                {
+                    "id": pa.array(range(number * rows, (number + 1) * rows), pa.int64()),
+                    "a": pa.array([None if i % 11 == 3 else float(v) for i, v in enumerate(values[:, 0])]),
+                    "b": pa.array([None if i % 17 == 5 else i % 40 - 20 for i in range(rows)], pa.int32()),
+                    "c": pa.array(
+                        [
+                            None if i % 13 == 7 else float("nan") if i == 2 else float(v)
+                            for i, v in enumerate(values[:, 1])
+                        ]
+                    ),
+                }
+            )
+            sink = io.BytesIO()
+            pq.write_table(table, sink, row_group_size=max(1, rows // 3))
+            origin = "JFK" if number % 2 else "L%2FX"
+            storage.create(f"{base}/points/dt={DAY}/origin={origin}/part-{number}.parquet", sink.getvalue())
+
+    def plan(self, operator: str = "auto", accelerate: str = "off", sql: str = MAPPED, *, force: bool = False) -> Plan:
+        """Plan the day."""
+        model = self.folder / f"model-{self.kind}"
+        if not model.exists():
+            save(self.kind, model, example=True)
+        proba = self.kind in {"logistic", "forest"}
+        text = SPEC.format(
+            root=self.root, model=model, method="predict_proba" if proba else "predict", sql=sql, operator=operator,
+            accelerate=accelerate, output="double from [1]" if proba else "double", tracking=self.folder / "mlflow.db",
+        )  # fmt: skip
+        path = self.folder / "pipeline.yaml"
+        path.write_text(text, encoding="utf-8")
+        return Pipeline.load(path).plan(DAY, DAY, force=force)
+
+    def published(self) -> pa.Table:
+        """The published rows in the order of `id`, from the files, with the directories' names."""
+        storage, base = locate(f"{self.root}/scores")
+        tables = []
+        for status in storage.walk(base):
+            folder = status.path[len(base) + 1 :].rpartition("/")[0]
+            if not folder.startswith("dt=") or status.name.startswith(("_", ".")):
+                continue
+            table = pq.read_table(io.BytesIO(storage.read(status.path)))
+            tables.append(table.append_column("folder", pa.repeat(folder, table.num_rows)))
+        return pa.concat_tables(tables).sort_by("id")
+
+    def dead(self) -> list[Any]:
+        """The dead letters of all runs: (id, error, message)."""
+        import json
+
+        storage, base = locate(f"{self.root}/_firesteel/points/dead_letter")
+        lines = [json.loads(line) for each in storage.walk(base) for line in storage.read(each.path).splitlines()]
+        return sorted((line["row"]["id"], line["error"], line["message"]) for line in lines)

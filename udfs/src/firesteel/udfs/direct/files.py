@@ -1,0 +1,109 @@
+"""File systems of the tasks: local files, and HDFS by hdfs-native, which needs no JVM.
+
+pyarrow's own HDFS client needs libhdfs and a JVM in each Python worker; WebHDFS is slower and has no ranges that Parquet could
+coalesce. hdfs-native reads on when a DataNode dies. It does not write on: files are made on local disk and sent whole, and sent
+again when that fails.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from firesteel.conf.errors import RuntimeFault, StorageError
+
+if TYPE_CHECKING:
+    from firesteel.udfs.direct.spec import Place
+
+SEND_S = 120.0
+"""How long a finished file is tried to be sent. A NameNode takes 30 s to see that a DataNode is gone."""
+_CHUNK = 4 << 20
+
+
+class Files(Protocol):
+    """What a task needs of a file system."""
+
+    def open(self, path: str) -> Any:
+        """Something that pyarrow can read from at random."""
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[Any]:
+        """Something to write a new file with; it is there, whole, when the block ends without an error."""
+
+
+class LocalFiles:
+    """Files of this machine."""
+
+    def open(self, path: str) -> Any:
+        """A memory map."""
+        import pyarrow as pa
+
+        return pa.memory_map(path)
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[Any]:
+        """See Files."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with Path(path).open("xb") as handle:
+            yield handle
+
+
+class HdfsFiles:
+    """Files of an HDFS."""
+
+    def __init__(self, place: Place) -> None:
+        if place.user:
+            os.environ["HADOOP_USER_NAME"] = place.user
+        try:
+            from hdfs_native import Client
+        except ImportError:
+            raise RuntimeFault(
+                "FS9004",
+                "hdfs-native is not installed on the executors.",
+                hint="pip install 'firesteel[hdfs]', or set operator: arrow.",
+            ) from None
+        self._client = Client(f"hdfs://{place.authority}", dict(place.settings))
+
+    def open(self, path: str) -> Any:
+        """A reader with its own cursor."""
+        import pyarrow as pa
+
+        return pa.PythonFile(self._client.read(path), mode="r")
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[Any]:
+        """See Files."""
+        with tempfile.TemporaryFile(prefix="firesteel-") as spool:
+            yield spool
+            self._send(spool, path)
+
+    def _send(self, spool: Any, path: str) -> None:
+        from hdfs_native import WriteOptions
+
+        deadline = time.monotonic() + SEND_S
+        wait = 0.5
+        while True:
+            spool.seek(0)
+            try:
+                with self._client.create(path, WriteOptions(overwrite=True, create_parent=True)) as sink:
+                    while chunk := spool.read(_CHUNK):
+                        sink.write(chunk)
+            except (RuntimeError, OSError) as error:
+                if time.monotonic() + wait > deadline:
+                    raise StorageError(
+                        "FS8001", f"{path} could not be written for {SEND_S:g} s: {type(error).__name__}: {error}"
+                    ) from error
+                time.sleep(wait)
+                wait = min(wait * 2, 10.0)
+            else:
+                return
+
+
+def open_files(place: Place) -> Files:
+    """The file system of a place."""
+    return HdfsFiles(place) if place.scheme == "hdfs" else LocalFiles()

@@ -1,0 +1,120 @@
+"""A direct job: splits -> tasks -> files of the attempts that count."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from firesteel.conf.errors import FiresteelError
+from firesteel.udfs.direct.expressions import project
+from firesteel.udfs.direct.files import open_files
+from firesteel.udfs.direct.scan import scan
+from firesteel.udfs.direct.spec import DirectSpec, Split, TaskResult, WrittenFile
+from firesteel.udfs.direct.write import TaskWriter
+from firesteel.udfs.report import ScoreReport, TaskReport, summarise
+from firesteel.udfs.score import score_batches
+from firesteel.udfs.worker_errors import WorkerError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SPLIT_BYTES = 128 << 20
+"""The most that one task reads, as spark.sql.files.maxPartitionBytes."""
+OPEN_BYTES = 4 << 20
+"""What opening a file counts for, as spark.sql.files.openCostInBytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResult:
+    """What a job did. `files` are those of the attempts that count, still under their temporary names.
+
+    `rows_read` were in the files, `rows_in` of them reached the score.
+    """
+
+    report: ScoreReport
+    files: tuple[WrittenFile, ...]
+    rows_read: int
+    rows_in: int
+
+
+def pack(files: Sequence[tuple[str, int]], slots: int) -> tuple[tuple[Split, ...], ...]:
+    """Cut (path, length) files into splits and pack those into tasks, as Spark does, in the order of the paths.
+
+    A task has at most `SPLIT_BYTES`, and less where that keeps all slots at work.
+    """
+    total = sum(length + OPEN_BYTES for _, length in files)
+    size = max(1, min(SPLIT_BYTES, max(OPEN_BYTES, -(-total // max(1, slots)))))
+    tasks: list[list[Split]] = []
+    room = 0
+    for path, length in sorted(files):
+        for start in range(0, max(1, length), size):
+            split = Split(path, start, min(start + size, length) if start + size < length else 1 << 62)
+            cost = min(size, length - start) + OPEN_BYTES
+            if not tasks or cost > room:
+                tasks.append([])
+                room = size + OPEN_BYTES
+            tasks[-1].append(split)
+            room -= cost
+    return tuple(tuple(task) for task in tasks)
+
+
+def run_direct(spark: SparkSession, spec: DirectSpec, tasks: Sequence[tuple[Split, ...]]) -> DirectResult:
+    """Run the tasks. What they return comes home once for each, however often it was tried.
+
+    Raises
+    ------
+    PySparkException
+        A task failed; `firesteel.udfs.score.worker_error` finds an error of ours in it.
+    """
+    if not tasks:
+        return DirectResult(summarise({}), (), 0, 0)
+    run = _runner(spec, secrets.token_hex(6))
+    # One task a slice: the splits are packed already.
+    found: list[TaskResult] = (
+        spark.sparkContext.parallelize(list(enumerate(tasks)), len(tasks)).mapPartitions(run).collect()
+    )
+    return DirectResult(
+        summarise({result.report.partition: result.report for result in found}),
+        tuple(file for result in found for file in result.files),
+        sum(result.rows_read for result in found),
+        sum(result.rows_in for result in found),
+    )
+
+
+def _runner(spec: DirectSpec, job: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a closure for Spark
+    def run(items: Iterable[tuple[int, tuple[Split, ...]]]) -> Iterator[TaskResult]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        for index, splits in items:
+            try:
+                yield run_task(spec, splits, index, context.taskAttemptId() if context else 0, job)
+            except FiresteelError as error:
+                raise WorkerError(error) from error
+
+    return run
+
+
+def run_task(spec: DirectSpec, splits: tuple[Split, ...], index: int, attempt: int, job: str) -> TaskResult:
+    """One task, from its splits to its files. Works without Spark."""
+    report = TaskReport(index, attempt)
+    result = TaskResult(report)
+    files = open_files(spec.write.place)
+    with TaskWriter(files, spec.write, spec.scored, index, attempt, job) as writer:
+        for batch in score_batches(_input(spec, splits, result), spec.score, spec.scored, report):
+            writer.write(batch)
+    result.files = writer.written
+    return result
+
+
+def _input(spec: DirectSpec, splits: tuple[Split, ...], result: TaskResult) -> Iterator[pa.RecordBatch]:
+    columns = list(dict.fromkeys((*spec.score.keep, *spec.score.features)))
+    for table in scan(open_files(spec.scan.place), spec.scan, splits, result):
+        for projection in spec.projections:
+            table = project(table, projection)  # noqa: PLW2901
+        result.rows_in += table.num_rows
+        yield from table.select(columns).combine_chunks().to_batches()

@@ -1,0 +1,161 @@
+"""Scored batches -> partitioned Parquet files of one task attempt.
+
+Every attempt writes below a folder of its own, hidden from readers; the driver moves the files of the attempts that count. A
+second attempt at the same task, by retry or speculation, meets nobody.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from firesteel.conf.partitions import partition_name
+from firesteel.udfs.direct.scan import DEFAULT_PARTITION
+from firesteel.udfs.direct.spec import WrittenFile
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from firesteel.udfs.direct.files import Files
+    from firesteel.udfs.direct.spec import WriteSpec
+
+TEMPORARY = "_direct"
+"""The hidden folder below the staging path."""
+OPEN_FILES = 16
+"""Files that one task has open at once; the one that was written to longest ago is finished first."""
+GROUP_BYTES = 64 << 20
+"""Bytes held for one file until they become a row group."""
+HELD_BYTES = 192 << 20
+"""Bytes held for all files of a task."""
+
+
+@dataclass(slots=True)
+class _Open:
+    writer: Any
+    stack: ExitStack
+    sink: Any
+    file: tuple[str, str]
+    rows: int = 0
+    held: list[pa.RecordBatch] = field(default_factory=list)
+    held_bytes: int = 0
+
+
+class TaskWriter:
+    """Writes one task's rows. A context manager: leaving it without an error finishes all files."""
+
+    def __init__(self, files: Files, spec: WriteSpec, schema: pa.Schema, task: int, attempt: int, job: str) -> None:
+        self._files = files
+        self._spec = spec
+        self._schema = schema
+        self._name = f"part-{task:05d}-{job}"
+        self._folder = f"{TEMPORARY}/{task:05d}-{attempt}"
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._count = 0
+        self._constants = {name: pa.scalar(value, kind) for name, kind, value in spec.constants}
+        fields = {each.name: each for each in schema}
+        for name, kind, _ in spec.constants:
+            fields[name] = pa.field(name, kind)
+        self._file_schema = pa.schema([fields[name] for name in spec.columns])
+        self.written: list[WrittenFile] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows to the files of their partitions."""
+        for folder, rows in self._split(batch):
+            target = self._file(folder)
+            target.held.append(rows)
+            target.held_bytes += rows.nbytes
+            target.rows += rows.num_rows
+            if target.held_bytes >= GROUP_BYTES:
+                self._flush(target)
+        while sum(each.held_bytes for each in self._open.values()) > HELD_BYTES:
+            self._flush(max(self._open.values(), key=lambda each: each.held_bytes))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            while self._open:
+                self._close(*self._open.popitem(last=False))
+            return
+        for each in self._open.values():
+            each.stack.__exit__(kind, error, trace)
+
+    def _split(self, batch: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
+        """The batch by partition; as one piece where all rows have one, which is the usual case."""
+        keys = [batch.column(name) for name in self._spec.partition_by]
+        if not keys:
+            return [("", self._columns(batch))]
+        distinct = [pc.unique(key) for key in keys]
+        if all(len(each) == 1 for each in distinct):
+            return [(self._path([each[0].as_py() for each in distinct]), self._columns(batch))]
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for row, values in enumerate(zip(*(key.to_pylist() for key in keys), strict=True)):
+            groups.setdefault(values, []).append(row)
+        return [
+            (self._path(list(values)), self._columns(batch.take(pa.array(rows)))) for values, rows in groups.items()
+        ]
+
+    def _columns(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = [
+            pa.repeat(self._constants[name], batch.num_rows) if name in self._constants else batch.column(name)
+            for name in self._spec.columns
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self._file_schema)
+
+    def _path(self, values: list[Any]) -> str:
+        return "/".join(
+            partition_name(name, _text(value)) for name, value in zip(self._spec.partition_by, values, strict=True)
+        )
+
+    def _file(self, folder: str) -> _Open:
+        if folder in self._open:
+            self._open.move_to_end(folder)
+            return self._open[folder]
+        while len(self._open) >= OPEN_FILES:
+            self._close(*self._open.popitem(last=False))
+        name = f"{self._name}-c{self._count:03d}.{self._spec.compression}.parquet"
+        self._count += 1
+        final = f"{folder}/{name}".lstrip("/")
+        temporary = f"{self._folder}/{final}"
+        stack = ExitStack()
+        sink = stack.enter_context(self._files.create(f"{self._spec.folder}/{temporary}"))
+        # A dictionary of floats that are all different costs time and no byte less.
+        plain = [each.name for each in self._file_schema if not pa.types.is_floating(each.type)]
+        writer = pq.ParquetWriter(
+            sink, self._file_schema, compression=self._spec.compression, use_dictionary=plain, store_schema=False
+        )
+        self._open[folder] = _Open(writer, stack, sink, (temporary, final))
+        return self._open[folder]
+
+    def _flush(self, target: _Open) -> None:
+        if target.held:
+            target.writer.write_table(pa.Table.from_batches(target.held), row_group_size=max(1, target.rows))
+            target.held, target.held_bytes = [], 0
+
+    def _close(self, _folder: str, target: _Open) -> None:
+        try:
+            self._flush(target)
+            target.writer.close()
+            size = target.sink.tell()
+        except BaseException as error:
+            target.stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        target.stack.close()
+        self.written.append(WrittenFile(*target.file, target.rows, size))
+
+
+def _text(value: Any) -> str:
+    """A partition's value as Spark writes it."""
+    if value is None or value == "":
+        return DEFAULT_PARTITION
+    return value.isoformat() if isinstance(value, date) else str(value)
