@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
     from firesteel.jobs.embedded.standalone import EmbeddedStandalone
     from support.runs import Project
+
+# How long an example takes is the machine's business, and it is shared: no test is about time.
+hypothesis.settings.register_profile("firesteel", deadline=None)
+hypothesis.settings.load_profile("firesteel")
 
 # A Hadoop or Spark configuration of the developer's own is none of the tests' business, and neither is their MLflow.
 for _name in (

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from firesteel.conf.errors import ModelError, PlanDrift
+from firesteel.conf.partitions import partition_name
 from firesteel.jobs.run.runner import run_plan
-from firesteel.pipelines.plan.inputs import partition_name
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.storage.open import locate

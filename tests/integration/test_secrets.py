@@ -268,7 +268,7 @@ def broken_server() -> Iterator[ThreadingHTTPServer]:
             self.end_headers()
             self.wfile.write(b"no")
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
         def log_message(self, *_):
             return

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from firesteel.conf.errors import InputNotReady, PlanDrift, SpecErrors
+from firesteel.conf.partitions import partition_name
 from firesteel.pipelines import Pipeline, Plan
-from firesteel.pipelines.plan.inputs import partition_name
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
