@@ -131,8 +131,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
         ("features: signature ", "features: {dep_hour: hour} "),
         ("batch: {rows: 8192, bytes: 32MiB}", "workers: {cpus: 2}"),
         ("batch: {rows: 8192, bytes: 32MiB}", "workers: {gpus: 1}"),
-        ("batch: {rows: 8192, bytes: 32MiB}", "timeout: 60s"),
-        ("batch: {rows: 8192, bytes: 32MiB}", "warmup: input_example"),
         ("severity: warning}", "severity: warning, on_fail: quarantine}"),
         ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
         ("mode: replace_partitions", "files: {target_size: 128MiB}"),

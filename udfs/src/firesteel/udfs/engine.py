@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from firesteel.conf.errors import FiresteelError
+from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.udfs.dead_letter import Failed, Scored, bisect
+from firesteel.udfs.deadline import within
 from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
 from firesteel.udfs.forms.choose import candidates, choose, sample_of
 from firesteel.udfs.forms.matrix import layout_of
@@ -29,9 +30,26 @@ class Engine:
         self._loaded = loaded
         self._spec = spec
         self._types = types
-        self._reference = Reference(loaded.predict, spec.features)
+        self._reference = Reference(within(spec.timeout_s, loaded.predict), spec.features)
         self._form: Form | None = None
         self.choice = Choice(REFERENCE, "no rows")
+
+    def warm_up(self) -> None:
+        """Score the model's input example, so that the first batch does not pay for what a first call opens.
+
+        Raises
+        ------
+        ModelError
+            FS3003 when the model has no example with these features.
+        """
+        example = self._loaded.example
+        if not isinstance(example, pd.DataFrame) or not set(self._spec.features) <= set(example.columns):
+            raise ModelError(
+                "FS3003",
+                f"model {self._loaded.ref.name} has no input example of its features, and `warmup` is input_example.",
+                hint="Log it again with `input_example=frame.head()`, or leave `warmup` out.",
+            )
+        self._loaded.predict(example[list(self._spec.features)])
 
     def pieces(self, table: pa.Table, report: TaskReport, clock: Clock) -> Iterator[Scored | Failed]:
         """Score one batch: stretches of rows with their predictions and rows that failed, in order."""
@@ -55,7 +73,7 @@ class Engine:
         try:
             batch = form.encode(table)
             clock.add("convert")
-            prediction = form.predict(batch) if batch is not None else None
+            prediction = within(self._spec.timeout_s, form.predict)(batch) if batch is not None else None
         except FiresteelError:
             raise
         except Exception:  # noqa: BLE001 - the reference scores these rows again and says what is wrong with which

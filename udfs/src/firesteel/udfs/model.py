@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Digest", "LoadedModel", "ModelRef", "digest_of", "load_model", "ship_model"]
 
-MODELS_IN_MEMORY = 2
-
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -73,8 +71,13 @@ def ship_model(spark: SparkSession, folder: Path, digest: str) -> str:
     return name
 
 
-def load_model(ref: ModelRef, threads: int = 1) -> tuple[LoadedModel, bool]:
+def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedModel, bool]:
     """The model, from this worker's cache or from its verified files.
+
+    Parameters
+    ----------
+    keep
+        Models that the worker holds at most, this one among them; the one used longest ago goes first.
 
     Returns
     -------
@@ -86,19 +89,18 @@ def load_model(ref: ModelRef, threads: int = 1) -> tuple[LoadedModel, bool]:
         FS3011 when the files are not the planned ones; nothing of them was loaded. FS3012 when they cannot be loaded.
     """
     key = (ref.digest, ref.method)
-    if key in _CACHE:
-        _CACHE.move_to_end(key)
-        return _CACHE[key], False
-    cap_threads(threads)
-    folder, scratch = _folder(ref)
-    check_digest(folder, ref.digest, ref.name)
-    with capped_sessions(threads):
-        loaded = _open(folder, ref, scratch)
-    cap_threads(threads)  # again: the flavor has opened its own pools by now
-    _CACHE[key] = loaded
-    while len(_CACHE) > MODELS_IN_MEMORY:
+    fresh = key not in _CACHE
+    if fresh:
+        cap_threads(threads)
+        folder, scratch = _folder(ref)
+        check_digest(folder, ref.digest, ref.name)
+        with capped_sessions(threads):
+            _CACHE[key] = _open(folder, ref, scratch)
+        cap_threads(threads)  # again: the flavor has opened its own pools by now
+    _CACHE.move_to_end(key)
+    while len(_CACHE) > keep:
         _CACHE.popitem(last=False)
-    return loaded, True
+    return _CACHE[key], fresh
 
 
 def _folder(ref: ModelRef) -> tuple[Path, str]:

@@ -109,7 +109,7 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Score one task's batches; `report` is filled on the way. The operator without Spark."""
     clock = Clock(report.seconds)
-    loaded, fresh = load_model(spec.model, spec.threads)
+    loaded, fresh = load_model(spec.model, spec.threads, spec.models_in_memory)
     report.loads += fresh
     clock.add("load")
     types = [schema.field(output.name).type for output in spec.outputs]
@@ -119,7 +119,9 @@ def score_batches(
         report.rows_in += table.num_rows
         report.batches += 1
         report.max_batch_rows = max(report.max_batch_rows, table.num_rows)
-        engine = engine or _engine(loaded, spec, table.schema)
+        if engine is None:
+            engine = _engine(loaded, spec, table.schema)
+            clock.add("warm up")
         for piece in engine.pieces(table, report, clock):
             report.choice = engine.choice
             if isinstance(piece, Failed):
@@ -138,9 +140,11 @@ def score_batches(
 def _engine(loaded: LoadedModel, spec: ScoreSpec, schema: pa.Schema) -> Engine:
     """The worker's engine for these columns: a form is chosen once a worker and not once a task."""
     types = {name: schema.field(name).type for name in spec.features}
-    key = (spec.features, tuple(types.values()), spec.forms, spec.threads, spec.on_error)
+    key = (spec.features, tuple(types.values()), spec.forms, spec.threads, spec.on_error, spec.timeout_s)
     if key not in loaded.engines:
         loaded.engines[key] = Engine(loaded, spec, types)
+        if spec.warmup:
+            loaded.engines[key].warm_up()
     engine: Engine = loaded.engines[key]
     return engine
 

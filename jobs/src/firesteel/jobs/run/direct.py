@@ -74,7 +74,7 @@ def direct_work(
         return differs
     places = [_place(chain.source.path), _place(sink.path)]
     if any(place.scheme == "hdfs" for place in places) and find_spec("hdfs_native") is None:
-        return "hdfs-native is not installed (pip install 'firesteel[hdfs]')"
+        return "hdfs-native is not installed (pip install hdfs-native)"
     files = next((each.files for each in interval.inputs if each.source == chain.source.name), ())
     slots = spark.sparkContext.defaultParallelism
     return DirectWork(

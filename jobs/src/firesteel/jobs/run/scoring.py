@@ -31,6 +31,9 @@ def score_spec(step: ScoreStepPlan, model: ModelRef) -> ScoreSpec:
         batch_bytes=step.batch_bytes,
         threads=step.threads,
         on_error=ErrorBudget(on_error.action, on_error.max_rows, on_error.max_fraction, on_error.retries),
+        warmup=step.warmup,
+        timeout_s=step.timeout_s,
+        models_in_memory=step.models_in_memory,
         forms="reference" if step.operator == "pandas" else "compiled" if step.accelerate == "auto" else "native",
     )
 

@@ -239,6 +239,9 @@ def _score_step(name: str, score: Score, logical: Logical, model: ModelPlan) -> 
         batch_bytes=score.batch.bytes,
         threads=threads,
         accelerate=score.accelerate,
+        warmup=score.warmup == "input_example",
+        timeout_s=score.timeout,
+        models_in_memory=score.workers.models_in_memory,
     )
 
 

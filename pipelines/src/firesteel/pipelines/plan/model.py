@@ -129,6 +129,9 @@ class ScoreStepPlan:
     operator: str = "pandas"
     operator_reason: str = ""
     accelerate: Literal["auto", "off"] = "off"
+    warmup: bool = False
+    timeout_s: float | None = None
+    models_in_memory: int = 1
     kind: Literal["score"] = "score"
 
 

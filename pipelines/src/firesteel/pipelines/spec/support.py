@@ -65,9 +65,3 @@ def _score_uses(step: ScoreStep) -> Iterator[tuple[KeyPath, str]]:
         yield ("workers", "cpus"), "other than 1"
     if score.workers.gpus:
         yield ("workers", "gpus"), "other than 0"
-    if score.workers.models_in_memory != 1:
-        yield ("workers", "models_in_memory"), "other than 1"
-    if score.warmup != "none":
-        yield ("warmup",), score.warmup
-    if score.timeout is not None:
-        yield ("timeout",), "of a batch"

@@ -65,7 +65,7 @@ class HdfsFiles:
             raise RuntimeFault(
                 "FS9004",
                 "hdfs-native is not installed on the executors.",
-                hint="pip install 'firesteel[hdfs]', or set operator: arrow.",
+                hint="pip install hdfs-native, or set operator: arrow.",
             ) from None
         self._client = Client(f"hdfs://{place.authority}", dict(place.settings))
 

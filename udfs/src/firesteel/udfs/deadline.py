@@ -1,0 +1,48 @@
+"""A deadline for one call of a model: a batch that hangs is cut, and the worker lives on.
+
+The kernel's timer interrupts the main thread, which is where Spark's Python workers score. It cuts Python code and system calls that
+wait; native code that never returns to the interpreter is not cut, and the task hangs as it would without.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+
+class BatchTimeout(Exception):
+    """A call of the model took longer than `timeout`."""
+
+
+class _Alarm(BaseException):
+    """Not an Exception, so that a model's own `except Exception` does not swallow it."""
+
+
+def within(timeout_s: float | None, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The call, with a deadline for each use.
+
+    Raises
+    ------
+    BatchTimeout
+        From the returned function, when the time is over.
+    """
+    if timeout_s is None:
+        return call
+
+    def limited(batch: Any) -> Any:
+        before = signal.signal(signal.SIGALRM, _ring)
+        signal.setitimer(signal.ITIMER_REAL, timeout_s)
+        try:
+            return call(batch)
+        except _Alarm:
+            raise BatchTimeout(f"no answer within {timeout_s:g} s") from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    return limited
+
+
+def _ring(_signal: int, _frame: object) -> None:
+    raise _Alarm
