@@ -59,7 +59,7 @@ def test_the_plan_of_hdfs_is_shown_with_reasons(flights, hdfs_environ):
     done = firesteel("plan", "--start", "2013-06-03", *options(flights), folder=flights.folder)
     assert done.returncode == 0, done.stderr
     assert "not published yet" in done.stdout
-    assert "models:/flight_delay@champion -> v1" in done.stdout
+    assert "models:/flight_delay@champion: v1, sha256" in done.stdout
 
 
 def test_a_partition_that_is_missing_on_hdfs_stops_before_anything_is_written(flights, hdfs_environ):
