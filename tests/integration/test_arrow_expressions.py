@@ -72,7 +72,8 @@ def same(left: object, right: object) -> bool:
 def points(spark):
     schema = ", ".join(f"{column.name} {column.type}" for column in COLUMNS)
     spark.createDataFrame(ROWS, schema).coalesce(1).createOrReplaceTempView("points")
-    return "points"
+    yield "points"
+    spark.catalog.dropTempView("points")
 
 
 def test_values_and_types_are_sparks(spark, points):

@@ -133,6 +133,12 @@ class Secretive:
         shown = [form for text in texts for form in leaks.in_text(text, *VALUES)]
         return [*shown, *leaks.in_files(self.root, *VALUES, but=self.secrets)]
 
+    def tracked(self) -> list[mlflow.entities.Run]:
+        """Every run in the tracking store, other tests' among them: the store is copied from the project's."""
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.database}")
+        experiment = client.get_experiment_by_name("/batch/flight_delay")
+        return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
     def event_logs(self) -> str:
         return "\n".join(path.read_text() for path in (self.root / "events").rglob("events_*") if path.is_file())
 
@@ -162,6 +168,7 @@ def redacted_everywhere(logs: str) -> None:
 
 def test_a_run_uses_secrets_and_leaves_them_nowhere(secretive):
     secretive.spec()
+    before = {run.info.run_id for run in secretive.tracked()}
     plan_file = secretive.project.folder / "plan.json"
     planned, _ = secretive.firesteel("plan", "--start", DAY, "-o", str(plan_file))
     assert planned.returncode == 0, planned.stderr
@@ -171,10 +178,8 @@ def test_a_run_uses_secrets_and_leaves_them_nowhere(secretive):
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"used {digest(KEY)} {digest(f'for ml:{KEY}')}" in done.stdout
     assert secretive.project.rows() == 60
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{secretive.database}")
-    experiment = client.get_experiment_by_name("/batch/flight_delay")
-    tracked = client.search_runs([experiment.experiment_id])
-    assert {run.info.status for run in tracked} == {"FINISHED"}  # the store that the secret names
+    tracked = [run for run in secretive.tracked() if run.info.run_id not in before]
+    assert {run.info.status for run in tracked} == {"FINISHED"}  # in the store that the secret names
     redacted_everywhere(secretive.event_logs())
     assert any("org.apache.spark.deploy.SparkSubmit" in line and "spark.demo.literal" in line for line in lines)
     reports = list(secretive.project.folder.rglob("report.html"))
@@ -192,9 +197,7 @@ def test_a_failed_run_leaves_them_nowhere(secretive, debug):
     assert "LookupError: the store refused ${secret:store/key}" in died.stderr
     assert ("Traceback" in died.stderr) is bool(debug)
     redacted_everywhere(secretive.event_logs())
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{secretive.database}")
-    experiment = client.get_experiment_by_name("/batch/flight_delay")
-    errors = [run.data.tags.get("firesteel.error", "") for run in client.search_runs([experiment.experiment_id])]
+    errors = [run.data.tags.get("firesteel.error", "") for run in secretive.tracked()]
     assert any("the store refused ${secret:store/key}" in error for error in errors)
     assert secretive.leaks(failed.stdout, failed.stderr, died.stdout, died.stderr, *lines) == []
 
