@@ -6,13 +6,15 @@ import multiprocessing
 import secrets
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.storage.base import Storage
+from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.open import close_all, locate
+from firesteel.pipelines.storage.webhdfs import WebHdfsStorage
 
 # Names that Spark makes (percent escapes of partition values) and that people make.
 NAMES = ("dt=2013-06-01", "origin=a%20b", "100%", "a b", "a+b", "a;b&c=d", "é", "~x", "q?x#y")
@@ -62,14 +64,68 @@ def test_create_of_an_empty_file(there):
     assert storage.read(f"{root}/empty") == b""
 
 
-def test_a_scan_finds_what_a_walk_finds(there):
+@pytest.fixture(params=["batched", "hdfs-native", "WebHDFS"])
+def way(request, root_uri, there, monkeypatch) -> tuple[Storage, str]:
+    """Each of the ways in which an HDFS is scanned by itself; of the local file system there is one."""
     storage, root = there
-    assert storage.scan(f"{root}/nowhere") == ()
+    if isinstance(storage, WebHdfsStorage):
+        batched, native = storage._listers
+        chosen = {"batched": [batched], "hdfs-native": [native], "WebHDFS": []}[request.param]
+        monkeypatch.setattr(storage, "_listers", chosen)
+        if chosen:  # it must not be WebHDFS that finds the files
+            monkeypatch.setattr(storage, "walk", None)
+    elif request.param != "batched":
+        pytest.skip("local files are listed in one way")
+    return storage, root
+
+
+def walked(storage: Storage, *paths: str) -> tuple[FileStatus, ...]:
+    """What is below `paths`, by `list` alone."""
+    found: list[FileStatus] = []
+    for path in paths:
+        children = storage.list(path) if storage.status(path) else []
+        found += [child for child in children if not child.is_dir]
+        found += [file for child in children if child.is_dir for file in walked(storage, child.path)]
+    return tuple(sorted(found, key=lambda status: status.path))
+
+
+def test_a_scan_finds_what_a_walk_finds(way):
+    storage, root = way
     for number, name in enumerate(NAMES):
         storage.create(f"{root}/{name}/deep/part-{number}", b"x" * number)
+    storage.create(f"{root}/top", b"x")
     storage.mkdirs(f"{root}/empty")
-    assert storage.scan(root) == tuple(storage.walk(root))
-    assert len(storage.scan(root)) == len(NAMES)
+    found = storage.scan([root])
+    assert found == walked(storage, root)
+    assert len(found) == len(NAMES) + 1
+
+
+def test_a_scan_of_several_folders_finds_the_files_of_all(way):
+    storage, root = way
+    for name in ("b/2", "a/1/x", "a-b/y", "not/asked"):
+        storage.create(f"{root}/{name}", name.encode())
+    found = storage.scan([f"{root}/b", f"{root}/a-b", f"{root}/none", f"{root}/a"])
+    assert [each.path for each in found] == [f"{root}/a-b/y", f"{root}/a/1/x", f"{root}/b/2"]
+
+
+def test_a_scan_of_nothing_of_what_is_missing_and_of_a_file_is_empty(way):
+    storage, root = way
+    storage.create(f"{root}/f", b"x")
+    assert storage.scan([]) == ()
+    assert storage.scan([f"{root}/nowhere", f"{root}/f"]) == ()
+
+
+def test_a_scan_of_more_than_one_answer_holds(way, tmp_path):
+    """dfs.ls.limit is 1,000 names an answer; dfs.batched.ls.limit is 100 directories a call."""
+    storage, root = way
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(storage.mkdirs, [f"{root}/d/k={number:03d}" for number in range(250)]))
+        list(pool.map(lambda number: storage.replace(f"{root}/d/k=120/{number:04d}", b""), range(1100)))
+    storage.create(f"{root}/d/k=007/x", b"1")
+    storage.create(f"{root}/d/k=249/x", b"12")
+    found = storage.scan([f"{root}/d"])
+    assert [each.length for each in found] == [1, *[0] * 1100, 2]
+    assert found == walked(storage, f"{root}/d/k=007", f"{root}/d/k=120", f"{root}/d/k=249")
 
 
 def test_create_refuses_what_is_there_and_leaves_it_alone(there):
@@ -329,11 +385,11 @@ import os, sys
 from firesteel.pipelines.storage.open import close_all, locate
 
 storage, path = locate(sys.argv[1])
-before = storage.scan(path)
+before = storage.scan([path])
 child = os.fork()
 if child == 0:
     storage, path = locate(sys.argv[1])
-    same = storage.scan(path) == before
+    same = storage.scan([path]) == before
     close_all()
     sys.exit(0 if same else 3)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

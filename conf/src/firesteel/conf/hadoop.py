@@ -23,6 +23,7 @@ WEBHDFS_URL = "FIRESTEEL_WEBHDFS_URL"
 
 FILES = ("core-site.xml", "hdfs-site.xml")
 HTTP_PORT, HTTPS_PORT = 9870, 9871  # hdfs-default.xml
+RPC_PORT = 8020  # org.apache.hadoop.hdfs.client.HdfsClientConfigKeys.DFS_NAMENODE_RPC_PORT_DEFAULT
 _ANY_HOST = ("0.0.0.0", "[::]", "::")  # noqa: S104 - what hdfs-default.xml holds for "every interface"
 _REFERENCE = re.compile(r"\$\{([^{}$\s]+)\}")
 _MAX_DEPTH = 20  # org.apache.hadoop.conf.Configuration.MAX_SUBST
@@ -82,6 +83,12 @@ class HadoopConf:
             address = self.get(f"dfs.namenode.{kind}-address{suffix}").strip() if suffix or named else ""
             urls.append(f"{scheme}://{_fill_host(address or f'0.0.0.0:{port}', _host(rpc))}")
         return tuple(urls)
+
+    def rpc_addresses(self, authority: str) -> tuple[tuple[str, int], ...]:
+        """Host and port where the NameNodes of `authority` answer Hadoop RPC, in the order of the configuration."""
+        suffixes = self._namenodes(authority)
+        addresses = [self.get(f"dfs.namenode.rpc-address{suffix}").strip() for suffix in suffixes] or [authority]
+        return tuple((_host(each).strip("[]"), _port(each)) for each in addresses if each)
 
     def _namenodes(self, authority: str) -> list[str]:
         """Suffixes of the keys that describe `authority`: `.ns.nn` with HA, `.ns` with federation, none for a host."""
@@ -155,6 +162,11 @@ def _names(text: str) -> list[str]:
 def _host(address: str) -> str:
     """The host of `host:port`; an IPv6 address keeps its brackets."""
     return address if address.endswith("]") else re.sub(r":\d+$", "", address)
+
+
+def _port(address: str) -> int:
+    port = re.search(r":(\d+)$", address)
+    return int(port[1]) if port and not address.endswith("]") else RPC_PORT
 
 
 def _fill_host(address: str, host: str) -> str:

@@ -136,6 +136,6 @@ def _files(storage: Storage, path: str) -> list[FileStatus]:
     """Data files below `path`: as Spark does, names that start with `_` or `.` are left out."""
     return [
         status
-        for status in storage.scan(path)
+        for status in storage.scan([path])
         if not any(part.startswith(("_", ".")) for part in status.path[len(path) :].split("/") if part)
     ]

@@ -6,7 +6,7 @@ implementation is one class that passes `tests/contract/test_storage.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,8 +42,11 @@ class Storage(Protocol):
     def walk(self, path: str) -> Iterator[FileStatus]:
         """All files below `path`, sorted by path; nothing when `path` is missing."""
 
-    def scan(self, path: str) -> tuple[FileStatus, ...]:
-        """As `walk`, in the quickest way there is: for plans, which look at many directories."""
+    def scan(self, paths: Sequence[str]) -> tuple[FileStatus, ...]:
+        """All files below `paths`, none of which is below another, sorted by path.
+
+        As `walk`, in the quickest way there is: for plans, which look at many directories.
+        """
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file. FS8003 when missing; fewer bytes than asked for only at the end of the file."""

@@ -13,11 +13,11 @@ import functools
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus
-from firesteel.pipelines.storage.paths import absolute, join, parent_of, walk
+from firesteel.pipelines.storage.paths import absolute, join, parent_of, scan, walk
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
@@ -57,9 +57,9 @@ class LocalStorage:
         """See Storage."""
         return walk(self, absolute(path))
 
-    def scan(self, path: str) -> tuple[FileStatus, ...]:
+    def scan(self, paths: Sequence[str]) -> tuple[FileStatus, ...]:
         """See Storage."""
-        return tuple(self.walk(path))
+        return scan(self, paths)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """See Storage."""

@@ -45,7 +45,8 @@ FIRST_PAUSES_S = (0.3,)
 """Before any has said anything: a wrong address should be told at once."""
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-_NOT_NOW = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
+NOT_NOW = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
+"""What a NameNode answers that another one, or this one later, would answer otherwise."""
 _FORBIDDEN = ("AccessControlException", "AuthorizationException", "SecurityException", "InvalidToken")
 _MISSING = ("FileNotFoundException", "ParentNotDirectoryException", "PathNotFoundException")
 
@@ -162,7 +163,7 @@ class NameNodes:
                 except (KeyError, TypeError):
                     failures[url] = "the answer is not WebHDFS's"
                     continue
-                if isinstance(answer, Remote) and answer.exception in _NOT_NOW:
+                if isinstance(answer, Remote) and answer.exception in NOT_NOW:
                     failures[url], self._reached = f"{answer.exception}: {answer.message}", True
                     continue
                 self._first, self._reached = index, True

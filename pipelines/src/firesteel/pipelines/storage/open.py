@@ -8,13 +8,14 @@ import threading
 from urllib.parse import urlsplit
 
 from firesteel.conf.errors import StorageError
-from firesteel.conf.hadoop import default_fs, webhdfs_urls
+from firesteel.conf.hadoop import WEBHDFS_URL, HadoopConf, default_fs, webhdfs_urls
 from firesteel.pipelines.storage.base import Storage
+from firesteel.pipelines.storage.batched import BatchedListing
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.namenodes import of_authority
 from firesteel.pipelines.storage.paths import absolute
 from firesteel.pipelines.storage.rpc import RpcListing
-from firesteel.pipelines.storage.webhdfs import WebHdfsStorage
+from firesteel.pipelines.storage.webhdfs import Lister, WebHdfsStorage
 
 _cache: dict[tuple[str, ...], Storage] = {}
 _lock = threading.Lock()
@@ -90,10 +91,17 @@ def _cached(key: tuple[str, ...]) -> Storage:
     full = (*key, os.environ.get("HADOOP_USER_NAME") or getpass.getuser(), *urls)
     with _lock:
         if full not in _cache:
-            # A gateway in front of the NameNodes (HttpFS, Knox) is there because they cannot be reached.
-            rpc = None if os.environ.get("FIRESTEEL_WEBHDFS_URL") else RpcListing(authority)
-            _cache[full] = WebHdfsStorage(of_authority(authority, urls), rpc)
+            _cache[full] = WebHdfsStorage(of_authority(authority, urls), _listers(authority, full[2]))
         return _cache[full]
+
+
+def _listers(authority: str, user: str) -> list[Lister]:
+    """The quick ways to list, the quickest first."""
+    if os.environ.get(WEBHDFS_URL):  # a gateway (HttpFS, Knox) is there because the NameNodes cannot be reached
+        return []
+    native = RpcListing(authority)
+    conf = HadoopConf.load()
+    return [native] if conf.kerberos else [BatchedListing(authority, conf.rpc_addresses(authority), user), native]
 
 
 def _forget() -> None:

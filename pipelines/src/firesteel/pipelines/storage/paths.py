@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus, Storage
@@ -46,3 +47,13 @@ def walk(storage: Storage, path: str) -> Iterator[FileStatus]:
             yield from walk(storage, child.path)
         else:
             yield child
+
+
+def scan(storage: Storage, paths: Sequence[str]) -> tuple[FileStatus, ...]:
+    """All files below `paths`, by walking them one after the other."""
+    return by_path(status for path in paths for status in storage.walk(path))
+
+
+def by_path(found: Iterable[FileStatus]) -> tuple[FileStatus, ...]:
+    """Sorted by path."""
+    return tuple(sorted(found, key=attrgetter("path")))

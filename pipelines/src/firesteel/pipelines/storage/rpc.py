@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from firesteel.pipelines.storage.base import FileStatus
@@ -34,18 +35,26 @@ class RpcListing:
         self._broken = ""
         _listings.add(self)
 
-    def files(self, path: str) -> list[FileStatus] | None:
-        """All files below `path`, unsorted; empty when it is missing, None when RPC cannot be had: ask in another way."""
+    def files(self, paths: Sequence[str]) -> list[FileStatus] | None:
+        """All files below `paths`, unsorted; missing ones have none. None when RPC cannot be had: ask in another way."""
         if self._broken:
             return None
         try:
-            found = [_status(each) for each in self._connected().list_status(path, recursive=True) if not each.isdir]
-        except FileNotFoundError:
-            return []
+            return [status for path in paths for status in self._below(path)]
         except Exception as error:  # noqa: BLE001 - the library has no common error; whatever it is, WebHDFS is asked
             self._give_up(error)
             return None
-        return found
+
+    def close(self) -> None:
+        """Nothing to do: the library's client closes its connections with itself."""
+
+    def _below(self, path: str) -> list[FileStatus]:
+        try:
+            found = self._connected().list_status(path, recursive=True)
+            # The listing of a file is the file.
+            return [_status(each) for each in found if not each.isdir and each.path != path]
+        except FileNotFoundError:
+            return []
 
     def _connected(self) -> Client:
         with self._lock:
