@@ -62,6 +62,8 @@ _MESSAGES: Mapping[str, Sequence[tuple[str, int, str]]] = {
 }
 """Message -> (field, number, type); `*` is repeated."""
 
+_SCALARS = ("string", "bytes", "bool", "int32", "sint32", "uint32", "uint64")
+
 
 class RpcFailure(Exception):
     """An answer that is an error: the Java exception's class name and its message."""
@@ -163,7 +165,7 @@ def _classes() -> Mapping[str, Any]:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto
-    scalars = {each: getattr(field, f"TYPE_{each.upper()}") for each in ("string", "bytes", "bool", "int32", "sint32", "uint32", "uint64")}  # fmt: skip
+    scalars = {each: getattr(field, f"TYPE_{each.upper()}") for each in _SCALARS}
     file = descriptor_pb2.FileDescriptorProto(name="firesteel.proto", package="firesteel", syntax="proto2")
     for name, fields in _MESSAGES.items():
         declared = file.message_type.add(name=name)
