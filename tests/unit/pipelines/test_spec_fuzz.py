@@ -184,12 +184,14 @@ HOSTILE = {
     "reference": "name: " + "${param." * 30_000,
 }
 LIMITED = """
-import resource, sys
+import re, resource, sys
+from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 from firesteel.jobs.cli.main import invoke
 code = invoke(["validate", sys.argv[1]])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss: Linux hands the parent's, who forked this process, on to it.
+print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 sys.exit(code)
 """
 
