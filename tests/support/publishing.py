@@ -70,7 +70,11 @@ def put(root_uri: str, content: Content) -> None:
 def visible(root_uri: str) -> Content:
     """All that a reader of the sink sees."""
     storage, sink = locate(sink_of(root_uri))
-    return {each.path[len(sink) + 1 :]: storage.read(each.path).decode() for each in storage.walk(sink)}
+    return {
+        each.path[len(sink) + 1 :]: storage.read(each.path).decode()
+        for each in storage.walk(sink)
+        if each.name != "_current"
+    }
 
 
 def below(root_uri: str, kind: str) -> list[str]:

@@ -86,6 +86,8 @@ CODES: dict[str, Code] = {
     "FS8006": Code("a stored record cannot be read", "It was cut or changed by hand; restore it or move it away."),
     "FS8007": Code("staged files lie outside the planned partitions", "The data does not belong to this interval."),
     "FS8008": Code("the sink and `storage` are in two storages", "Put both under one authority: renames cannot cross."),
+    "FS8010": Code("a rollback has nothing to bring back", "See `firesteel history` for what was published."),
+    "FS8011": Code("an interval is not there as a whole", "Run `firesteel recover`, then read again."),
     # runtime
     "FS9001": Code("no usable JDK", "Install JDK 17 and set JAVA_HOME."),
     "FS9002": Code("Spark did not start, or the job died", "Look at the driver's log for the cause named."),

@@ -27,11 +27,15 @@ from firesteel.pipelines.publish.records import LedgerRecord, parsed
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One planned directory, relative to the sink: whether it was there before, and whether there is a new one."""
+    """One planned directory, relative to the sink: whether it was there before, and whether there is a new one.
+
+    An append has one for each of its files. `source` is the older token whose version a rollback brings in, 0 for none.
+    """
 
     path: str
     had_previous: bool
     staged: bool
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Journal:
     sink_path: str
     directories: tuple[Directory, ...]
     record: LedgerRecord
+    reuses: tuple[int, ...] = ()
+    """Older tokens whose versions a rollback brings in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,15 @@ def fence(place: Place, token: int, *, by: int, run_id: str) -> Journal | None:
     """Decide against publishing, unless the token has journaled: then its journal, to be rolled forward."""
     found = _decide(place, token, Tombstone("tombstone", by, run_id))
     return found if isinstance(found, Journal) else None
+
+
+def read_journal(place: Place, token: int) -> Journal:
+    """The journal of a token that has published; FS8006 when there is none."""
+    path = place.file("journal", token)
+    found = _read(place, path)
+    if isinstance(found, Tombstone):
+        raise StorageError("FS8006", f"{path} is a tombstone: token {token} never published.")
+    return found
 
 
 def _decide(place: Place, token: int, wanted: Journal | Tombstone) -> Journal | Tombstone:

@@ -70,6 +70,10 @@ class Place:
         """Where Spark writes for `token`. No other token ever writes there."""
         return join(self.folder("staging"), f"{token:010d}")
 
+    def reused(self, token: int, older: int) -> str:
+        """Where a rollback takes the versions of an older token, whole."""
+        return join(self.staging(token), f".versions-{older:010d}")
+
     def versions(self, token: int) -> str:
         """All that `token` replaced."""
         return join(self.folder("versions"), f"{token:010d}")

@@ -37,6 +37,8 @@ class LedgerRecord:
 
     `token` is the fencing token of its lease: it orders attempts and names the record's file. `made_of` are the named parts
     of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes` with `slots` tasks at once.
+    `action` is what was done: a whole run, a replay of dead letters (`replayed` names their files) on top of what was
+    published, or a rollback to what the token `restores` had published (0: what was there before any).
     """
 
     pipeline: str
@@ -61,6 +63,9 @@ class LedgerRecord:
     input_bytes: int = 0
     slots: int = 0
     work_seconds: float = 0.0
+    action: Literal["run", "replay", "rollback"] = "run"
+    replayed: tuple[str, ...] = ()
+    restores: int = 0
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""

@@ -32,6 +32,7 @@ from firesteel.pipelines.publish.lease import (
     refuse_if_held,
     release,
 )
+from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.swap import swap
@@ -139,7 +140,7 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
     place = lease.place
     swap(place, journal, on_event)
-    record = write_record(place, replace(journal.record, recovered_by=lease.record.attempt.run_id))
+    record = enter(place, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
     on_event(Event("ledgered", place.interval, {"token": journal.token, "run_id": journal.run_id}))
     remove_staging(place, journal.token)
     prune_versions(place, journal.token, keep_versions)

@@ -16,6 +16,8 @@ harmless even when newer tokens have published into `sink/p` since:
   before it deletes anything.
 - (2) cannot bring old data back: `staging/T/p` was moved by the first (2), and no one else writes there.
 - a directory that had no previous one has only (2).
+- a rollback brings in what an older token O retired. It first moves `versions/O` whole below its own staging, by one
+  rename, as pruning does: from then on (1) of a zombie of O finds no folder to move into, and fails.
 
 So a failed rename is never tried a second time in (1), and in (2) only while `staging/T/p` still exists.
 """
@@ -31,8 +33,10 @@ from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.storage.paths import join, parent_of
 
 
-def prepare(place: Place, token: int, directories: tuple[Directory, ...]) -> None:
-    """Make the folders that step (1) moves into. Before the journal, and never after it: see above."""
+def prepare(place: Place, token: int, directories: tuple[Directory, ...], reuses: tuple[int, ...]) -> None:
+    """Make the folders that step (1) and a rollback move into. Before the journal, and never after it: see above."""
+    if reuses:
+        place.storage.mkdirs(place.staging(token))
     folders = {parent_of(place.version(token, each.path)) for each in directories if each.had_previous}
     for folder in sorted(folders):
         place.storage.mkdirs(folder)
@@ -40,6 +44,12 @@ def prepare(place: Place, token: int, directories: tuple[Directory, ...]) -> Non
 
 def swap(place: Place, journal: Journal, on_event: OnEvent) -> None:
     """Run what is left of a journal's swap. An event follows every rename that was made here."""
+    for older in journal.reuses:
+        try:
+            place.storage.rename(place.versions(older), place.reused(journal.token, older))
+        except StorageError as error:
+            if error.code not in {"FS8003", "FS8004"}:  # moved already, by whoever
+                raise
     for directory in journal.directories:
         facts: dict[str, object] = {"directory": directory.path, "token": journal.token}
         if directory.had_previous and _retire(place, journal, directory):
@@ -77,7 +87,9 @@ def _seal(place: Place, slot: str) -> None:
 
 def _bring_in(place: Place, journal: Journal, directory: Directory) -> bool:
     storage = place.storage
-    source = join(place.staging(journal.token), directory.path)
+    token = journal.token
+    old = directory.source
+    source = join(place.reused(token, old), "data", directory.path) if old else join(place.staging(token), directory.path)
     target = join(journal.sink_path, directory.path)
     try:
         try:

@@ -22,7 +22,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Literal, Self
 
-from firesteel.conf.errors import FiresteelError, LeaseConflict
+from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
@@ -34,6 +34,7 @@ from firesteel.pipelines.publish.cleanup import (
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.layout import Area, Place, path_within
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
+from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
@@ -60,7 +61,7 @@ class Transaction:
     def __init__(self, lease: Lease, sink_path: str, on_event: OnEvent, keep_versions: int) -> None:
         self._lease = lease
         self._place = lease.place
-        self._sink_path = sink_path
+        self.sink_path = sink_path
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN
@@ -132,22 +133,74 @@ class Transaction:
         storage = self._place.storage
         staged = read_staged(storage, self.staging_path, planned)
         directories = tuple(
-            Directory(path, storage.status(join(self._sink_path, path)) is not None, path in staged.directories)
+            Directory(path, storage.status(join(self.sink_path, path)) is not None, path in staged.directories)
             for path in planned
         )
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
-        record = replace(record, work_seconds=work_seconds)
-        journal = Journal("journal", self.token, record.run_id, self._sink_path, directories, record)
-        prepare(self._place, self.token, directories)
+        return self._commit(directories, replace(record, work_seconds=work_seconds))
+
+    def append(
+        self, planned: tuple[str, ...], onto: LedgerRecord, counts: Counts, replayed: tuple[str, ...]
+    ) -> LedgerRecord:
+        """Add the staged files to what `onto` has published, and replace nothing.
+
+        The record keeps the plan hash of `onto`: it is that plan's interval, with more of its rows.
+
+        Raises
+        ------
+        StorageError
+            FS8007 when something was staged outside `planned`, FS8004 when a file of that name is published already.
+        """
+        self._expect_open("append")
+        check_planned(planned)
+        storage = self._place.storage
+        staged = read_staged(storage, self.staging_path, planned)
+        for file in staged.files:
+            if storage.status(join(self.sink_path, file.path)) is not None:
+                raise StorageError(
+                    "FS8004",
+                    f"{file.path} is published already. Nothing was published.",
+                    hint="File names of an append are unique; did something else write there?",
+                )
+        directories = tuple(Directory(file.path, had_previous=False, staged=True) for file in staged.files)
+        record = replace(
+            self._record("published", onto.counts + counts, planned=onto.partitions, staged=staged),
+            files=(*onto.files, *staged.files),
+            plan_hash=onto.plan_hash,
+            made_of=onto.made_of,
+            action="replay",
+            replayed=replayed,
+        )
+        return self._commit(directories, record)
+
+    def restore(self, directories: tuple[Directory, ...], restored: LedgerRecord | None) -> LedgerRecord:
+        """Bring retained versions back, as a publish like any other; see `rollback`."""
+        self._expect_open("restore")
+        record = replace(
+            self._record("published", restored.counts if restored else Counts()),
+            partitions=tuple(each.path for each in directories),
+            files=restored.files if restored else (),
+            plan_hash=restored.plan_hash if restored else "",
+            made_of=restored.made_of if restored else (),
+            action="rollback",
+            restores=restored.token if restored else 0,
+        )
+        return self._commit(directories, record)
+
+    def _commit(self, directories: tuple[Directory, ...], record: LedgerRecord) -> LedgerRecord:
+        """Journal, swap, ledger, clean-up: what every way of publishing has in common."""
+        reuses = tuple(sorted({each.source for each in directories if each.source}))
+        journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
+        prepare(self._place, self.token, directories, reuses)
         self._state = _State.JOURNALING
         try:
             write_journal(self._place, journal)
         except LeaseConflict:
             self._state = _State.FAILED
             raise
-        self._tell("journaled", directories=len(directories), files=len(staged.files))
+        self._tell("journaled", directories=len(directories), files=len(record.files))
         swap(self._place, journal, self._on_event)
-        record = write_record(self._place, record)
+        record = enter(self._place, self.sink_path, record)
         self._tell("ledgered", run_id=record.run_id)
         remove_staging(self._place, self.token)
         prune_versions(self._place, self.token, self._keep_versions)

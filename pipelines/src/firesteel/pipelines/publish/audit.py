@@ -1,0 +1,152 @@
+"""The audit log of a pipeline: who published what by which plan, one hash-chained entry a publish.
+
+::
+
+    audit/0000000001.json   {"previous": "",          "token": 1, "user": "ann", ...}
+          0000000002.json   {"previous": SHA-256 of the bytes of entry 1, ...}
+
+Entries are created exclusively, so that two drivers never have the same number. Whoever changes or removes an entry in the
+middle breaks the chain; whoever removes the last ones leaves ledger records without an entry. `verify` looks for both.
+The log says that something was tampered with. It does not keep those away who may write the storage: file modes do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter
+
+from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.layout import Area, Place, tokens_in
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.storage.paths import join
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One publish. `previous` is the SHA-256 of the entry before, `files_digest` of the names and lengths published."""
+
+    previous: str
+    pipeline: str
+    profile: str
+    sink: str
+    interval: str
+    token: int
+    action: str
+    run_id: str
+    plan_hash: str
+    user: str
+    host: str
+    at: str
+    files: int
+    files_digest: str
+
+    @property
+    def subject(self) -> tuple[str, str, str, int]:
+        """What the entry is about: there is one entry for each."""
+        return self.profile, self.sink, self.interval, self.token
+
+
+def append_entry(place: Place, record: LedgerRecord) -> None:
+    """Add the entry of a publish, once."""
+    storage, folder = place.storage, join(place.area.base, "audit")
+    while True:
+        numbers = tokens_in(storage, folder, "json")
+        last = storage.read(_file(folder, numbers[-1])) if numbers else b""
+        entry = AuditEntry(
+            previous=hashlib.sha256(last).hexdigest() if numbers else "",
+            pipeline=record.pipeline,
+            profile=record.profile,
+            sink=record.sink,
+            interval=record.interval,
+            token=record.token,
+            action=record.action,
+            run_id=record.run_id,
+            plan_hash=record.plan_hash,
+            user=record.user,
+            host=record.host,
+            at=record.ended_at,
+            files=len(record.files),
+            files_digest=files_digest(record),
+        )
+        # A publish that is finished for another one may have its entry already; a dead driver's is among the newest.
+        if record.recovered_by and any(
+            read_entry(place.area, number).subject == entry.subject for number in reversed(numbers)
+        ):
+            return
+        data = json.dumps(asdict(entry), indent=2, ensure_ascii=False) + "\n"
+        try:
+            storage.create(_file(folder, numbers[-1] + 1 if numbers else 1), data.encode())
+        except StorageError as error:
+            if error.code != "FS8004":  # another publish came first: chain to that
+                raise
+            continue
+        return
+
+
+def files_digest(record: LedgerRecord) -> str:
+    """SHA-256 of the published names and lengths, in order."""
+    names = sorted((file.path, file.length) for file in record.files)
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def read_entry(area: Area, number: int) -> AuditEntry:
+    """One entry; FS8006 when it cannot be read."""
+    path = _file(join(area.base, "audit"), number)
+    return parsed(_ADAPTER, area.storage.read(path), path, "an audit entry", "It was changed: restore it.")
+
+
+def read_audit(area: Area) -> list[AuditEntry]:
+    """All entries, oldest first."""
+    return [read_entry(area, number) for number in tokens_in(area.storage, join(area.base, "audit"), "json")]
+
+
+def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
+    """Hold the chain together, and the ledger against it.
+
+    Returns
+    -------
+    One sentence for each thing that is wrong; nothing when all holds.
+    """
+    folder = join(area.base, "audit")
+    numbers = tokens_in(area.storage, folder, "json")
+    wrong, previous = [], ""
+    known: dict[tuple[str, str, str, int], AuditEntry] = {}
+    for at, number in enumerate(numbers, 1):
+        if number != at:
+            wrong.append(f"entry {at} is missing")
+            break
+        data = area.storage.read(_file(folder, number))
+        try:
+            entry = read_entry(area, number)
+        except FiresteelError as error:
+            wrong.append(f"entry {number} cannot be read: {error.what}")
+        else:
+            if entry.previous != previous:
+                wrong.append(f"entry {number} does not follow entry {number - 1}: one of them was changed")
+            known[entry.subject] = entry
+        previous = hashlib.sha256(data).hexdigest()
+    for sink in sinks:
+        for record in Ledger(area).history(sink):
+            if record.state != "published":
+                continue
+            found = known.get((record.profile, record.sink, record.interval, record.token))
+            if found is None:
+                wrong.append(f"{sink} {record.interval}: token {record.token} was published without an entry")
+            elif (found.run_id, found.plan_hash, found.files_digest) != (
+                record.run_id,
+                record.plan_hash,
+                files_digest(record),
+            ):
+                wrong.append(f"{sink} {record.interval}: the ledger of token {record.token} is not what was entered")
+    return wrong
+
+
+def _file(folder: str, number: int) -> str:
+    return join(folder, f"{number:010d}.json")
+
+
+_ADAPTER = TypeAdapter(AuditEntry)

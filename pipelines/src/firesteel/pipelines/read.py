@@ -1,0 +1,63 @@
+"""What is published in a sink, whole: for readers that want all of an interval or nothing of it.
+
+Needs no Spark. The files are those of the ledger, never of a listing, so that a swap in progress is never seen half done.
+
+>>> files = current_files("hdfs://nn:8020/ml/scores")                       # doctest: +SKIP
+>>> spark.read.option("basePath", "hdfs://nn:8020/ml/scores").parquet(*files)  # doctest: +SKIP
+>>> pyarrow.dataset.dataset(files, partitioning="hive")                       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from firesteel.conf.errors import StorageError
+from firesteel.pipelines.publish.current import read_pointer
+from firesteel.pipelines.publish.layout import Area, children
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.storage.open import locate
+from firesteel.pipelines.storage.paths import join
+
+_LOOK_AGAIN_S = 0.2
+
+
+def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float = 60.0) -> list[str]:
+    """URIs of the files that are published now, all of each interval.
+
+    Parameters
+    ----------
+    sink
+        The sink's URI.
+    intervals
+        Only these; all that were ever published by default.
+    timeout_s
+        How long to wait for a swap that is in progress.
+
+    Raises
+    ------
+    StorageError
+        FS8003 when nothing was published there; FS8011 when an interval is not whole within `timeout_s`.
+    """
+    storage, path = locate(sink)
+    pointer = read_pointer(storage, path)
+    ledger = Ledger(Area(storage, pointer.base, pointer.pipeline, pointer.profile))
+    deadline = time.monotonic() + timeout_s
+    files: list[str] = []
+    for interval in intervals or ledger.intervals(pointer.sink):
+        while True:
+            record = ledger.published(pointer.sink, interval)
+            wanted = {join(path, file.path): file.length for file in record.files} if record else {}
+            folders = sorted({each.rpartition("/")[0] for each in wanted})
+            there = {status.path: status.length for folder in folders for status in children(storage, folder)}
+            if all(there.get(each) == length for each, length in wanted.items()):
+                break
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    "FS8011",
+                    f"{sink} {interval}: what run {record.run_id if record else ''} published is not there as a whole.",
+                    hint="A publish is in progress, or died: `firesteel recover` ends it. Then read again.",
+                )
+            time.sleep(_LOOK_AGAIN_S)
+        files += [f"{storage.base_uri}{each}" for each in wanted]
+    return files

@@ -1,0 +1,219 @@
+"""Rollback, append, audit log and readers, on local files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firesteel.conf.errors import LeaseConflict, StorageError
+from firesteel.pipelines.publish.audit import read_audit, verify
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.recover import recover
+from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.transaction import Transaction
+from firesteel.pipelines.read import current_files
+from firesteel.pipelines.result import Counts
+from support.publishing import (
+    AFTER,
+    INTERVAL,
+    NEW,
+    OLD,
+    PLANNED,
+    SINK,
+    area_of,
+    attempt_of,
+    below,
+    publish,
+    put,
+    sink_of,
+    stage,
+    visible,
+)
+
+NEWER = {"dt=2013-06-01/origin=EWR/part-7": "newer"}
+AFTER_NEWER = NEWER | {"dt=2013-05-30/origin=EWR/part-0": "untouched"}
+
+
+@pytest.fixture
+def root_uri(tmp_path: Path) -> str:
+    root = f"file://{tmp_path}"
+    put(root, OLD)
+    return root
+
+
+def back(root_uri: str, run_id: str = "back", **options):
+    return rollback(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), **options)
+
+
+def test_a_rollback_brings_back_the_bytes_before_the_newest_publish(root_uri):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    record = back(root_uri)
+    assert visible(root_uri) == AFTER
+    assert (record.action, record.restores, record.plan_hash) == ("rollback", 1, "plan-r1")
+    assert {file.path for file in record.files} == set(NEW)
+    assert below(root_uri, "staging") == []
+
+
+def test_a_rollback_of_a_rollback_brings_the_newest_back(root_uri):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    back(root_uri)
+    back(root_uri, "again")
+    assert visible(root_uri) == AFTER_NEWER
+
+
+def test_the_first_publish_rolls_back_to_what_was_there_before_any(root_uri):
+    publish(root_uri, "r1", NEW)
+    record = back(root_uri)
+    assert visible(root_uri) == OLD
+    assert (record.restores, record.plan_hash) == (0, "")  # so that the next plan scores the interval again
+
+
+def test_a_rollback_goes_back_over_several_publishes(root_uri):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    publish(root_uri, "r3", {"dt=2013-06-01/origin=JFK/part-1": "third"})
+    back(root_uri, to="r1")
+    assert visible(root_uri) == AFTER
+
+
+@pytest.mark.parametrize(("to", "what"), [("r9", "has published nothing here"), ("r2", "is what is published now")])
+def test_a_rollback_to_another_run_says_which_there_are(root_uri, to, what):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    with pytest.raises(StorageError, match=what) as caught:
+        back(root_uri, to=to)
+    assert (caught.value.code, "r1" in caught.value.hint) == ("FS8010", True)
+    assert visible(root_uri) == AFTER_NEWER
+
+
+def test_a_version_that_is_not_retained_any_more_cannot_come_back(root_uri):
+    for number in range(4):
+        publish(root_uri, f"r{number}", NEW)
+    with pytest.raises(StorageError, match="not retained any more") as caught:
+        back(root_uri, to="r0")
+    assert caught.value.code == "FS8010"
+    assert visible(root_uri) == AFTER
+
+
+def test_nothing_published_is_nothing_to_roll_back(root_uri):
+    with pytest.raises(StorageError, match="nothing was published"):
+        back(root_uri)
+
+
+def test_a_rollback_waits_for_nobody(root_uri):
+    publish(root_uri, "r1", NEW)
+    with (
+        Transaction.begin(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, attempt_of("r2")),
+        pytest.raises(LeaseConflict),
+    ):
+        back(root_uri)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it."""
+
+
+@pytest.mark.parametrize("stop", ["journaled", "partition_retired", "partition_published", "ledgered"])
+def test_a_rollback_that_dies_after_its_journal_is_rolled_forward(root_uri, stop):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+
+    def die(event):
+        if event.kind == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        back(root_uri, on_event=die)
+    recover(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL)
+    assert visible(root_uri) == AFTER
+    assert below(root_uri, "staging") == []
+    assert verify(area_of(root_uri), (SINK,)) == []
+
+
+def append(root_uri: str, run_id: str, content):
+    area = area_of(root_uri)
+    onto = Ledger(area).published(SINK, INTERVAL)
+    with Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id)) as transaction:
+        stage(transaction, area.storage, content)
+        return transaction.append(PLANNED, onto, Counts(rows_in=1, scored=1), (f"{run_id}.jsonl",))
+
+
+def test_an_append_adds_files_and_replaces_none(root_uri):
+    publish(root_uri, "r1", NEW)
+    more = {"dt=2013-06-01/origin=EWR/part-x": "more", "dt=2013-06-01/origin=JFK/part-x": "more"}
+    record = append(root_uri, "r2", more)
+    assert visible(root_uri) == AFTER | more
+    assert (record.action, record.plan_hash, record.counts.scored) == ("replay", "plan-r1", 11)
+    back(root_uri)
+    assert visible(root_uri) == AFTER
+
+
+def test_an_append_over_a_published_file_publishes_nothing(root_uri):
+    publish(root_uri, "r1", NEW)
+    with pytest.raises(StorageError) as caught:
+        append(root_uri, "r2", {"dt=2013-06-01/origin=EWR/part-0": "other"})
+    assert caught.value.code == "FS8004"
+    assert visible(root_uri) == AFTER
+
+
+def test_the_audit_log_holds_each_publish_once_and_in_a_chain(root_uri):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    back(root_uri)
+    entries = read_audit(area_of(root_uri))
+    assert [(each.action, each.run_id, each.user) for each in entries] == [
+        ("run", "r1", "ann"),
+        ("run", "r2", "ann"),
+        ("rollback", "back", "ann"),
+    ]
+    assert verify(area_of(root_uri), (SINK,)) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("how", ["change", "remove"])
+def test_the_audit_log_shows_what_was_done_to_it(root_uri, number, how):
+    for run in ("r1", "r2", "r3"):
+        publish(root_uri, run, NEW)
+    path = Path(root_uri.removeprefix("file://")) / "_firesteel" / "audit" / f"{number:010d}.json"
+    if how == "remove":
+        path.unlink()
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"plan_hash": "another"}))
+    assert verify(area_of(root_uri), (SINK,)) != []
+
+
+def test_readers_get_all_files_of_the_ledger_and_nothing_else(root_uri):
+    publish(root_uri, "r1", NEW)
+    sink = sink_of(root_uri)
+    assert sorted(current_files(sink)) == sorted(f"{sink}/{path}" for path in NEW)
+    assert current_files(sink, ["2013-06-01"]) == current_files(sink)
+
+
+def test_readers_never_see_a_swap_half_done(root_uri):
+    publish(root_uri, "r1", NEW)
+    seen = []
+
+    def read(event):
+        if event.kind in {"journaled", "partition_retired", "partition_published", "ledgered"}:
+            try:
+                seen.append(sorted(current_files(sink_of(root_uri), timeout_s=0)))
+            except StorageError as error:
+                assert error.code == "FS8011"
+                seen.append([])
+
+    publish(root_uri, "r2", NEWER, on_event=read)
+    old, new = (sorted(f"{sink_of(root_uri)}/{path}" for path in content) for content in (NEW, NEWER))
+    assert seen[0] == old
+    assert seen[-1] == new
+    assert all(each in (old, [], new) for each in seen)
+    assert [] in seen
+
+
+def test_a_sink_without_a_publish_has_nothing_to_read(tmp_path):
+    with pytest.raises(StorageError) as caught:
+        current_files(f"file://{tmp_path}/scores")
+    assert caught.value.code == "FS8003"
