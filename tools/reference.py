@@ -86,6 +86,9 @@ def command_line() -> str:
         assert command is not None
         inner = click.Context(command, info_name=name, parent=context, max_content_width=100)
         parts.append(f"## {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+        for sub, each in command.commands.items() if isinstance(command, click.Group) else ():
+            below = click.Context(each, info_name=sub, parent=inner, max_content_width=100)
+            parts.append(f"### {name} {sub}\n\n```text\n{each.get_help(below)}\n```\n")
     return "\n".join(parts)
 
 

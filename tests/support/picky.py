@@ -17,20 +17,36 @@ class Picky(mlflow.pyfunc.PythonModel):
         return model_input["distance"] / 1000.0
 
 
+class Mended(mlflow.pyfunc.PythonModel):
+    """The next version, which scores them all."""
+
+    def predict(self, context, model_input, params=None):
+        return model_input["distance"] / 1000.0
+
+
+def register_mended(folder: Path, uri: str) -> None:
+    """Log the next version as models:/picky/2."""
+    _register(folder, uri, Mended())
+
+
 def register_picky(folder: Path) -> str:
     """Log it as models:/picky/1 in a registry of its own; the tracking URI."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).create_registered_model("picky")
+    _register(folder, uri, Picky())
+    return uri
+
+
+def _register(folder: Path, uri: str, model: mlflow.pyfunc.PythonModel) -> None:
     import cloudpickle
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     cloudpickle.register_pickle_by_value(sys.modules[Picky.__module__])  # workers cannot import the tests
-    uri = f"sqlite:///{folder}/mlflow.db"
+    path = folder / type(model).__name__
     signature = ModelSignature(Schema([ColSpec("integer", "distance")]), Schema([ColSpec("double", "y")]))
-    mlflow.pyfunc.save_model(folder / "model", python_model=Picky(), signature=signature)
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.create_registered_model("picky")
-    client.create_model_version("picky", str(folder / "model"))
-    return uri
+    mlflow.pyfunc.save_model(path, python_model=model, signature=signature)
+    mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).create_model_version("picky", str(path))
 
 
 PICKY = {

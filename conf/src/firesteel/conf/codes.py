@@ -67,16 +67,21 @@ CODES: dict[str, Code] = {
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Mend the row, or set on_error: dead_letter."),
     "FS5002": Code("the model returned something else than declared", "Mend `output` to fit the model."),
     "FS5003": Code("more rows failed to score than on_error allows", "Look at the first error; nothing was published."),
+    "FS5004": Code("dead letters lack a column that is needed now", "Run the interval again with --force."),
+    "FS5005": Code("all dead letters failed again", "Mend the model or what it calls; they stay open."),
     # drift
     "FS6001": Code("an input partition changed since the plan was made", "Run `plan` again."),
     "FS6002": Code("the model or the alias moved since the plan was made", "Run `plan` again, or pin the version."),
     "FS6003": Code("the plan was made by another major version", "Run `plan` again."),
+    "FS6004": Code("there is no unfinished backfill of this range", "Leave --resume out to begin one."),
     # gates and publish
     "FS7001": Code("a critical expectation failed", "Look at the report; nothing was published."),
     "FS7002": Code("rows do not add up", "rows_in = scored + dead_letter + quarantined + dropped did not hold."),
     "FS7003": Code("an expectation could not be evaluated", "Check its type, its arguments and its column."),
     "FS7501": Code("another driver holds the lease", "Wait for it, or cancel it; this run did nothing."),
     "FS7502": Code("the lease was taken over", "This driver was too slow; the other one's result stands."),
+    "FS7503": Code("the run was cancelled", "Somebody called `firesteel cancel`; nothing of it was published."),
+    "FS7504": Code("the run to cancel holds no interval", "See `firesteel history`; it may be over."),
     # storage
     "FS8001": Code("the storage cannot be reached", "Check the address, HADOOP_CONF_DIR and the NameNodes."),
     "FS8002": Code("the storage refused", "Check owner and mode of the path named."),

@@ -32,7 +32,7 @@ def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> N
         for interval in ledger.intervals(sink)
         if (record := ledger.latest(sink, interval)) is not None
     ]
-    _show(records, loaded.spec.name, as_json=as_json)
+    show_records(records, loaded.spec.name, as_json=as_json)
 
 
 @click.command()
@@ -46,7 +46,7 @@ def history(spec: Path, profile: str, params: dict[str, str], interval: str | No
 
     loaded, area = open_area(spec, profile, params)
     records = [record for sink in loaded.spec.sinks for record in Ledger(area).history(sink, interval)]
-    _show(records, loaded.spec.name, as_json=as_json)
+    show_records(records, loaded.spec.name, as_json=as_json)
 
 
 @click.command()
@@ -65,10 +65,11 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
             record = recover_interval(area, name, sink.path, interval)
             if record is not None:
                 records.append(record)
-    _show(records, loaded.spec.name, as_json=as_json)
+    show_records(records, loaded.spec.name, as_json=as_json)
 
 
-def _show(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -> None:
+def show_records(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -> None:
+    """A table of records, or JSON."""
     if as_json:
         click.echo(json.dumps([asdict(record) for record in records], indent=2, ensure_ascii=False))
         return

@@ -23,12 +23,17 @@ VERBS = {
     "explain": ("explain", "Draw a pipeline: what is read, scored and published, and why so."),
     "diff": ("explain", "Say what changed between two specs or plans, and which intervals that touches."),
     "run": ("run", "Plan and execute: score, gate, publish, track."),
+    "backfill": ("backfill", "Score a long range by one pinned plan; `--resume` after a kill."),
     "apply": ("run", "Execute exactly the plan in a file."),
     "test": ("test", "Run the cases beside a spec: rows in, rows out, on a local Spark."),
     "submit": ("submit", "Print or run the spark-submit line of a plan."),
     "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
     "history": ("ledger", "Every attempt, newest first."),
     "recover": ("ledger", "Finish or discard what a dead run left."),
+    "rollback": ("undo", "Bring back what an interval was before its newest publish."),
+    "cancel": ("undo", "Stop a run: nothing of what it is at work on is published."),
+    "dead-letter": ("dead_letter", "Rows that could not be scored: `ls`, and `replay` once the cause is mended."),
+    "audit": ("audit", "Who published what: `ls`, and `verify` that nobody changed the log."),
     "doctor": ("doctor", "Look at Java, Python, HDFS, MLflow and RDMA, and say what to do."),
     "schema": ("spec", "Print the JSON Schema of a spec, for editors."),
 }
@@ -64,7 +69,7 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"firesteel.jobs.cli.{VERBS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature

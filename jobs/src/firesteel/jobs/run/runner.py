@@ -36,7 +36,12 @@ RUNS_FOLDER = Path(".firesteel", "runs")
 
 @scrubbed
 def run_plan(
-    plan: Plan, *, spark: SparkSession | None = None, on_event: OnEvent = ignore, runs: Path | None = None
+    plan: Plan,
+    *,
+    spark: SparkSession | None = None,
+    on_event: OnEvent = ignore,
+    runs: Path | None = None,
+    keep_going: bool = False,
 ) -> RunResult:
     """Execute a plan. A failed interval ends the run; intervals published before it stay published.
 
@@ -46,6 +51,8 @@ def run_plan(
         A session of the caller's; without one a session is started and stopped.
     runs
         Folder for the report; `.firesteel/runs` below the working directory by default.
+    keep_going
+        Go on after a failed interval; the first failure is the result's.
 
     Raises
     ------
@@ -73,8 +80,8 @@ def run_plan(
         folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models}
         result = tracker.stamp(result)
         with open_session(plan, spark) as session:
-            models = _ship(session, plan, folders)
-            result = _intervals(session, plan, models, result, tracker, on_event)
+            models = ship(session, plan, folders)
+            result = _intervals(session, plan, models, result, tracker, on_event, keep_going=keep_going)
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
         write_report(result, plan, folder / "report.html")
         (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
@@ -83,7 +90,8 @@ def run_plan(
     return result
 
 
-def _ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
+def ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
+    """Send the plan's models to the executors."""
     from firesteel.udfs.model import ModelRef, ship_model
 
     return {
@@ -107,6 +115,8 @@ def _intervals(
     result: RunResult,
     tracker: RunTracker,
     on_event: OnEvent,
+    *,
+    keep_going: bool,
 ) -> RunResult:
     done: list[IntervalResult] = []
     failure: FiresteelError | None = None
@@ -125,10 +135,11 @@ def _intervals(
             slots=session.sparkContext.defaultParallelism,
         )
         tracker.interval_started(interval.id)
-        outcome, failure = Runner(session, plan, models, attempt, on_event, tracker.run_id).run(interval)
+        outcome, failed = Runner(session, plan, models, attempt, on_event, tracker.run_id).run(interval)
+        failure = failure or failed
         tracker.interval_finished(outcome)
         done.append(outcome)
-        if failure:
+        if failure and not keep_going:
             break
     state: Literal["published", "skipped", "failed"] = (
         "failed" if failure else "published" if any(each.state == "published" for each in done) else "skipped"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -78,11 +79,16 @@ def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, .
                 "model_version": model_version,
             },
             ensure_ascii=False,
-            default=str,
+            default=_plain,
         )
         for letter in letters
     ]
     storage.create(path, ("\n".join(lines) + "\n").encode())
+
+
+def _plain(value: object) -> str:
+    """As Spark's JSON reader takes it back on a replay."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)
 
 
 def check_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:

@@ -59,6 +59,7 @@ class Tombstone:
     kind: Literal["tombstone"]
     fenced_by: int
     run_id: str
+    cancelled: bool = False
 
 
 def write_journal(place: Place, journal: Journal) -> None:
@@ -67,9 +68,13 @@ def write_journal(place: Place, journal: Journal) -> None:
     Raises
     ------
     LeaseConflict
-        FS7502 when a successor has decided against it.
+        FS7502 when a successor has decided against it, FS7503 when somebody has cancelled it.
     """
     found = _decide(place, journal.token, journal)
+    if isinstance(found, Tombstone) and found.cancelled:
+        raise LeaseConflict(
+            "FS7503", f"{place}: run {journal.run_id} was cancelled by {found.run_id}. Nothing of it was published."
+        )
     if isinstance(found, Tombstone):
         raise LeaseConflict(
             "FS7502",
@@ -85,9 +90,9 @@ def write_journal(place: Place, journal: Journal) -> None:
         )
 
 
-def fence(place: Place, token: int, *, by: int, run_id: str) -> Journal | None:
+def fence(place: Place, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:
     """Decide against publishing, unless the token has journaled: then its journal, to be rolled forward."""
-    found = _decide(place, token, Tombstone("tombstone", by, run_id))
+    found = _decide(place, token, Tombstone("tombstone", by, run_id, cancelled))
     return found if isinstance(found, Journal) else None
 
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
+from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Journal, fence
 from firesteel.pipelines.publish.layout import Area, Place, children, name_of, path_within
 from firesteel.pipelines.publish.lease import (
@@ -32,7 +33,6 @@ from firesteel.pipelines.publish.lease import (
     refuse_if_held,
     release,
 )
-from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.swap import swap
@@ -71,7 +71,7 @@ def recover(
     if all(state.released for state in states):
         return None
     refuse_if_held(place, states[-1])
-    lease = Lease.acquire(place, attempt or _me(), ttl_s=lease_ttl_s, purpose="recover")
+    lease = Lease.acquire(place, attempt or person("recover"), ttl_s=lease_ttl_s, purpose="recover")
     try:
         return recover_before(lease, on_event=on_event, keep_versions=keep_versions)
     finally:
@@ -147,7 +147,8 @@ def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versio
     return record
 
 
-def _me() -> Attempt:
+def person(what: str) -> Attempt:
+    """An attempt by whoever calls: `what` begins its run id."""
     at = datetime.now(UTC)
-    run_id = f"recover-{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    run_id = f"{what}-{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     return Attempt(run_id, "", getpass.getuser(), socket.gethostname(), at.isoformat(timespec="seconds"))

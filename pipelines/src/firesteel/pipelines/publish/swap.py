@@ -89,7 +89,9 @@ def _bring_in(place: Place, journal: Journal, directory: Directory) -> bool:
     storage = place.storage
     token = journal.token
     old = directory.source
-    source = join(place.reused(token, old), "data", directory.path) if old else join(place.staging(token), directory.path)
+    source = (
+        join(place.reused(token, old), "data", directory.path) if old else join(place.staging(token), directory.path)
+    )
     target = join(journal.sink_path, directory.path)
     try:
         try:

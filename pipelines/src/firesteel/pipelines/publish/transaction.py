@@ -31,10 +31,10 @@ from firesteel.pipelines.publish.cleanup import (
     remove_staging,
     remove_unused_version,
 )
+from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.layout import Area, Place, path_within
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
-from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before

@@ -1,0 +1,56 @@
+"""`audit`: who published what, and whether the log still says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from firesteel.jobs.cli.options import json_option, spec_options
+
+
+@click.group()
+def audit() -> None:
+    """Who ran which plan and published what: a log in which each entry holds the hash of the one before."""
+
+
+@audit.command("ls")
+@spec_options
+@json_option
+def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
+    """All entries, oldest first."""
+    from firesteel.jobs.cli.area import open_area
+    from firesteel.pipelines.publish.audit import read_audit
+
+    _, area = open_area(spec, profile, params)
+    entries = read_audit(area)
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in entries], indent=2))
+        return
+    for each in entries:
+        click.echo(
+            f"{each.at}  {each.user}@{each.host}  {each.action:8}  {each.sink} {each.interval}  "
+            f"{each.files:>6,} files  plan {each.plan_hash[:12]}  run {each.run_id}"
+        )
+
+
+@audit.command("verify")
+@spec_options
+@json_option
+def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
+    """Hold the chain together and the ledger against it. Exit 1 when an entry was changed, removed or left out."""
+    from firesteel.jobs.cli.area import open_area
+    from firesteel.pipelines.publish.audit import read_audit
+    from firesteel.pipelines.publish.audit import verify as verify_log
+
+    loaded, area = open_area(spec, profile, params)
+    wrong = verify_log(area, tuple(loaded.spec.sinks))
+    if as_json:
+        click.echo(json.dumps({"ok": not wrong, "wrong": wrong}, indent=2))
+    elif wrong:
+        click.echo("\n".join(wrong))
+    else:
+        click.echo(f"{len(read_audit(area))} entries: the chain holds, and the ledger is as entered.")
+    return 1 if wrong else 0

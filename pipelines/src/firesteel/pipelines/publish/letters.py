@@ -1,0 +1,79 @@
+"""Dead letters of an interval: which of them are open, that is, missing from what is published now."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from firesteel.pipelines.publish.layout import Area, children
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.storage.paths import join
+
+FOLDER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """The dead letters of one run at one interval. `open`: what is published now lacks these rows."""
+
+    step: str
+    interval: str
+    run_id: str
+    path: str
+    rows: int
+    errors: tuple[tuple[str, int], ...]
+    model_version: str
+    open: bool
+
+
+def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Letters]:
+    """All dead letters, by step, interval and run."""
+    storage, base = area.storage, join(area.base, FOLDER)
+    ledger, lacking = Ledger(area), dict[str, frozenset[str]]()
+    found = []
+    for step in children(storage, base):
+        for folder in children(storage, step.path):
+            if interval and folder.name != interval:
+                continue
+            if folder.name not in lacking:
+                lacking[folder.name] = frozenset[str]().union(*(open_runs(ledger, sink, folder.name) for sink in sinks))
+            for file in children(storage, folder.path):
+                run_id = file.name.removesuffix(".jsonl")
+                rows = [json.loads(line) for line in storage.read(file.path).splitlines()]
+                found.append(
+                    Letters(
+                        step.name,
+                        folder.name,
+                        run_id,
+                        file.path,
+                        len(rows),
+                        tuple(Counter(row["error"] for row in rows).most_common()),
+                        rows[0]["model_version"] if rows else "",
+                        run_id in lacking[folder.name],
+                    )
+                )
+    return found
+
+
+def open_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
+    """Runs whose dead letters are missing from what is published now.
+
+    A run leaves its own; a replay takes those that it replayed and leaves its own; a rollback leaves those that were open
+    in the state that it restores.
+    """
+    published = {each.token: each for each in ledger.history(sink, interval) if each.state == "published"}
+    return _open(published, max(published, default=0))
+
+
+def _open(published: dict[int, LedgerRecord], token: int) -> frozenset[str]:
+    record = published.get(token)
+    if record is None:
+        return frozenset()
+    if record.action == "rollback":
+        return _open(published, record.restores)
+    if record.action == "replay":
+        before = max(each for each in published if each < token)
+        return _open(published, before) - frozenset(record.replayed) | {record.run_id}
+    return frozenset({record.run_id})
