@@ -47,9 +47,11 @@ format: env  ## let ruff format and mend
 
 docs: env  ## write the generated reference
 	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/faults.py
 
 docs-check: env  ## hold the generated reference to the code
 	$(BIN)/python tools/reference.py --check
+	$(BIN)/python tools/faults.py --check
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist

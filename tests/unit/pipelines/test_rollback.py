@@ -117,6 +117,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("stop", ["journaled", "partition_retired", "partition_published", "ledgered"])
 def test_a_rollback_that_dies_after_its_journal_is_rolled_forward(root_uri, stop):
     publish(root_uri, "r1", NEW)
