@@ -29,6 +29,7 @@ VERBS = {
     "submit": ("submit", "Print or run the spark-submit line of a plan."),
     "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
     "history": ("ledger", "Every attempt, newest first."),
+    "report": ("report", "Where the page of a run lies."),
     "recover": ("ledger", "Finish or discard what a dead run left."),
     "rollback": ("undo", "Bring back what an interval was before its newest publish."),
     "cancel": ("undo", "Stop a run: nothing of what it is at work on is published."),

@@ -1,0 +1,29 @@
+"""`report`: where the page of a run lies, or what it says, for machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from firesteel.jobs.cli.options import json_option
+
+
+@click.command()
+@click.argument("run", metavar="[RUN]", default="")
+@json_option
+def report(run: str, as_json: bool) -> None:
+    """Show where the report of a run lies: one page that needs no network. Without RUN, that of the newest run.
+
+    Reports are looked for where runs leave them, in .firesteel/runs below the working directory. MLflow has a copy.
+    """
+    from firesteel.jobs.run.runner import RUNS_FOLDER
+
+    folder = Path.cwd() / RUNS_FOLDER
+    known = sorted(path.parent.name for path in folder.glob("*/result.json"))
+    if not known or (run and run not in known):
+        what = f"no report of run {run}" if run else "no report"
+        newest = f" Newest: {', '.join(known[-3:])}." if known else ""
+        raise click.UsageError(f"{what} in {folder}.{newest} Call it where the run was called, or look into MLflow.")
+    found = folder / (run or known[-1])
+    click.echo((found / "result.json").read_text(encoding="utf-8") if as_json else str(found / "report.html"))
