@@ -1,11 +1,15 @@
-"""Build hook: give wheels a `firesteel/__init__.py`, which executors need.
+"""Build hook: wheels get a `firesteel/__init__.py`, which executors need, and the jar of the shuffle plugin.
 
 In the checkout `firesteel` is a namespace over five component roots. A wheel on `--py-files` is imported by
 zipimport, which does not see namespace packages across archives.
+
+The jar is compiled against the jars of pyspark, so an isolated build asks for pyspark; and it needs a JDK.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class FiresteelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    def dependencies(self) -> list[str]:
+        if importlib.util.find_spec("pyspark"):
+            return []
+        return [line for line in self.metadata.core.dependencies if line.startswith("pyspark")]
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
             return
@@ -21,3 +30,17 @@ class FiresteelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         init = Path(self._folder.name, "__init__.py")
         init.write_text('"""Spark-native batch inference pipelines."""\n', encoding="utf-8")
         build_data["force_include"][str(init)] = "firesteel/__init__.py"
+        jar = Path(self._folder.name, "shuffle.jar")
+        self._compile(jar)
+        build_data["force_include"][str(jar)] = "firesteel/rdma_shuffle/firesteel-shuffle.jar"
+
+    def _compile(self, target: Path) -> None:
+        """By the same code that a checkout uses: its roots come before an installed firesteel, for this call."""
+        roots = [str(Path(self.root, component, "src")) for component in ("conf", "rdma_shuffle")]
+        sys.path[:0] = roots
+        try:
+            from firesteel.rdma_shuffle.jar import compile_jar, spark_jars
+
+            compile_jar(target, Path(self.root, "rdma_shuffle", "java", "src"), spark_jars())
+        finally:
+            del sys.path[: len(roots)]

@@ -102,5 +102,6 @@ CODES: dict[str, Code] = {
     "FS9020": Code("a secret is not found", "Put it into one of the places named; see docs/how-to/secrets.md."),
     "FS9021": Code("a secret cannot be used", "Mend what is named: its file, its source, or its value."),
     "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),
+    "FS9006": Code("the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."),
     "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that --debug shows."),
 }

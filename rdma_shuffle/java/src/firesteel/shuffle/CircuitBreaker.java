@@ -1,0 +1,81 @@
+package firesteel.shuffle;
+
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentMap;
+import java.util.function.LongSupplier;
+
+/**
+ * Leaves a peer alone after failures in a row, so that a dead peer costs one timeout and not one a request.
+ *
+ * <pre>
+ * closed --n failures in a row--> open --reset elapsed--> half open (one try passes)
+ *   ^------------------------------------success----------------|
+ *                                  open <------failure----------|
+ * </pre>
+ */
+final class CircuitBreaker {
+    private static final class Peer {
+        private int failures;
+        private long openUntil;
+        private boolean probing;
+    }
+
+    private final int failures;
+    private final long resetMillis;
+    private final LongSupplier clock;
+    private final ConcurrentMap<String, Peer> peers = new ConcurrentHashMap<>();
+
+    CircuitBreaker(int failures, long resetMillis, LongSupplier clockMillis) {
+        this.failures = Math.max(1, failures);
+        this.resetMillis = resetMillis;
+        this.clock = clockMillis;
+    }
+
+    /** Whether a request to the peer may go out. True in the half-open state for one caller only. */
+    boolean allows(String name) {
+        Peer peer = peers.get(name);
+        if (peer == null) {
+            return true;
+        }
+        synchronized (peer) {
+            if (peer.failures < failures) {
+                return true;
+            }
+            if (clock.getAsLong() < peer.openUntil) {
+                return false;
+            }
+            if (peer.probing && clock.getAsLong() < peer.openUntil + resetMillis) {
+                return false;
+            }
+            // A probe that never reports back (its task was killed) must not close the door for ever.
+            peer.probing = true;
+            peer.openUntil = clock.getAsLong();
+            return true;
+        }
+    }
+
+    void succeeded(String name) {
+        peers.remove(name);
+    }
+
+    void failed(String name) {
+        Peer peer = peers.computeIfAbsent(name, key -> new Peer());
+        synchronized (peer) {
+            peer.failures++;
+            peer.probing = false;
+            if (peer.failures >= failures) {
+                peer.openUntil = clock.getAsLong() + resetMillis;
+            }
+        }
+    }
+
+    int open() {
+        int count = 0;
+        for (Peer peer : peers.values()) {
+            synchronized (peer) {
+                count += peer.failures >= failures ? 1 : 0;
+            }
+        }
+        return count;
+    }
+}

@@ -1,0 +1,43 @@
+package firesteel.shuffle;
+
+import org.apache.spark.SparkConf;
+import org.apache.spark.SparkEnv;
+import org.apache.spark.TaskContext;
+import org.apache.spark.shuffle.ShuffleHandle;
+import org.apache.spark.shuffle.ShuffleReadMetricsReporter;
+import org.apache.spark.shuffle.ShuffleReader;
+import org.apache.spark.shuffle.sort.SortShuffleManager;
+
+/**
+ * Spark's sort shuffle, whose outputs the node's service keeps and serves.
+ *
+ * <p>It extends SortShuffleManager and does not wrap it: Spark SQL asks {@code isInstanceOf[SortShuffleManager]} and
+ * copies each row before the shuffle of any other manager (ShuffleExchangeExec.needToCopyObjectsBeforeShuffle).
+ */
+public final class FiresteelShuffleManager extends SortShuffleManager {
+    /** As Spark makes it, by name. */
+    public FiresteelShuffleManager(SparkConf conf) {
+        super(conf);
+    }
+
+    @Override
+    public <K, C> ShuffleReader<K, C> getReader(
+            ShuffleHandle handle,
+            int startMapIndex,
+            int endMapIndex,
+            int startPartition,
+            int endPartition,
+            TaskContext context,
+            ShuffleReadMetricsReporter metrics) {
+        ClientSwap.install(SparkEnv.get().blockManager(), Session.current());
+        return super.getReader(handle, startMapIndex, endMapIndex, startPartition, endPartition, context, metrics);
+    }
+
+    @Override
+    public boolean unregisterShuffle(int shuffleId) {
+        if (Session.isOpen()) {
+            Session.current().service().removeShuffle(shuffleId);
+        }
+        return super.unregisterShuffle(shuffleId);
+    }
+}

@@ -1,0 +1,98 @@
+package firesteel.shuffle;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+
+/** A block in the service's slab: read where it lies, in shared memory. */
+final class SlabBuffer extends Counted {
+    private final ByteBuffer[] parts;
+    private final long size;
+    private final Lease lease;
+
+    SlabBuffer(ByteBuffer[] parts, Lease lease) {
+        this.parts = parts;
+        this.lease = lease;
+        long sum = 0;
+        for (ByteBuffer part : parts) {
+            sum += part.remaining();
+        }
+        this.size = sum;
+    }
+
+    @Override
+    protected void free() {
+        lease.done();
+    }
+
+    @Override
+    public long size() {
+        return size;
+    }
+
+    @Override
+    public ByteBuffer nioByteBuffer() throws IOException {
+        mustBeHeld();
+        if (parts.length == 1) {
+            return parts[0].asReadOnlyBuffer();
+        }
+        ByteBuffer whole = ByteBuffer.allocate(Math.toIntExact(size));
+        for (ByteBuffer part : parts) {
+            whole.put(part.duplicate());
+        }
+        return whole.flip();
+    }
+
+    @Override
+    public InputStream createInputStream() throws IOException {
+        mustBeHeld();
+        return new PartsStream();
+    }
+
+    private final class PartsStream extends InputStream {
+        private int index;
+        private ByteBuffer part = parts.length == 0 ? ByteBuffer.allocate(0) : parts[0].duplicate();
+
+        private boolean atEnd() throws IOException {
+            mustBeHeld();
+            while (!part.hasRemaining() && index + 1 < parts.length) {
+                part = parts[++index].duplicate();
+            }
+            return !part.hasRemaining();
+        }
+
+        @Override
+        public int read() throws IOException {
+            return atEnd() ? -1 : part.get() & 0xff;
+        }
+
+        @Override
+        public int read(byte[] into, int offset, int length) throws IOException {
+            if (length == 0) {
+                return 0;
+            }
+            if (atEnd()) {
+                return -1;
+            }
+            int count = Math.min(length, part.remaining());
+            part.get(into, offset, count);
+            return count;
+        }
+
+        @Override
+        public long skip(long wanted) throws IOException {
+            long left = wanted;
+            while (left > 0 && !atEnd()) {
+                int count = (int) Math.min(left, part.remaining());
+                part.position(part.position() + count);
+                left -= count;
+            }
+            return Math.max(0, wanted) - Math.max(0, left);
+        }
+
+        @Override
+        public int available() throws IOException {
+            return atEnd() ? 0 : part.remaining();
+        }
+    }
+}
