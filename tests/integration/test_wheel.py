@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -28,6 +29,7 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(tmp_path):
         "firesteel/pipelines/pipeline.py",
         "firesteel/udfs/score.py",
         "firesteel/rdma_shuffle/doctor.py",
+        "firesteel/rdma_shuffle/firesteel-shuffle.jar",
         "firesteel/jobs/run_plan.py",
         "firesteel/conf/log4j2.properties",
         "firesteel/jobs/demo/project/pipeline.yaml",
@@ -37,7 +39,15 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(tmp_path):
         "firesteel/jobs/project/starter/tests/scores.yaml",
         "firesteel/jobs/project/starter/pipeline.yaml",
     } <= names
+    assert not any(name.endswith(".java") for name in names)
     assert not any(name.startswith(("tests/", "tools/")) for name in names)
     code = "import sys; sys.path.insert(0, sys.argv[1]); import firesteel.udfs, firesteel.pipelines.pipeline as p; print(p.__file__)"
     done = subprocess.run([sys.executable, "-I", "-c", code, str(wheel)], check=True, capture_output=True, text=True)
     assert str(wheel) in done.stdout
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from firesteel.rdma_shuffle.jar import build_or_find; print(build_or_find())"
+    words = [sys.executable, "-I", "-c", code, str(wheel)]
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environ)
+    jar = Path(done.stdout.strip())
+    assert jar.parent == tmp_path / "cache" / "firesteel"
+    assert "firesteel/shuffle/ShufflePlugin.class" in zipfile.ZipFile(jar).namelist()

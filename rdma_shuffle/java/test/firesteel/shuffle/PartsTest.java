@@ -1,0 +1,209 @@
+package firesteel.shuffle;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.zip.CRC32C;
+
+import org.apache.spark.SparkConf;
+
+/** Plain tests of the parts that need no cluster; pytest runs each by its name. */
+public final class PartsTest {
+    private PartsTest() {}
+
+    /** Run the tests named; a failed one ends the JVM with its trace. */
+    public static void main(String[] names) throws Exception {
+        for (String name : names) {
+            PartsTest.class.getDeclaredMethod(name).invoke(null);
+        }
+    }
+
+    static void blockIdsSingleAndBatched() {
+        equal(BlockName.parse("shuffle_3_41_7"), new BlockName("shuffle_3_41_7", 3, 41L, 7, 8));
+        equal(BlockName.parse("shuffle_3_9000000000_7_12"), new BlockName("shuffle_3_9000000000_7_12", 3, 9000000000L, 7, 12));
+        for (String other : List.of(
+                "shuffleChunk_0_0_1_2", "shuffleMerged_x_1_2_3", "rdd_1_2", "broadcast_1", "shuffle_0_1",
+                "shuffle_0_1_2.data", "shuffle_0_1_2_3_4", "shuffle_a_1_2", "", "shuffle_0_1_2147483647")) {
+            equal(BlockName.parse(other), null);
+        }
+    }
+
+    static void breakerOpensAfterFailuresInARowAndTriesOneAgain() {
+        AtomicLong now = new AtomicLong();
+        CircuitBreaker breaker = new CircuitBreaker(2, 100, now::get);
+        breaker.failed("a");
+        breaker.succeeded("a");
+        breaker.failed("a");
+        check(breaker.allows("a"), "one failure in a row");
+        breaker.failed("a");
+        check(!breaker.allows("a"), "two in a row");
+        check(breaker.allows("b"), "another peer");
+        equal(breaker.open(), 1);
+        now.set(100);
+        check(breaker.allows("a"), "the probe");
+        check(!breaker.allows("a"), "one probe only");
+        breaker.failed("a");
+        now.set(199);
+        check(!breaker.allows("a"), "the probe failed");
+        now.set(200);
+        check(breaker.allows("a"), "the next probe");
+        now.set(300);
+        check(breaker.allows("a"), "a probe that never reported");
+        breaker.succeeded("a");
+        check(breaker.allows("a") && breaker.allows("a") && breaker.open() == 0, "closed");
+    }
+
+    static void checksumsFollowBlocksAcrossSteps() throws IOException {
+        Random random = new Random(7);
+        long[] lengths = {0, 1, 300_000, 0, 262_143, 2, 1 << 18, 0};
+        int total = (int) Arrays.stream(lengths).sum();
+        byte[] bytes = new byte[total];
+        random.nextBytes(bytes);
+        Path file = Files.createTempFile("blocks", null);
+        try {
+            Files.write(file, bytes);
+            int[] crcs = BlockChecksums.of(file.toFile(), lengths);
+            int offset = 0;
+            for (int block = 0; block < lengths.length; block++) {
+                CRC32C crc = new CRC32C();
+                crc.update(bytes, offset, (int) lengths[block]);
+                equal(crcs[block], (int) crc.getValue());
+                offset += (int) lengths[block];
+            }
+            lengths[1] = 2;
+            throwsIo(() -> BlockChecksums.of(file.toFile(), lengths));
+        } finally {
+            Files.delete(file);
+        }
+        equal(BlockChecksums.of(file.toFile(), new long[3]).length, 3);
+    }
+
+    static void slabBuffersEndWithTheirLastUser() throws IOException {
+        AtomicInteger given = new AtomicInteger();
+        Lease lease = new Lease(2, given::incrementAndGet);
+        ByteBuffer memory = ByteBuffer.wrap("abcdefgh".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
+        SlabBuffer one = new SlabBuffer(new ByteBuffer[] {memory.slice(0, 3), memory.slice(3, 0), memory.slice(3, 2)}, lease);
+        SlabBuffer two = new SlabBuffer(new ByteBuffer[] {memory.slice(5, 3)}, lease);
+        equal(one.size(), 5L);
+        InputStream stream = one.createInputStream();
+        equal(new String(stream.readNBytes(2)), "ab");
+        equal(stream.skip(2), 2L);
+        equal((char) stream.read(), 'e');
+        equal(stream.read(), -1);
+        equal(one.nioByteBuffer().remaining(), 5);
+        one.retain();
+        one.release();
+        equal(new String(one.createInputStream().readAllBytes()), "abcde");
+        one.release();
+        throwsIo(one::createInputStream);
+        throwsIo(() -> stream.read());
+        equal(given.get(), 0);
+        two.release();
+        equal(given.get(), 1);
+        try {
+            two.release();
+            throw new AssertionError("a second release");
+        } catch (IllegalStateException expected) {
+            equal(given.get(), 1);
+        }
+    }
+
+    static void fileBuffersOutliveTheirFilesName() throws IOException {
+        Path file = Files.createTempFile("blocks", null);
+        Files.writeString(file, "0123456789");
+        FileBuffer buffer = new FileBuffer(FileChannel.open(file, StandardOpenOption.READ), 2, 5);
+        Files.delete(file);
+        equal(new String(buffer.createInputStream().readAllBytes()), "23456");
+        CRC32C crc = new CRC32C();
+        crc.update("23456".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
+        equal(buffer.checksum(), (int) crc.getValue());
+        InputStream open = buffer.createInputStream();
+        buffer.release();
+        throwsIo(() -> open.read());
+        throwsIo(buffer::createInputStream);
+    }
+
+    static void shortFilesAreAnError() throws IOException {
+        Path file = Files.createTempFile("blocks", null);
+        Files.writeString(file, "0123");
+        FileBuffer buffer = new FileBuffer(FileChannel.open(file, StandardOpenOption.READ), 2, 5);
+        throwsIo(buffer::checksum);
+        buffer.release();
+        Files.delete(file);
+    }
+
+    static void preflightByConfiguration() {
+        equal(Preflight.byConf(conf()), null);
+        equal(Preflight.byConf(conf("spark.firesteel.shuffle.enabled", "false")), Reason.SWITCHED_OFF);
+        equal(Preflight.byConf(conf("spark.shuffle.manager", "sort")), Reason.OTHER_MANAGER);
+        equal(Preflight.byConf(conf("spark.shuffle.sort.io.plugin.class", "x.Y")), Reason.OTHER_MANAGER);
+        equal(Preflight.byConf(conf("spark.network.crypto.enabled", "true")), Reason.PLAINTEXT);
+        equal(Preflight.byConf(conf("spark.ssl.rpc.enabled", "true")), Reason.PLAINTEXT);
+        equal(Preflight.byConf(conf("spark.network.crypto.enabled", "true", "spark.io.encryption.enabled", "true")), null);
+        try {
+            Preflight.byConf(conf("spark.firesteel.shuffle.enabled", "perhaps"));
+            throw new AssertionError("a flag that is none");
+        } catch (IllegalArgumentException expected) {
+            check(expected.getMessage().contains("spark.firesteel.shuffle.enabled=perhaps"), expected.getMessage());
+        }
+    }
+
+    static void messagesToTheDriver() {
+        HostLost lost = new HostLost(3, 9000000000L, "node-7.example");
+        equal(HostLost.parse(lost.text()), lost);
+        try {
+            HostLost.parse("host-lost 1 2");
+            throw new AssertionError("a cut message");
+        } catch (IllegalArgumentException expected) {
+            check(expected.getMessage() != null, "says so");
+        }
+    }
+
+    static void secretsAreNotPrinted() {
+        check(!new Secret("fs-1", "abcdef").toString().contains("abcdef"), "in toString");
+        equal(Secret.of(new Secret("fs-1", "abcdef").toMap()), new Secret("fs-1", "abcdef"));
+        equal(Secret.of(java.util.Map.of()), null);
+    }
+
+    private static SparkConf conf(String... pairs) {
+        SparkConf conf = new SparkConf(false);
+        for (int index = 0; index < pairs.length; index += 2) {
+            conf.set(pairs[index], pairs[index + 1]);
+        }
+        return conf;
+    }
+
+    private interface Reading {
+        Object go() throws IOException;
+    }
+
+    private static void throwsIo(Reading reading) {
+        try {
+            reading.go();
+        } catch (IOException expected) {
+            return;
+        }
+        throw new AssertionError("no IOException");
+    }
+
+    private static void check(boolean holds, String what) {
+        if (!holds) {
+            throw new AssertionError(what);
+        }
+    }
+
+    private static void equal(Object found, Object wanted) {
+        if (!java.util.Objects.equals(found, wanted)) {
+            throw new AssertionError("found " + found + ", wanted " + wanted);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+"""The Java parts of the shuffle plugin that need no cluster, and how the jar is made."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.java import find_java
+from firesteel.rdma_shuffle import jar
+
+TESTS = Path(__file__).parents[2] / "rdma_shuffle" / "java" / "test"
+NAMES = re.findall(
+    r"^    static void (\w+)\(\)", (TESTS / "firesteel" / "shuffle" / "PartsTest.java").read_text(), re.MULTILINE
+)
+
+
+@pytest.fixture(scope="module")
+def classpath(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("classes")
+    path = f"{jar.build_or_find()}:{jar.spark_jars()}/*"
+    javac = find_java().home / "bin" / "javac"
+    sources = [str(source) for source in TESTS.rglob("*.java")]
+    words = ["--release", "17", "-Xlint:all,-path", "-Werror", "-cp", path, "-d", str(folder)]
+    done = subprocess.run([str(javac), *words, *sources], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return f"{folder}:{path}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts(classpath, name):
+    command = [str(find_java().executable), "-ea", "-cp", classpath, "firesteel.shuffle.PartsTest", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_equal_sources_give_equal_jars(tmp_path):
+    for name in ("one.jar", "two.jar"):
+        jar.compile_jar(tmp_path / name, jar.SOURCES, jar.spark_jars())
+    assert (tmp_path / "one.jar").read_bytes() == (tmp_path / "two.jar").read_bytes()
+    assert "firesteel/shuffle/ShufflePlugin.class" in zipfile.ZipFile(tmp_path / "one.jar").namelist()
+
+
+def test_a_warning_is_an_error(tmp_path):
+    source = tmp_path / "src" / "Raw.java"
+    source.parent.mkdir()
+    source.write_text("class Raw { java.util.List rows; }\n")
+    with pytest.raises(RuntimeFault) as caught:
+        jar.compile_jar(tmp_path / "raw.jar", source.parent, jar.spark_jars())
+    assert caught.value.code == "FS9006"
+    assert "rawtypes" in str(caught.value)
+
+
+def test_the_cache_knows_the_sources_and_the_spark(tmp_path):
+    def state(text: str, version: str) -> str:
+        root = tmp_path / f"{len(text)}-{version}"
+        (root / "jars").mkdir(parents=True)
+        (root / "jars" / f"spark-core_2.13-{version}.jar").touch()
+        (root / "A.java").write_text(text)
+        return jar.digest(root, root / "jars")
+
+    assert len({state("class A {}", "4.3.0"), state("class A { }", "4.3.0"), state("class A {}", "4.3.1")}) == 3
+
+
+def test_the_jar_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = jar.build_or_find()
+    stamp = made.stat().st_mtime_ns
+    assert made.parent == tmp_path / "firesteel"
+    assert jar.build_or_find() == made
+    assert made.stat().st_mtime_ns == stamp
+    assert [path.name for path in made.parent.iterdir()] == [made.name]
