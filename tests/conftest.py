@@ -122,6 +122,19 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSta
 
 
 @pytest.fixture(scope="session")
+def shuffle_digests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the jobs of support/shuffle_jobs.py give on Spark's own sort shuffle."""
+    from support.shuffle import LOCAL_CLUSTER, Application
+
+    jobs = ("group_by", "sort", "join", "many_maps", "many_reduces", "one_value", "skew_join", "rdd", "rdd_4000")
+    with Application(tmp_path_factory.mktemp("stock") / "app", LOCAL_CLUSTER, {}) as application:
+        assert application.about["manager"] == "sort"
+        digests = {job: application.run(job) for job in jobs}
+        application.run("first_stage")
+        return {**digests, "second_stage": application.run("second_stage")}
+
+
+@pytest.fixture(scope="session")
 def flight_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The demo's real model in a registry of its own; the tracking URI."""
     from firesteel.jobs.demo.model import train_model

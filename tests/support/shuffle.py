@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from firesteel.jobs.embedded.cluster import pyspark_home
+from support.waiting import runs, wait_for
 
 JOBS = Path(__file__).with_name("shuffle_jobs.py")
 LOCAL_CLUSTER = "local-cluster[2,1,1024]"
@@ -29,17 +35,107 @@ PLAIN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What an application printed at its end, and its log."""
+class Application:
+    """A Spark application that runs jobs by name, one after the other; what it wrote stays in `folder`."""
 
-    told: dict[str, Any]
-    log: str
-    code: int
+    def __init__(self, folder: Path, master: str, conf: dict[str, str]) -> None:
+        self.folder = folder
+        for name in ("marks", "events"):
+            (folder / name).mkdir(parents=True)
+        own = {
+            "spark.local.dir": str(folder / "local"),
+            "spark.sql.warehouse.dir": str(folder / "warehouse"),
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": f"file://{folder}/events",
+            "spark.eventLog.rolling.enabled": "false",
+            "spark.eventLog.compress": "false",
+        }
+        request = folder / "request.json"
+        request.write_text(json.dumps({"master": master, "conf": {**PLAIN, **own, **conf}}))
+        with (folder / "log").open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(JOBS), str(request)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=folder,
+                env={**os.environ, "SHUFFLE_MARKS": str(folder / "marks")},
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            self.about = self._answer("start")
+        except BaseException:
+            self._process.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._process.kill()
+        self._process.wait()
+        # local-cluster's Workers keep the folders of their executors below SPARK_HOME, whatever one says.
+        shutil.rmtree(Path(pyspark_home(), "work", self.about["app"]), ignore_errors=True)
+
+    def run(self, job: str) -> Any:
+        """What the job returned; its failure fails the test with the end of the log."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(job + "\n")
+        self._process.stdin.flush()
+        return self._answer(job)["result"]
+
+    def stop(self) -> None:
+        """End the application, so that its event log is whole."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+            self._process.wait(120)
+
+    def _answer(self, what: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"{what} failed:\n{self.log[-8000:]}"
+        return json.loads(line)
 
     @property
-    def digests(self) -> dict[str, str]:
-        return self.told["digests"]
+    def log(self) -> str:
+        """What the driver and, on local-cluster, the Workers logged."""
+        return (self.folder / "log").read_text()
+
+    def executors(self) -> list[int]:
+        """The processes of its executors on this machine."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if (
+                    b"org.apache.spark.executor.CoarseGrainedExecutorBackend" in words
+                    and self.about["app"].encode() in words
+                ):
+                    found.append(int(path.parent.name))
+        return found
+
+    def kill_executors(self) -> None:
+        """SIGKILL to all; returns when they are gone."""
+        pids = self.executors()
+        assert pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(map(runs, pids)), "the executors are gone")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Its event log."""
+        (path,) = [path for path in (self.folder / "events").iterdir() if not path.name.startswith(".")]
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def map_tasks(self) -> Counter[tuple[int, int]]:
+        """How often a task of each (stage, partition) with map outputs succeeded."""
+        ends = (event for event in self.events() if event["Event"] == "SparkListenerTaskEnd")
+        return Counter(
+            (event["Stage ID"], event["Task Info"]["Partition ID"])
+            for event in ends
+            if event["Task Type"] == "ShuffleMapTask" and event["Task End Reason"]["Reason"] == "Success"
+        )
 
 
 def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:
@@ -53,54 +149,3 @@ def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:
         "spark.firesteel.shuffle.socket": str(socket),
         **own,
     }
-
-
-def start(folder: Path, master: str, jobs: list[str], conf: dict[str, str]) -> subprocess.Popen[str]:
-    """Start an application; `finish` waits for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "marks").mkdir(exist_ok=True)
-    (folder / "events").mkdir(exist_ok=True)
-    own = {
-        "spark.local.dir": str(folder / "local"),
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-        "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": f"file://{folder}/events",
-        "spark.eventLog.rolling.enabled": "false",
-    }
-    request = folder / "request.json"
-    request.write_text(json.dumps({"master": master, "jobs": jobs, "conf": {**PLAIN, **own, **conf}}))
-    with (folder / "log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, str(JOBS), str(request)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            cwd=folder,
-            env={**os.environ, "SHUFFLE_MARKS": str(folder / "marks")},
-        )
-
-
-def finish(folder: Path, process: subprocess.Popen[str], timeout_s: float = 240) -> Ended:
-    """Wait for the application; its last line is what it tells."""
-    try:
-        out, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
-    log = (folder / "log").read_text()
-    lines = out.strip().splitlines()
-    return Ended(json.loads(lines[-1]) if lines and process.returncode == 0 else {}, log, process.returncode)
-
-
-def run(folder: Path, master: str, jobs: list[str], conf: dict[str, str]) -> Ended:
-    """Run to the end; a failed application fails the test with the end of its log."""
-    ended = finish(folder, start(folder, master, jobs, conf))
-    assert ended.code == 0, ended.log[-8000:]
-    return ended
-
-
-def events(folder: Path) -> list[dict[str, Any]]:
-    """The event log of the one application that ran in the folder."""
-    (path,) = [path for path in (folder / "events").iterdir() if not path.name.startswith(".")]
-    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Shuffling jobs with a digest each, run by `python shuffle_jobs.py REQUEST.json`; prints one line of JSON.
+"""Shuffling jobs with a digest each: `python shuffle_jobs.py REQUEST.json`, then a job a line; answers a line of JSON.
 
 A process of its own: a SparkContext's settings are those of its JVM, and some tests kill parts of it.
 """
@@ -84,28 +84,89 @@ def rdd(spark):
     return digest(sorted(pairs.collect()))
 
 
-def speculation(spark):
-    """Of two attempts of one map task both commit: the slow one is not stopped by the winner's end (see the settings)."""
-    marks = os.environ["SHUFFLE_MARKS"]
-
-    def slow_first(index, rows):
-        from pyspark import TaskContext
-
-        mark = Path(marks, f"{index}-{TaskContext.get().taskAttemptId()}")
-        mark.touch()
-        if index == 0 and len(list(Path(marks).glob("0-*"))) == 1:
-            deadline = time.monotonic() + 60
-            while len(list(Path(marks).glob("0-*"))) < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
-        return rows
-
-    pairs = spark.sparkContext.parallelize(range(4_000), 4).mapPartitionsWithIndex(slow_first)
+def rdd_4000(spark):
+    """What `speculation` must give."""
+    pairs = spark.sparkContext.parallelize(range(4_000), 4)
     return digest(sorted(pairs.map(lambda x: (x % 53, x)).reduceByKey(add, 3).collect()))
 
 
-JOBS = {
-    job.__name__: job for job in (group_by, sort, join, many_maps, many_reduces, one_value, skew_join, rdd, speculation)
-}
+def speculation(spark):
+    """Both attempts of one map task commit: each goes on only when the other has begun."""
+    marks = os.environ["SHUFFLE_MARKS"]
+
+    def meet(index, rows):
+        from pyspark import TaskContext
+
+        if index == 0:
+            Path(marks, f"meet-{TaskContext.get().taskAttemptId()}").touch()
+            deadline = time.monotonic() + 60
+            while len(list(Path(marks).glob("meet-*"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        return rows
+
+    pairs = spark.sparkContext.parallelize(range(4_000), 4).mapPartitionsWithIndex(meet)
+    return digest(sorted(pairs.map(lambda x: (x % 53, x)).reduceByKey(add, 3).collect()))
+
+
+KEPT = {}
+
+
+def first_stage(spark):
+    """Run the maps of a shuffle; `second_stage` reads them again."""
+    KEPT["pairs"] = spark.sparkContext.parallelize(range(12_000), 4).map(lambda x: (x % 211, x)).groupByKey(3)
+    return KEPT["pairs"].count()
+
+
+def second_stage(spark):
+    rows = KEPT["pairs"].mapValues(sorted).collect()
+    return digest(sorted((key, tuple(values)) for key, values in rows))
+
+
+def cancelled(spark):
+    """Stop a job while its reducers hold blocks."""
+    import threading
+
+    context, marks = spark.sparkContext, os.environ["SHUFFLE_MARKS"]
+
+    def slowly(rows):
+        for count, row in enumerate(rows):
+            if count == 5:
+                Path(marks, "reading").touch()
+                time.sleep(60)
+            yield row
+
+    frame = wide(spark, 20_000, 4).repartition(6, "k").rdd.mapPartitions(slowly)
+
+    def work():
+        context.setJobGroup("victim", "to be cancelled", interruptOnCancel=True)
+        try:
+            frame.count()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            KEPT["error"] = str(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    deadline = time.monotonic() + 120
+    while not Path(marks, "reading").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    context.cancelJobGroup("victim")
+    thread.join(60)
+    return "cancelled" if "cancelled" in KEPT.get("error", "") else KEPT.get("error", "it was not stopped")
+
+
+def wait_for_no_executors(spark):
+    scheduler = spark.sparkContext._jsc.sc().schedulerBackend()
+    deadline = time.monotonic() + 120
+    while scheduler.getExecutorIds().size() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return scheduler.getExecutorIds().size()
+
+
+NAMES = (
+    group_by, sort, join, many_maps, many_reduces, one_value, skew_join, rdd, rdd_4000, speculation, first_stage, second_stage,
+    cancelled, wait_for_no_executors,
+)  # fmt: skip
+JOBS = {job.__name__: job for job in NAMES}
 
 
 def main() -> None:
@@ -117,13 +178,19 @@ def main() -> None:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
-    told = {"app": spark.sparkContext.applicationId, "digests": {}}
-    told["manager"] = spark.sparkContext.getConf().get("spark.shuffle.manager", "sort")
-    told["reason"] = spark.sparkContext.getConf().get("spark.firesteel.shuffle.fallbackReason", None)
-    for name in request["jobs"]:
-        told["digests"][name] = JOBS[name](spark)
+    conf = spark.sparkContext.getConf()
+    say(
+        app=spark.sparkContext.applicationId,
+        manager=conf.get("spark.shuffle.manager", "sort"),
+        reason=conf.get("spark.firesteel.shuffle.fallbackReason", None),
+    )
+    for line in sys.stdin:
+        say(result=JOBS[line.strip()](spark))
     spark.stop()
-    print(json.dumps(told))  # noqa: T201 - what the test reads
+
+
+def say(**what) -> None:
+    print(json.dumps(what), flush=True)  # noqa: T201 - what the test reads
 
 
 if __name__ == "__main__":

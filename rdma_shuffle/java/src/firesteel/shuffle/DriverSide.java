@@ -35,8 +35,8 @@ final class DriverSide implements DriverPlugin {
         String application = "fs-" + HexFormat.of().formatHex(random, 0, 8);
         Secret secret = new Secret(application, HexFormat.of().formatHex(random, 8, random.length));
         if (against == null && Setting.PREFLIGHT.flag(conf)) {
-            try (NodeService service = NodeService.connect(conf, plugin.hostname(), secret)) {
-                detail = service.describe();
+            try (NodeService service = NodeService.of(conf, Session.hostOf(conf), plugin.executorID(), secret)) {
+                detail = service.check();
             } catch (IOException error) {
                 against = Reason.NO_SERVICE;
                 detail = String.valueOf(error.getMessage());
@@ -105,6 +105,10 @@ final class DriverSide implements DriverPlugin {
 
     @Override
     public void shutdown() {
+        // Not in ShuffleDriverComponents.cleanupApplication: Spark calls that after it has ended the plugins.
+        if (Session.isOpen()) {
+            Session.current().service().endApplication();
+        }
         Session.close(Session.Side.DRIVER);
     }
 }

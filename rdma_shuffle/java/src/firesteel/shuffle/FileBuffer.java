@@ -7,7 +7,6 @@ import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileChannel.MapMode;
-import java.util.zip.CRC32C;
 
 /**
  * A block in a file of this node's service. Its channel stays open as long as it is used, so the service may unlink.
@@ -26,24 +25,6 @@ final class FileBuffer extends Counted {
         this.channel = channel;
         this.offset = offset;
         this.size = size;
-    }
-
-    /** CRC32C of what the file holds now. */
-    int checksum() throws IOException {
-        CRC32C crc = new CRC32C();
-        byte[] step = new byte[(int) Math.min(STEP, Math.max(1, size))];
-        try (InputStream stream = createInputStream()) {
-            long left = size;
-            while (left > 0) {
-                int count = stream.read(step);
-                if (count < 0) {
-                    throw new EOFException("the file is shorter than its block");
-                }
-                crc.update(step, 0, count);
-                left -= count;
-            }
-        }
-        return (int) crc.getValue();
     }
 
     @Override

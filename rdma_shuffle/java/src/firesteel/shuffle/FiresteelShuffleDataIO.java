@@ -43,17 +43,9 @@ public final class FiresteelShuffleDataIO implements ShuffleDataIO {
         public void removeShuffle(int shuffleId, boolean blocking) {
             // The executors that are left remove it from their nodes' services; this reaches the nodes without one.
             if (Session.isOpen()) {
-                Session.current().service().removeShuffleEverywhere(shuffleId);
+                Session.current().service().removeShuffle(shuffleId, true);
             }
             super.removeShuffle(shuffleId, blocking);
-        }
-
-        @Override
-        public void cleanupApplication() {
-            if (Session.isOpen()) {
-                Session.current().service().endApplication();
-            }
-            super.cleanupApplication();
         }
     }
 

@@ -36,7 +36,7 @@ public final class FiresteelShuffleManager extends SortShuffleManager {
     @Override
     public boolean unregisterShuffle(int shuffleId) {
         if (Session.isOpen()) {
-            Session.current().service().removeShuffle(shuffleId);
+            Session.current().service().removeShuffle(shuffleId, false);
         }
         return super.unregisterShuffle(shuffleId);
     }

@@ -249,7 +249,11 @@ final class LadderClient extends BlockStoreClient {
             if (last != why) {
                 last.addSuppressed(why);
             }
-            if (why.reason() == Reason.PEER_UNREACHABLE || why.reason() == Reason.BREAKER_OPEN) {
+            boolean ownService = why.reason() == Reason.SERVICE_LOST || why.reason() == Reason.NO_SERVICE;
+            boolean hostLost = why.reason() == Reason.PEER_UNREACHABLE
+                    || why.reason() == Reason.BREAKER_OPEN
+                    || ownService && host.equals(session.host());
+            if (hostLost) {
                 BlockName first = blocks.get(0);
                 try {
                     session.hostLost(new HostLost(first.shuffle(), first.map(), host));

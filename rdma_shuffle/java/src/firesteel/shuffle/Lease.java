@@ -4,13 +4,20 @@ import java.util.concurrent.atomic.AtomicInteger;
 
 /** Extents of the service's slab that one answer lent us: given back when the last buffer over them is released. */
 final class Lease {
-    private final AtomicInteger users;
+    private final AtomicInteger users = new AtomicInteger(1);
     private final Runnable giveBack;
 
-    Lease(int users, Runnable giveBack) {
-        this.users = new AtomicInteger(users);
+    /** Begins with the use of whoever makes the buffers. */
+    Lease(Runnable giveBack) {
         this.giveBack = giveBack;
-        ShuffleMetrics.HELD_EXTENTS.inc(users);
+        ShuffleMetrics.HELD_EXTENTS.inc();
+    }
+
+    /** One more buffer over it. */
+    Lease use() {
+        users.incrementAndGet();
+        ShuffleMetrics.HELD_EXTENTS.inc();
+        return this;
     }
 
     void done() {

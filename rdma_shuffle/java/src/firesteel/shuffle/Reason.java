@@ -20,8 +20,12 @@ enum Reason {
     PEER_UNREACHABLE("the peer's service cannot be reached"),
     TIMEOUT("the service did not answer in time"),
     CORRUPT("the checksum of a block did not match"),
+    UNREADABLE("what the service lends cannot be read"),
     NO_SPACE("the service has no room left"),
     BREAKER_OPEN("the peer failed several times in a row and is left alone"),
+    UNKNOWN_APPLICATION("the service does not know the application"),
+    REFUSED("the service does not accept the application's secret, or what it asks for"),
+    MALFORMED("the service and the plugin do not speak the same protocol"),
     SERVICE_LOST("the connection to this node's service broke");
 
     private static final Logger LOG = LoggerFactory.getLogger(Reason.class);
@@ -40,7 +44,13 @@ enum Reason {
 
     /** Whether trying the same again soon can help. */
     boolean passes() {
-        return this == TIMEOUT || this == CORRUPT || this == SERVICE_LOST || this == PEER_UNREACHABLE || this == NO_SPACE;
+        return this == TIMEOUT
+                || this == CORRUPT
+                || this == UNREADABLE
+                || this == SERVICE_LOST
+                || this == NO_SERVICE
+                || this == PEER_UNREACHABLE
+                || this == NO_SPACE;
     }
 
     /** Whether it speaks about the peer as a whole, so that it counts for the circuit breaker. */

@@ -5,6 +5,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.apache.spark.SparkConf;
 import org.apache.spark.SparkEnv;
 import org.apache.spark.api.plugin.PluginContext;
+import org.apache.spark.storage.BlockManagerId;
 
 /**
  * What this JVM knows of its application. One a JVM, like SparkEnv: Spark makes our classes by name, in three places.
@@ -23,12 +24,14 @@ final class Session {
     private final PluginContext plugin;
     private final Secret secret;
     private final NodeService service;
+    private final String host;
 
     private Session(SparkConf conf, PluginContext plugin, Secret secret) {
         this.conf = conf;
         this.plugin = plugin;
         this.secret = secret;
-        this.service = NodeService.lazy(conf, plugin.hostname(), secret);
+        this.host = hostOf(conf);
+        this.service = NodeService.of(conf, host, plugin.executorID(), secret);
     }
 
     static synchronized Session open(SparkConf conf, PluginContext plugin, Secret secret) {
@@ -73,6 +76,16 @@ final class Session {
 
     String application() {
         return secret.application();
+    }
+
+    String host() {
+        return host;
+    }
+
+    /** As map outputs name it. PluginContext.hostname() throws on executors of 4.3: their RpcEnv has no address. */
+    static String hostOf(SparkConf conf) {
+        BlockManagerId id = SparkEnv.get().blockManager().blockManagerId();
+        return id == null ? conf.get("spark.driver.host", "localhost") : id.host();
     }
 
     NodeService service() {

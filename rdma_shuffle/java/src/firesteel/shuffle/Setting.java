@@ -24,10 +24,6 @@ enum Setting {
     REGISTER_TIMEOUT("registerTimeout", "60s", "How long a map task waits for the service to take its output."),
     FETCH_TIMEOUT("fetchTimeout", "60s", "How long a fetch waits for the service, retries not included."),
     FETCH_THREADS("fetchThreads", "8", "Threads an executor that wait for fetches."),
-    FETCH_BYTES(
-            "fetchBytes",
-            "8m",
-            "Most bytes asked for in one FETCH; larger requests of a reducer are split. One block may be larger."),
     MAX_RETRIES("maxRetries", "2", "How often a fetch that failed for a passing reason is tried again."),
     RETRY_WAIT("retryWait", "200ms", "Wait before the first retry; it doubles with each."),
     BREAKER_FAILURES("breaker.failures", "3", "Failures in a row after which a peer is left alone for a while."),

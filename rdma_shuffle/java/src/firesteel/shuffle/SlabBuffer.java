@@ -22,7 +22,9 @@ final class SlabBuffer extends Counted {
 
     @Override
     protected void free() {
-        lease.done();
+        if (lease != null) {
+            lease.done();
+        }
     }
 
     @Override

@@ -89,10 +89,11 @@ public final class PartsTest {
 
     static void slabBuffersEndWithTheirLastUser() throws IOException {
         AtomicInteger given = new AtomicInteger();
-        Lease lease = new Lease(2, given::incrementAndGet);
+        Lease lease = new Lease(given::incrementAndGet);
         ByteBuffer memory = ByteBuffer.wrap("abcdefgh".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
-        SlabBuffer one = new SlabBuffer(new ByteBuffer[] {memory.slice(0, 3), memory.slice(3, 0), memory.slice(3, 2)}, lease);
-        SlabBuffer two = new SlabBuffer(new ByteBuffer[] {memory.slice(5, 3)}, lease);
+        SlabBuffer one = new SlabBuffer(new ByteBuffer[] {memory.slice(0, 3), memory.slice(3, 0), memory.slice(3, 2)}, lease.use());
+        SlabBuffer two = new SlabBuffer(new ByteBuffer[] {memory.slice(5, 3)}, lease.use());
+        lease.done();
         equal(one.size(), 5L);
         InputStream stream = one.createInputStream();
         equal(new String(stream.readNBytes(2)), "ab");
@@ -123,9 +124,6 @@ public final class PartsTest {
         FileBuffer buffer = new FileBuffer(FileChannel.open(file, StandardOpenOption.READ), 2, 5);
         Files.delete(file);
         equal(new String(buffer.createInputStream().readAllBytes()), "23456");
-        CRC32C crc = new CRC32C();
-        crc.update("23456".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
-        equal(buffer.checksum(), (int) crc.getValue());
         InputStream open = buffer.createInputStream();
         buffer.release();
         throwsIo(() -> open.read());
@@ -136,7 +134,7 @@ public final class PartsTest {
         Path file = Files.createTempFile("blocks", null);
         Files.writeString(file, "0123");
         FileBuffer buffer = new FileBuffer(FileChannel.open(file, StandardOpenOption.READ), 2, 5);
-        throwsIo(buffer::checksum);
+        throwsIo(() -> buffer.createInputStream().readAllBytes());
         buffer.release();
         Files.delete(file);
     }

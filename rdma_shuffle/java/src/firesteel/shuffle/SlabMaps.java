@@ -1,0 +1,63 @@
+package firesteel.shuffle;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileChannel.MapMode;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentMap;
+
+/** The service's slabs in this JVM's memory: each mapped once and kept, in pieces, since a ByteBuffer ends at 2 GiB. */
+final class SlabMaps {
+    private static final long PIECE = 1L << 30;
+
+    // A restarted service makes slabs of other names, so a mapping never shows two lives of one slab.
+    private final ConcurrentMap<Wire.Slab, ByteBuffer[]> pieces = new ConcurrentHashMap<>();
+
+    /** The bytes of an extent, without a copy; more than one part where it crosses pieces. */
+    List<ByteBuffer> view(Wire.Slab slab, long offset, long length) throws IOException {
+        if (offset > slab.size() || length > slab.size() - offset) {
+            throw new ShuffleFailure(Reason.MALFORMED, "an extent lies outside its slab");
+        }
+        ByteBuffer[] mapped = pieces.get(slab);
+        if (mapped == null) {
+            mapped = map(slab);
+        }
+        List<ByteBuffer> parts = new ArrayList<>(1);
+        long at = offset;
+        long left = length;
+        while (left > 0) {
+            int within = (int) (at % PIECE);
+            int count = (int) Math.min(left, PIECE - within);
+            parts.add(mapped[(int) (at / PIECE)].slice(within, count));
+            at += count;
+            left -= count;
+        }
+        return parts;
+    }
+
+    private synchronized ByteBuffer[] map(Wire.Slab slab) throws IOException {
+        ByteBuffer[] known = pieces.get(slab);
+        if (known != null) {
+            return known;
+        }
+        int count = Math.toIntExact((slab.size() + PIECE - 1) / PIECE);
+        ByteBuffer[] mapped = new ByteBuffer[count];
+        try (FileChannel channel = FileChannel.open(Path.of(slab.path()), StandardOpenOption.READ)) {
+            if (channel.size() < slab.size()) {
+                // Reading past the end of a mapped file is SIGBUS: the JVM would see an InternalError, or die.
+                throw new ShuffleFailure(Reason.MALFORMED, "the slab is shorter than the service says");
+            }
+            for (int index = 0; index < count; index++) {
+                long start = index * PIECE;
+                mapped[index] = channel.map(MapMode.READ_ONLY, start, Math.min(PIECE, slab.size() - start));
+            }
+        }
+        pieces.put(slab, mapped);
+        return mapped;
+    }
+}

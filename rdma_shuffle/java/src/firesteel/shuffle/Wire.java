@@ -1,0 +1,247 @@
+package firesteel.shuffle;
+
+import java.io.ByteArrayOutputStream;
+import java.io.DataOutputStream;
+import java.io.IOException;
+import java.nio.BufferUnderflowException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+
+/** The frames between plugin and service, byte by byte as PROTOCOL.md draws them. Nothing else knows their form. */
+final class Wire {
+    static final int VERSION = 1;
+    static final int MAX_FRAME = 16 << 20;
+    static final int NONCE = 32;
+
+    static final byte CHALLENGE = 1;
+    static final byte CLAIM = 2;
+    static final byte HELLO = 3;
+    static final byte WELCOME = 4;
+    static final byte REGISTER = 5;
+    static final byte FETCH = 6;
+    static final byte BLOCKS = 7;
+    static final byte RELEASE = 8;
+    static final byte REMOVE = 9;
+    static final byte END = 10;
+    static final byte PING = 11;
+    static final byte OK = 12;
+    static final byte ERROR = 13;
+
+    static final int UNKNOWN_APPLICATION = 6;
+
+    private static final int FETCH_ENTRY = 20;
+
+    /** Where bytes of a block lie: in a file when {@code path} is set, else in a slab. */
+    record Extent(String path, int slab, long offset, long length) {}
+
+    /** The answer for one block: {@code reason} null, or only it and {@code detail}. */
+    record Found(long[] lengths, int[] crcs, List<Extent> extents, Reason reason, String detail) {}
+
+    record Blocks(long lease, List<Found> found) {}
+
+    record Slab(int id, String path, long size) {}
+
+    record Welcome(byte[] mac, String node, List<String> folders, List<Slab> slabs) {}
+
+    private Wire() {}
+
+    /** A frame in the making. */
+    static final class Out {
+        private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        private final DataOutputStream out = new DataOutputStream(bytes);
+
+        Out(byte type) {
+            u8(type);
+        }
+
+        private interface Put {
+            void into(DataOutputStream out) throws IOException;
+        }
+
+        private Out put(Put put) {
+            try {
+                put.into(out);
+            } catch (IOException impossible) {
+                throw new java.io.UncheckedIOException(impossible); // into memory
+            }
+            return this;
+        }
+
+        Out u8(int value) {
+            return put(out -> out.writeByte(value));
+        }
+
+        Out u32(int value) {
+            return put(out -> out.writeInt(value));
+        }
+
+        Out u64(long value) {
+            return put(out -> out.writeLong(value));
+        }
+
+        Out raw(byte[] value) {
+            return put(out -> out.write(value));
+        }
+
+        Out text(String value) {
+            byte[] utf8 = value.getBytes(StandardCharsets.UTF_8);
+            if (utf8.length > 0xffff) {
+                throw new IllegalArgumentException("a text of " + utf8.length + " bytes does not fit a frame");
+            }
+            return put(out -> out.writeShort(utf8.length)).raw(utf8);
+        }
+
+        ByteBuffer frame() throws IOException {
+            if (bytes.size() > MAX_FRAME) {
+                throw new ShuffleFailure(Reason.MALFORMED, "a request of " + bytes.size() + " bytes is over the limit");
+            }
+            ByteBuffer frame = ByteBuffer.allocate(4 + bytes.size());
+            return frame.putInt(bytes.size()).put(bytes.toByteArray()).flip();
+        }
+    }
+
+    static int checkedLength(int length) throws IOException {
+        if (length < 1 || length > MAX_FRAME) {
+            throw new ShuffleFailure(Reason.MALFORMED, "the service sent a frame of " + Integer.toUnsignedString(length) + " bytes");
+        }
+        return length;
+    }
+
+    static Out register(int shuffle, long map, String data, String index, long[] lengths, int[] crcs) {
+        Out out = new Out(REGISTER).u32(shuffle).u64(map).text(data).text(index).u32(lengths.length);
+        for (int block = 0; block < lengths.length; block++) {
+            out.u64(lengths[block]).u32(crcs[block]);
+        }
+        return out;
+    }
+
+    static Out fetch(String host, int millis, List<BlockName> blocks) {
+        Out out = new Out(FETCH).text(host).u32(millis).u32(blocks.size());
+        for (BlockName block : blocks) {
+            out.u32(block.shuffle()).u64(block.map()).u32(block.first()).u32(block.end());
+        }
+        return out;
+    }
+
+    /** How many blocks one FETCH may ask for, so that it stays within a frame. */
+    static int mostBlocks() {
+        return (MAX_FRAME - (1 << 17)) / FETCH_ENTRY;
+    }
+
+    static Welcome welcome(ByteBuffer body) throws IOException {
+        return read(body, in -> {
+            byte[] mac = raw(in, NONCE);
+            String node = text(in);
+            List<String> folders = new ArrayList<>();
+            for (int left = in.getShort() & 0xffff; left > 0; left--) {
+                folders.add(text(in));
+            }
+            List<Slab> slabs = new ArrayList<>();
+            for (int left = in.getShort() & 0xffff; left > 0; left--) {
+                slabs.add(new Slab(in.getInt(), text(in), length(in)));
+            }
+            return new Welcome(mac, node, folders, slabs);
+        });
+    }
+
+    static Blocks blocks(ByteBuffer body, List<BlockName> asked) throws IOException {
+        return read(body, in -> {
+            long lease = in.getLong();
+            if (in.getInt() != asked.size()) {
+                throw new ShuffleFailure(Reason.MALFORMED, "the service answered for another number of blocks");
+            }
+            List<Found> found = new ArrayList<>(asked.size());
+            for (BlockName block : asked) {
+                int reason = in.get() & 0xff;
+                found.add(reason == 0 ? found(in, block) : new Found(null, null, null, reason(reason), text(in)));
+            }
+            return new Blocks(lease, found);
+        });
+    }
+
+    private static Found found(ByteBuffer in, BlockName block) throws IOException {
+        int count = in.getInt();
+        if (count != block.end() - block.first()) {
+            throw new ShuffleFailure(Reason.MALFORMED, "the service answered for other reduces");
+        }
+        if (in.remaining() < 12L * count) {
+            throw new BufferUnderflowException();
+        }
+        long[] lengths = new long[count];
+        int[] crcs = new int[count];
+        long total = 0;
+        for (int index = 0; index < count; index++) {
+            lengths[index] = length(in);
+            total = Math.addExact(total, lengths[index]);
+            crcs[index] = in.getInt();
+        }
+        List<Extent> extents = new ArrayList<>();
+        for (int left = in.getShort() & 0xffff; left > 0; left--) {
+            boolean file = in.get() == 0;
+            String path = file ? text(in) : null;
+            int slab = file ? -1 : in.getInt();
+            Extent extent = new Extent(path, slab, length(in), length(in));
+            total -= extent.length();
+            extents.add(extent);
+        }
+        if (total != 0) {
+            throw new ShuffleFailure(Reason.MALFORMED, "the extents of a block do not add up to its length");
+        }
+        return new Found(lengths, crcs, extents, null, "");
+    }
+
+    /** The error that an ERROR frame tells. */
+    static ShuffleFailure error(ByteBuffer body) throws IOException {
+        return read(body, in -> new ShuffleFailure(reason(in.get() & 0xff), text(in)));
+    }
+
+    static Reason reason(int code) {
+        return switch (code) {
+            case 1 -> Reason.PEER_REFUSED;
+            case 2 -> Reason.PEER_UNREACHABLE;
+            case 3 -> Reason.TIMEOUT;
+            case 4 -> Reason.CORRUPT;
+            case 5 -> Reason.NO_SPACE;
+            case UNKNOWN_APPLICATION -> Reason.UNKNOWN_APPLICATION;
+            case 7 -> Reason.REFUSED;
+            default -> Reason.MALFORMED;
+        };
+    }
+
+    private interface Reading<T> {
+        T of(ByteBuffer in) throws IOException;
+    }
+
+    /** Read a whole body; too short, too long and impossible numbers are one error. */
+    private static <T> T read(ByteBuffer body, Reading<T> reading) throws IOException {
+        try {
+            T value = reading.of(body);
+            if (body.hasRemaining()) {
+                throw new ShuffleFailure(Reason.MALFORMED, "the service's answer is too long");
+            }
+            return value;
+        } catch (BufferUnderflowException | ArithmeticException error) {
+            throw new ShuffleFailure(Reason.MALFORMED, "the service's answer is cut", error);
+        }
+    }
+
+    private static long length(ByteBuffer in) {
+        long value = in.getLong();
+        if (value < 0) {
+            throw new ArithmeticException("negative");
+        }
+        return value;
+    }
+
+    static byte[] raw(ByteBuffer in, int count) {
+        byte[] bytes = new byte[count];
+        in.get(bytes);
+        return bytes;
+    }
+
+    static String text(ByteBuffer in) {
+        return new String(raw(in, in.getShort() & 0xffff), StandardCharsets.UTF_8);
+    }
+}

@@ -1,0 +1,134 @@
+"""The shuffle plugin in real applications: the same digests as Spark's sort shuffle, read from the service alone.
+
+Netty is forbidden where nothing is said of it, so that a right digest shows that the service gave every remote block.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from support.scripted_service import END, FETCH, REGISTER, RELEASE, Script, ScriptedService
+from support.shuffle import LOCAL_CLUSTER, Application, plugin_conf
+from support.waiting import wait_for
+
+JOBS = ["group_by", "sort", "join", "many_maps", "many_reduces", "one_value", "skew_join", "rdd"]
+SLAB = 256 << 20
+MANAGER = "firesteel.shuffle.FiresteelShuffleManager"
+
+
+@pytest.fixture(scope="module", params=["files", "slab"])
+def served(request, tmp_path_factory):
+    """An application whose blocks come as extents of files, or lent in shared memory."""
+    folder = tmp_path_factory.mktemp(request.param)
+    script = Script(slab_bytes=SLAB if request.param == "slab" else 0)
+    with ScriptedService(folder, script) as service:
+        conf = plugin_conf(service.socket, nettyFallback="false")
+        with Application(folder / "app", LOCAL_CLUSTER, conf) as application:
+            yield service, application
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_same_digest_as_the_sort_shuffle(served, shuffle_digests, job):
+    service, application = served
+    before = service.blocks
+    assert application.about["manager"] == MANAGER
+    assert application.run(job) == shuffle_digests[job]
+    assert service.blocks > before
+
+
+def test_a_cancelled_task_keeps_nothing(served):
+    service, application = served
+    assert application.run("cancelled") == "cancelled"
+    wait_for(lambda: not service.leases, "all lent memory is given back")
+    if service.script.slab_bytes:
+        assert service.frames[RELEASE] == service.leased > 0
+
+
+def test_the_end_of_the_application_empties_the_service(served):
+    service, application = served
+    assert service.outputs
+    application.stop()
+    assert service.frames[END] == 1
+    assert not service.outputs
+    assert all(count == 1 for count in application.map_tasks().values())
+    reads = [
+        event["Task Metrics"]["Shuffle Read Metrics"]
+        for event in application.events()
+        if event["Event"] == "SparkListenerTaskEnd" and "Task Metrics" in event
+    ]
+    assert sum(read["Remote Blocks Fetched"] for read in reads) > 0
+    assert sum(read["Remote Bytes Read"] for read in reads) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("disk", {"spark.maxRemoteBlockSizeFetchToMem": "1k"}),
+        ("encrypted", {"spark.io.encryption.enabled": "true"}),
+        ("single", {"spark.sql.adaptive.fetchShuffleBlocksInBatch": "false", "spark.shuffle.compress": "false"}),
+    ],
+)
+def test_same_digest_with_other_settings(tmp_path, shuffle_digests, name, settings):
+    with ScriptedService(tmp_path, Script(slab_bytes=SLAB)) as service:
+        conf = plugin_conf(service.socket, nettyFallback="false") | settings
+        with Application(tmp_path / name, LOCAL_CLUSTER, conf) as application:
+            for job in ("group_by", "sort", "rdd"):
+                assert application.run(job) == shuffle_digests[job]
+            wait_for(lambda: not service.leases, "all lent memory is given back")
+            application.stop()
+        assert service.blocks > 0
+    if name == "disk":
+        ends = [event for event in application.events() if event["Event"] == "SparkListenerTaskEnd"]
+        assert sum(end["Task Metrics"]["Shuffle Read Metrics"]["Remote Bytes Read To Disk"] for end in ends) > 0
+
+
+def test_both_attempts_of_a_speculated_task_commit(tmp_path, shuffle_digests):
+    settings = {
+        "spark.speculation": "true",
+        "spark.speculation.quantile": "0.5",
+        "spark.speculation.interval": "100ms",
+        "spark.speculation.multiplier": "1.1",
+        "spark.speculation.minTaskRuntime": "100ms",
+    }
+    with ScriptedService(tmp_path) as service:
+        conf = plugin_conf(service.socket, nettyFallback="false") | settings
+        with Application(tmp_path / "app", LOCAL_CLUSTER, conf) as application:
+            assert application.run("speculation") == shuffle_digests["rdd_4000"]
+            assert len(list((tmp_path / "app" / "marks").glob("meet-*"))) >= 2
+            wait_for(lambda: service.frames[REGISTER] >= 5, "both attempts handed over")
+
+
+def test_executors_killed_between_stages_run_no_map_again(tmp_path, standalone, shuffle_digests):
+    with ScriptedService(tmp_path) as service:
+        conf = plugin_conf(service.socket, nettyFallback="false") | {"spark.cores.max": "2"}
+        with Application(tmp_path / "app", standalone.master, conf) as application:
+            application.run("first_stage")
+            application.kill_executors()
+            fetched = service.frames[FETCH]
+            assert application.run("second_stage") == shuffle_digests["second_stage"]
+            assert service.frames[FETCH] > fetched
+            application.stop()
+        assert application.map_tasks() == dict.fromkeys(application.map_tasks(), 1)
+        assert len(application.map_tasks()) == 4
+        removed = [event for event in application.events() if event["Event"] == "SparkListenerExecutorRemoved"]
+        assert len(removed) >= 2
+
+
+def test_dynamic_allocation_scales_to_zero_between_stages(tmp_path, standalone, shuffle_digests):
+    settings = {
+        "spark.cores.max": "2",
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.initialExecutors": "2",
+        "spark.dynamicAllocation.minExecutors": "0",
+        "spark.dynamicAllocation.executorIdleTimeout": "1s",
+    }
+    with ScriptedService(tmp_path) as service:
+        conf = plugin_conf(service.socket, nettyFallback="false") | settings
+        with Application(tmp_path / "app", standalone.master, conf) as application:
+            application.run("first_stage")
+            assert application.run("wait_for_no_executors") == 0
+            wait_for(lambda: not application.executors(), "no executor runs")
+            assert application.run("second_stage") == shuffle_digests["second_stage"]
+            application.stop()
+        assert len(application.map_tasks()) == 4
+        assert set(application.map_tasks().values()) == {1}
