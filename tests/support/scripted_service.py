@@ -1,6 +1,6 @@
 """A node's shuffle service that does as the test says: what the Java client meets when a service goes wrong.
 
-It keeps and serves map outputs for real, on one node and in this process; it speaks what CLIENT_WIRE.md draws.
+It keeps and serves map outputs for real, on one node and in this process; it speaks what PROTOCOL.md draws.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Self
 
 (CHALLENGE, CLAIM, HELLO, WELCOME, REGISTER, FETCH, BLOCKS, RELEASE, REMOVE, END, PING, OK, ERROR) = range(1, 14)
+TOLD = 16
 NOT_HERE, UNREACHABLE, TIMEOUT, CORRUPT, NO_SPACE, UNKNOWN, REFUSED, MALFORMED = range(1, 9)
 
 
@@ -66,6 +67,7 @@ class ScriptedService:
         self._slab: mmap.mmap | None = None
         self._slab_path = Path("/dev/shm", f"firesteel-test-{os.getpid()}-{secrets.token_hex(4)}")
         self._slab_next = 0
+        self._request = threading.local()  # a thread a connection
 
     def __enter__(self) -> Self:
         self._links.mkdir(parents=True, exist_ok=True)
@@ -113,10 +115,10 @@ class ScriptedService:
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError):
             challenge = secrets.token_bytes(32)
-            self._send(connection, CHALLENGE, struct.pack(">H", 1) + challenge)
+            self._send(connection, CHALLENGE, struct.pack(">H", 1) + challenge, request=0)
             application = ""
             while True:
-                kind, body = self._receive(connection)
+                kind, self._request.number, body = self._receive(connection)
                 self.frames[kind] += 1
                 if self.script.hang(kind):
                     continue
@@ -124,8 +126,9 @@ class ScriptedService:
                     return
                 if kind == CLAIM:
                     name = body.text()
-                    known = self._secrets.setdefault(name, body.raw(32))
-                    self._send(connection, OK) if known else None
+                    self._secrets.setdefault(name, body.raw(32))
+                    (self._links / name).mkdir(exist_ok=True)
+                    self._send(connection, OK)
                 elif kind == HELLO:
                     application = self._hello(connection, body, challenge)
                 elif not application:
@@ -139,12 +142,12 @@ class ScriptedService:
                         self.leases.pop(body.u64())
                 elif kind == REMOVE:
                     self._remove(application, body.u32())
-                    self._send(connection, OK)
+                    self._send(connection, TOLD, struct.pack(">H", 0))
                 elif kind == END:
                     self._remove(application, None)
-                    self._send(connection, OK)
+                    self._send(connection, TOLD, struct.pack(">H", 0))
                 else:
-                    self._send(connection, OK)
+                    self._send(connection, TOLD, struct.pack(">H", 0))
         connection.close()
 
     def _hello(self, connection: socket.socket, body: Body, challenge: bytes) -> str:
@@ -162,6 +165,7 @@ class ScriptedService:
             WELCOME,
             mac(key, b"server", challenge, nonce, name)
             + text("127.0.0.1")
+            + struct.pack(">I", 60)
             + struct.pack(">H", 1)
             + text(str(self._links))
             + struct.pack(">H", len(slabs))
@@ -235,13 +239,14 @@ class ScriptedService:
     def _error(self, connection: socket.socket, reason: int, detail: str) -> None:
         self._send(connection, ERROR, bytes([reason]) + text(detail))
 
-    def _send(self, connection: socket.socket, kind: int, body: bytes = b"") -> None:
-        connection.sendall(struct.pack(">IB", 1 + len(body), kind) + body)
+    def _send(self, connection: socket.socket, kind: int, body: bytes = b"", request: int | None = None) -> None:
+        number = self._request.number if request is None else request
+        connection.sendall(struct.pack(">IBI", 5 + len(body), kind, number) + body)
 
-    def _receive(self, connection: socket.socket) -> tuple[int, Body]:
+    def _receive(self, connection: socket.socket) -> tuple[int, int, Body]:
         (length,) = struct.unpack(">I", exactly(connection, 4))
         frame = exactly(connection, length)
-        return frame[0], Body(frame, 1)
+        return frame[0], int.from_bytes(frame[1:5], "big"), Body(frame, 5)
 
 
 @dataclass(slots=True)

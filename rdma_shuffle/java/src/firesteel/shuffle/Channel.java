@@ -20,6 +20,7 @@ final class Channel implements Closeable {
     private final Connection connection;
     private Wire.Welcome welcome;
     private boolean answered = true;
+    private int number;
 
     private Channel(Connection connection) {
         this.connection = connection;
@@ -42,7 +43,7 @@ final class Channel implements Closeable {
     }
 
     private void handshake(Secret secret, String executor, long deadline) throws IOException {
-        ByteBuffer challenge = receive(Wire.CHALLENGE, deadline);
+        ByteBuffer challenge = receive(Wire.CHALLENGE, 0, deadline);
         int version = challenge.remaining() < 2 ? -1 : challenge.getShort();
         if (version != Wire.VERSION || challenge.remaining() != Wire.NONCE) {
             throw new ShuffleFailure(
@@ -91,6 +92,10 @@ final class Channel implements Closeable {
         return welcome.node();
     }
 
+    int leaseSeconds() {
+        return welcome.leaseSeconds();
+    }
+
     List<String> folders() {
         return welcome.folders();
     }
@@ -102,8 +107,9 @@ final class Channel implements Closeable {
     /** Send, and take the one answer. An ERROR answer is thrown; the channel stays usable after it. */
     ByteBuffer ask(Wire.Out request, byte wanted, long deadline) throws IOException {
         answered = false;
-        connection.write(request.frame(), deadline);
-        ByteBuffer body = receive(wanted, deadline);
+        number = number == Integer.MAX_VALUE ? 1 : number + 1;
+        connection.write(request.frame(number), deadline);
+        ByteBuffer body = receive(wanted, number, deadline);
         answered = true;
         return body;
     }
@@ -116,18 +122,19 @@ final class Channel implements Closeable {
 
     /** Send what has no answer. */
     void tell(Wire.Out message, long deadline) throws IOException {
-        connection.write(message.frame(), deadline);
+        connection.write(message.frame(0), deadline);
     }
 
-    private ByteBuffer receive(byte wanted, long deadline) throws IOException {
+    private ByteBuffer receive(byte wanted, int asked, long deadline) throws IOException {
         int length = Wire.checkedLength(connection.read(4, deadline).getInt());
         ByteBuffer body = connection.read(length, deadline);
         byte type = body.get();
+        int answers = body.getInt();
         if (type == Wire.ERROR) {
-            answered = true;
+            answered = answers == asked;
             throw Wire.error(body);
         }
-        if (type != wanted) {
+        if (type != wanted || answers != asked) {
             throw new ShuffleFailure(Reason.MALFORMED, "the service answered with frame " + type + " instead of " + wanted);
         }
         return body;

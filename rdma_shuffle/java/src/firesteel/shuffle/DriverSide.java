@@ -52,7 +52,10 @@ final class DriverSide implements DriverPlugin {
         conf.setIfMissing("spark.dynamicAllocation.shuffleTracking.enabled", "false");
         conf.set("spark.shuffle.readHostLocalDisk", "false");
         conf.setIfMissing("spark.storage.decommission.shuffleBlocks.enabled", "false");
-        Session.open(conf, plugin, secret);
+        Session session = Session.open(conf, plugin, secret);
+        Nodes nodes = new Nodes(session);
+        session.drives(nodes);
+        context.addSparkListener(nodes);
         LOG.info("firesteel shuffle: application {} by {}", application, detail.isEmpty() ? "the nodes' services" : detail);
         return secret.toMap();
     }
@@ -107,7 +110,7 @@ final class DriverSide implements DriverPlugin {
     public void shutdown() {
         // Not in ShuffleDriverComponents.cleanupApplication: Spark calls that after it has ended the plugins.
         if (Session.isOpen()) {
-            Session.current().service().endApplication();
+            Session.current().nodes().end();
         }
         Session.close(Session.Side.DRIVER);
     }

@@ -43,7 +43,7 @@ public final class FiresteelShuffleDataIO implements ShuffleDataIO {
         public void removeShuffle(int shuffleId, boolean blocking) {
             // The executors that are left remove it from their nodes' services; this reaches the nodes without one.
             if (Session.isOpen()) {
-                Session.current().service().removeShuffle(shuffleId, true);
+                Session.current().nodes().removeShuffle(shuffleId, blocking);
             }
             super.removeShuffle(shuffleId, blocking);
         }

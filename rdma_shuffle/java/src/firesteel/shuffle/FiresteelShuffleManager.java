@@ -1,5 +1,7 @@
 package firesteel.shuffle;
 
+import java.util.List;
+
 import org.apache.spark.SparkConf;
 import org.apache.spark.SparkEnv;
 import org.apache.spark.TaskContext;
@@ -36,7 +38,7 @@ public final class FiresteelShuffleManager extends SortShuffleManager {
     @Override
     public boolean unregisterShuffle(int shuffleId) {
         if (Session.isOpen()) {
-            Session.current().service().removeShuffle(shuffleId, false);
+            Session.current().service().removeShuffle(shuffleId, List.of());
         }
         return super.unregisterShuffle(shuffleId);
     }

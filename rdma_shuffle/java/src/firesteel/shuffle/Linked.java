@@ -9,7 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 
-/** A map output's files linked into a folder of the service; removed again unless the service took them. */
+/** A map output's files linked into a folder of the service; removed again unless the service took them, which moves them. */
 final class Linked implements Closeable {
     private final Path data;
     private final Path index;
@@ -27,7 +27,7 @@ final class Linked implements Closeable {
         }
         boolean filled = data.exists(); // an empty output has no data file
         for (String folder : folders) {
-            Path target = Files.createDirectories(Path.of(folder, application));
+            Path target = Path.of(folder, application); // made by the service at CLAIM
             try {
                 Path linkedIndex = link(index, target);
                 return new Linked(filled ? link(data, target) : null, linkedIndex);

@@ -35,6 +35,7 @@ final class NodeService implements Closeable {
     private final Deque<Channel> idle = new ConcurrentLinkedDeque<>();
     private final SlabMaps slabs = new SlabMaps();
     private volatile boolean closed;
+    private volatile int leaseSeconds;
 
     private NodeService(SparkConf conf, String host, String executor, Secret secret) {
         String path = Setting.SOCKET.text(conf);
@@ -58,9 +59,15 @@ final class NodeService implements Closeable {
     String check() throws IOException {
         return patiently(connectMillis, deadline -> {
             Channel channel = borrow(deadline);
+            leaseSeconds = channel.leaseSeconds();
             giveBack(channel);
             return "the service of node " + channel.node() + " at " + socket;
         });
+    }
+
+    /** How long a service keeps an application of which it hears nothing; 0 before {@link #check}. */
+    int leaseSeconds() {
+        return leaseSeconds;
     }
 
     /** Link a committed map output into the service's folder and register it. Waits out a restart of the service. */
@@ -85,8 +92,10 @@ final class NodeService implements Closeable {
     /** One request for the blocks of one owner. Throws when nothing of it came; no retries in here. */
     List<Outcome> fetch(String host, List<BlockName> blocks) throws IOException {
         List<Outcome> outcomes = new ArrayList<>(blocks.size());
-        for (int start = 0; start < blocks.size(); start += Wire.mostBlocks()) {
-            List<BlockName> part = blocks.subList(start, Math.min(blocks.size(), start + Wire.mostBlocks()));
+        int end;
+        for (int start = 0; start < blocks.size(); start = end) {
+            end = Wire.most(blocks, start);
+            List<BlockName> part = blocks.subList(start, end);
             try {
                 outcomes.addAll(fetchPart(host, part));
             } catch (IOException | RuntimeException error) {
@@ -130,29 +139,38 @@ final class NodeService implements Closeable {
         }
     }
 
-    /** Drop a shuffle's outputs: on this node, or on all nodes that hold some. */
-    void removeShuffle(int shuffle, boolean everywhere) {
-        quietly(new Wire.Out(Wire.REMOVE).u32(shuffle).u8(everywhere ? 1 : 0), "shuffle " + shuffle + " was not removed");
+    /** Drop a shuffle's outputs here and on the nodes named. */
+    void removeShuffle(int shuffle, List<String> owners) {
+        tell(new Wire.Out(Wire.REMOVE).u32(shuffle), owners, "that shuffle " + shuffle + " is over");
     }
 
-    /** The application is over, on all nodes. */
-    void endApplication() {
-        quietly(new Wire.Out(Wire.END), "the end of the application was not told");
+    /** The application is over, here and on the nodes named. */
+    void endApplication(List<String> owners) {
+        tell(new Wire.Out(Wire.END), owners, "that the application is over");
     }
 
-    private void quietly(Wire.Out request, String otherwise) {
+    /** The application lives: nodes without an executor of it keep its outputs. */
+    void ping(List<String> owners) {
+        tell(new Wire.Out(Wire.PING), owners, "that the application lives");
+    }
+
+    private void tell(Wire.Out request, List<String> owners, String what) {
         long deadline = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(connectMillis);
         try {
             Channel channel = borrow(deadline);
             boolean whole = false;
             try {
-                whole = channel.answers(request, Wire.OK, deadline);
+                List<String> missed = Wire.told(channel.ask(Wire.to(request, owners), Wire.TOLD, deadline));
+                whole = true;
+                if (!missed.isEmpty()) {
+                    LOG.info("firesteel shuffle: not told {}: {}", what, missed);
+                }
             } finally {
                 finish(channel, whole);
             }
         } catch (IOException error) {
-            // The lease of the application ends on the service's side all the same.
-            LOG.info("firesteel shuffle: {}: {}", otherwise, error.getMessage());
+            // Nothing is lost by it: applications of which nothing is heard are ended by the services themselves.
+            LOG.info("firesteel shuffle: nobody was told {}: {}", what, error.getMessage());
         }
     }
 

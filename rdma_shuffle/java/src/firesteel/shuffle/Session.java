@@ -25,6 +25,7 @@ final class Session {
     private final Secret secret;
     private final NodeService service;
     private final String host;
+    private volatile Nodes nodes;
 
     private Session(SparkConf conf, PluginContext plugin, Secret secret) {
         this.conf = conf;
@@ -72,6 +73,16 @@ final class Session {
 
     SparkConf conf() {
         return conf;
+    }
+
+    /** The driver's; null elsewhere. */
+    Nodes nodes() {
+        return nodes;
+    }
+
+    /** Before it is used by others: the driver's side knows the nodes. */
+    void drives(Nodes known) {
+        nodes = known;
     }
 
     String application() {

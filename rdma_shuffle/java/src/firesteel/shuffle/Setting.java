@@ -19,7 +19,7 @@ enum Setting {
             "preflight",
             "true",
             "Whether the driver asks the service of its own machine at start. false where drivers run on machines"
-                    + " without a service."),
+                    + " without a service: then nodes without an executor keep outputs for one lease only."),
     CONNECT_TIMEOUT("connectTimeout", "10s", "How long an executor waits for its node's service to answer."),
     REGISTER_TIMEOUT("registerTimeout", "60s", "How long a map task waits for the service to take its output."),
     FETCH_TIMEOUT("fetchTimeout", "60s", "How long a fetch waits for the service, retries not included."),

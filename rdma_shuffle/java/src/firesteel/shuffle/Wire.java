@@ -13,7 +13,11 @@ import java.util.List;
 final class Wire {
     static final int VERSION = 1;
     static final int MAX_FRAME = 16 << 20;
+    /** Type and request number, which a frame's length counts. */
+    static final int HEAD = 5;
     static final int NONCE = 32;
+    static final int MOST_BLOCKS = 32_768;
+    static final int MOST_REDUCES = 524_288;
 
     static final byte CHALLENGE = 1;
     static final byte CLAIM = 2;
@@ -28,10 +32,9 @@ final class Wire {
     static final byte PING = 11;
     static final byte OK = 12;
     static final byte ERROR = 13;
+    static final byte TOLD = 16;
 
     static final int UNKNOWN_APPLICATION = 6;
-
-    private static final int FETCH_ENTRY = 20;
 
     /** Where bytes of a block lie: in a file when {@code path} is set, else in a slab. */
     record Extent(String path, int slab, long offset, long length) {}
@@ -43,17 +46,18 @@ final class Wire {
 
     record Slab(int id, String path, long size) {}
 
-    record Welcome(byte[] mac, String node, List<String> folders, List<Slab> slabs) {}
+    record Welcome(byte[] mac, String node, int leaseSeconds, List<String> folders, List<Slab> slabs) {}
 
     private Wire() {}
 
     /** A frame in the making. */
     static final class Out {
+        private final byte type;
         private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         private final DataOutputStream out = new DataOutputStream(bytes);
 
         Out(byte type) {
-            u8(type);
+            this.type = type;
         }
 
         private interface Put {
@@ -71,6 +75,10 @@ final class Wire {
 
         Out u8(int value) {
             return put(out -> out.writeByte(value));
+        }
+
+        Out u16(int value) {
+            return put(out -> out.writeShort(value));
         }
 
         Out u32(int value) {
@@ -93,17 +101,18 @@ final class Wire {
             return put(out -> out.writeShort(utf8.length)).raw(utf8);
         }
 
-        ByteBuffer frame() throws IOException {
-            if (bytes.size() > MAX_FRAME) {
-                throw new ShuffleFailure(Reason.MALFORMED, "a request of " + bytes.size() + " bytes is over the limit");
+        ByteBuffer frame(int request) throws IOException {
+            int length = HEAD + bytes.size();
+            if (length > MAX_FRAME) {
+                throw new ShuffleFailure(Reason.MALFORMED, "a request of " + length + " bytes is over the limit");
             }
-            ByteBuffer frame = ByteBuffer.allocate(4 + bytes.size());
-            return frame.putInt(bytes.size()).put(bytes.toByteArray()).flip();
+            ByteBuffer frame = ByteBuffer.allocate(4 + length);
+            return frame.putInt(length).put(type).putInt(request).put(bytes.toByteArray()).flip();
         }
     }
 
     static int checkedLength(int length) throws IOException {
-        if (length < 1 || length > MAX_FRAME) {
+        if (length < HEAD || length > MAX_FRAME) {
             throw new ShuffleFailure(Reason.MALFORMED, "the service sent a frame of " + Integer.toUnsignedString(length) + " bytes");
         }
         return length;
@@ -125,15 +134,43 @@ final class Wire {
         return out;
     }
 
-    /** How many blocks one FETCH may ask for, so that it stays within a frame. */
-    static int mostBlocks() {
-        return (MAX_FRAME - (1 << 17)) / FETCH_ENTRY;
+    /** REMOVE, END and PING end with the nodes that are to hear of it too. */
+    static Out to(Out out, List<String> owners) {
+        out.u16(owners.size());
+        owners.forEach(out::text);
+        return out;
+    }
+
+    /** The owners that were not told. */
+    static List<String> told(ByteBuffer body) throws IOException {
+        return read(body, in -> {
+            List<String> missed = new ArrayList<>();
+            for (int left = in.getShort() & 0xffff; left > 0; left--) {
+                missed.add(text(in) + " (" + reason(in.get() & 0xff) + ")");
+            }
+            return missed;
+        });
+    }
+
+    /** How many of the blocks, from {@code start}, one FETCH may ask for. */
+    static int most(List<BlockName> blocks, int start) {
+        long reduces = 0;
+        int end = start;
+        while (end < blocks.size() && end - start < MOST_BLOCKS) {
+            reduces += (long) blocks.get(end).end() - blocks.get(end).first();
+            if (reduces > MOST_REDUCES && end > start) {
+                break;
+            }
+            end++;
+        }
+        return end;
     }
 
     static Welcome welcome(ByteBuffer body) throws IOException {
         return read(body, in -> {
             byte[] mac = raw(in, NONCE);
             String node = text(in);
+            int leaseSeconds = Math.max(1, in.getInt());
             List<String> folders = new ArrayList<>();
             for (int left = in.getShort() & 0xffff; left > 0; left--) {
                 folders.add(text(in));
@@ -142,7 +179,7 @@ final class Wire {
             for (int left = in.getShort() & 0xffff; left > 0; left--) {
                 slabs.add(new Slab(in.getInt(), text(in), length(in)));
             }
-            return new Welcome(mac, node, folders, slabs);
+            return new Welcome(mac, node, leaseSeconds, folders, slabs);
         });
     }
 
