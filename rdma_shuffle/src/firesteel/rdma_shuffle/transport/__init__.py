@@ -1,0 +1,1 @@
+"""How blocks move between nodes: one Protocol, and what implements it."""
