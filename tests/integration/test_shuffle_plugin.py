@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from support.scripted_service import END, FETCH, REGISTER, RELEASE, Script, ScriptedService
-from support.shuffle import LOCAL_CLUSTER, Application, plugin_conf
+from support.shuffle import LOCAL_CLUSTER, Application, plugin_conf, worker_on
 from support.waiting import wait_for
 
 JOBS = ["group_by", "sort", "join", "many_maps", "many_reduces", "one_value", "skew_join", "rdd"]
@@ -50,6 +50,9 @@ def test_the_end_of_the_application_empties_the_service(served):
     application.stop()
     assert service.frames[END] == 1
     assert not service.outputs
+    (secret,) = service.secrets.values()
+    for path in (application.folder / "log", *(application.folder / "events").iterdir()):
+        assert secret.hex() not in path.read_text(), path
     assert all(count == 1 for count in application.map_tasks().values())
     reads = [
         event["Task Metrics"]["Shuffle Read Metrics"]
@@ -82,20 +85,33 @@ def test_same_digest_with_other_settings(tmp_path, shuffle_digests, name, settin
         assert sum(end["Task Metrics"]["Shuffle Read Metrics"]["Remote Bytes Read To Disk"] for end in ends) > 0
 
 
-def test_both_attempts_of_a_speculated_task_commit(tmp_path, shuffle_digests):
+def test_both_attempts_of_a_speculated_task_commit(tmp_path, standalone, shuffle_digests):
+    """Spark gives the second attempt to another host only; each attempt's hand-over waits for the other's."""
     settings = {
+        "spark.cores.max": "3",
         "spark.speculation": "true",
         "spark.speculation.quantile": "0.5",
         "spark.speculation.interval": "100ms",
         "spark.speculation.multiplier": "1.1",
         "spark.speculation.minTaskRuntime": "100ms",
     }
-    with ScriptedService(tmp_path) as service:
+    marks, handed_over = tmp_path / "app" / "marks", set()
+
+    def wait_for_both(_shuffle: int, map_id: int) -> int:
+        if (marks / f"meet-{map_id}").exists():
+            handed_over.add(map_id)
+            wait_for(lambda: len(handed_over) == 2, "both attempts hand over", 30)
+        return 0
+
+    with (
+        ScriptedService(tmp_path, Script(on_register=wait_for_both)) as service,
+        worker_on("127.0.0.2", standalone, tmp_path),
+    ):
         conf = plugin_conf(service.socket, nettyFallback="false") | settings
-        with Application(tmp_path / "app", LOCAL_CLUSTER, conf) as application:
+        with Application(tmp_path / "app", standalone.master, conf) as application:
             assert application.run("speculation") == shuffle_digests["rdd_4000"]
-            assert len(list((tmp_path / "app" / "marks").glob("meet-*"))) >= 2
-            wait_for(lambda: service.frames[REGISTER] >= 5, "both attempts handed over")
+            assert len(handed_over) == 2
+            assert service.frames[REGISTER] == 5
 
 
 def test_executors_killed_between_stages_run_no_map_again(tmp_path, standalone, shuffle_digests):

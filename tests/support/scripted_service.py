@@ -59,7 +59,7 @@ class ScriptedService:
         self.leases: dict[int, tuple[int, int]] = {}
         self.leased = 0
         self.blocks = 0
-        self._secrets: dict[str, bytes] = {}
+        self.secrets: dict[str, bytes] = {}
         self._lock = threading.RLock()
         self._links = folder / "links"
         self._open: set[socket.socket] = set()
@@ -113,7 +113,7 @@ class ScriptedService:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        with connection, contextlib.suppress(OSError, EOFError):
             challenge = secrets.token_bytes(32)
             self._send(connection, CHALLENGE, struct.pack(">H", 1) + challenge, request=0)
             application = ""
@@ -126,7 +126,7 @@ class ScriptedService:
                     return
                 if kind == CLAIM:
                     name = body.text()
-                    self._secrets.setdefault(name, body.raw(32))
+                    self.secrets.setdefault(name, body.raw(32))
                     (self._links / name).mkdir(exist_ok=True)
                     self._send(connection, OK)
                 elif kind == HELLO:
@@ -148,11 +148,10 @@ class ScriptedService:
                     self._send(connection, TOLD, struct.pack(">H", 0))
                 else:
                     self._send(connection, TOLD, struct.pack(">H", 0))
-        connection.close()
 
     def _hello(self, connection: socket.socket, body: Body, challenge: bytes) -> str:
         name, _executor, nonce, told = body.text(), body.text(), body.raw(32), body.raw(32)
-        key = self._secrets.get(name)
+        key = self.secrets.get(name)
         if key is None:
             self._error(connection, UNKNOWN, name)
             return ""

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from firesteel.jobs.embedded.cluster import pyspark_home
+from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from support.waiting import runs, wait_for
 
 JOBS = Path(__file__).with_name("shuffle_jobs.py")
@@ -102,22 +104,20 @@ class Application:
         """What the driver and, on local-cluster, the Workers logged."""
         return (self.folder / "log").read_text()
 
-    def executors(self) -> list[int]:
-        """The processes of its executors on this machine."""
+    def executors(self, host: str = "") -> list[int]:
+        """The processes of its executors on this machine; of one host's alone if it is named."""
+        wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", self.about["app"].encode()}
+        wanted |= {host.encode()} if host else set()
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
-                words = path.read_bytes().split(b"\0")
-                if (
-                    b"org.apache.spark.executor.CoarseGrainedExecutorBackend" in words
-                    and self.about["app"].encode() in words
-                ):
+                if wanted <= set(path.read_bytes().split(b"\0")):
                     found.append(int(path.parent.name))
         return found
 
-    def kill_executors(self) -> None:
-        """SIGKILL to all; returns when they are gone."""
-        pids = self.executors()
+    def kill_executors(self, host: str = "") -> None:
+        """SIGKILL to all, or to one host's; returns when they are gone."""
+        pids = self.executors(host)
         assert pids
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -149,3 +149,28 @@ def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:
         "spark.firesteel.shuffle.socket": str(socket),
         **own,
     }
+
+
+@contextlib.contextmanager
+def worker_on(host: str, standalone: EmbeddedStandalone, folder: Path) -> Iterator[None]:
+    """One more Worker, on another address of this machine: to Spark it is another host."""
+    before = standalone.alive_workers()
+    command = [str(pyspark_home() / "bin" / "spark-class"), "org.apache.spark.deploy.worker.Worker", "--host", host]
+    command += ["--cores", "1", "--memory", "1g", "--webui-port", "0", "--work-dir", str(folder / "worker")]
+    environ = {
+        **os.environ,
+        "SPARK_HOME": str(pyspark_home()),
+        "SPARK_LOCAL_IP": host,
+        "SPARK_LOCAL_HOSTNAME": host,
+        "SPARK_LOCAL_DIRS": str(folder / "worker-local"),
+        "SPARK_DAEMON_MEMORY": "256m",
+        "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.shuffle.service.enabled=false",
+    }
+    with (folder / "worker.log").open("w") as log:
+        process = subprocess.Popen([*command, standalone.master], stdout=log, stderr=log, env=environ)
+    try:
+        wait_for(lambda: standalone.alive_workers() > before, "the other host's Worker is there")
+        yield
+    finally:
+        process.kill()
+        process.wait()

@@ -61,11 +61,9 @@ final class DriverSide implements DriverPlugin {
     }
 
     private static Map<String, String> refuse(SparkConf conf, Reason reason, String detail) {
-        if (reason == Reason.CLIENT_NOT_SWAPPED || reason == Reason.NO_SERVICE || reason == Reason.PLAINTEXT) {
-            if (!Setting.FALLBACK.text(conf).equals("sort")) {
-                throw new IllegalStateException("firesteel shuffle: " + reason.meaning() + ". " + detail
-                        + " hint: set " + Setting.FALLBACK.key() + "=sort to run on Spark's sort shuffle instead.");
-            }
+        if (reason != Reason.SWITCHED_OFF && !Setting.FALLBACK.text(conf).equals("sort")) {
+            throw new IllegalStateException("firesteel shuffle: " + reason.meaning() + ". " + detail
+                    + " hint: set " + Setting.FALLBACK.key() + "=sort to run without the service instead.");
         }
         if (conf.get(Preflight.MANAGER_KEY, "").equals(FiresteelShuffleManager.class.getName())) {
             conf.set(Preflight.MANAGER_KEY, "sort");

@@ -14,7 +14,7 @@ enum Setting {
             "fallback",
             "sort",
             "sort: when the driver finds a reason not to use the service, the application runs on Spark's sort"
-                    + " shuffle and the reason is logged once. fail: it does not start."),
+                    + " shuffle (or the manager that is configured) and the reason is logged once. fail: it does not start."),
     PREFLIGHT(
             "preflight",
             "true",

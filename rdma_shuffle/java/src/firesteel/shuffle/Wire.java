@@ -220,7 +220,7 @@ final class Wire {
             String path = file ? text(in) : null;
             int slab = file ? -1 : in.getInt();
             Extent extent = new Extent(path, slab, length(in), length(in));
-            total -= extent.length();
+            total = Math.subtractExact(total, extent.length());
             extents.add(extent);
         }
         if (total != 0) {

@@ -155,6 +155,84 @@ public final class PartsTest {
         }
     }
 
+    static void answersAsTheProtocolDrawsThem() throws IOException {
+        List<BlockName> asked = List.of(BlockName.parse("shuffle_1_2_3"), BlockName.parse("shuffle_1_9_0_2"), BlockName.parse("shuffle_1_4_0"));
+        Wire.Blocks blocks = Wire.blocks(ByteBuffer.wrap(answer()), asked);
+        equal(blocks.lease(), 77L);
+        equal(blocks.found().get(0).reason(), Reason.PEER_REFUSED);
+        equal(blocks.found().get(0).detail(), "gone");
+        equal(blocks.found().get(1).lengths()[1], 5L);
+        equal(blocks.found().get(1).crcs()[0], 0xfffffffe);
+        equal(blocks.found().get(1).extents(), List.of(new Wire.Extent(null, 6, 4096, 3), new Wire.Extent(null, 6, 9000, 6)));
+        equal(blocks.found().get(2).extents(), List.of(new Wire.Extent("/f", -1, 8, 2)));
+    }
+
+    /** Cut, stretched and mutated answers are MALFORMED, or values: nothing else comes out, and nothing huge is made. */
+    static void brokenAnswersAreMalformed() throws IOException {
+        List<BlockName> asked = List.of(BlockName.parse("shuffle_1_2_3"), BlockName.parse("shuffle_1_9_0_2"), BlockName.parse("shuffle_1_4_0"));
+        byte[] whole = answer();
+        for (int length = 0; length < whole.length; length++) {
+            malformed(Arrays.copyOf(whole, length), asked);
+        }
+        malformed(Arrays.copyOf(whole, whole.length + 1), asked);
+        Random random = new Random(20);
+        int refused = 0;
+        for (int round = 0; round < 200_000; round++) {
+            byte[] bytes = whole.clone();
+            for (int change = 1 + random.nextInt(3); change > 0; change--) {
+                bytes[random.nextInt(bytes.length)] = (byte) random.nextInt();
+            }
+            try {
+                Wire.blocks(ByteBuffer.wrap(bytes), asked);
+                Wire.welcome(ByteBuffer.wrap(bytes));
+            } catch (ShuffleFailure expected) {
+                equal(expected.reason(), Reason.MALFORMED);
+                refused++;
+            }
+            try {
+                Wire.told(ByteBuffer.wrap(bytes));
+                Wire.error(ByteBuffer.wrap(bytes));
+            } catch (ShuffleFailure expected) {
+                equal(expected.reason(), Reason.MALFORMED);
+            }
+        }
+        check(refused > 100_000, "most were refused");
+    }
+
+    private static byte[] answer() {
+        ByteBuffer out = ByteBuffer.allocate(1000);
+        out.putLong(77).putInt(3);
+        out.put((byte) 1).putShort((short) 4).put("gone".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
+        out.put((byte) 0).putInt(2).putLong(4).putInt(0xfffffffe).putLong(5).putInt(1).putShort((short) 2);
+        out.put((byte) 1).putInt(6).putLong(4096).putLong(3);
+        out.put((byte) 1).putInt(6).putLong(9000).putLong(6);
+        out.put((byte) 0).putInt(1).putLong(2).putInt(9).putShort((short) 1);
+        out.put((byte) 0).putShort((short) 2).put((byte) '/').put((byte) 'f').putLong(8).putLong(2);
+        return Arrays.copyOf(out.array(), out.position());
+    }
+
+    private static void malformed(byte[] bytes, List<BlockName> asked) throws IOException {
+        try {
+            Wire.blocks(ByteBuffer.wrap(bytes), asked);
+        } catch (ShuffleFailure expected) {
+            equal(expected.reason(), Reason.MALFORMED);
+            return;
+        }
+        throw new AssertionError("read " + bytes.length + " bytes");
+    }
+
+    static void requestsStayWithinTheLimits() throws IOException {
+        BlockName wide = BlockName.parse("shuffle_0_1_0_300000");
+        equal(Wire.most(List.of(wide, wide, wide), 0), 1);
+        equal(Wire.most(java.util.Collections.nCopies(40_000, BlockName.parse("shuffle_0_1_0")), 0), 32_768);
+        equal(Wire.most(java.util.Collections.nCopies(40_000, BlockName.parse("shuffle_0_1_0")), 32_768), 40_000);
+        ByteBuffer frame = Wire.fetch("h", 5, List.of(BlockName.parse("shuffle_1_2_3"))).frame(9);
+        equal(frame.getInt(), frame.remaining());
+        equal((int) frame.get(), 6);
+        equal(frame.getInt(), 9);
+        equal(frame.remaining(), 3 + 4 + 4 + 20);
+    }
+
     static void messagesToTheDriver() {
         HostLost lost = new HostLost(3, 9000000000L, "node-7.example");
         equal(HostLost.parse(lost.text()), lost);
