@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from support.scripted_service import CORRUPT, FETCH, NO_SPACE, REFUSED, REGISTER, UNREACHABLE, Script, ScriptedService
-from support.shuffle import Application, plugin_conf
+from support.shuffle import LOCAL_CLUSTER, Application, plugin_conf
 from support.waiting import wait_for
 
 QUICK = {
@@ -154,11 +154,11 @@ def test_what_the_application_said_at_its_end(faulty):
     assert not service.outputs
 
 
-def test_outputs_that_executors_and_service_lost_are_computed_again_at_once(tmp_path, standalone, shuffle_digests):
+def test_outputs_that_executors_and_service_lost_are_computed_again_at_once(tmp_path, shuffle_digests):
     """The node's outputs go in one step: with one FetchFailed an executor, a stage of four tries would not last."""
     with ScriptedService(tmp_path) as service:
-        conf = plugin_conf(service.socket, **QUICK) | CORES
-        with Application(tmp_path / "app", standalone.master, conf) as application:
+        conf = plugin_conf(service.socket, **QUICK)
+        with Application(tmp_path / "app", LOCAL_CLUSTER, conf) as application:
             application.run("first_stage")
             application.kill_executors()
             lost = set(service.outputs)
@@ -179,10 +179,10 @@ def test_outputs_that_executors_and_service_lost_are_computed_again_at_once(tmp_
         assert len(attempts) == 1
 
 
-def test_a_service_that_forgot_everything_costs_the_maps_again(tmp_path, standalone, shuffle_digests):
+def test_a_service_that_forgot_everything_costs_the_maps_again(tmp_path, shuffle_digests):
     with ScriptedService(tmp_path) as service:
-        conf = plugin_conf(service.socket, **QUICK) | CORES | {"spark.stage.maxConsecutiveAttempts": "8"}
-        with Application(tmp_path / "app", standalone.master, conf) as application:
+        conf = plugin_conf(service.socket, **QUICK) | {"spark.stage.maxConsecutiveAttempts": "8"}
+        with Application(tmp_path / "app", LOCAL_CLUSTER, conf) as application:
             application.run("first_stage")
             service.stop()
             service.outputs.clear()
@@ -202,11 +202,9 @@ def test_a_service_that_forgot_everything_costs_the_maps_again(tmp_path, standal
         ({}, "NO_SERVICE"),
     ],
 )
-def test_without_a_service_it_is_the_sort_shuffle_and_says_why(tmp_path, standalone, shuffle_digests, settings, reason):
-    conf = plugin_conf(tmp_path / "nobody", connectTimeout="200ms") | CORES | settings
-    # The standalone cluster of the tests has no secret for spark.authenticate; in local mode Spark makes one.
-    master = "local[2]" if reason == "PLAINTEXT" else standalone.master
-    with Application(tmp_path / "app", master, conf) as application:
+def test_without_a_service_it_is_the_sort_shuffle_and_says_why(tmp_path, shuffle_digests, settings, reason):
+    conf = plugin_conf(tmp_path / "nobody", connectTimeout="200ms") | settings
+    with Application(tmp_path / "app", "local[2]", conf) as application:
         assert application.about["reason"] == reason
         assert application.about["manager"] == "sort"
         assert application.run("rdd") == shuffle_digests["rdd"]
@@ -214,17 +212,17 @@ def test_without_a_service_it_is_the_sort_shuffle_and_says_why(tmp_path, standal
     assert application.log.count(f"firesteel shuffle fallback {reason} ") == 1
 
 
-def test_without_a_service_and_without_fallback_it_does_not_start(tmp_path, standalone):
-    conf = plugin_conf(tmp_path / "nobody", connectTimeout="200ms", fallback="fail") | CORES
+def test_without_a_service_and_without_fallback_it_does_not_start(tmp_path):
+    conf = plugin_conf(tmp_path / "nobody", connectTimeout="200ms", fallback="fail")
     with pytest.raises(AssertionError, match="firesteel shuffle: this machine's shuffle service does not answer"):
-        Application(tmp_path / "app", standalone.master, conf).__enter__()
+        Application(tmp_path / "app", LOCAL_CLUSTER, conf).__enter__()
 
 
-def test_push_based_shuffle_falls_through(tmp_path, standalone, shuffle_digests):
+def test_push_based_shuffle_falls_through(tmp_path, shuffle_digests):
     """Outside YARN Spark itself turns push-merge off and says so; the plugin works all the same."""
     with ScriptedService(tmp_path) as service:
-        conf = plugin_conf(service.socket, nettyFallback="false") | CORES | {"spark.shuffle.push.enabled": "true"}
-        with Application(tmp_path / "app", standalone.master, conf) as application:
+        conf = plugin_conf(service.socket, nettyFallback="false") | {"spark.shuffle.push.enabled": "true"}
+        with Application(tmp_path / "app", LOCAL_CLUSTER, conf) as application:
             assert application.run("rdd") == shuffle_digests["rdd"]
             application.stop()
         assert service.blocks

@@ -85,6 +85,31 @@ def test_same_digest_with_other_settings(tmp_path, shuffle_digests, name, settin
         assert sum(end["Task Metrics"]["Shuffle Read Metrics"]["Remote Bytes Read To Disk"] for end in ends) > 0
 
 
+def test_metrics_stand_in_sparks_own_system(tmp_path, shuffle_digests):
+    sink = "spark.metrics.conf.executor.sink.csv."
+    (tmp_path / "csv").mkdir()
+    settings = {
+        f"{sink}class": "org.apache.spark.metrics.sink.CsvSink",
+        f"{sink}directory": str(tmp_path / "csv"),
+        f"{sink}period": "1",
+        f"{sink}unit": "seconds",
+    }
+
+    def total(metric: str) -> int:
+        """The last value of each executor's file: its lines are `seconds,value`."""
+        files = (tmp_path / "csv").glob(f"*.plugin.firesteel.shuffle.ShufflePlugin.{metric}.csv")
+        lines = [path.read_text().splitlines() for path in files]
+        return sum(int(each[-1].split(",")[1]) for each in lines if len(each) > 1)
+
+    with ScriptedService(tmp_path) as service:
+        conf = plugin_conf(service.socket, nettyFallback="false") | settings
+        with Application(tmp_path / "app", LOCAL_CLUSTER, conf) as application:
+            assert application.run("rdd") == shuffle_digests["rdd"]
+            wait_for(lambda: total("blocksByService") == service.blocks, "the sink has the blocks that were served")
+            wait_for(lambda: total("outputsHandedOver") == service.frames[REGISTER] == 4, "and the outputs")
+            assert total("blocksByNetty") == total("blocksFailed") == 0
+
+
 def test_both_attempts_of_a_speculated_task_commit(tmp_path, standalone, shuffle_digests):
     """Spark gives the second attempt to another host only; each attempt's hand-over waits for the other's."""
     settings = {
