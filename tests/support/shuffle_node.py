@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
@@ -140,7 +140,7 @@ class Cluster:
         node = self.nodes[name] = Node(self, name, options)
         return node
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -30,6 +30,10 @@ def memory_of(slab: Slab | None, tmp_path: Path, *, wait_s: float = 0.05, limit:
     return Memory(slab, spool, wait_s=wait_s, spool_limit=limit)
 
 
+def content(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 def test_a_slab_is_reserved_whole_private_and_shared(slab: Slab) -> None:
     found = os.stat(slab.name.path)
     assert found.st_mode & 0o777 == 0o600
@@ -85,12 +89,12 @@ def test_what_is_larger_than_the_slab_is_spooled_and_its_file_deleted(slab: Slab
         room.filled()
         extent = room.extent(SIZE - 2, 3)
         assert isinstance(extent, FileExtent)
-        assert Path(extent.path).stat().st_mode & 0o777 == 0o600
-        assert Path(extent.path).read_bytes()[extent.offset :] == b"end"
+        assert os.stat(extent.path).st_mode & 0o777 == 0o600
+        assert content(extent.path)[extent.offset :] == b"end"
         assert memory.spooled_bytes == SIZE + 1
         room.free()
         assert memory.spooled_bytes == 0
-        assert not Path(extent.path).exists()
+        assert not os.path.exists(extent.path)
 
     asyncio.run(run())
 

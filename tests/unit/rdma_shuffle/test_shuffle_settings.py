@@ -41,7 +41,14 @@ def test_sizes_and_peers_are_read(tmp_path: Path, secret: Path) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "found"),
-    [("h", ("h", 1)), ("h:2", ("h", 2)), ("[::1]:2", ("::1", 2)), ("[::1]", ("::1", 1)), ("::1", ("::1", 1)), ("", ("", 1))],
+    [
+        ("h", ("h", 1)),
+        ("h:2", ("h", 2)),
+        ("[::1]:2", ("::1", 2)),
+        ("[::1]", ("::1", 1)),
+        ("::1", ("::1", 1)),
+        ("", ("", 1)),
+    ],
 )
 def test_owners_are_split(owner: str, found: tuple[str, int]) -> None:
     assert split(owner, 1) == found

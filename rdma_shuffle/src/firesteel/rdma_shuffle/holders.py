@@ -69,7 +69,7 @@ class Holders:
     def of(self, pid: int) -> Holder:
         """The holder of a process; the same one as long as that process lives."""
         holder = self._by_pid.get(pid)
-        if holder is None:
+        if holder is None or holder.dead:  # a pid is used again
             holder = self._by_pid[pid] = Holder(pid, self._died)
         return holder
 
