@@ -717,3 +717,25 @@ def test_the_status_of_nothing_is_an_error_that_says_so(tmp_path: Path) -> None:
     )
     assert told.returncode == 1
     assert "FS9102" in told.stderr
+
+
+def test_an_application_that_ends_in_mid_fetch_takes_its_memory_with_it_and_no_other_s(cluster: Cluster) -> None:
+    near, far = pair(cluster, "--slab-bytes", "16m")
+    other_key = secrets.token_bytes(32)
+    with near.client() as a, near.client() as ends, far.client() as b, near.client("other", other_key) as other:
+        with far.client("other", other_key) as other_there:
+            others = far.put(other_there, 0, 0, [b"y" * 100_000], "other")
+        held = other.fetch("node-b", others)
+        asked = far.put(b, 0, 0, [secrets.token_bytes(12 * MIB)])
+        far.send(signal.SIGSTOP)
+        a.send(Fetch("node-b", 60_000, tuple(asked)))
+        wait_for(lambda: near.gauge("peer_links") > 0, "the fetch is on its way")
+        ends.end()
+        assert [each["name"] for each in near.status()["applications"]] == ["other"]
+        far.send(signal.SIGCONT)
+        with pytest.raises(ShuffleFault) as error:
+            a.ask(Ping())
+        assert reason_of(error) in {Reason.UNKNOWN_APPLICATION, Reason.UNREACHABLE, Reason.TIMEOUT, Reason.MALFORMED}
+        assert other.read(held.found[0]) == b"y" * 100_000
+        assert len(near.slabs()) == 1
+        assert not (near.folder / APP).exists()

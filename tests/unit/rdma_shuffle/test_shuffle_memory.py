@@ -94,7 +94,7 @@ def test_what_is_larger_than_the_slab_is_spooled_and_its_file_deleted(slab: Slab
         assert memory.spooled_bytes == SIZE + 1
         room.free()
         assert memory.spooled_bytes == 0
-        assert not os.path.exists(extent.path)
+        assert list((tmp_path / "spool").iterdir()) == []
 
     asyncio.run(run())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -38,7 +39,9 @@ MAX_ANSWERED_REDUCES = 524_288
 MAX_MILLISECONDS = 600_000
 MAX_NAME = 200
 SECRET_BYTES = 32
-RANGE_BYTES = 20
+
+_RANGE = struct.Struct(">IQII")
+_SLAB_EXTENT = struct.Struct(">BIQQ")
 
 
 class Message(Protocol):
@@ -313,20 +316,16 @@ class Told:
         return cls(tuple((body.text(), Reason.of(body.u8())) for _ in range(count)))
 
 
-def ranges_bytes(ranges: tuple[Range, ...]) -> bytes:
+def ranges_bytes(ranges: Sequence[Range]) -> bytes:
     """`u32 n, n x (u32 shuffle | u64 map | u32 first | u32 end)`."""
-    each = (u32(one.shuffle) + u64(one.map_id) + u32(one.first) + u32(one.end) for one in ranges)
-    return u32(len(ranges)) + b"".join(each)
-
-
-def read_range(body: Body) -> Range:
-    return checked(Range(body.u32(), body.u64(), body.u32(), body.u32()))
+    return u32(len(ranges)) + b"".join([_RANGE.pack(*each) for each in ranges])
 
 
 def read_ranges(body: Body) -> tuple[Range, ...]:
     """Ranges whose answer fits a frame."""
-    ranges = tuple(read_range(body) for _ in range(body.count(RANGE_BYTES, MAX_BLOCKS)))
-    if sum(each.end - each.first for each in ranges) > MAX_ANSWERED_REDUCES:
+    data = body.raw(body.count(_RANGE.size, MAX_BLOCKS) * _RANGE.size)
+    ranges = tuple([checked(Range(*each)) for each in _RANGE.iter_unpack(data)])
+    if sum([each.end - each.first for each in ranges]) > MAX_ANSWERED_REDUCES:
         raise malformed(f"more than {MAX_ANSWERED_REDUCES} reduces are asked for at once")
     return ranges
 
@@ -354,8 +353,9 @@ def read_found(body: Body) -> Found | Missing:
 
 
 def _extent_bytes(extent: Extent) -> bytes:
-    place = u8(0) + text(extent.path) if isinstance(extent, FileExtent) else u8(1) + u32(extent.slab)
-    return place + u64(extent.offset) + u64(extent.length)
+    if isinstance(extent, FileExtent):
+        return u8(0) + text(extent.path) + u64(extent.offset) + u64(extent.length)
+    return _SLAB_EXTENT.pack(1, extent.slab, extent.offset, extent.length)
 
 
 def _read_extent(body: Body) -> Extent:

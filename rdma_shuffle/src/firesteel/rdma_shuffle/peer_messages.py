@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firesteel.rdma_shuffle.blocks import Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.blocks import Found, Missing, Piece, Range, checked
 from firesteel.rdma_shuffle.codec import MAC_BYTES, NONCE_BYTES, Body, text, u16, u32, u64
 from firesteel.rdma_shuffle.messages import (
     MAX_BLOCKS,
@@ -17,11 +18,10 @@ from firesteel.rdma_shuffle.messages import (
     found_bytes,
     ranges_bytes,
     read_found,
-    read_range,
     read_ranges,
 )
 
-PIECE_BYTES = 36
+_PIECE = struct.Struct(">IQIIQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +131,17 @@ class Read:
     pieces: tuple[Piece, ...]
 
     def body(self) -> bytes:
-        each = (
-            u32(one.range.shuffle)
-            + u64(one.range.map_id)
-            + u32(one.range.first)
-            + u32(one.range.end)
-            + u64(one.skip)
-            + u64(one.length)
-            for one in self.pieces
-        )
+        each = [_PIECE.pack(*one.range, one.skip, one.length) for one in self.pieces]
         return u32(self.handle) + u32(len(self.pieces)) + b"".join(each)
 
     @classmethod
     def read(cls, body: Body) -> Read:
         handle = body.u32()
-        count = body.count(PIECE_BYTES, MAX_BLOCKS)
-        return cls(handle, tuple(Piece(read_range(body), body.u64(), body.u64()) for _ in range(count)))
+        data = body.raw(body.count(_PIECE.size, MAX_BLOCKS) * _PIECE.size)
+        return cls(
+            handle,
+            tuple([Piece(checked(Range(*each[:4])), each[4], each[5]) for each in _PIECE.iter_unpack(data)]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

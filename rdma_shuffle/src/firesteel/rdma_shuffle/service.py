@@ -208,6 +208,12 @@ class Service:
         self._cleanup.callback(path.unlink, missing_ok=True)
 
 
+def _allow_files() -> None:
+    """As many open files as the hard limit gives: each connection is one, and each block on its way."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _bound(path: Path) -> socket.socket:
     """A listening socket that was never open to others, not even between bind and chmod."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -247,6 +253,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
             sys.stdout.write(json.dumps(json.loads(status(parsed.socket)), indent=2) + "\n")
             return 0
+        _allow_files()
         asyncio.run(serve(read(parsed)))
     except FiresteelError as error:
         sys.stderr.write(f"firesteel-shuffled: {error}\n")

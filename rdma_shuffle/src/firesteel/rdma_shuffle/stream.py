@@ -21,6 +21,7 @@ from firesteel.rdma_shuffle.messages import Message
 from firesteel.rdma_shuffle.proof import TAG_BYTES, Seal
 
 _CHUNK = 1 << 16
+_SMALL = 4 + MAX_FRAME_UNPROVED
 _SCRATCH = 1 << 18
 _LOAD = 1 << 20
 _PARTING_S = 5.0
@@ -60,7 +61,7 @@ class FrameStream(asyncio.BufferedProtocol):
         self.sent = 0
         self._listener = listener
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(_CHUNK)
+        self._buffer = bytearray(_SMALL)
         self._start = self._end = 0
         self._wanted = 0
         self._sink: memoryview | None = None
@@ -84,11 +85,12 @@ class FrameStream(asyncio.BufferedProtocol):
                 return self._sink[len(self._sink) - self._sink_left :]
             return memoryview(bytearray(min(self._sink_left, _SCRATCH)))
         held = self._end - self._start
-        if not held and len(self._buffer) == _CHUNK:
+        chunk = _CHUNK if self.limit > MAX_FRAME_UNPROVED else _SMALL
+        if not held and len(self._buffer) == chunk:
             self._start = self._end = 0
         if self._start or self._wanted > len(self._buffer):
             # Grows with what has come, not with what a frame claims to be.
-            size = max(_CHUNK, min(self._wanted, 2 * held + _CHUNK))
+            size = max(chunk, min(self._wanted, 2 * held + _CHUNK))
             self._buffer = bytearray(self._buffer[self._start : self._end]).ljust(size, b"\0")
             self._start, self._end = 0, held
         return memoryview(self._buffer)[self._end :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 
 from firesteel.rdma_shuffle import proof
@@ -28,6 +29,7 @@ from firesteel.rdma_shuffle.peer_messages import (
 from firesteel.rdma_shuffle.transport.base import Forgotten, Over, Renewed, Store
 
 MOST_HANDLES = 4096
+_LOG = logging.getLogger(__name__)
 
 
 class PeerConversation(Conversation):
@@ -136,10 +138,13 @@ class PeerConversation(Conversation):
             parts = [each for each in found if each]
             try:
                 await self.stream.send_files(Data(size), request, parts)
-            except (OSError, ShuffleFault):
-                # DATA has been announced: the peer can only be told by the end of the connection.
-                self.stream.abort()
+            except ConnectionError:
                 raise
+            except (OSError, ShuffleFault) as error:
+                # DATA has been announced: the peer can only be told by the end of the connection.
+                _LOG.warning("a read of %s for %s ended: %s", application, self.peer, error)
+                self.stream.abort()
+                raise ConnectionAbortedError(str(error)) from error
         finally:
             self._reads -= 1
             self._bytes -= size
