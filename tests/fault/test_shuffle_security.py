@@ -20,7 +20,7 @@ from typing import Self
 
 import pytest
 
-from firesteel.rdma_shuffle import proof
+from firesteel.rdma_shuffle import proof, service
 from firesteel.rdma_shuffle.blocks import Found, Missing, Piece, Range
 from firesteel.rdma_shuffle.client import Client
 from firesteel.rdma_shuffle.codec import HEAD, NONCE_BYTES, frame
@@ -73,26 +73,27 @@ def reason_of(call: Callable[[], object]) -> Reason:
 # -- "0600 socket" ---------------------------------------------------------------------------------------------------
 
 
-def test_the_socket_is_0600_from_its_first_moment(cluster: Cluster) -> None:
-    node = cluster.node("node-a")
-    modes: set[int] = set()
-    stop = threading.Event()
+def test_the_socket_is_0600_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the umask hides nothing: between bind and chmod anybody could connect."""
+    modes: list[int] = []
 
-    def look() -> None:
-        while not stop.is_set():
-            try:
-                modes.add(os.stat(node.socket).st_mode & 0o777)
-            except FileNotFoundError:
-                continue
+    class Looking(socket.socket):
+        def bind(self, address: str) -> None:  # type: ignore[override]
+            super().bind(address)
+            modes.append(os.stat(address).st_mode & 0o777)
 
-    thread = threading.Thread(target=look)
-    thread.start()
+    monkeypatch.setattr(service.socket, "socket", Looking)
+    before = os.umask(0)
     try:
-        node.start()
+        service._bound(tmp_path / "s").close()
+        assert os.umask(0) == 0, "the service's umask is as before"
     finally:
-        stop.set()
-        thread.join()
-    assert modes == {0o600}
+        os.umask(before)
+    assert modes == [0o600]
+
+
+def test_the_socket_of_a_running_service_is_0600(cluster: Cluster) -> None:
+    assert os.stat(cluster.node("node-a").start().socket).st_mode & 0o777 == 0o600
 
 
 def connecting_as(user: int, node: Node) -> str:

@@ -62,7 +62,7 @@ class Node:
                 stdout=log,
                 stderr=log,
             )
-        wait_until_up(self.socket, 30)
+        wait_until_up(self.socket, 90)
         return self
 
     def send(self, number: signal.Signals) -> None:
@@ -82,7 +82,7 @@ class Node:
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
-            return self.process.wait(20)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(10)
@@ -91,7 +91,7 @@ class Node:
     def client(self, application: str = APP, key: bytes | None = None) -> Client:
         """A connection on which the application is claimed and proved."""
         key = key or self.cluster.key
-        client = Client(self.socket)
+        client = Client(self.socket, timeout_s=90)
         client.claim(application, key)
         client.hello(application, key)
         return client
@@ -106,7 +106,12 @@ class Node:
         return [Range(shuffle, map_id, reduce, reduce + 1) for reduce in range(len(blocks))]
 
     def output(self, shuffle: int, map_id: int, application: str = APP) -> Path:
-        return self.folder / application / ".service" / "outputs" / f"{shuffle}_{map_id}"
+        return self.folder / application / ".service" / "outputs" / f"{shuffle}" / f"{map_id}"
+
+    def contents(self) -> set[str]:
+        """What is left in its folder, besides its own lock and emptied trash."""
+        wait_for(lambda: not list((self.folder / ".trash").iterdir()), "the trash is emptied")
+        return {path.name for path in self.folder.iterdir()} - {".lock", ".trash"}
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(status(self.socket))

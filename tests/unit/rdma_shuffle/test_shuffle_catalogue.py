@@ -127,15 +127,15 @@ def test_a_restart_adopts_what_is_whole_and_deletes_the_rest(catalogue: Catalogu
     catalogue.register(1, 0, *handed_over(tmp_path, [b"gone"]))
     catalogue.remove(1)
     outputs = tmp_path / "app" / SERVICE / "outputs"
-    (outputs / "0_1").unlink()
-    (outputs / "0_2").write_bytes(b"short")
-    (outputs / "0_2").write_bytes(b"shor")
-    (outputs / "7_7").write_bytes(b"nobody's")
+    (outputs / "0" / "1").unlink()
+    (outputs / "0" / "2").write_bytes(b"shor")
+    (outputs / "7").mkdir()
+    (outputs / "7" / "7").write_bytes(b"nobody's")
     handed_over(tmp_path, [b"never registered"], "left")
     (catalogue.spool / "5").write_bytes(b"fetched")
     again, adopted = reopened(catalogue, tmp_path)
     assert adopted == (2, 2)
-    assert {path.name for path in outputs.iterdir()} == {"0_0", "0_3"}
+    assert {str(path.relative_to(outputs)) for path in outputs.rglob("*") if path.is_file()} == {"0/0", "0/3"}
     assert {path.name for path in (tmp_path / "app").iterdir()} == {SERVICE}
     assert not list(again.spool.iterdir())
     assert again.size == 10

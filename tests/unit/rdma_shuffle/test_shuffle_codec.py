@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from firesteel.rdma_shuffle import messages, peer_messages, proof
@@ -73,17 +73,20 @@ PEER = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(CLIENT)
 def test_client_messages_are_read_as_they_were_written(message: messages.Message) -> None:
     assert messages.decode(message.kind, message.body()) == message
 
 
+@settings(deadline=None)
 @given(PEER)
 def test_peer_messages_are_read_as_they_were_written(message: messages.Message) -> None:
     assert messages.decode(message.kind, message.body(), peer_messages.PEER) == message
 
 
 @pytest.mark.parametrize("table", [messages.CLIENT, peer_messages.PEER], ids=["client", "peer"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_bytes_are_a_message_or_malformed(table: dict[int, Any], data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from([*table, 0, 99, 255]))
@@ -96,6 +99,7 @@ def test_any_bytes_are_a_message_or_malformed(table: dict[int, Any], data: st.Da
         assert messages.decode(kind, message.body(), table) == message
 
 
+@settings(deadline=None)
 @given(st.one_of(CLIENT, PEER), st.data())
 def test_a_message_that_was_cut_or_lengthened_is_malformed(message: messages.Message, data: st.DataObject) -> None:
     table = messages.CLIENT if message.kind < 32 else peer_messages.PEER
@@ -189,6 +193,7 @@ def feed(stream: FrameStream, data: bytes, step: int = 1 << 20) -> int:
     return largest
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 255), U32, st.binary(max_size=200)), max_size=8), st.integers(1, 64))
 @example([(1, 2, b"x" * 4000)], 1)
 def test_frames_are_cut_alike_however_the_bytes_arrive(frames: list[tuple[int, int, bytes]], step: int) -> None:
@@ -197,6 +202,7 @@ def test_frames_are_cut_alike_however_the_bytes_arrive(frames: list[tuple[int, i
     assert [tuple(each) for each in heard.frames] == frames
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.integers(1, 500))
 def test_any_stream_of_bytes_is_frames_or_malformed(data: bytes, step: int) -> None:
     heard = Heard()
@@ -226,7 +232,8 @@ def test_a_long_frame_takes_memory_as_it_arrives_and_not_as_it_claims() -> None:
     assert [len(each.body) for each in heard.frames] == [MAX_FRAME - 5]
 
 
-@given(st.integers(0, 70_000), st.integers(1, 5000))
+@settings(deadline=None)
+@given(st.integers(0, 70_000), st.integers(50, 5000))
 def test_bytes_behind_a_data_frame_land_in_the_view_and_frames_go_on_after_them(size: int, step: int) -> None:
     heard = Heard()
     stream = FrameStream(heard)

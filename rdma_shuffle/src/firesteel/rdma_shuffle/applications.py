@@ -8,6 +8,7 @@ import os
 import re
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -39,10 +40,12 @@ class Connection(Protocol):
 class Application:
     """One application on this node."""
 
-    def __init__(self, name: str, secret: bytes, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, secret: bytes, settings: Settings, metrics: Metrics, discard: Callable[[Path], None]
+    ) -> None:
         self.name = name
         self.secret = secret
-        self.catalogue = Catalogue(settings.folders, name)
+        self.catalogue = Catalogue(settings.folders, name, discard)
         self.memory = Memory(
             None, self.catalogue.spool, wait_s=settings.slab_wait_s, spool_limit=settings.limits.spool_bytes
         )
@@ -71,8 +74,8 @@ class Application:
 class Applications:
     """All of them. A `Store`."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(self, settings: Settings, metrics: Metrics, discard: Callable[[Path], None]) -> None:
+        self._settings, self._metrics, self._discard = settings, metrics, discard
         self._all: dict[str, Application] = {}
         self._slabs = 0
 
@@ -95,13 +98,16 @@ class Applications:
             raise ShuffleFault(Reason.NO_SPACE, f"there are {len(self._all)} applications, the most that are allowed")
         application = None
         try:
-            application = Application(name, secret, self._settings, self._metrics)
+            application = self._new(name, secret)
             self._keep(application)
         except OSError as error:
             if application:
                 application.end()
             raise ShuffleFault(Reason.NO_SPACE, f"the folder of {name}: {error.strerror}") from error
         self._all[name] = application
+
+    def _new(self, name: str, secret: bytes) -> Application:
+        return Application(name, secret, self._settings, self._metrics, self._discard)
 
     def _secret_file(self, name: str) -> Path:
         return self._settings.folders[0] / name / SERVICE / "secret"
@@ -182,7 +188,7 @@ class Applications:
             if not _NAME.fullmatch(name) or not (first / name / SERVICE).is_dir():
                 _LOG.warning("%s is no folder of ours and stays as it is", first / name)
                 continue
-            application = Application(name, secret, self._settings, self._metrics)
+            application = self._new(name, secret)
             if len(secret) != SECRET_BYTES:
                 application.end()  # killed in the middle of a CLAIM or an END
                 continue

@@ -3,7 +3,7 @@
 ::
 
     FOLDER/APPLICATION/                    clients put links here, REGISTER takes them away
-    FOLDER/APPLICATION/.service/outputs/   a file for each output that has bytes: SHUFFLE_MAP
+    FOLDER/APPLICATION/.service/outputs/   a folder for each shuffle, in it a file for each output that has bytes
     FOLDER/APPLICATION/.service/spool/     what was fetched and did not fit the slab
     FIRST FOLDER/APPLICATION/.service/     journal, secret
 """
@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +52,14 @@ class Catalogue:
         The service's folders, the one with journals first.
     application
         A checked name: it becomes a folder's.
+    discard
+        Makes a folder vanish.
     """
 
-    def __init__(self, folders: tuple[Path, ...], application: str) -> None:
+    def __init__(
+        self, folders: tuple[Path, ...], application: str, discard: Callable[[Path], None] = shutil.rmtree
+    ) -> None:
+        self._discard = discard
         self._folders = tuple(folder / application for folder in folders)
         self._outputs: dict[int, dict[int, Output]] = {}
         self._dead_bytes = 0
@@ -67,6 +72,10 @@ class Catalogue:
 
     def __len__(self) -> int:
         return sum(map(len, self._outputs.values()))
+
+    @property
+    def _places(self) -> set[Path]:
+        return {folder / SERVICE / "outputs" for folder in self._folders}
 
     @property
     def spool(self) -> Path:
@@ -106,15 +115,18 @@ class Catalogue:
             raise ShuffleFault(Reason.NO_SPACE, f"the service's disk limit leaves {room} bytes for {output.size}")
         source = self._handed_over(data, output.size) if data or output.size else None
         leftover = self._handed_over(index, None) if index else None
-        if known and _is_whole(known, {folder / SERVICE / "outputs" for folder in self._folders}):
+        if known and _is_whole(known, self._places):
             # The answer to an earlier registration was lost.
             for given in filter(None, (source, leftover)):
                 given.unlink(missing_ok=True)
             return
         if source:
-            output = Output(str(source.parent / SERVICE / "outputs" / f"{shuffle}_{map_id}"), table, output.offsets)
+            output = Output(
+                str(source.parent / SERVICE / "outputs" / f"{shuffle}" / f"{map_id}"), table, output.offsets
+            )
         try:
             if source:
+                Path(output.path).parent.mkdir(_MODE, exist_ok=True)
                 source.rename(output.path)
             try:
                 self._journal.append(_registered(shuffle, map_id, output))
@@ -193,10 +205,10 @@ class Catalogue:
         for output in gone.values():
             self.size -= output.size
             self._dead_bytes += len(output.table.data)
-            if output.path:
-                Path(output.path).unlink(missing_ok=True)
         if not gone:
             return
+        for folder in {Path(output.path).parent for output in gone.values() if output.path}:
+            self._discard(folder)
         try:
             self._journal.append(u8(_REMOVED) + u32(shuffle))
         except OSError:
@@ -220,7 +232,7 @@ class Catalogue:
         self._outputs.clear()
         self.size = 0
         for folder in self._folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._discard(folder)
 
     # -- after a restart -----------------------------------------------------------------------------------------
 
@@ -239,8 +251,7 @@ class Catalogue:
                 live = {key: each for key, each in live.items() if key[0] != shuffle}
             elif output:
                 live[shuffle, map_id] = output
-        places = {folder / SERVICE / "outputs" for folder in self._folders}
-        fits = {key: output for key, output in live.items() if _is_whole(output, places)}
+        fits = {key: output for key, output in live.items() if _is_whole(output, self._places)}
         for (shuffle, map_id), output in fits.items():
             self._put(shuffle, map_id, output)
         self._sweep({output.path for output in fits.values()})
@@ -250,7 +261,8 @@ class Catalogue:
     def _sweep(self, keep: set[str]) -> None:
         """Delete links that were never registered, spooled bytes nobody holds, and files without a record."""
         for folder in self._folders:
-            for place in (folder, folder / SERVICE / "outputs", folder / SERVICE / "spool"):
+            shuffles = [each for each in (folder / SERVICE / "outputs").iterdir() if each.is_dir()]
+            for place in (folder, folder / SERVICE / "spool", folder / SERVICE / "outputs", *shuffles):
                 for entry in os.scandir(place):
                     if not entry.is_dir(follow_symlinks=False) and entry.path not in keep:
                         Path(entry.path).unlink(missing_ok=True)
@@ -279,7 +291,7 @@ def _is_whole(output: Output, places: set[Path]) -> bool:
         found = path.lstat()
     except OSError:
         return False
-    return path.parent in places and stat.S_ISREG(found.st_mode) and found.st_size == output.size
+    return path.parent.parent in places and stat.S_ISREG(found.st_mode) and found.st_size == output.size
 
 
 def applications(folder: Path) -> Iterator[str]:

@@ -33,6 +33,7 @@ from firesteel.rdma_shuffle.settings import Settings, parser, read
 from firesteel.rdma_shuffle.stream import FrameStream
 from firesteel.rdma_shuffle.transport.base import Transport
 from firesteel.rdma_shuffle.transport.tcp import TcpTransport
+from firesteel.rdma_shuffle.trash import Trash
 
 _LOG = logging.getLogger("firesteel.shuffled")
 _FOLDER_MODE = 0o700
@@ -47,7 +48,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.applications = Applications(settings, self.metrics)
+        self.applications: Applications
         self.transport: Transport | None = None
         self.fetching: Fetching | None = None
         self.port: int | None = None
@@ -70,6 +71,9 @@ class Service:
     async def _start(self) -> None:
         """Folders first, then peers, then executors: whoever can connect finds everything in its place."""
         self._own_folders()
+        trash = Trash(self.settings.folders)
+        self._cleanup.callback(trash.close)
+        self.applications = Applications(self.settings, self.metrics, trash.discard)
         slabs.sweep(self.settings.shm, slab_owner(self.settings))
         self.applications.adopt()
         self._cleanup.callback(self.applications.stop)
