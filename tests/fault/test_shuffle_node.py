@@ -221,7 +221,7 @@ def test_a_peer_killed_in_mid_read_is_a_reason_and_the_memory_comes_back(cluster
         settled(near)
 
 
-def test_a_stopped_peer_costs_the_time_that_was_given_and_its_memory_is_fenced_until_it_is_lost(
+def test_a_stopped_peer_costs_the_time_that_was_given_and_is_used_again_when_it_goes_on(
     cluster: Cluster,
 ) -> None:
     near, far = pair(cluster, "--stall", "3")
@@ -237,6 +237,17 @@ def test_a_stopped_peer_costs_the_time_that_was_given_and_its_memory_is_fenced_u
         assert time.monotonic() - start < 20
         far.send(signal.SIGCONT)
         assert read_all(a, a.fetch("node-b", asked)) == blocks
+
+
+def test_a_peer_that_owes_an_answer_and_sends_nothing_is_given_up(cluster: Cluster) -> None:
+    near, far = pair(cluster, "--stall", "1")
+    with near.client() as a, far.client() as b:
+        asked = far.put(b, 0, 0, [b"x" * 1000])
+        a.fetch("node-b", asked)
+        far.send(signal.SIGSTOP)
+        with pytest.raises(ShuffleFault) as error:
+            a.fetch("node-b", asked, seconds=25)
+        assert reason_of(error) is Reason.UNREACHABLE, "long before the time that was given"
 
 
 def test_a_dead_process_gives_back_what_it_held_and_a_lost_connection_does_not(cluster: Cluster) -> None:
@@ -270,7 +281,7 @@ def test_a_dead_process_gives_back_what_it_held_and_a_lost_connection_does_not(c
         a.ping()
 
 
-def test_a_client_that_goes_away_in_mid_fetch_leaves_nothing_held(cluster: Cluster) -> None:
+def test_a_client_that_goes_away_while_blocks_are_located_leaves_nothing_held(cluster: Cluster) -> None:
     near, far = pair(cluster, "--slab-bytes", "16m")
     with near.client() as keeps, far.client() as b:
         asked = far.put(b, 0, 0, [secrets.token_bytes(12 * MIB)])
@@ -283,10 +294,40 @@ def test_a_client_that_goes_away_in_mid_fetch_leaves_nothing_held(cluster: Clust
             client.close()
         far.send(signal.SIGCONT)
         settled(near)
-        assert near.gauge("lent_bytes") == 0
         held = keeps.fetch("node-b", asked)
         assert isinstance(held.found[0], Found)
         assert isinstance(held.found[0].extents[0], SlabExtent)
+
+
+def test_a_client_that_goes_away_in_mid_read_leaves_nothing_held(cluster: Cluster) -> None:
+    near, far = pair(cluster, "--slab-bytes", "16m", "--slab-wait", "0.01")
+    with far.client() as b:
+        asked = [far.put(b, 0, number, [secrets.token_bytes(4 * MIB)])[0] for number in range(24)]
+    for _ in range(20):
+        with near.client() as client:
+            number = client.send(Fetch("node-b", 60_000, tuple(asked)))
+            wait_for(lambda: near.gauge("in_flight_bytes") > 0 or near.gauge("leases") > 0, "the fetch has begun")
+            far.send(signal.SIGSTOP)
+            if near.gauge("leases"):  # it was faster than we: give back, and again
+                far.send(signal.SIGCONT)
+                answer = client.receive()
+                message = decode(answer.kind, answer.body)
+                assert answer.request == number
+                assert isinstance(message, Blocks)
+                client.release(message.lease)
+                settled(near)
+                continue
+        wait_for(lambda: near.gauge("fenced_bytes") + near.gauge("lent_bytes") == 0, "what was being filled is free")
+        assert near.status()["counters"]["fences"] > 0
+        far.send(signal.SIGCONT)
+        settled(near)
+        break
+    else:
+        pytest.fail("no fetch was met in its middle")
+    with near.client() as client:
+        held = client.fetch("node-b", asked[:1])
+        assert isinstance(held.found[0], Found)
+        assert isinstance(held.found[0].extents[0], SlabExtent), "the slab is whole again"
 
 
 # -- flipped bits ----------------------------------------------------------------------------------------------------
@@ -548,7 +589,8 @@ def test_files_memory_and_connections_are_flat_over_many_shuffles(cluster: Clust
         for number in range(20, 220):
             shuffle(number)
         settled(near)
-        assert (open_files(near), open_files(far)) == before
+        # Whoever asks for figures is a connection too, and may not be gone yet.
+        wait_for(lambda: open_files(near) <= before[0] and open_files(far) <= before[1], "no file more than before")
         assert far.gauge("outputs") == 0
         assert far.gauge("disk_bytes") == 0
         assert not list((far.folder / APP).glob("*.data"))

@@ -188,3 +188,15 @@ def test_the_spool_limit_is_a_clean_refusal(tmp_path: Path) -> None:
 def test_a_slab_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ShuffleFault, match="FS9105"):
         Slab(tmp_path, "node", 1, 100)
+
+
+def test_a_spooled_room_whose_writer_still_holds_a_part_of_the_view_is_freed(tmp_path: Path) -> None:
+    async def run() -> None:
+        memory = memory_of(None, tmp_path)
+        room = await memory.room(1000)
+        part = room.view[10:20]
+        room.free()
+        assert memory.spooled_bytes == 0
+        part[:] = bytes(10)  # its memory is still there: no crash
+
+    asyncio.run(run())

@@ -104,11 +104,21 @@ CODES: dict[str, Code] = {
     "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),
     "FS9006": Code("the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."),
     "FS9101": Code("the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."),
+    "FS9006": Code(
+        "the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."
+    ),
+    "FS9101": Code(
+        "the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."
+    ),
     "FS9102": Code("another node's shuffle service cannot be reached", "Check that it runs, its port and its names."),
-    "FS9103": Code("a shuffle request took too long", "Look at the service's status; raise the time, or lower the load."),
+    "FS9103": Code(
+        "a shuffle request took too long", "Look at the service's status; raise the time, or lower the load."
+    ),
     "FS9104": Code("shuffle data does not fit its checksum", "Look at the disk of the node that is named."),
     "FS9105": Code("a limit of the shuffle service is reached", "Raise the limit named, or free space."),
-    "FS9106": Code("the shuffle service does not know the application", "Claim it first; it may have ended or expired."),
+    "FS9106": Code(
+        "the shuffle service does not know the application", "Claim it first; it may have ended or expired."
+    ),
     "FS9107": Code("the shuffle service refused", "Check the secret, the user and the path."),
     "FS9108": Code("bytes that are no frame of the shuffle protocol", "Use the same version of plugin and service."),
     "FS9109": Code("the shuffle service cannot start as configured", "Mend the option named; --help lists all."),

@@ -39,9 +39,11 @@ class Room:
     def filled(self) -> None:
         """All bytes are there: our own view of them is needed no more."""
         self.view.release()
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        mapped, self._map = self._map, None
+        if mapped is not None:
+            # A read that was cancelled has parts of the view in its frames; the mapping then ends with them.
+            with contextlib.suppress(BufferError):
+                mapped.close()
 
     def free(self) -> None:
         """Nobody reads it and nobody can write into it any more."""
