@@ -1,5 +1,4 @@
-"""Write the generated reference: docs/reference/errors.md, spec.md, tests.md and cli.md. `--check` only holds it to the code."""
-"""Write the generated reference: docs/reference/errors.md, spec.md, cli.md and shuffle.md. `--check` only holds it to the code."""
+"""Write the generated reference, docs/reference/*.md but performance.md. `--check` only holds it to the code."""
 
 from __future__ import annotations
 
@@ -107,8 +106,8 @@ def shuffle() -> str:
 def main() -> int:
     """Write or check."""
     stale = []
-    for name, make in (("errors.md", errors), ("spec.md", spec), ("tests.md", tests), ("cli.md", command_line)):
-    for name, make in (("errors.md", errors), ("spec.md", spec), ("cli.md", command_line), ("shuffle.md", shuffle)):
+    pages = {"errors.md": errors, "spec.md": spec, "tests.md": tests, "cli.md": command_line, "shuffle.md": shuffle}
+    for name, make in pages.items():
         path, text = REFERENCE / name, make()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

@@ -99,14 +99,12 @@ CODES: dict[str, Code] = {
     "FS9003": Code("MLflow cannot be reached", "Check the tracking URI."),
     "FS9004": Code("a package is missing", "Install the extra that is named."),
     "FS9005": Code("a part of an embedded cluster did not start", "Look at the log that is named."),
-    "FS9020": Code("a secret is not found", "Put it into one of the places named; see docs/how-to/secrets.md."),
-    "FS9021": Code("a secret cannot be used", "Mend what is named: its file, its source, or its value."),
-    "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),
-    "FS9006": Code("the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."),
-    "FS9101": Code("the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."),
     "FS9006": Code(
         "the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."
     ),
+    "FS9020": Code("a secret is not found", "Put it into one of the places named; see docs/how-to/secrets.md."),
+    "FS9021": Code("a secret cannot be used", "Mend what is named: its file, its source, or its value."),
+    "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),
     "FS9101": Code(
         "the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."
     ),
