@@ -127,3 +127,27 @@ def test_nothing_to_do_asks_for_nothing(tmp_path):
 
 def test_records_without_times_are_no_history():
     assert Speed.of([_record(0, 1.0), _record(100, 0.0), _record(100, 1.0, slots=0)]) is None
+
+
+RDMA = "resources: {master: yarn, executors: {min: 0, max: 40}, shuffle: {manager: rdma, fallback: fail}}"
+PLUGIN = "firesteel.shuffle.ShufflePlugin"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "plugins"), [({}, PLUGIN), ({"spark.plugins": "org.example.Mine"}, f"org.example.Mine,{PLUGIN}")]
+)
+def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configuration, plugins):
+    draft = _draft(tmp_path, RDMA)
+    made = propose(draft, configuration, [_interval()], None)
+    conf = dict(spark_conf(draft.spec.resources, configuration, made))
+    assert conf["spark.plugins"] == plugins
+    assert conf["spark.firesteel.shuffle.fallback"] == "fail"
+    assert "spark.dynamicAllocation.shuffleTracking.enabled" not in conf  # the plugin decides, once it knows
+    assert "shuffles through the nodes' services, which outlive executors; fails without them" in made.reasons
+
+
+def test_sort_tracks_shuffles_and_has_no_plugin(tmp_path):
+    draft = _draft(tmp_path, CLUSTER)
+    conf = dict(spark_conf(draft.spec.resources, {}, propose(draft, {}, [_interval()], None)))
+    assert conf["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
+    assert "spark.plugins" not in conf

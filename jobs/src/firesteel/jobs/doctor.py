@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Literal
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.java import find_java
+from firesteel.conf.quantities import byte_size, plural
 from firesteel.conf.redaction import redact
 from firesteel.conf.secret_sources import secret_sources
 from firesteel.conf.secrets import find_secret, reveal, secrets_in
@@ -39,7 +41,9 @@ def examine(spec: Path | None, profile: str, params: dict[str, str]) -> list[Fin
     findings = [_python(), _java(), _packages(), _hadoop()]
     if spec is not None:
         findings += _spec(spec, profile, params)
-    return [replace(each, found=redact(each.found), advice=redact(each.advice)) for each in (*findings, _rdma())]
+    return [
+        replace(each, found=redact(each.found), advice=redact(each.advice)) for each in (*findings, _rdma(), _shuffle())
+    ]
 
 
 def _python() -> Finding:
@@ -149,7 +153,7 @@ def _rdma() -> Finding:
     limits = f"memlock {memlock}, /dev/shm {state.shm_bytes >> 20} MiB free"
     if not state.ports:
         return Finding(
-            "rdma", "note", f"no RDMA device; {limits}", "Shuffles go over TCP; the RDMA shuffle is not there yet."
+            "rdma", "note", f"no RDMA device; {limits}", "The node's shuffle service works over TCP and shared memory."
         )
     ports = ", ".join(f"{port.device}/{port.port} {port.state} {port.rate} ({port.link_layer})" for port in state.ports)
     if not state.usable:
@@ -157,3 +161,18 @@ def _rdma() -> Finding:
     if state.shm_bytes < MIN_SHM:
         return Finding("rdma", "note", f"{ports}; {limits}", "Give /dev/shm at least 1 GiB for slabs.")
     return Finding("rdma", "ok", f"{ports}; {limits}")
+
+
+def _shuffle() -> Finding:
+    """Whether this node's shuffle service answers; needed only by specs with `shuffle: {manager: rdma}`."""
+    from firesteel.rdma_shuffle.client import status
+    from firesteel.rdma_shuffle.settings import default_socket
+
+    socket = default_socket()
+    try:
+        told = json.loads(status(socket))
+    except FiresteelError as error:
+        advice = f"Only `shuffle: {{manager: rdma}}` needs it: docs/how-to/shuffle.md. {error.what}"
+        return Finding("shuffle", "note", f"no firesteel-shuffled answers at {socket}", advice)
+    held = f"{plural(len(told['applications']), 'application')}, {byte_size(sum(each['bytes'] for each in told['applications']))}"
+    return Finding("shuffle", "ok", f"firesteel-shuffled of {told['node']} at {socket}: {held}")

@@ -8,6 +8,7 @@ from typing import Literal
 
 Kind = Literal[
     "run_started",
+    "session",
     "interval_started",
     "interval_skipped",
     "leased",

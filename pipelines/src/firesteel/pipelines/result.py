@@ -83,6 +83,19 @@ class IntervalResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ShuffleUse:
+    """The shuffle asked for (`sort`, `rdma`), the one the run had, and why they differ: a word and a sentence."""
+
+    asked: str = "sort"
+    used: str = "sort"
+    reason: str = ""
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.used} instead of {self.asked}: {self.text} ({self.reason})" if self.reason else self.used
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What became of a run; `exit_code` is what the command line returns."""
 
@@ -98,6 +111,8 @@ class RunResult:
     mlflow_uri: str = ""
     report: str = ""
     error: str = ""
+    shuffle: ShuffleUse | None = None
+    """None when the run needed no Spark."""
 
     @property
     def counts(self) -> Counts:

@@ -90,6 +90,11 @@ def split(owner: str, port: int) -> tuple[str, int]:
     return found["v6"] or found["host"], int(found["port"] or port)
 
 
+def default_socket() -> Path:
+    """Where a node's service listens when nothing says otherwise: FIRESTEEL_SHUFFLE_SOCKET, else below /run."""
+    return Path(os.environ.get("FIRESTEEL_SHUFFLE_SOCKET", "/run/firesteel/shuffle.sock"))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     own, tcp = Limits(), TcpLimits()
@@ -98,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--socket",
         type=Path,
-        default=Path(os.environ.get("FIRESTEEL_SHUFFLE_SOCKET", "/run/firesteel/shuffle.sock")),
+        default=default_socket(),
         help="Unix socket for the executors of this node (default: FIRESTEEL_SHUFFLE_SOCKET, else %(default)s)",
     )
     parse.add_argument("--folder", type=Path, action="append", help="folder for map outputs; one for each file system")

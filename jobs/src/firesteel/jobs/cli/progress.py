@@ -75,6 +75,10 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
             facts = event.facts
             if event.kind in _DOING:
                 bar.update(task, description=f"{event.interval}: {_DOING[event.kind]}")
+            elif event.kind == "session" and facts["reason"]:
+                console.print(
+                    f"  [yellow]shuffle[/]     {facts['used']} instead of {facts['asked']}: {escape(str(facts['text']))}"
+                )
             elif event.kind == "recovered":
                 console.print(f"  {event.interval}  [yellow]recovered[/] what a dead run left")
             elif event.kind == "interval_skipped":

@@ -267,6 +267,7 @@ def _facts(result: RunResult, plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Environment", plan.environment),
         ("Spark master", plan.master),
         ("Storage", plan.storage),
+        ("Shuffle", str(result.shuffle or "")),
         ("MLflow run", result.mlflow_run_id),
         ("MLflow", result.mlflow_uri),
     ]

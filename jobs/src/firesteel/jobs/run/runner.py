@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +18,7 @@ from firesteel.conf.version import FRAMEWORK, VERSION
 from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.spark.session import open_session
+from firesteel.jobs.spark.shuffle import shuffle_in_use
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
@@ -80,6 +81,9 @@ def run_plan(
         folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models}
         result = tracker.stamp(result)
         with open_session(plan, spark) as session:
+            shuffle = shuffle_in_use(session, dict(plan.spark_conf))
+            on_event(Event("session", facts=asdict(shuffle)))
+            result = replace(result, shuffle=shuffle)
             models = ship(session, plan, folders)
             result = _intervals(session, plan, models, result, tracker, on_event, keep_going=keep_going)
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.java import find_java
 from firesteel.conf.redaction import redact
+from firesteel.conf.shuffle import REFUSED
 from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings
+from firesteel.jobs.spark.shuffle import refused, with_plugin
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +44,7 @@ def launch_conf(plan: Plan) -> dict[str, str]:
     }
     if plan.master.startswith(("local", "spark://127.0.0.1")):
         conf |= LOCAL_DEFAULTS
-    return {**conf, **dict(plan.spark_conf)}
+    return with_plugin({**conf, **dict(plan.spark_conf)})
 
 
 @contextlib.contextmanager
@@ -120,7 +122,10 @@ def _spark_faults(master: str, kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (kind, Py4JError, OSError, RuntimeError) as error:
-        cause = next((line for line in redact(str(error)).splitlines() if line.strip()), type(error).__name__)
+        text = redact(str(error))
+        if REFUSED in text:
+            raise refused(text.split(REFUSED)[-1].splitlines()[0]) from error
+        cause = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
         raise RuntimeFault(
             "FS9002",
             f"Spark did not start on {master}: {cause.strip()}",

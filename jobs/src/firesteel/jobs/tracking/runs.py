@@ -44,6 +44,7 @@ PLAN_HASH = "firesteel.plan_hash"
 CODE_HASH = "firesteel.code_hash"
 INTERVAL = "firesteel.interval"
 PUBLISHED = "firesteel.published"
+SHUFFLE = "firesteel.shuffle"
 _TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
@@ -165,6 +166,8 @@ class RunTracker:
             self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
             if partitions:
                 self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
+            if result.shuffle:
+                self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:_TAG_LIMIT])
             if result.error:
                 self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
             if report.is_file():

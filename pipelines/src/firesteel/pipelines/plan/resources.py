@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from firesteel.conf import shuffle
 from firesteel.conf.quantities import byte_size, plural
 from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -70,6 +71,9 @@ def propose(
         f"the largest interval reads {byte_size(largest.input_bytes)} in {plural(files, 'file')}: {plural(tasks, 'task')} of a scan"
     ]
     executors, slots = _executors(resources, tasks, largest.input_bytes, speed, reasons)
+    if resources.shuffle.manager == "rdma":
+        otherwise = "Spark's own without them" if resources.shuffle.fallback == "sort" else "fails without them"
+        reasons.append(f"shuffles through the nodes' services, which outlive executors; {otherwise}")
     seconds = None
     if speed is not None:
         useful = max(1, min(slots or 1, tasks))
@@ -102,11 +106,12 @@ def spark_conf(
             "spark.dynamicAllocation.enabled": "true",
             "spark.dynamicAllocation.minExecutors": str(executors.min),
             "spark.dynamicAllocation.initialExecutors": str(max(executors.min, proposal.executors)),
-            # Map outputs live on executors without an external service: Spark must keep those that hold some.
-            "spark.dynamicAllocation.shuffleTracking.enabled": "true",
             "spark.executor.cores": str(executors.cores),
             "spark.executor.memory": executors.memory,
         }
+        if resources.shuffle.manager == "sort":
+            # Map outputs live on executors without an external service: Spark must keep those that hold some.
+            conf["spark.dynamicAllocation.shuffleTracking.enabled"] = "true"
         if executors.max is not None:
             conf["spark.dynamicAllocation.maxExecutors"] = str(executors.max)
         if executors.python_memory:
@@ -117,6 +122,11 @@ def spark_conf(
         conf["spark.sql.shuffle.partitions"] = str(proposal.shuffle_partitions)
     if resources.queue:
         conf["spark.yarn.queue"] = resources.queue
+    if resources.shuffle.manager == "rdma":
+        # The plugin decides on the driver whether it can be had, and sets the rest or says why not.
+        conf[shuffle.FALLBACK] = resources.shuffle.fallback
+        others = configuration.get("spark.plugins")
+        configuration = {**configuration, "spark.plugins": f"{others},{shuffle.PLUGIN}" if others else shuffle.PLUGIN}
     return tuple(sorted({**conf, **configuration}.items()))
 
 

@@ -267,7 +267,7 @@ class Executors(Part):
 
 
 class Shuffle(Part):
-    """Which shuffle manager, and what to do when it cannot be had."""
+    """Which shuffle: Spark's own, or that of the nodes' services, which frees executors; and what to do without them."""
 
     manager: Literal["sort", "rdma"] = "sort"
     fallback: Literal["sort", "fail"] = "sort"

@@ -51,8 +51,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield ("sinks", name, "files", "target_size"), "setting"
         if sink.retain.dead_letter is not None:
             yield ("sinks", name, "retain", "dead_letter"), "clean-up"
-    if spec.resources.shuffle.manager == "rdma":
-        yield ("resources", "shuffle", "manager"), "rdma"
     if spec.tracking.openlineage is not None:
         yield ("tracking", "openlineage"), "transport"
 

@@ -73,6 +73,7 @@ final class DriverSide implements DriverPlugin {
         }
         reason.happened("application", detail);
         conf.set(Secret.REASON_KEY, reason.name());
+        conf.set(Secret.REASON_TEXT_KEY, detail.isEmpty() ? reason.meaning() : reason.meaning() + ": " + detail);
         return Map.of();
     }
 

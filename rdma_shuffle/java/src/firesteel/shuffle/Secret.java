@@ -6,6 +6,7 @@ import java.util.Map;
 record Secret(String application, String hex) {
     /** Why the driver decided against the service; for whoever reports on the run. */
     static final String REASON_KEY = "spark.firesteel.shuffle.fallbackReason";
+    static final String REASON_TEXT_KEY = "spark.firesteel.shuffle.fallbackText";
 
     private static final String APPLICATION = "application";
     // Spark hides values of settings with this word in their name from its pages and logs.

@@ -1,0 +1,195 @@
+"""A pipeline with `shuffle: {manager: rdma}`: the same rows as with Spark's own shuffle, and a stated reason when it is not had."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from firesteel.conf.errors import SpecErrors
+from firesteel.conf.shuffle import PLUGIN
+from firesteel.jobs.embedded.cluster import ask
+from firesteel.jobs.spark.shuffle import joined, with_plugin
+from firesteel.rdma_shuffle.jar import build_or_find
+from support.runs import DAY, firesteel
+from support.shuffle import worker_on
+from support.shuffle_services import NODES, Services
+from support.waiting import runs, wait_for
+
+pytestmark = pytest.mark.integration
+
+HERE, THERE = NODES
+DRIVER = """
+import sys
+from pathlib import Path
+from firesteel.jobs.run.runner import run_plan
+from firesteel.pipelines import Plan
+
+def on_event(event):
+    if event.kind == "scoring":
+        Path(sys.argv[2]).touch()
+
+result = run_plan(Plan.from_json(Path(sys.argv[1]).read_text()), on_event=on_event)
+print(result.to_json())
+sys.exit(result.exit_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, standalone):
+    """Workers on two hosts, and the services of both."""
+    folder = tmp_path_factory.mktemp("nodes")
+    with Services(folder) as services, worker_on(THERE, standalone, folder):
+        yield services, standalone
+
+
+def changes(master: str, manager: str, fallback: str = "sort", **conf: str) -> dict[str, str]:
+    """A join that shuffles, under dynamic allocation."""
+    configuration = {
+        "spark.sql.autoBroadcastJoinThreshold": "-1",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.driver.memory": "1g",
+        "spark.cores.max": "3",
+        "spark.dynamicAllocation.executorIdleTimeout": "10s",
+        **conf,
+    }
+    resources = {
+        "master": master,
+        "executors": {"min": 0, "max": 3, "cores": 1, "memory": "768m"},
+        "shuffle": {"manager": manager, "fallback": fallback},
+    }
+    return {
+        'resources: {master: "local[2]"}': f"resources: {json.dumps(resources)}",
+        'configuration: {spark.sql.shuffle.partitions: "4"}': f"configuration: {json.dumps(configuration)}",
+    }
+
+
+def published(project) -> pa.Table:
+    """The scores, sorted, without the columns that name the run."""
+    tables = [pq.read_table(io.BytesIO(data)) for path, data in sorted(project.published().items()) if "dt=" in path]
+    table = pa.concat_tables(tables)
+    return table.drop_columns(["_run_id", "_plan_hash"]).sort_by("flight_id")
+
+
+def start(project, plan, mark: Path) -> subprocess.Popen[str]:
+    path = project.folder / "plan.json"
+    path.write_text(plan.to_json(), encoding="utf-8")
+    with (project.folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(path), str(mark)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=project.folder,
+            env=dict(os.environ),
+        )
+
+
+def outputs(services: Services) -> set[Path]:
+    return {path for node in NODES for path in (services.folder / f"outputs-{node}").rglob("*.data")}
+
+
+def executors(standalone) -> list[int]:
+    """Processes of the executors of the one application that runs."""
+    (application,) = ask(f"{standalone.web_url}/json/")["activeapps"]
+    wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", application["id"].encode()}
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if wanted <= set(path.read_bytes().split(b"\0")):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_same_rows_as_with_sort_while_an_executor_and_a_service_die(cluster, project, tmp_path):
+    services, standalone = cluster
+    plain = project.pipeline(changes(standalone.master, "sort"))
+    process = start(project, plain.plan(DAY), tmp_path / "sort")
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, (project.folder / "log").read_text()[-4000:]
+    assert json.loads(text)["shuffle"] == {"asked": "sort", "used": "sort", "reason": "", "text": ""}
+    expected = published(project)
+    assert expected.num_rows == 60
+
+    socket = {"spark.firesteel.shuffle.socket": str(services.socket)}
+    pipeline = project.pipeline(changes(standalone.master, "rdma", "fail", **socket))
+    mark = tmp_path / "scoring"
+    process = start(project, pipeline.plan(DAY, force=True), mark)
+    try:
+        wait_for(lambda: mark.exists() or process.poll() is not None, "scoring has begun", 180)
+        before = outputs(services)
+        wait_for(lambda: bool(outputs(services) - before) or process.poll() is not None, "maps of the join are served")
+        assert process.poll() is None, (project.folder / "log").read_text()[-4000:]
+        victim = executors(standalone)[0]
+        os.kill(victim, signal.SIGKILL)
+        services.kill(THERE)
+        services.start(THERE)
+        wait_for(lambda: not runs(victim), "the executor is gone")
+        text, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, (project.folder / "log").read_text()[-4000:]
+    result = json.loads(text)
+    assert result["shuffle"]["used"] == "rdma"
+    assert result["intervals"][0]["state"] == "published"
+    assert published(project).equals(expected)
+    assert project.leftovers() == []
+    assert services.total("local_blocks") + services.total("remote_blocks") > 0
+    tags = mlflow.MlflowClient(tracking_uri=project.tracking).get_run(result["mlflow_run_id"]).data.tags
+    assert tags["firesteel.shuffle"] == "rdma"
+
+
+def run(project, tmp_path, fallback: str) -> subprocess.CompletedProcess[str]:
+    conf = {"spark.firesteel.shuffle.socket": str(tmp_path / "no.sock")}
+    project.pipeline(changes("local[2]", "rdma", fallback, **conf))
+    return firesteel("run", "--start", DAY, "--param", f"root={project.root}", folder=project.folder)
+
+
+def test_without_a_service_it_says_why_it_runs_on_sort(project, tmp_path):
+    done = run(project, tmp_path, "sort")
+    assert done.returncode == 0, done.stderr
+    assert "sort instead of rdma: this machine's shuffle service does not answer" in done.stderr
+    assert project.rows() == 60
+    (record,) = (project.folder / ".firesteel" / "runs").glob("*/result.json")
+    result = json.loads(record.read_text())
+    assert result["shuffle"]["reason"] == "NO_SERVICE"
+    tags = mlflow.MlflowClient(tracking_uri=project.tracking).get_run(result["mlflow_run_id"]).data.tags
+    assert tags["firesteel.shuffle"].endswith("(NO_SERVICE)")
+    assert "sort instead of rdma" in record.with_name("report.html").read_text()
+
+
+def test_fallback_fail_ends_the_run_before_anything_is_written(project, tmp_path):
+    done = run(project, tmp_path, "fail")
+    assert done.returncode == 1
+    assert "FS9110" in done.stderr
+    assert "this machine's shuffle service does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.published() == {}
+
+
+def test_another_manager_is_an_error_of_the_spec(project):
+    with pytest.raises(SpecErrors, match="FS1003|FS1004|FS1005"):
+        project.pipeline(changes("local[2]", "ucx"))
+
+
+def test_the_jar_comes_with_the_plugin_and_with_nothing_else():
+    assert with_plugin({"spark.plugins": "org.example.Mine"}) == {"spark.plugins": "org.example.Mine"}
+    conf = with_plugin({"spark.plugins": f"org.example.Mine,{PLUGIN}", "spark.jars": "/a.jar"})
+    assert conf["spark.jars"] == f"/a.jar,{build_or_find()}"
+    assert with_plugin(conf) == conf
+
+
+@pytest.mark.parametrize(("words", "told"), [("", "b"), ("a", "a,b"), (" a , b ", "a,b"), ("b", "b")])
+def test_a_word_joins_a_list_once(words, told):
+    assert joined(words, "b") == told
