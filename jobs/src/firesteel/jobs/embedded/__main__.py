@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.folder.resolve()
     try:
         if options.action == "up":
-            return _up(EmbeddedHdfs(folder) if options.target == "hdfs" else EmbeddedStandalone(folder, workers=2))
+            hdfs = options.target == "hdfs"
+            return _up(EmbeddedHdfs(folder) if hdfs else EmbeddedStandalone(folder, workers=2, shuffle=True))
         return _down(folder) if options.action == "down" else _status(folder)
     except FiresteelError as error:
         sys.stderr.write(f"{error}\n")
@@ -49,6 +50,8 @@ def _up(cluster: Cluster) -> int:
             _say(*(f"{name}: {address}" for name, address in cluster.addresses.items()))
             if "HADOOP_CONF_DIR" in cluster.addresses:
                 _say(f"export HADOOP_CONF_DIR={cluster.addresses['HADOOP_CONF_DIR']}")
+            if "shuffle" in cluster.addresses:
+                _say(f"export FIRESTEEL_SHUFFLE_SOCKET={cluster.addresses['shuffle']}")
             _say(f"logs: {cluster.folder / 'logs'}", "Ctrl-C stops it.")
             _sleep()
     except KeyboardInterrupt:

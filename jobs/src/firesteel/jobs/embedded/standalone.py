@@ -11,10 +11,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.java import find_java
 from firesteel.jobs.embedded.cluster import START_S, Cluster, ask, pyspark_home
 from firesteel.jobs.embedded.ports import remembered_ports
 from firesteel.jobs.embedded.processes import wait_until
+from firesteel.rdma_shuffle.client import status
 
 
 class EmbeddedStandalone(Cluster):
@@ -28,10 +30,15 @@ class EmbeddedStandalone(Cluster):
         How many Workers.
     cores, memory
         What each Worker offers; memory as Spark writes it, e.g. `1g`.
+    shuffle
+        Whether the node has a shuffle service as well; it lies in the Workers' FIRESTEEL_SHUFFLE_SOCKET.
     """
 
-    def __init__(self, folder: Path, workers: int = 1, cores: int = 1, memory: str = "1g") -> None:
+    def __init__(
+        self, folder: Path, workers: int = 1, cores: int = 1, memory: str = "1g", *, shuffle: bool = False
+    ) -> None:
         super().__init__(folder)
+        self._shuffle = shuffle
         self._workers, self._cores, self._memory = workers, cores, memory
         self._ports: dict[str, int] = {}
 
@@ -48,7 +55,12 @@ class EmbeddedStandalone(Cluster):
     @property
     def addresses(self) -> Mapping[str, str]:
         """See Cluster."""
-        return {"master": self.master, "web": self.web_url}
+        return {"master": self.master, "web": self.web_url} | ({"shuffle": str(self.socket)} if self._shuffle else {})
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket of the shuffle service."""
+        return self.folder / "shuffle.sock"
 
     def kill_worker(self, number: int) -> None:
         """SIGKILL a Worker; its executors end with it."""
@@ -72,12 +84,27 @@ class EmbeddedStandalone(Cluster):
         servers = [f"worker-{number}{port}" for number in range(self._workers) for port in ("", "-http")]
         self._ports = remembered_ports(self.folder / "ports.json", ["master", "master-http", *servers])
         ports = ["--port", str(self._ports["master"]), "--webui-port", str(self._ports["master-http"])]
+        if self._shuffle:
+            self._start_shuffle()
         self._spark_class("master", "master.Master", ports)
         # A Worker's first attempt to register fails while the Master starts, and its second comes 5 to 15 s later.
         wait_until(lambda: self.alive_workers() >= 0, "the Master is ready", self.processes, START_S)
         for number in range(self._workers):
             self.start_worker(number)
         wait_until(lambda: self.alive_workers() >= self._workers, "the Workers are ready", self.processes, START_S)
+
+    def _start_shuffle(self) -> None:
+        outputs = self.folder / "shuffle"
+        outputs.mkdir(exist_ok=True)
+        words = ["--socket", str(self.socket), "--folder", str(outputs), "--node", "127.0.0.1"]
+        self._launch("shuffled", [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words])
+        wait_until(self._shuffle_answers, "the shuffle service is ready", self.processes, START_S)
+
+    def _shuffle_answers(self) -> bool:
+        try:
+            return bool(status(self.socket))
+        except RuntimeFault:
+            return False
 
     def _spark_class(self, name: str, main: str, words: list[str]) -> None:
         home = pyspark_home()
@@ -90,6 +117,7 @@ class EmbeddedStandalone(Cluster):
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_LOCAL_HOSTNAME": "127.0.0.1",
             "PYSPARK_PYTHON": sys.executable,
+            **({"FIRESTEEL_SHUFFLE_SOCKET": str(self.socket)} if self._shuffle else {}),
             # The REST server takes applications from anyone, whatever spark.authenticate says: off. A second Worker on
             # a host cannot bind the external shuffle service again: off.
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
