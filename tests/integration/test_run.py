@@ -284,6 +284,19 @@ def test_rows_that_fail_become_dead_letters_and_the_rest_is_published(project, p
     assert {(letter["error"], letter["model_version"]) for letter in letters} == {("ValueError", "1")}
 
 
+def test_where_every_row_fails_the_count_of_rows_in_stays(project, picky, spark, runs):
+    """Spark removes the observation of a stage whose shuffle was empty, with the stage (AQEPropagateEmptyRelation)."""
+    pipeline = replace(project, tracking=picky).pipeline(
+        {**PICKY, "max_fraction: 0.001": "max_fraction: 1.0"},
+        {"WHERE f.distance >= :min_distance": "WHERE f.distance >= :min_distance AND f.distance = 107"},
+    )
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert result.state == "published", result.error
+    counts = result.counts
+    assert (counts.rows_in, counts.scored, counts.dead_letter) == (3, 0, 3)
+    assert project.rows() == 0
+
+
 @pytest.mark.parametrize("budget", ["max_rows: 1000, max_fraction: 0.001", "max_rows: 2, max_fraction: 1.0"])
 def test_more_bad_rows_than_the_budget_publish_nothing_and_exit_5(project, picky, spark, runs, budget):
     pipeline = replace(project, tracking=picky).pipeline({**PICKY, "max_rows: 1000, max_fraction: 0.001": budget})

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan
     from firesteel.pipelines.publish.letters import Letters
     from firesteel.pipelines.storage.base import Storage
-    from firesteel.udfs.report import ScoreReport
 
 
 @scrubbed
@@ -153,18 +152,6 @@ class Replay(Runner):
             files=len(added),
             size=sum(file.length for file in added),
         )
-
-    def _through_spark(
-        self,
-        interval: IntervalPlan,
-        sink: SinkPlan,
-        scoring: ScoreStepPlan | None,
-        storage: Storage,
-        transaction: Transaction,
-    ) -> tuple[int, ScoreReport | None]:
-        """As a run, with the letters' own count: Spark loses its observation where it finds that nothing was written."""
-        _, report = Runner._through_spark(self, interval, sink, scoring, storage, transaction)  # noqa: SLF001 - as below
-        return sum(each.rows for each in self.found), report
 
     def _audit(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
         """As a run; but where all rows failed again there is nothing to look at, and the old letters stay open."""

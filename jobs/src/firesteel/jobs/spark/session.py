@@ -26,6 +26,8 @@ DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",  # dates and timestamps mean the same on every machine
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
+    # It removes stages whose shuffles were empty, and the observed count of rows in with them: where every row fails.
+    "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
 }
 LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",  # binds all interfaces; a local run is over before anyone looks
