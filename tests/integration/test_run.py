@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -266,9 +267,17 @@ def test_an_hdfs_that_is_not_there_is_named(project):
 
 
 def test_rows_that_fail_become_dead_letters_and_the_rest_is_published(project, picky, spark, runs):
-    pipeline = replace(project, tracking=picky).pipeline({**PICKY, "max_fraction: 0.001": "max_fraction: 0.1"})
+    retained = {"mode: replace_partitions": "mode: replace_partitions\n    retain: {dead_letter: 30d}"}
+    pipeline = replace(project, tracking=picky).pipeline(
+        {**PICKY, **retained, "max_fraction: 0.001": "max_fraction: 0.1"}
+    )
+    ancient = Path(pipeline.loaded.spec.storage.removeprefix("file://"), "dead_letter/scored/2012-01-01/x.jsonl")
+    ancient.parent.mkdir(parents=True)
+    ancient.write_text("{}\n")
+    os.utime(ancient, (0, 0))
     result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
     assert result.state == "published", result.error
+    assert not ancient.exists()
     counts = result.counts
     assert (counts.rows_in, counts.scored, counts.dead_letter, counts.balanced) == (60, 57, 3, True)
     assert project.rows() == 57

@@ -92,6 +92,16 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
                 "name: flight_delay_scores\nowner: ml-ops@example.org": "owner: ml-ops@example.org\nname: flight_delay_scores"
             }
         },
+        {
+            "changes": {
+                "mode: replace_partitions": "mode: replace_partitions\n    retain: {versions: 5, dead_letter: 30d}"
+            }
+        },
+        {
+            "changes": {
+                "features: signature ": "warmup: input_example\n      workers: {threads: 2}\n      features: signature "
+            }
+        },
         {"sql": {"-- One row a flight": "-- A row for each flight", "SELECT\n": "select\n\n"}},
     ]
     for options in same:

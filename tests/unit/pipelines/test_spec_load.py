@@ -134,7 +134,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
         ("severity: warning}", "severity: warning, on_fail: quarantine}"),
         ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
         ("mode: replace_partitions", "files: {target_size: 128MiB}"),
-        ("mode: replace_partitions", "retain: {dead_letter: 30d}"),
         ("experiment: /batch/flight_delay}", 'experiment: x}, openlineage: {transport: file, path: "file:///x"}'),
         ("\ngates:\n", "\n  again: {score: {input: features, model: delay, output: {q: double}}}\ngates:\n"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import secrets
 import socket
 import time
@@ -22,14 +23,19 @@ from firesteel.jobs.spark.shuffle import shuffle_in_use
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.letters import prune_letters
 from firesteel.pipelines.publish.transaction import Attempt
 from firesteel.pipelines.result import IntervalResult, RunResult
+from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from firesteel.pipelines.plan.model import Plan
     from firesteel.udfs.model import ModelRef
+
+_log = logging.getLogger(__name__)
 
 RUNS_FOLDER = Path(".firesteel", "runs")
 """Where reports are left, below the working directory."""
@@ -86,12 +92,25 @@ def run_plan(
             result = replace(result, shuffle=shuffle)
             models = ship(session, plan, folders)
             result = _intervals(session, plan, models, result, tracker, on_event, keep_going=keep_going)
+        _prune(plan)
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
         write_report(result, plan, folder / "report.html")
         (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
         result = tracker.finish(result, folder / "report.html")
     on_event(Event("run_done", facts={"state": result.state}))
     return result
+
+
+def _prune(plan: Plan) -> None:
+    """Delete old dead letters. What is published is published, whether that works or not."""
+    storage, base = locate(plan.storage)
+    area = Area(storage, base, plan.pipeline, plan.profile)
+    for sink in plan.sinks:
+        if sink.keep_letters_s is not None:
+            try:
+                prune_letters(area, sink.keep_letters_s, now_s=time.time())
+            except FiresteelError as error:
+                _log.warning("old dead letters stay: %s", error)
 
 
 def ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:

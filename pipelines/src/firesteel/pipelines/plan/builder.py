@@ -292,6 +292,7 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         mode=sink.mode,
         lineage_columns=sink.lineage_columns,
         keep_versions=sink.retain.versions,
+        keep_letters_s=sink.retain.dead_letter,
     )
 
 

@@ -19,7 +19,15 @@ Touches = Literal["results", "gates", "nothing"]
 
 _ASIDE = {"operator_reason", "resolved_uri", "size_bytes", "read", "filters", "kind"}
 """Fields that follow from others."""
-_HARMLESS = {("source", "path"), ("sink", "path"), ("sink", "keep_versions"), ("score", "threads"), ("model", "uri")}
+_HARMLESS = {
+    ("source", "path"),
+    ("sink", "path"),
+    ("sink", "keep_versions"),
+    ("sink", "keep_letters_s"),
+    ("score", "threads"),
+    ("score", "warmup"),
+    ("model", "uri"),
+}
 """Where and how, not what: they are in no hash."""
 
 

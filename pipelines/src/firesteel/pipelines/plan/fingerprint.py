@@ -23,6 +23,8 @@ Parts = tuple[tuple[str, str], ...]
 """(name, text that is equal when the part is), sorted by name."""
 
 _LEFT_OUT = {"owner", "description", "storage", "resources", "tracking", "profiles", "params"}
+_HOW = ("workers", "warmup")
+"""What of a score step changes no row."""
 _PERFORMANCE = (
     "spark.sql.shuffle.partitions",
     "spark.sql.adaptive.",
@@ -55,6 +57,11 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         step = meaning["steps"][name]
         step.pop("sql_file", None)
         step["sql"] = text
+    for step in meaning.get("steps", {}).values():
+        for name in _HOW:
+            step.get("score", {}).pop(name, None)
+    for sink in meaning.get("sinks", {}).values():
+        sink.pop("retain", None)
     settings = {key: value for key, value in meaning.pop("configuration", {}).items() if changes_results(key)}
     if settings:
         meaning["configuration"] = settings

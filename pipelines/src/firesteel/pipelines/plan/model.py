@@ -169,6 +169,8 @@ class SinkPlan:
     mode: str
     lineage_columns: tuple[str, ...] = ()
     keep_versions: int = 2
+    keep_letters_s: float | None = None
+    """Dead letters older than this are deleted after a run; None keeps them."""
 
 
 @dataclass(frozen=True, slots=True)

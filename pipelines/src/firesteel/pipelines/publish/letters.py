@@ -57,6 +57,17 @@ def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Lett
     return found
 
 
+def prune_letters(area: Area, keep_s: float, *, now_s: float) -> int:
+    """Delete dead letters older than `keep_s`, open ones as well; how many files. Folders stay: a run may write there now."""
+    storage, deleted = area.storage, 0
+    for step in children(storage, join(area.base, FOLDER)):
+        for folder in children(storage, step.path):
+            for file in children(storage, folder.path):
+                if file.modified_ms < (now_s - keep_s) * 1000:
+                    deleted += storage.delete(file.path)
+    return deleted
+
+
 def open_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
     """Runs whose dead letters are missing from what is published now.
 

@@ -238,7 +238,10 @@ class Files(Part):
 class Retain(Part):
     """How long what a run leaves is kept."""
 
-    dead_letter: Seconds | None = None
+    dead_letter: Seconds | None = Field(
+        None,
+        description="Dead letters older than this are deleted after a run, e.g. 30d; they cannot be replayed then.",
+    )
     versions: int = Field(2, ge=0, description="Replaced versions of an interval that are kept.")
 
 

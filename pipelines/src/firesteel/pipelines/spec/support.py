@@ -49,8 +49,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield ("sinks", name, "mode"), sink.mode
         if sink.files.target_size is not None:
             yield ("sinks", name, "files", "target_size"), "setting"
-        if sink.retain.dead_letter is not None:
-            yield ("sinks", name, "retain", "dead_letter"), "clean-up"
     if spec.tracking.openlineage is not None:
         yield ("tracking", "openlineage"), "transport"
 
