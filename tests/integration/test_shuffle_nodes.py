@@ -55,7 +55,7 @@ def test_the_end_of_the_application_empties_both_services(served):
     wait_for(lambda: services.gauge("applications") == 0, "both nodes heard of the end")
     assert services.gauge("outputs") == 0
     assert services.gauge("leases") == 0
-    assert not [path for node in NODES for path in (services.folder / f"outputs-{node}").rglob("*.data")]
+    assert not [path for node in NODES for path in (services.folder / f"outputs-{node}").glob("*/.service/outputs/*/*")]
     assert set(application.map_tasks().values()) == {1}
 
 

@@ -34,13 +34,18 @@ from pathlib import Path
 from firesteel.jobs.run.runner import run_plan
 from firesteel.pipelines import Plan
 
-def on_event(event):
-    if event.kind == "scoring":
-        Path(sys.argv[2]).touch()
-
-result = run_plan(Plan.from_json(Path(sys.argv[1]).read_text()), on_event=on_event)
+result = run_plan(Plan.from_json(Path(sys.argv[1]).read_text()))
 print(result.to_json())
 sys.exit(result.exit_code)
+"""
+
+HOLD = """
+import os, time
+
+open(HELD, "w").close()
+deadline = time.monotonic() + 200
+while not os.path.exists(GO) and time.monotonic() < deadline:
+    time.sleep(0.05)
 """
 
 
@@ -80,12 +85,20 @@ def published(project) -> pa.Table:
     return table.drop_columns(["_run_id", "_plan_hash"]).sort_by("flight_id")
 
 
-def start(project, plan, mark: Path) -> subprocess.Popen[str]:
+def held_back(folder: Path, held: Path, go: Path) -> dict[str, str]:
+    """Settings under which the executors' Python starts say that they are held, and wait to go: scoring has its maps, and no rows."""
+    folder.mkdir()
+    code = HOLD.replace("HELD", repr(str(held))).replace("GO", repr(str(go)))
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    return {"spark.executorEnv.PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+def start(project, plan) -> subprocess.Popen[str]:
     path = project.folder / "plan.json"
     path.write_text(plan.to_json(), encoding="utf-8")
     with (project.folder / "log").open("w") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(path), str(mark)],
+            [sys.executable, "-c", DRIVER, str(path)],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -95,7 +108,8 @@ def start(project, plan, mark: Path) -> subprocess.Popen[str]:
 
 
 def outputs(services: Services) -> set[Path]:
-    return {path for node in NODES for path in (services.folder / f"outputs-{node}").rglob("*.data")}
+    """The map outputs that the services have in their catalogues."""
+    return {path for node in NODES for path in (services.folder / f"outputs-{node}").glob("*/.service/outputs/*/*")}
 
 
 def executors(standalone) -> list[int]:
@@ -115,7 +129,7 @@ def executors(standalone) -> list[int]:
 def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, project, tmp_path):
     services, standalone = cluster
     plain = project.pipeline(changes(standalone.master, "sort"))
-    process = start(project, plain.plan(DAY), tmp_path / "sort")
+    process = start(project, plain.plan(DAY))
     text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, (project.folder / "log").read_text()[-4000:]
     assert json.loads(text)["shuffle"] == {"asked": "sort", "used": "sort", "reason": "", "text": ""}
@@ -123,20 +137,23 @@ def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, p
     assert expected.num_rows == 60
 
     socket = {"spark.firesteel.shuffle.socket": str(services.socket)}
-    pipeline = project.pipeline(changes(standalone.master, "rdma", "fail", **socket))
-    mark = tmp_path / "scoring"
-    process = start(project, pipeline.plan(DAY, force=True), mark)
+    held, go = tmp_path / "held", tmp_path / "go"
+    settings = socket | held_back(tmp_path / "hold", held, go)
+    process = start(
+        project, project.pipeline(changes(standalone.master, "rdma", "fail", **settings)).plan(DAY, force=True)
+    )
     try:
-        wait_for(lambda: mark.exists() or process.poll() is not None, "scoring has begun", 180)
-        before = outputs(services)
-        wait_for(lambda: bool(outputs(services) - before) or process.poll() is not None, "maps of the join are served")
+        wait_for(lambda: held.exists() or process.poll() is not None, "the score has its maps", 180)
         assert process.poll() is None, (project.folder / "log").read_text()[-4000:]
+        assert outputs(services)
         victims = executors(standalone)
+        assert victims
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         services.kill(THERE)
         services.start(THERE)
         wait_for(lambda: not any(map(runs, victims)), "the executors are gone")
+        go.touch()
         text, _ = process.communicate(timeout=240)
     finally:
         process.kill()
