@@ -88,7 +88,9 @@ CODES: dict[str, Code] = {
     "FS8003": Code("no such path", "Check the path."),
     "FS8004": Code("the path exists already", "Two writers met; run `firesteel recover`."),
     "FS8005": Code("the URI scheme is not supported", "Use hdfs:// or file://."),
-    "FS8006": Code("a stored record cannot be read", "It was cut or changed by hand; restore it or move it away."),
+    "FS8006": Code(
+        "a stored record or a staged file cannot be read", "It was cut or changed by hand; restore it or move it away."
+    ),
     "FS8007": Code("staged files lie outside the planned partitions", "The data does not belong to this interval."),
     "FS8008": Code("the sink and `storage` are in two storages", "Put both under one authority: renames cannot cross."),
     "FS8010": Code("a rollback has nothing to bring back", "See `firesteel history` for what was published."),

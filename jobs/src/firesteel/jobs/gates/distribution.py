@@ -1,9 +1,9 @@
-"""The distribution of columns in two Spark jobs: moments first, then a histogram between what they say."""
+"""The distribution of columns: moments first, then a histogram between what they say. Two Spark jobs, or none for values at hand."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from pyspark.sql import Column, DataFrame
 
+BINS = 20
 NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
-def distribution(df: DataFrame, columns: Sequence[str], bins: int = 20) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
+def distribution(
+    df: DataFrame, columns: Sequence[str], bins: int = BINS
+) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
     """Describe the numeric ones of `columns`; others are left out.
 
     Returns
@@ -74,6 +77,40 @@ def distribution(df: DataFrame, columns: Sequence[str], bins: int = 20) -> tuple
     return tuple(found)
 
 
+def describe(values: Any, rows: int) -> dict[str, JsonValue]:
+    """The same facts of values that are here already.
+
+    Parameters
+    ----------
+    values
+        A `float64` array of the values that are not null.
+    rows
+        Of the column, nulls included.
+    """
+    import numpy as np
+
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+    histogram: list[JsonValue] = []
+    if low is not None and high is not None:
+        bounds = _edges(low, high, BINS)
+        # The last bin is closed on the right.
+        places = np.minimum(np.searchsorted(bounds, finite, side="right") - 1, len(bounds) - 2)
+        counts = np.bincount(places, minlength=len(bounds) - 1)
+        histogram = [[bounds[index], bounds[index + 1], int(count)] for index, count in enumerate(counts)]
+    with np.errstate(over="ignore"):
+        mean = float(finite.mean()) if len(finite) else None
+    return {
+        "rows": rows,
+        "nulls": rows - len(values),
+        "not_finite": len(values) - len(finite),
+        "min": low,
+        "max": high,
+        "mean": mean if mean is not None and math.isfinite(mean) else None,
+        "histogram": histogram,
+    }
+
+
 def _edges(low: float, high: float, bins: int) -> list[float]:
     """Edges at multiples of 1, 2 or 5 times a power of ten: readable, and mostly the same from day to day."""
     if low == high or not math.isfinite(high - low):
@@ -84,8 +121,9 @@ def _edges(low: float, high: float, bins: int) -> list[float]:
     digits = max(0, 1 - math.floor(math.log10(step)))
     first, last = math.floor(low / step), math.ceil(high / step)
     edges = [round(number * step, digits) for number in range(first, last + 1)]
-    # Rounding may have moved the ends past the extremes.
-    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    # Rounding may have moved the ends past the extremes, or beyond what a double can hold.
+    edges[0] = min(edges[0], low) if math.isfinite(edges[0]) else low
+    edges[-1] = max(edges[-1], high) if math.isfinite(edges[-1]) else high
     return edges
 
 

@@ -23,6 +23,7 @@ from firesteel.jobs.gates.run import raise_if_failed, run_gate
 from firesteel.jobs.run.direct import commit, direct_work
 from firesteel.jobs.run.drift import check_inputs
 from firesteel.jobs.run.scoring import check_budget, score_spec, scoring_facts, write_dead_letters
+from firesteel.jobs.run.staged import StagedFiles
 from firesteel.jobs.spark.lower import (
     check_columns,
     check_required,
@@ -194,9 +195,11 @@ class Runner:
                 rows_in, report = result.rows_in, result.report
         files = tuple(storage.walk(transaction.staging_path))
         with findings.timed("audit"):
-            staged = read_staged(
-                self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=bool(files)
-            ).count()
+            staged = StagedFiles(storage, files).rows()
+            if staged is None:
+                staged = read_staged(
+                    self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=True
+                ).count()
         findings.counts = Counts(rows_in=rows_in, scored=staged)
         if report is not None and scoring is not None:
             findings.scoring = scoring_facts(scoring, report, work if isinstance(work, str) else "")
@@ -295,10 +298,13 @@ class Runner:
         outputs = {
             output.name for step in self.plan.steps if isinstance(step, ScoreStepPlan) for output in step.outputs
         }
+        outputs -= {*sink.partition_by}  # those are no columns of the files
         names = [column.name for column in sink.columns if column.name in outputs and column.type.startswith(NUMERIC)]
         if names:
             with findings.timed("audit"):
-                findings.distributions = tuple(distribution(staged, names))
+                files = StagedFiles(storage, tuple(storage.walk(transaction.staging_path)))
+                found = files.distribution(names, findings.counts.scored)
+                findings.distributions = tuple(distribution(staged, names) if found is None else found)
 
     def _gate(self, name: str, frame: DataFrame, interval: IntervalPlan, findings: Findings, counts: Counts) -> None:
         gate = next(gate for gate in self.plan.gates if gate.name == name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.spec.values import parse_column_type
+from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:
     from firesteel.pipelines.spec.model import Source
@@ -66,7 +66,7 @@ def read_columns(name: str, storage: Storage, path: str, length: int) -> tuple[C
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(_Ranges(storage, path, length))
+        schema = pq.read_schema(Ranges(storage, path, length))
     except StorageError:
         raise
     except Exception as error:  # pyarrow raises many kinds for a damaged file; all mean the same here
@@ -104,32 +104,3 @@ def spark_type(kind: Any) -> str:
     if pa.types.is_dictionary(kind):
         return spark_type(kind.value_type)
     return str(kind)
-
-
-class _Ranges(io.RawIOBase):
-    """A seekable file over `Storage.read`: a footer costs two small reads, whatever the file's size."""
-
-    def __init__(self, storage: Storage, path: str, length: int) -> None:
-        super().__init__()
-        self._storage, self._path, self._length, self._at = storage, path, length, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = base + offset
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._length - self._at)
-        wanted = left if size is None or size < 0 else min(size, left)
-        data = self._storage.read(self._path, self._at, wanted) if wanted else b""
-        self._at += len(data)
-        return data
