@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from firesteel.jobs.run.runner import run_plan
+from firesteel.pipelines import Pipeline
 from firesteel.udfs.direct.job import pack, run_task
 from firesteel.udfs.direct.spec import DirectSpec, Place, ScanSpec, Split, WriteSpec
 from firesteel.udfs.report import TaskReport
 from firesteel.udfs.score import score_batches
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 from support.models import FEATURES, save
-from support.scoring_project import ScoringProject
+from support.scoring_project import DAY, MAPPED, ScoringProject
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +66,29 @@ def test_all_operators_publish_the_same_rows_and_dead_letters(spark, tmp_path, r
         expected = "folded linear" if accelerate == "auto" else forms[operator]
         assert [choice["form"] for choice in facts["forms"]] == [expected]
     assert set(right["folder"]) == {"dt=2024-01-01/origin=JFK", "dt=2024-01-01/origin=L%2FX"}
+
+
+@pytest.mark.parametrize("operator", ["arrow", "direct"])
+def test_a_mapping_of_features_publishes_what_the_same_select_does(spark, tmp_path, runs, operator):
+    project = ScoringProject(tmp_path, f"file://{tmp_path}/data")
+    project.write_points(rows=100)
+    run(spark, project, runs, operator)
+    right = rows_of(project)
+    path = project.folder / "pipeline.yaml"
+    steps = path.read_text()
+    before = "SELECT id, c, dt, origin, a, b FROM points WHERE c > :floor OR c IS NULL"
+    changed = steps.replace(MAPPED, before).replace(
+        "      model: m", "      model: m\n      features: {a: a * 2, b: CAST(b AS DOUBLE), c: c}"
+    )
+    path.write_text(changed)
+    plan = Pipeline.load(path).plan(DAY, force=True)
+    assert [step.name for step in plan.steps] == ["features", "scored_features", "scored"]
+    result = run_plan(plan, spark=spark, runs=runs)
+    assert dict(result.intervals[0].scoring)["operator"] == operator
+    names, found = rows_of(project)
+    assert names == right[0]
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, right[1][name])
 
 
 def _left_out(project: ScoringProject) -> int:

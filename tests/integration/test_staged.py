@@ -26,10 +26,11 @@ ODD = [[], [None], [math.nan], [2.0, 2.0], [-1e308, 1e308], [1e308, 1e308], [0.1
 
 def files_of(folder, tables) -> StagedFiles:
     folder.mkdir()
+    (folder / ".other.parquet.crc").write_bytes(b"Hadoop's own")
     for number, table in enumerate(tables):
         pq.write_table(table, folder / f"part-{number}.parquet", row_group_size=7)
     storage, path = locate(folder.as_uri())
-    return StagedFiles(storage, tuple(storage.walk(path)))
+    return StagedFiles.below(storage, path)
 
 
 def same(ours, sparks) -> None:
@@ -90,4 +91,4 @@ def test_a_cut_file_is_an_error_that_names_it(tmp_path):
     path = tmp_path / "files" / "part-0.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(StorageError, match="FS8006.*part-0.parquet is no whole Parquet file"):
-        StagedFiles(files.storage, tuple(files.storage.walk(str(path.parent)))).rows()
+        StagedFiles.below(files.storage, str(path.parent)).rows()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from firesteel.conf.errors import SpecErrors
 from firesteel.pipelines.plan.logical import analyze
-from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
+from firesteel.pipelines.plan.model import InputFile, IntervalPlan, ResourcePlan, SinkOutput, SourceInput
 from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.result import Counts
@@ -14,6 +15,7 @@ from firesteel.pipelines.spec.load import load_spec
 from support.specs import example_with
 
 MIB = 1 << 20
+LOCAL, BATCH = 'resources: {master: "local[2]"}', "batch: {rows: 8192, bytes: 32MiB}"
 CLUSTER = "resources: {master: yarn, executors: {min: 1, max: 40, cores: 4}}"
 
 
@@ -151,3 +153,31 @@ def test_sort_tracks_shuffles_and_has_no_plugin(tmp_path):
     conf = dict(spark_conf(draft.spec.resources, {}, propose(draft, {}, [_interval()], None)))
     assert conf["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
     assert "spark.plugins" not in conf
+
+
+def test_workers_compile_to_what_spark_counts(tmp_path):
+    wide = CLUSTER.replace("cores: 4", "cores: 2")
+    spec = _score(tmp_path, "workers: {cpus: 2, gpus: 1}", wide)
+    conf = dict(spark_conf(spec.resources, {}, ResourcePlan(), spec.workers))
+    assert conf["spark.task.cpus"] == "2"
+    assert conf["spark.executor.resource.gpu.amount"] == conf["spark.task.resource.gpu.amount"] == "1"
+
+
+def test_tasks_of_two_cpus_need_twice_the_executors(tmp_path):
+    one = propose(_draft(tmp_path / "one", CLUSTER), {}, [_interval(flights=1280 * MIB)], None)
+    path = example_with(tmp_path / "two", {LOCAL: CLUSTER, BATCH: "workers: {cpus: 2}"})
+    loaded = load_spec(path, params={"root": "file:///tmp/none"})
+    two = propose(optimize(first_draft(loaded.spec, analyze(loaded), {}))[0], {}, [_interval(flights=1280 * MIB)], None)
+    assert (two.executors, two.slots) == (6, 12)
+    assert (one.executors, one.slots) == (3, 12)
+
+
+def test_gpus_that_would_leave_cores_idle_are_refused_with_the_remedy(tmp_path):
+    path = example_with(tmp_path, {LOCAL: CLUSTER, BATCH: "workers: {gpus: 1}"})
+    with pytest.raises(SpecErrors, match=r"of 4 cores 3 would idle\. Set `cpus: 4`"):
+        analyze(load_spec(path, params={"root": "file:///tmp/none"}))
+
+
+def _score(folder, workers, resources):
+    path = example_with(folder, {LOCAL: resources, BATCH: workers})
+    return load_spec(path, params={"root": "file:///tmp/none"}).spec

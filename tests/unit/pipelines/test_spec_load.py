@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, SpecErrors
 from firesteel.pipelines.plan.check import check
+from firesteel.pipelines.plan.logical import analyze
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.tree import MAX_BYTES, parse_tree
 from support.specs import EXAMPLE, FixedBackend, example_with
@@ -114,6 +115,31 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "args: {}",
             "FS2005 sql/features.sql:16:21  `:min_distance` is not bound (args: none).",
         ),
+        (
+            "features: signature",
+            "features: {dep_hour: dep_hur}",
+            "FS2004 pipeline.yaml:{line}:7  column `dep_hur` is not in features. Closest: dep_hour (",
+        ),
+        (
+            "features: signature",
+            "features: {dep_hour: 1 +}",
+            "FS2001 pipeline.yaml:{line}:7  does not parse near",
+        ),
+        (
+            "features: signature",
+            "features: {flight_id: distance}",
+            "FS1013 pipeline.yaml:{line}:18  `flight_id` is kept as it is, and is a feature made of `distance`.",
+        ),
+        (
+            "batch: {rows: 8192, bytes: 32MiB}",
+            "workers: {cpus: 3}",
+            "FS1004 pipeline.yaml:{line}:17  a task of scored asks for 3 CPUs, and there are 2 at one place",
+        ),
+        (
+            "batch: {rows: 8192, bytes: 32MiB}",
+            "workers: {gpus: 1}",
+            "FS1004 pipeline.yaml:{line}:17  a task of scored asks for GPUs, and local[2] schedules none.",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expected):
@@ -128,9 +154,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
     [
         ("unit: day,", "unit: day, batch_size: 7,"),
         ("    method: predict_proba", "    challenger: models:/flight_delay@challenger\n    method: predict_proba"),
-        ("features: signature ", "features: {dep_hour: hour} "),
-        ("batch: {rows: 8192, bytes: 32MiB}", "workers: {cpus: 2}"),
-        ("batch: {rows: 8192, bytes: 32MiB}", "workers: {gpus: 1}"),
         ("severity: warning}", "severity: warning, on_fail: quarantine}"),
         ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
         ("mode: replace_partitions", "files: {target_size: 128MiB}"),
@@ -297,3 +320,29 @@ def test_secret_like_values_of_the_environment_stay_out_of_errors(tmp_path):
     with pytest.raises(SpecErrors) as caught:
         check(load_spec(path, params=ROOT, environ={"TOKEN": "canary-1234"}), FixedBackend())
     assert "canary-1234" not in str(caught.value)
+
+
+def test_a_mapping_of_features_is_a_select_before_the_score(tmp_path):
+    mapping = "{dep_hour: dep_hour, late: 'dep_delay / 60 -- hours', far: 'distance > 1000'}"
+    loaded = load_spec(example_with(tmp_path, {"features: signature ": f"features: {mapping} "}), params=ROOT)
+    assert list(loaded.spec.steps) == ["features", "scored_features", "scored"]
+    before, score = loaded.spec.steps["scored_features"], loaded.spec.steps["scored"].score
+    assert before.sql == (
+        "SELECT `flight_id`, `dt`, `origin`, (dep_hour\n) AS `dep_hour`, (dep_delay / 60 -- hours\n) AS `late`, "
+        "(distance > 1000\n) AS `far` FROM `features`"
+    )
+    assert (score.input, score.features) == ("scored_features", ("dep_hour", "late", "far"))
+    assert loaded.canonical.steps == loaded.spec.steps
+    columns = {column.name: column.type for column in analyze(loaded).relations["scored_features"]}
+    assert (columns["late"], columns["far"]) == ("double", "boolean")
+
+
+def test_the_name_of_that_select_may_not_be_taken(tmp_path):
+    changes = {
+        "features: signature ": "features: {dep_hour: hour} ",
+        "  scored:": "  scored_features: {sql: SELECT 1 AS x}\n  scored:",
+    }
+    found = errors_of(example_with(tmp_path, changes))
+    assert any(
+        "`scored_features` is the name of the SELECT that `features` of scored stands for" in each for each in found
+    )

@@ -17,6 +17,7 @@ from firesteel.udfs.batching import rebatch
 from firesteel.udfs.convert import outputs_to_arrow
 from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
 from firesteel.udfs.engine import Engine
+from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.model import LoadedModel, load_model
 from firesteel.udfs.report import ByPartition, Clock, ScoreReport, TaskReport, summarise
 from firesteel.udfs.spec import ScoreSpec
@@ -93,6 +94,7 @@ def _operator(
         from pyspark import TaskContext
 
         context = TaskContext.get()
+        pin_gpus(context)
         report = TaskReport(context.partitionId() if context else 0, context.taskAttemptId() if context else 0)
         try:
             yield from score_batches(batches, spec, arrow, report)

@@ -32,12 +32,22 @@ class EmbeddedStandalone(Cluster):
         What each Worker offers; memory as Spark writes it, e.g. `1g`.
     shuffle
         Whether the node has a shuffle service as well; it lies in the Workers' FIRESTEEL_SHUFFLE_SOCKET.
+    settings
+        More `spark.*` settings of Master and Workers, e.g. the resources that a Worker offers.
     """
 
     def __init__(
-        self, folder: Path, workers: int = 1, cores: int = 1, memory: str = "1g", *, shuffle: bool = False
+        self,
+        folder: Path,
+        workers: int = 1,
+        cores: int = 1,
+        memory: str = "1g",
+        *,
+        shuffle: bool = False,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder)
+        self._settings = settings or {}
         self._shuffle = shuffle
         self._workers, self._cores, self._memory = workers, cores, memory
         self._ports: dict[str, int] = {}
@@ -121,7 +131,8 @@ class EmbeddedStandalone(Cluster):
             # The REST server takes applications from anyone, whatever spark.authenticate says: off. A second Worker on
             # a host cannot bind the external shuffle service again: off.
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
-            "-Dspark.master.rest.enabled=false -Dspark.shuffle.service.enabled=false",
+            "-Dspark.master.rest.enabled=false -Dspark.shuffle.service.enabled=false "
+            + " ".join(f"-D{key}={value}" for key, value in self._settings.items()),
         }
         command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{main}", "--host", "127.0.0.1", *words]
         self._launch(name, command, environ)

@@ -195,7 +195,7 @@ class Runner:
                 rows_in, report = result.rows_in, result.report
         files = tuple(storage.walk(transaction.staging_path))
         with findings.timed("audit"):
-            staged = StagedFiles(storage, files).rows()
+            staged = StagedFiles.below(storage, transaction.staging_path).rows()
             if staged is None:
                 staged = read_staged(
                     self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=True
@@ -302,7 +302,7 @@ class Runner:
         names = [column.name for column in sink.columns if column.name in outputs and column.type.startswith(NUMERIC)]
         if names:
             with findings.timed("audit"):
-                files = StagedFiles(storage, tuple(storage.walk(transaction.staging_path)))
+                files = StagedFiles.below(storage, transaction.staging_path)
                 found = files.distribution(names, findings.counts.scored)
                 findings.distributions = tuple(distribution(staged, names) if found is None else found)
 

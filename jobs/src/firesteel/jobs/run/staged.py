@@ -31,6 +31,11 @@ class StagedFiles:
     storage: Storage
     files: tuple[FileStatus, ...]
 
+    @classmethod
+    def below(cls, storage: Storage, path: str) -> StagedFiles:
+        """Those below a path that a reader sees: neither Hadoop's checksums nor its markers."""
+        return cls(storage, tuple(file for file in storage.walk(path) if not file.name.startswith((".", "_"))))
+
     def rows(self) -> int | None:
         """By the footers; None when there are too many.
 

@@ -112,7 +112,7 @@ def build_plan(
         plan,
         intervals=tuple(intervals),
         resources=proposal,
-        spark_conf=spark_conf(spec.resources, spec.configuration, proposal),
+        spark_conf=spark_conf(spec.resources, spec.configuration, proposal, spec.workers),
     )
 
 
@@ -162,7 +162,7 @@ def _assemble(
         row_lineage=rows,
         tracking=TrackingPlan(spec.tracking.mlflow.uri, spec.tracking.mlflow.experiment),
         master=spec.resources.master,
-        spark_conf=spark_conf(spec.resources, spec.configuration, ResourcePlan()),
+        spark_conf=spark_conf(spec.resources, spec.configuration, ResourcePlan(), spec.workers),
         spec_text=loaded.text,
     )
     return with_operators(plan, asked)

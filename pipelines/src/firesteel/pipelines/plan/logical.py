@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import Score, ScoreStep, Sink, SqlStep
+from firesteel.pipelines.spec.model import Score, ScoreStep, Sink, SqlStep, Workers
 from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
 from firesteel.pipelines.sql.dependencies import Dependencies
@@ -307,6 +307,7 @@ class _Analysis:
 
     def _score(self, name: str, score: Score, path: tuple[str, ...]) -> None:
         self.visit(score.input, (*path, name))
+        self._workers(name, score.workers)
         if score.model not in self.spec.models:
             self.unknown("model", score.model, list(self.spec.models), "steps", name, "score", "model")
         if score.input not in self.names_all:
@@ -359,6 +360,36 @@ class _Analysis:
                     self.uses.setdefault(relation, set()).add(column)
         for name, sink in self.spec.sinks.items():
             self._sink(name, sink)
+
+    def _workers(self, name: str, workers: Workers) -> None:
+        """What a task asks for against what an executor has."""
+        resources, path = self.spec.resources, ("steps", name, "score", "workers")
+        cores = resources.local_cores
+        if workers.gpus and cores is not None:
+            self.error(
+                "FS1004",
+                f"a task of {name} asks for GPUs, and {resources.master} schedules none.",
+                *path,
+                "gpus",
+                hint="Spark gives GPUs to tasks of clusters only; leave `gpus` out and set CUDA_VISIBLE_DEVICES yourself.",
+            )
+        if cores is None:
+            cores = resources.executors.cores if resources.executors else None
+        if cores and workers.cpus > cores:
+            self.error(
+                "FS1004",
+                f"a task of {name} asks for {workers.cpus} CPUs, and there are {cores} at one place: it would wait for ever.",
+                *path,
+                "cpus",
+            )
+        elif cores and workers.gpus and cores != workers.cpus:
+            self.error(
+                "FS1004",
+                f"an executor with GPUs runs one task at a time: of {cores} cores {cores - workers.cpus} would idle.",
+                *path,
+                "gpus",
+                hint=f"Set `cpus: {cores}`, or resources.executors.cores: {workers.cpus}.",
+            )
 
     def _sink(self, name: str, sink: Sink) -> None:
         if sink.from_ not in self.spec.steps:

@@ -13,7 +13,7 @@ from firesteel.conf.quantities import byte_size, plural
 from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.rules.draft import Draft
-from firesteel.pipelines.spec.model import Resources
+from firesteel.pipelines.spec.model import Resources, Spec, Workers
 
 SPLIT_BYTES = 128 << 20
 """spark.sql.files.maxPartitionBytes: the most that one task of a scan reads."""
@@ -25,6 +25,7 @@ SHUFFLE_EXPANSION = 4
 """Rows of a Parquet file weigh about this much more in a shuffle (zstd Parquet against LZ4 UnsafeRows)."""
 BROADCAST_BYTES = 10 << 20
 """spark.sql.autoBroadcastJoinThreshold: the largest side that Spark sends to every executor."""
+ONE_CORE = Workers()
 WORTH_A_SLOT_S = 20.0
 """Less work than this does not pay for another executor: it takes 5 to 10 s to come up."""
 
@@ -70,7 +71,7 @@ def propose(
     reasons = [
         f"the largest interval reads {byte_size(largest.input_bytes)} in {plural(files, 'file')}: {plural(tasks, 'task')} of a scan"
     ]
-    executors, slots = _executors(resources, tasks, largest.input_bytes, speed, reasons)
+    executors, slots = _executors(draft.spec, tasks, largest.input_bytes, speed, reasons)
     if resources.shuffle.manager == "rdma":
         otherwise = "Spark's own without them" if resources.shuffle.fallback == "sort" else "fails without them"
         reasons.append(f"shuffles through the nodes' services, which outlive executors; {otherwise}")
@@ -96,11 +97,18 @@ def propose(
 
 
 def spark_conf(
-    resources: Resources, configuration: Mapping[str, str], proposal: ResourcePlan
+    resources: Resources, configuration: Mapping[str, str], proposal: ResourcePlan, workers: Workers = ONE_CORE
 ) -> tuple[tuple[str, str], ...]:
     """Spark settings, sorted by key; `configuration` has the last word."""
     conf: dict[str, str] = {}
     executors = resources.executors
+    if workers.cpus > 1:
+        conf["spark.task.cpus"] = str(workers.cpus)
+    if workers.gpus:
+        # As many for a task as for an executor: a worker that is used again has the devices it has looked at.
+        conf |= dict.fromkeys(
+            ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"), str(workers.gpus)
+        )
     if executors and not resources.master.startswith("local"):
         conf |= {
             "spark.dynamicAllocation.enabled": "true",
@@ -130,21 +138,21 @@ def spark_conf(
     return tuple(sorted({**conf, **configuration}.items()))
 
 
-def _executors(
-    resources: Resources, tasks: int, bytes_read: int, speed: Speed | None, reasons: list[str]
-) -> tuple[int, int]:
-    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", resources.master)
-    if local:
-        slots = int(local[1]) if local[1] and local[1].isdigit() else 0 if local[1] == "*" else 1
+def _executors(spec: Spec, tasks: int, bytes_read: int, speed: Speed | None, reasons: list[str]) -> tuple[int, int]:
+    resources, cpus = spec.resources, spec.workers.cpus
+    cores = resources.local_cores
+    if cores is not None:
+        slots = cores // cpus
         reasons.append(f"{resources.master} runs {slots or 'as many tasks as there are cores'} at once")
         return 0, slots or 1
     asked = resources.executors
     if asked is None:
         reasons.append("resources.executors is not set: the cluster's own settings decide")
         return 0, 0
-    wanted = math.ceil(tasks / asked.cores)
+    at_once = max(1, asked.cores // cpus)
+    wanted = math.ceil(tasks / at_once)
     if speed is not None:
-        worth = math.ceil(bytes_read / speed.input_bytes_s / WORTH_A_SLOT_S / asked.cores)
+        worth = math.ceil(bytes_read / speed.input_bytes_s / WORTH_A_SLOT_S / at_once)
         if worth < wanted:
             reasons.append(f"more than {worth} would have less than {WORTH_A_SLOT_S:g} s of work a core")
             wanted = worth
@@ -152,7 +160,7 @@ def _executors(
     if asked.max is not None and executors > asked.max:
         reasons.append(f"{executors} executors would have work, resources.executors.max allows {asked.max}")
         executors = asked.max
-    return executors, executors * asked.cores
+    return executors, executors * at_once
 
 
 def _shuffle(

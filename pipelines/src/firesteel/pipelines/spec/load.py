@@ -2,7 +2,7 @@
 
 ::
 
-    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> pydantic -> support -> LoadedSpec
+    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> features expanded -> pydantic -> support -> LoadedSpec
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.conf.secrets import references
+from firesteel.pipelines.spec.features import expand_features
 from firesteel.pipelines.spec.model import Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
 from firesteel.pipelines.spec.secret_places import secret_errors
@@ -94,12 +95,13 @@ def load_spec(
     resolved = resolver.tree(_without(tree, "params", "profiles"))
     errors += resolver.errors
     resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
+    resolved = expand_features(resolved, errors)
     spec, resolved = validate_tree(Spec, resolved, errors)
     if spec is None:
         raise SpecErrors.of(errors)
     errors += unsupported(spec, resolved)
     kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
-    canonical = spec if errors else Spec.model_validate(kept.plain())
+    canonical = spec if errors else Spec.model_validate(expand_features(kept, []).plain())
     return LoadedSpec(path, parsed.text, profile or DEFAULT_PROFILE, values, spec, canonical, resolved, tuple(errors))
 
 

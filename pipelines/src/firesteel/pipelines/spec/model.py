@@ -5,6 +5,7 @@ Every key of the language is here. What this version does not do yet is refused 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -154,11 +155,11 @@ class Batch(Part):
 
 
 class Workers(Part):
-    """What one Python worker may use."""
+    """What one Python worker may use. Spark counts it for every task of the run, not for the score's alone."""
 
-    cpus: int = Field(1, ge=1)
-    threads: Literal["auto"] | int = "auto"
-    gpus: int = Field(0, ge=0)
+    cpus: int = Field(1, ge=1, description="spark.task.cpus.")
+    threads: Literal["auto"] | int = Field("auto", description="Of each numerical library's pool; auto is `cpus`.")
+    gpus: int = Field(0, ge=0, description="GPUs of a task and of an executor, which then runs one task at a time.")
     models_in_memory: int = Field(1, ge=1)
 
 
@@ -176,7 +177,10 @@ class Score(Part):
 
     input: Name
     model: Name
-    features: Literal["signature"] | tuple[str, ...] | dict[str, str] = "signature"
+    features: Literal["signature"] | tuple[str, ...] | dict[str, str] = Field(
+        "signature",
+        description="The model's columns: those of its signature, a list, or model column -> SQL expression over the input.",
+    )
     keep: tuple[str, ...] = Field((), description="Input columns that stand beside the scores.")
     output: dict[Name, str] = Field(description="Column -> `TYPE`, `TYPE from [INDEX]` or `TYPE from COLUMN`.")
     batch: Batch = Batch()
@@ -284,6 +288,14 @@ class Resources(Part):
     executors: Executors | None = None
     shuffle: Shuffle = Shuffle()
 
+    @property
+    def local_cores(self) -> int | None:
+        """Cores of a local master, 0 for as many as there are; None for a cluster."""
+        local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", self.master)
+        if not local:
+            return None
+        return int(local[1]) if local[1] and local[1].isdigit() else 0 if local[1] == "*" else 1
+
 
 class Mlflow(Part):
     """Where runs are recorded and models are looked up."""
@@ -326,3 +338,8 @@ class Spec(Part):
     configuration: dict[str, str] = Field({}, description="Raw Spark settings, applied last.")
     tracking: Tracking = Tracking()
     profiles: dict[Name, dict[str, JsonValue]] = {}
+
+    @property
+    def workers(self) -> Workers:
+        """What a task of the run may use: what its score step says."""
+        return next((step.score.workers for step in self.steps.values() if isinstance(step, ScoreStep)), Workers())

@@ -31,9 +31,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     for name, model in spec.models.items():
         if model.challenger:
             yield ("models", name, "challenger"), "scoring"
-    for name, step in spec.steps.items():
-        if isinstance(step, ScoreStep):
-            yield from ((("steps", name, "score", *path), what) for path, what in _score_uses(step))
     scores = [name for name, step in spec.steps.items() if isinstance(step, ScoreStep)]
     yield from ((("steps", name), "as a second score step") for name in scores[1:])
     for name, gate in spec.gates.items():
@@ -51,13 +48,3 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield ("sinks", name, "files", "target_size"), "setting"
     if spec.tracking.openlineage is not None:
         yield ("tracking", "openlineage"), "transport"
-
-
-def _score_uses(step: ScoreStep) -> Iterator[tuple[KeyPath, str]]:
-    score = step.score
-    if isinstance(score.features, dict):
-        yield ("features",), "as a mapping"
-    if score.workers.cpus != 1:
-        yield ("workers", "cpus"), "other than 1"
-    if score.workers.gpus:
-        yield ("workers", "gpus"), "other than 0"

@@ -15,6 +15,7 @@ from firesteel.udfs.direct.files import open_files
 from firesteel.udfs.direct.scan import scan
 from firesteel.udfs.direct.spec import DirectSpec, Split, TaskResult, WrittenFile
 from firesteel.udfs.direct.write import TaskWriter
+from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.report import ScoreReport, TaskReport, summarise
 from firesteel.udfs.score import score_batches
 from firesteel.udfs.worker_errors import WorkerError
@@ -90,6 +91,7 @@ def _runner(spec: DirectSpec, job: str):  # type: ignore[no-untyped-def]  # noqa
         from pyspark import TaskContext
 
         context = TaskContext.get()
+        pin_gpus(context)
         for index, splits in items:
             try:
                 yield run_task(spec, splits, index, context.taskAttemptId() if context else 0, job)
