@@ -58,7 +58,7 @@ def test_rows_and_distributions_are_those_that_spark_finds(spark, tmp_path):
 @pytest.mark.parametrize("values", ODD)
 def test_odd_columns_are_described_alike(spark, values):
     ((_, facts),) = distribution(spark.createDataFrame([(value,) for value in values], "p double"), ["p"])
-    ours = describe(np.array([value for value in values if value is not None], np.float64), len(values))
+    ours = describe([np.array([value for value in values if value is not None], np.float64)], len(values))
     json.dumps(ours, allow_nan=False)
     same(ours, facts)
 
@@ -66,7 +66,7 @@ def test_odd_columns_are_described_alike(spark, values):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=VALUES)
 def test_every_value_is_counted_once(values):
-    facts = describe(np.array([value for value in values if value is not None], np.float64), len(values))
+    facts = describe([np.array([value for value in values if value is not None], np.float64)], len(values))
     json.dumps(facts, allow_nan=False)
     assert sum(count for _, _, count in facts["histogram"]) == facts["rows"] - facts["nulls"] - facts["not_finite"]
 

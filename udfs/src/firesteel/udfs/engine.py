@@ -16,6 +16,7 @@ from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
 from firesteel.udfs.forms.choose import candidates, choose, sample_of
 from firesteel.udfs.forms.matrix import layout_of
 from firesteel.udfs.forms.reference import Reference
+from firesteel.udfs.garbage import settle
 
 if TYPE_CHECKING:
     from firesteel.udfs.model import LoadedModel
@@ -84,11 +85,13 @@ class Engine:
     def _choose(self, table: pa.Table) -> Form:
         if self._spec.forms == "reference":
             self._form, self.choice = self._reference, Choice(REFERENCE, "asked for")
+            settle()
             return self._form
         opened = self._open()
         found = candidates(opened, compiled=self._spec.forms == "compiled")
         samples = [each for each in (self._example(), sample_of(table)) if each is not None]
         self._form, self.choice = choose(self._reference, found, samples)
+        settle()
         return self._form
 
     def _open(self) -> Opened:

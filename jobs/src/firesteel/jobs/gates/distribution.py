@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pydantic import JsonValue
     from pyspark.sql import Column, DataFrame
 
 BINS = 20
+BLOCK = 1 << 16
 NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
@@ -77,38 +78,64 @@ def distribution(
     return tuple(found)
 
 
-def describe(values: Any, rows: int) -> dict[str, JsonValue]:
+def describe(chunks: Sequence[Any], rows: int, each: Callable[..., Iterable[Any]] = map) -> dict[str, JsonValue]:
     """The same facts of values that are here already.
 
     Parameters
     ----------
-    values
-        A `float64` array of the values that are not null.
+    chunks
+        `float64` arrays of the values that are not null.
     rows
         Of the column, nulls included.
+    each
+        `map`, or that of a thread pool: chunks are looked at by themselves.
     """
     import numpy as np
 
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+    moments = [found for found in each(_moments, chunks) if found[0]]
+    present, finite = sum(len(chunk) for chunk in chunks), sum(count for count, *_ in moments)
+    low = min((found[1] for found in moments), default=None)
+    high = max((found[2] for found in moments), default=None)
+    mean = sum(found[3] for found in moments) / finite if finite else None
     histogram: list[JsonValue] = []
     if low is not None and high is not None:
         bounds = _edges(low, high, BINS)
-        # The last bin is closed on the right.
-        places = np.minimum(np.searchsorted(bounds, finite, side="right") - 1, len(bounds) - 2)
-        counts = np.bincount(places, minlength=len(bounds) - 1)
+        counts = np.sum([*each(lambda chunk: _counts(chunk, bounds), chunks)], axis=0)
         histogram = [[bounds[index], bounds[index + 1], int(count)] for index, count in enumerate(counts)]
-    with np.errstate(over="ignore"):
-        mean = float(finite.mean()) if len(finite) else None
     return {
         "rows": rows,
-        "nulls": rows - len(values),
-        "not_finite": len(values) - len(finite),
+        "nulls": rows - present,
+        "not_finite": present - finite,
         "min": low,
         "max": high,
         "mean": mean if mean is not None and math.isfinite(mean) else None,
         "histogram": histogram,
     }
+
+
+def _moments(chunk: Any) -> tuple[int, float, float, float]:
+    """How many are finite; the least, the largest and the sum of those."""
+    import numpy as np
+
+    finite = chunk[np.isfinite(chunk)]
+    if not len(finite):
+        return 0, 0.0, 0.0, 0.0
+    with np.errstate(over="ignore"):
+        return len(finite), float(finite.min()), float(finite.max()), float(finite.sum())
+
+
+def _counts(chunk: Any, bounds: list[float]) -> Any:
+    """Finite values in each bin, the last one closed on the right; block by block, in the cache."""
+    import numpy as np
+
+    edges = np.array(bounds)
+    counts = np.zeros(len(bounds) - 1, np.int64)
+    for start in range(0, len(chunk), BLOCK):
+        block = chunk[start : start + BLOCK]
+        block = block[np.isfinite(block)]
+        places = np.minimum(np.searchsorted(edges, block, side="right") - 1, len(bounds) - 2)
+        counts += np.bincount(places, minlength=len(counts))
+    return counts
 
 
 def _edges(low: float, high: float, bins: int) -> list[float]:

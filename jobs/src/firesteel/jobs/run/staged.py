@@ -59,21 +59,19 @@ class StagedFiles:
         """As `firesteel.jobs.gates.distribution.distribution` of numeric columns; None when there is too much to read."""
         if len(self.files) > MAX_FILES or rows * len(columns) > MAX_VALUES:
             return None
-        import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         def load(file: FileStatus) -> Any:
-            return self._read(file, lambda source: pq.read_table(source, columns=list(columns), partitioning=None))
+            table = self._read(file, lambda source: pq.read_table(source, columns=list(columns), partitioning=None))
+            return [table.column(name).cast(pa.float64(), safe=False).drop_null().to_numpy() for name in columns]
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            tables = list(pool.map(load, self.files))
-        found = []
-        for name in columns:
-            chunks = [table.column(name).cast(pa.float64(), safe=False) for table in tables]
-            values = [chunk.drop_null().to_numpy() for chunk in chunks]
-            found.append((name, describe(np.concatenate([np.empty(0), *values]), rows)))
-        return tuple(found)
+            loaded = list(pool.map(load, self.files))
+            return tuple(
+                (name, describe([values[index] for values in loaded], rows, pool.map))
+                for index, name in enumerate(columns)
+            )
 
     def _read(self, file: FileStatus, read: Any) -> Any:
         import pyarrow as pa
