@@ -152,7 +152,7 @@ def test_pictures_have_names_descriptions_and_ids_of_their_own() -> None:
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     pictures = [value for tag, key, value in page.attributes if tag == "svg" and key == "aria-labelledby"]
-    assert len(pictures) == 6  # rows, distribution and graph in two widths, time
+    assert len(pictures) == 7  # rows, distribution and graph in two widths, time, workers
     assert {each for value in pictures for each in value.split()} <= set(ids)
     assert "Step scored scores features with model delay v7." in page.text
     assert page.text.count("Histogram of p_delay") == 2

@@ -106,6 +106,9 @@ def test_metrics_of_an_interval() -> None:
     assert found["seconds.score"] == 4.2
     assert found["rows_per_second"] == pytest.approx(897 / 9.9)
     assert (found["gates_passed"], found["gates_failed"], found["expectations_passed"]) == (2, 0, 4)
+    assert found["worker_seconds.model"] == 3.1
+    assert found["rows_per_model_second"] == pytest.approx(895 / 3.1)
+    assert (found["model_loads"], found["batches"], found["largest_batch"]) == (2, 3, 600)
 
 
 def test_metrics_of_a_run_are_sums() -> None:
@@ -117,3 +120,5 @@ def test_metrics_of_a_run_are_sums() -> None:
     assert (found["gates_passed"], found["gates_failed"]) == (3, 1)
     assert found["seconds.score"] == pytest.approx(8.4)
     assert found["seconds"] == 38.25
+    assert (found["batches"], found["largest_batch"]) == (6, 600), "batches add up, sizes do not"
+    assert found["rows_per_model_second"] == pytest.approx(result.counts.scored / 6.2)

@@ -63,7 +63,7 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class IntervalResult:
-    """What became of one interval. `seconds` by stage, `bytes` and `files` as published."""
+    """What became of one interval. `seconds` of the driver's clock by stage, `bytes` and `files` as published."""
 
     interval: str
     state: Literal["published", "skipped", "failed"]
@@ -80,6 +80,8 @@ class IntervalResult:
     error: str = ""
     scoring: tuple[tuple[str, JsonValue], ...] = ()
     """How it was scored: operator, forms of the model, each with its reason."""
+    worker_seconds: tuple[tuple[str, float], ...] = ()
+    """Where the time of the Python workers went, summed over tasks: load, read, decode, model, encode, write."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Engine:
                 yield Scored(0, table.num_rows, prediction)
                 return
         frame = self._reference.encode(table)
-        clock.add("convert")
+        clock.add("decode")
         report.count_form(REFERENCE, table.num_rows)
         for piece in bisect(self._reference.predict, frame, retries=self._spec.on_error.retries):
             clock.add("model")
@@ -73,7 +73,7 @@ class Engine:
         """The form's prediction. None when the rows need the reference, or when it fails: the reference says on which."""
         try:
             batch = form.encode(table)
-            clock.add("convert")
+            clock.add("decode")
             prediction = within(self._spec.timeout_s, form.predict)(batch) if batch is not None else None
         except FiresteelError:
             raise

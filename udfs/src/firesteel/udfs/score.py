@@ -134,7 +134,7 @@ def score_batches(
             kept = table.slice(piece.start, rows).select(spec.keep).combine_chunks()
             columns = [_one(kept.column(name)).cast(schema.field(name).type) for name in spec.keep]
             report.rows_scored += rows
-            clock.add("convert")
+            clock.add("encode")
             yield pa.RecordBatch.from_arrays([*columns, *arrays], schema=schema)
             clock.add("write")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.conf.quantities import byte_size
+from firesteel.jobs.report.scored import scored_by
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,6 +148,8 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
             f"  rate         {counts.scored / max(result.seconds, 0.001):,.0f} rows/s over the whole run of {result.seconds:.1f} s, "
             f"{_rate(published)} while scoring"
         )
+    for line in _scored(result):
+        console.print(line, soft_wrap=True)
     for line in _gates(result.intervals):
         console.print(line)
     if result.mlflow_run_id:
@@ -155,6 +158,19 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         console.print(f"  report       {result.report}", soft_wrap=True)
     if result.error:
         click.echo(click.style(result.error, fg="red"), err=True)
+
+
+def _scored(result: RunResult) -> list[str]:
+    """Which operator scored, with which forms of the model, and why."""
+    from rich.markup import escape
+
+    lines = []
+    for each in scored_by(result):
+        lines.append(f"  operator     {each.operator}: {escape(each.reason)}")
+        for form in each.forms:
+            difference = "" if form.difference is None else f", largest difference {form.difference:.2g}"
+            lines.append(f"  form         {escape(form.name)}, {form.rows:,} rows: {escape(form.reason)}{difference}")
+    return lines
 
 
 def _rate(published: list[IntervalResult]) -> str:

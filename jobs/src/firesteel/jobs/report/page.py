@@ -9,6 +9,7 @@ from firesteel.conf.quantities import byte_size, duration, plural
 from firesteel.jobs.gates.words import expected, observed
 from firesteel.jobs.report import bars, graph, histogram
 from firesteel.jobs.report.figures import count, moment, share
+from firesteel.jobs.report.scored import PHASES, scored_by, worker_seconds
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan
@@ -85,6 +86,7 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
     nodes = graph.nodes_of(plan, verdicts)
     distributions = histogram.combine(result.intervals)
     stages = _stages(result)
+    workers = _parts({PHASES[phase]: seconds for phase, seconds in worker_seconds(result.intervals).items()})
     accounts = _accounts(result.counts)
     return {
         "result": result,
@@ -103,6 +105,10 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
         ),
         "graph_wide": graph.draw(nodes, "dagw", down=False),
         "graph_narrow": graph.draw(nodes, "dagn", down=True),
+        "scored_by": scored_by(result),
+        "workers": workers,
+        "workers_total": sum(part.amount for part in workers),
+        "workers_bar": bars.draw(workers, "Time of the Python workers", "workers"),
         "stages": stages,
         "stages_total": sum(part.amount for part in stages),
         "stages_bar": bars.draw(stages, "Time by stage", "time"),
@@ -181,9 +187,13 @@ def _stages(result: RunResult) -> tuple[bars.Part, ...]:
     for interval in result.intervals:
         for stage, seconds in interval.seconds:
             sums[stage] = sums.get(stage, 0.0) + seconds
+    return _parts({stage.replace("_", " "): seconds for stage, seconds in sums.items()})
+
+
+def _parts(times: dict[str, float]) -> tuple[bars.Part, ...]:
     return tuple(
-        bars.Part(stage.replace("_", " "), seconds, duration(seconds), f"c{number % bars.COLOURS}")
-        for number, (stage, seconds) in enumerate(sums.items())
+        bars.Part(name, seconds, duration(seconds), f"c{number % bars.COLOURS}")
+        for number, (name, seconds) in enumerate(times.items())
     )
 
 

@@ -62,6 +62,7 @@ class Findings:
     counts: Counts = field(default_factory=Counts)
     gates: list[GateResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    worker_seconds: dict[str, float] = field(default_factory=dict)
     distributions: tuple[tuple[str, JsonValue], ...] = ()
     scoring: tuple[tuple[str, JsonValue], ...] = ()
 
@@ -278,7 +279,7 @@ class Runner:
         dropped = 0 if direct else report.rows_scored - staged
         findings.counts = Counts(rows_in=rows_in, scored=staged, dead_letter=len(letters), dropped=dropped)
         for phase, seconds in report.seconds:
-            findings.seconds[f"in workers: {phase}"] = round(seconds, 3)
+            findings.worker_seconds[phase] = round(seconds, 3)
         if letters:
             storage, base = locate(self.plan.storage)
             path = f"{base}/dead_letter/{step.name}/{interval.id}/{self.attempt.run_id}.jsonl"
@@ -356,5 +357,6 @@ class Runner:
             seconds=tuple(findings.seconds.items()),
             distributions=findings.distributions,
             scoring=findings.scoring,
+            worker_seconds=tuple(findings.worker_seconds.items()),
             error=error,
         )

@@ -303,12 +303,21 @@ class _Recording:
         return False
 
 
+_COUNTED = ("model_loads", "batches", "largest_batch")
+
+
 def interval_metrics(result: IntervalResult) -> dict[str, float]:
     """The numbers of one interval, by MLflow metric name."""
     stages = dict(result.seconds)
     total = sum(stages.values())
     found: dict[str, float] = {**asdict(result.counts), "files": result.files, "bytes": result.bytes, "seconds": total}
     found |= {f"seconds.{stage}": seconds for stage, seconds in stages.items()}
+    workers = dict(result.worker_seconds)
+    found |= {f"worker_seconds.{phase.replace(' ', '_')}": seconds for phase, seconds in workers.items()}
+    if workers.get("model"):
+        found["rows_per_model_second"] = result.counts.scored / workers["model"]
+    scoring = dict(result.scoring)
+    found |= {name: float(str(scoring[name])) for name in _COUNTED if name in scoring}
     if total > 0:
         found["rows_per_second"] = result.counts.rows_in / total
     if result.gates:
@@ -325,7 +334,9 @@ def run_metrics(result: RunResult) -> dict[str, float]:
     found: dict[str, float] = {}
     for interval in result.intervals:
         for name, value in interval_metrics(interval).items():
-            found[name] = found.get(name, 0) + value
+            found[name] = max(found.get(name, 0), value) if name == "largest_batch" else found.get(name, 0) + value
+    if found.get("worker_seconds.model"):
+        found["rows_per_model_second"] = result.counts.scored / found["worker_seconds.model"]
     found |= asdict(result.counts)
     found["seconds"] = result.seconds
     found["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0

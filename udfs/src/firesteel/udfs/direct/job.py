@@ -16,7 +16,7 @@ from firesteel.udfs.direct.scan import scan
 from firesteel.udfs.direct.spec import DirectSpec, Split, TaskResult, WrittenFile
 from firesteel.udfs.direct.write import TaskWriter
 from firesteel.udfs.gpus import pin_gpus
-from firesteel.udfs.report import ScoreReport, TaskReport, summarise
+from firesteel.udfs.report import Clock, ScoreReport, TaskReport, summarise
 from firesteel.udfs.score import score_batches
 from firesteel.udfs.worker_errors import WorkerError
 
@@ -109,6 +109,9 @@ def run_task(spec: DirectSpec, splits: tuple[Split, ...], index: int, attempt: i
     with TaskWriter(files, spec.write, spec.scored, index, attempt, job) as writer:
         for batch in score_batches(_input(spec, splits, result), spec.score, spec.scored, report):
             writer.write(batch)
+        clock = Clock(report.seconds)
+        writer.finish()
+        clock.add("write")
     result.files = writer.written
     return result
 

@@ -77,6 +77,11 @@ class TaskWriter:
         while sum(each.held_bytes for each in self._open.values()) > HELD_BYTES:
             self._flush(max(self._open.values(), key=lambda each: each.held_bytes))
 
+    def finish(self) -> None:
+        """Finish all files; leaving the context does it, too."""
+        while self._open:
+            self._close(*self._open.popitem(last=False))
+
     def __enter__(self) -> Self:
         return self
 
@@ -84,8 +89,7 @@ class TaskWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            while self._open:
-                self._close(*self._open.popitem(last=False))
+            self.finish()
             return
         for each in self._open.values():
             each.stack.__exit__(kind, error, trace)

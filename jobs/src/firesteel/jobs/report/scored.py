@@ -1,0 +1,78 @@
+"""How a run was scored: operators and forms of the model with their reasons, and where its workers' time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.result import IntervalResult, RunResult
+
+PHASES = {
+    "load": "loading the model",
+    "warm up": "warming up",
+    "choose": "choosing a form",
+    "read": "waiting for input",
+    "decode": "input to the model's form",
+    "model": "in the model",
+    "encode": "scores to Arrow",
+    "write": "handing on",
+}
+"""What the workers' clock knows, in the order in which a row meets it. `read` of the direct operator is reading and decoding
+Parquet, of the others the JVM's work and the transfer; `write` is writing Parquet, or the transfer back."""
+
+_LEFT = "batches that the chosen form could not take"
+
+
+@dataclass(frozen=True, slots=True)
+class FormUse:
+    """A form of the model: rows that it scored, why it was taken, and the largest difference from the pyfunc."""
+
+    name: str
+    rows: int
+    reason: str
+    difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBy:
+    """One operator with the intervals that it scored."""
+
+    operator: str
+    reason: str
+    intervals: int
+    forms: tuple[FormUse, ...]
+
+
+def scored_by(result: RunResult) -> tuple[ScoredBy, ...]:
+    """The operators of a run, each with its reason once, and what they scored with."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for interval in result.intervals:
+        facts = dict(interval.scoring)
+        if facts:
+            groups.setdefault((str(facts["operator"]), str(facts["operator_reason"])), []).append(facts)
+    return tuple(ScoredBy(*key, len(each), _forms(each)) for key, each in groups.items())
+
+
+def worker_seconds(intervals: tuple[IntervalResult, ...]) -> dict[str, float]:
+    """Seconds of the workers by phase, summed over tasks and intervals."""
+    sums: dict[str, float] = {}
+    for interval in intervals:
+        for phase, seconds in interval.worker_seconds:
+            sums[phase] = sums.get(phase, 0.0) + seconds
+    return {phase: sums[phase] for phase in PHASES if sums.get(phase)}
+
+
+def _forms(groups: list[Mapping[str, Any]]) -> tuple[FormUse, ...]:
+    rows: dict[str, int] = {}
+    reasons: dict[str, tuple[str, float | None]] = {}
+    for facts in groups:
+        for form, count in facts.get("rows_by_form", {}).items():
+            rows[form] = rows.get(form, 0) + int(count)
+        for choice in facts.get("forms", []):
+            known = reasons.get(choice["form"], ("", None))[1]
+            found = choice["largest_difference"] if choice["checked_rows"] else None
+            largest = max((each for each in (known, found) if each is not None), default=None)
+            reasons[choice["form"]] = (choice["reason"], largest)
+    return tuple(FormUse(form, count, *reasons.get(form, (_LEFT, None))) for form, count in sorted(rows.items()))
