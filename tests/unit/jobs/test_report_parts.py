@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from firesteel.conf.quantities import byte_size, duration, plural
+from firesteel.jobs.gates.distribution import describe
 from firesteel.jobs.report import graph
 from firesteel.jobs.report.figures import moment, number, share
 from firesteel.jobs.report.histogram import combine, draw
@@ -122,3 +125,22 @@ def test_published_intervals_of_the_sample_add_up() -> None:
     plan = sample_plan(2)
     (found,) = combine([published(plan, 1), published(plan, 2)])
     assert found.values == sum(published(plan, day).counts.scored for day in (1, 2))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    days=st.lists(
+        st.lists(st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf]), max_size=8), min_size=1, max_size=3
+    )
+)
+@example(days=[[2.0**53 + 2] * 3])
+@example(days=[[0.0, 1.0], [1e12, 1e12 + 1]])
+@example(days=[[-1e300, 1e300]])
+@example(days=[[1e300, 1e300], [1.0]])
+def test_scores_of_any_size_can_be_drawn(days: list[list[float]]) -> None:
+    facts = [describe([np.array(values, np.float64)], len(values)) for values in days]
+    for each in combine([IntervalResult("i", "published", "", "x", distributions=(("p", one),)) for one in facts]):
+        assert len(each.bins) <= 250
+        drawn = str(draw(each, "k", 900))
+        assert "nan" not in drawn
+        assert "inf" not in drawn

@@ -30,7 +30,8 @@ def to_pandas(table: pa.Table, columns: Sequence[str]) -> pd.DataFrame:
     """The columns as a pandas frame with a fresh index, n rows by len(columns).
 
     Integers and booleans are numpy arrays where no value is null and pandas' nullable types where one is; floats hold NaN
-    for null; strings, decimals, dates and binary are objects with None for null; timestamps are datetime64.
+    for null; strings, decimals, dates and binary are objects with None for null; timestamps are datetime64. Integers inside
+    arrays, maps and structs stay integers beside a null, as objects.
     """
     data = {}
     for name in columns:
@@ -39,7 +40,7 @@ def to_pandas(table: pa.Table, columns: Sequence[str]) -> pd.DataFrame:
         data[name] = (
             column.to_pandas(types_mapper=lambda _, dtype=nullable: dtype)
             if nullable
-            else column.to_pandas(date_as_object=True)
+            else column.to_pandas(date_as_object=True, integer_object_nulls=pa.types.is_nested(column.type))
         )
     return pd.DataFrame(data, columns=list(columns), index=pd.RangeIndex(table.num_rows))
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Bins = tuple[tuple[float, float, float], ...]
 
+MOST_BINS = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
@@ -74,7 +76,7 @@ def _one(name: str, parts: list[dict[str, Any]]) -> Distribution | None:
         not_finite=sum(int(part.get("not_finite", 0)) for part in parts),
         low=min(part["min"] for part in filled),
         high=max(part["max"] for part in filled),
-        mean=sum(part["mean"] * n for part, n in zip(filled, counts, strict=True)) / total if total else 0.0,
+        mean=sum((part["mean"] or 0.0) * n for part, n in zip(filled, counts, strict=True)) / total if total else 0.0,
         bins=bins,
         exact=exact,
     )
@@ -87,8 +89,9 @@ def _merge(histograms: list[list[list[float]]]) -> tuple[Bins, bool]:
     if high <= low:
         return ((low, high, sum(bar[2] for each in histograms for bar in each)),), True
     width = max(right - left for each in histograms for left, right, _ in each)
-    if width <= 0:  # constants that differ from interval to interval
-        width = (high - low) / 20
+    # Constants that differ from interval to interval, or intervals far apart: their own bins would be too many.
+    if width <= 0 or high / width - low / width > MOST_BINS:
+        width = high / 20 - low / 20
     first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
     edges = [round(step * width, 12) for step in range(first, max(last, first + 1) + 1)]
     sums = [0.0] * (len(edges) - 1)
@@ -114,12 +117,13 @@ def draw(distribution: Distribution, key: str, width: int) -> Markup:
     inner_w, inner_h = width - left - right, height - top - bottom
     low, high = distribution.bins[0][0], distribution.bins[-1][1]
     if high <= low:
-        low, high = low - 0.5, high + 0.5
+        around = max(0.5, abs(low) / 1e6)  # half a unit is nothing beside 2**53
+        low, high = low - around, high + around
     tallest = max((bar[2] for bar in distribution.bins), default=0) or 1
     ceiling, ticks = _ticks(tallest)
 
     def x(value: float) -> float:
-        return left + (value - low) / (high - low) * inner_w
+        return left + (value / 2 - low / 2) / (high / 2 - low / 2) * inner_w  # halves: the span may be no double
 
     def y(value: float) -> float:
         return top + inner_h - value / ceiling * inner_h

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import ModelError, Where
 from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.sql.select import UNKNOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +58,10 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
 
 
 def _spark_type(kind: Any) -> str | None:
-    from mlflow.types.schema import Array, DataType, Map, Object
+    from mlflow.types.schema import AnyType, Array, DataType, Map, Object
 
+    if isinstance(kind, AnyType):
+        return UNKNOWN
     if isinstance(kind, DataType):
         return _TYPES.get(kind.name)
     if isinstance(kind, Array):

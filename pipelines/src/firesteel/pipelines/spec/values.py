@@ -45,7 +45,7 @@ _ALIASES = {
     "real": "float",
 }
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
-_ARRAY = re.compile(r"array<(.+)>")
+_NESTED = re.compile(r"(array|map|struct)<(.+)>", re.IGNORECASE)
 
 PARAM_TYPES = ("string", "int", "double", "boolean", "date", "uri", "array<string>", "array<int>", "array<double>")
 
@@ -83,18 +83,39 @@ def parse_column_type(text: str) -> tuple[str, bool]:
 
 
 def normal_type(text: str) -> str:
-    """A Spark SQL type in its simple string form."""
-    bare = re.sub(r"\s+", "", text.strip().lower())
-    bare = _ALIASES.get(bare, bare)
+    """A Spark SQL type in its simple string form. Names of struct fields keep their case."""
+    whole = re.sub(r"\s+", "", text)
+    if nested := _NESTED.fullmatch(whole):
+        kind, inner = nested[1].lower(), _at_commas(nested[2])
+        if kind == "array" and len(inner) == 1:
+            return f"array<{normal_type(inner[0])}>"
+        if kind == "map" and len(inner) == 2:
+            return f"map<{normal_type(inner[0])},{normal_type(inner[1])}>"
+        if kind == "struct":
+            fields = [each.partition(":") for each in inner]
+            if all(name and sign for name, sign, _ in fields):
+                return f"struct<{','.join(f'{name}:{normal_type(each)}' for name, _, each in fields)}>"
+    bare = _ALIASES.get(whole.lower(), whole.lower())
     if bare in _SIMPLE_TYPES:
         return bare
     if match := _DECIMAL.fullmatch(bare):
         return f"decimal({int(match[1])},{int(match[2])})"
-    if match := _ARRAY.fullmatch(bare):
-        return f"array<{normal_type(match[1])}>"
     raise ValueError(
-        f"`{text}` is not a column type; known: {', '.join(sorted(_SIMPLE_TYPES))}, decimal(p,s), array<type>"
+        f"`{text}` is not a column type; known: {', '.join(sorted(_SIMPLE_TYPES))}, decimal(p,s), array<type>, "
+        "map<type,type>, struct<name:type,...>"
     )
+
+
+def _at_commas(text: str) -> list[str]:
+    """Cut at the commas that are in no brackets."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char in "<(") - (char in ">)")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
 
 
 def parse_param(type_: str, value: object) -> ParamValue:

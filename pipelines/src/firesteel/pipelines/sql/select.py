@@ -20,6 +20,7 @@ from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from firesteel.conf.errors import FiresteelError, SqlError, Where
 from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.spec.values import normal_type
 from firesteel.pipelines.sql.dependencies import Dependencies, dependencies
 from firesteel.pipelines.sql.predicates import DIALECT
 
@@ -206,7 +207,11 @@ def _type(select: exp.Expr) -> str:
     kind = select.type
     if kind is None or kind.is_type(exp.DataType.Type.UNKNOWN, exp.DataType.Type.NULL):
         return UNKNOWN
-    return kind.sql(DIALECT).lower().replace(", ", ",")
+    text = kind.sql(DIALECT)
+    try:
+        return normal_type(text)
+    except ValueError:  # a type that no spec can name, such as an interval
+        return text.lower().replace(", ", ",")
 
 
 def _origin(scope: Scope, select: exp.Expr, relations: Mapping[str, object]) -> tuple[str, str] | None:
