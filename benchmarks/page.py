@@ -82,7 +82,8 @@ def _scoring(found: Any) -> str:
             ("what", "the limit", "firesteel", "`spark_udf`", "limit / firesteel", "`spark_udf` / firesteel"),
             [(*row, ratios[row[0]]) for row in warm],
         )
-        + "\nWanted: 0.9 of the limit; against `spark_udf` 1.2 (LightGBM native), 6 (compiled) and 8 (logistic regression). What is missing is "
+        + "\nWanted: 0.9 of the limit; against `spark_udf` 1.2 (LightGBM native), 6 (compiled) and 8 (logistic regression). "
+        "What is missing is "
         "mostly fixed and not by the row: about\n0.3 s of plan, records and report a run, 0.1 s of Spark's scheduling, and the audit, which reads the "
         "scores once more.\n\n"
         f"A join in front ({found['join']['rows']:,} rows, LightGBM, compiled form on both sides): hand-written `mapInArrow` "
