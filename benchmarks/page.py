@@ -84,8 +84,8 @@ def _scoring(found: Any) -> str:
         )
         + "\nWanted: 0.9 of the limit; against `spark_udf` 1.2 (LightGBM native), 6 (compiled) and 8 (logistic regression). "
         "What is missing is "
-        "mostly fixed and not by the row: about\n0.3 s of plan, records and report a run, 0.1 s of Spark's scheduling, and the audit, which reads the "
-        "scores once more.\n\n"
+        "mostly fixed and not by the row: about\n0.3 s of plan, records and report a run, 0.1 s of Spark's scheduling, and the audit, "
+        "which reads the scores once more.\n\n"
         f"A join in front ({found['join']['rows']:,} rows, LightGBM, compiled form on both sides): hand-written `mapInArrow` "
         f"{joined['hand-written']:.2f} s, firesteel {joined['firesteel']:.2f} s; {joined['hand-written'] / joined['firesteel']:.2f} of it, "
         "wanted 0.8.\n\n"
