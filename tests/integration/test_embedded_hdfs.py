@@ -54,6 +54,23 @@ def test_what_is_written_is_read_back(hdfs_env):
     assert storage.read(path, 1 << 20, 10) == data[1 << 20 : (1 << 20) + 10]
 
 
+def test_no_file_fails_while_a_datanode_is_dead_and_the_namenode_names_it_still(hdfs_env):
+    """By chance alone one file in sixteen would be offered to the dead one four times."""
+    storage, path = locate(f"{hdfs_env.uri}/one-dead")
+    hdfs_env.kill_datanode(1)
+    try:
+        for number in range(40):
+            storage.create(f"{path}/{number}", str(number).encode())
+            storage.replace(f"{path}/heartbeat", str(number).encode())
+    finally:
+        hdfs_env.start_datanode(1)
+        hdfs_env.wait_for_datanodes(2)
+    assert sorted(int(storage.read(file.path)) for file in storage.walk(path) if file.name != "heartbeat") == [
+        *range(40)
+    ]
+    assert storage.read(f"{path}/heartbeat") == b"39"
+
+
 def test_it_listens_on_this_machine_only(hdfs):
     links = set()
     for process in hdfs.processes:

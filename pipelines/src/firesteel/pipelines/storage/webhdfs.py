@@ -23,6 +23,10 @@ _log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 """How often a write to a DataNode, or a rename whose answer was lost, is begun."""
+ASKS = 24
+"""How often the NameNode is asked for another DataNode than those that did not answer. It names one at random, and takes half
+a minute or more to see that one is dead; asking costs nothing. By chance alone four writes of two DataNodes meet the dead one
+once in sixteen times."""
 
 
 class Lister(Protocol):
@@ -126,9 +130,9 @@ class WebHdfsStorage:
     def replace(self, path: str, data: bytes) -> FileStatus:
         """See Storage."""
         path = absolute(path)
-        failure = ""
+        failure, dead = "", set[str]()
         for _ in range(ATTEMPTS):
-            failure = self._write(path, data, overwrite=True)
+            failure = self._write(path, data, dead, overwrite=True)
             if not failure:
                 return self._written(path)
         raise self._no_datanode(path, failure)
@@ -183,30 +187,46 @@ class WebHdfsStorage:
 
     def _write_hidden(self, path: str, data: bytes) -> str:
         """Write beside `path`. Every attempt has a new name: an old one may still be held by a writer given up."""
-        failure = ""
+        failure, dead = "", set[str]()
         for _ in range(ATTEMPTS):
             hidden = join(parent_of(path), f".{path.rsplit('/', 1)[-1]}.{secrets.token_hex(8)}.tmp")
-            failure = self._write(hidden, data, overwrite=False)
+            failure = self._write(hidden, data, dead, overwrite=False)
             if not failure:
                 return hidden
             self._discard(hidden)
         raise self._no_datanode(path, failure)
 
-    def _write(self, path: str, data: bytes, *, overwrite: bool) -> str:
-        """One attempt to write a file: why the DataNode could not be reached, or nothing when all is well."""
+    def _write(self, path: str, data: bytes, dead: set[str], *, overwrite: bool) -> str:
+        """One attempt to write a file: why the DataNode could not be reached, or nothing when all is well.
+
+        Parameters
+        ----------
+        dead
+            DataNodes that did not answer; one that does not now is added.
+        """
         from requests.exceptions import RequestException
 
-        flag = "true" if overwrite else "false"
-        answer = self._answered("write", path, self._namenodes.ask("create", path, {"overwrite": flag}))
-        url = str(answer.headers["location"])
-        host = url.partition("://")[2].partition("/")[0]
+        url, host = self._datanode(path, dead, overwrite=overwrite)
         try:
             written = self._namenodes.send(url, data)
         except RequestException as error:
             _log.info("%s: %s: %s", self._what("write", path), host, reason_of(error))
+            dead.add(host)
             return f"{host}: {reason_of(error)}"
         self._answered("write", path, written)
         return ""
+
+    def _datanode(self, path: str, dead: set[str], *, overwrite: bool) -> tuple[str, str]:
+        """Where the NameNode wants the file written: the URL, and the DataNode in it. One of `dead` only if it names no other."""
+        flag = "true" if overwrite else "false"
+        url = host = ""
+        for _ in range(ASKS if dead else 1):
+            answer = self._answered("write", path, self._namenodes.ask("create", path, {"overwrite": flag}))
+            url = str(answer.headers["location"])
+            host = url.partition("://")[2].partition("/")[0]
+            if host not in dead:
+                break
+        return url, host
 
     def _no_datanode(self, path: str, failure: str) -> StorageError:
         return StorageError(
