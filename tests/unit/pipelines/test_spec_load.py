@@ -13,6 +13,7 @@ from firesteel.pipelines.plan.check import check
 from firesteel.pipelines.plan.logical import analyze
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.tree import MAX_BYTES, parse_tree
+from firesteel.pipelines.spec.values import normal_type
 from support.specs import EXAMPLE, FixedBackend, example_with
 
 ROOT = {"root": "file:///data"}
@@ -346,3 +347,34 @@ def test_the_name_of_that_select_may_not_be_taken(tmp_path):
     assert any(
         "`scored_features` is the name of the SELECT that `features` of scored stands for" in each for each in found
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("STRUCT<x: Double, Inner: struct<A:int>>", "struct<x:double,Inner:struct<A:int>>"),
+        ("map<string, array<long>>", "map<string,array<bigint>>"),
+        ("array<decimal(10, 2)>", "array<decimal(10,2)>"),
+    ],
+)
+def test_nested_types_are_read_and_field_names_keep_their_case(text, wanted):
+    assert normal_type(text) == wanted
+    assert normal_type(wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "struct<>",
+        "struct<x>",
+        "struct<:int>",
+        "struct<a b:int>",
+        "map<int>",
+        "array<int,int>",
+        "array<int",
+        "struct<x:int,>",
+    ],
+)
+def test_what_is_no_type_is_refused(text):
+    with pytest.raises(ValueError, match="is not a column type"):
+        normal_type(text)

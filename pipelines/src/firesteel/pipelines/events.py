@@ -15,6 +15,7 @@ Kind = Literal[
     "recovered",
     "input_gate",
     "scoring",
+    "tasks",
     "staged",
     "output_gate",
     "journaled",
@@ -30,7 +31,10 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `facts` are JSON values."""
+    """One thing that happened. `facts` are JSON values.
+
+    `tasks` comes about once a second while an interval is scored, from a thread of its own: `done` of the tasks `known`.
+    """
 
     kind: Kind
     interval: str = ""

@@ -51,9 +51,9 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
     from rich.markup import escape
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         SpinnerColumn,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -64,17 +64,31 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting Spark", total=len(plan.intervals))
 
+        finished = 0
+
+        def finish() -> None:
+            nonlocal finished
+            finished += 1
+            bar.update(task, completed=finished)
+
         def on_event(event: Event) -> None:
             facts = event.facts
             if event.kind in _DOING:
                 bar.update(task, description=f"{event.interval}: {_DOING[event.kind]}")
+            elif event.kind == "tasks":
+                done, known = int(str(facts["done"])), int(str(facts["known"]))
+                bar.update(
+                    task,
+                    description=f"{event.interval}: scoring, {done:,} of {known:,} tasks",
+                    completed=finished + done / max(1, known),
+                )
             elif event.kind == "session" and facts["reason"]:
                 console.print(
                     f"  [yellow]shuffle[/]     {facts['used']} instead of {facts['asked']}: {escape(str(facts['text']))}"
@@ -83,12 +97,17 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
                 console.print(f"  {event.interval}  [yellow]recovered[/] what a dead run left")
             elif event.kind == "interval_skipped":
                 console.print(f"  {event.interval}  [dim]skipped[/]    {escape(str(facts.get('reason', '')))}")
-                bar.advance(task)
+                finish()
             elif event.kind == "interval_done":
-                done = "[green]published[/]" if facts["state"] == "published" else f"[dim]{facts['state']}[/]"
-                console.print(f"  {event.interval}  {done}  {facts['rows']:>9,} rows")
-                bar.advance(task)
+                state = "[green]published[/]" if facts["state"] == "published" else f"[dim]{facts['state']}[/]"
+                console.print(f"  {event.interval}  {state}  {facts['rows']:>9,} rows{_rate(facts)}")
+                finish()
             elif event.kind == "interval_failed":
                 console.print(f"  {event.interval}  [red]failed[/]     {escape(str(facts.get('code')))}")
 
         yield on_event
+
+
+def _rate(facts: dict[str, object]) -> str:
+    rows, seconds = float(str(facts["rows"])), float(str(facts["seconds"]))
+    return f"  {rows / seconds:>9,.0f} rows/s" if rows and seconds else ""

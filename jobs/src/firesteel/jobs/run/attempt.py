@@ -24,6 +24,7 @@ from firesteel.jobs.run.direct import commit, direct_work
 from firesteel.jobs.run.drift import check_inputs
 from firesteel.jobs.run.scoring import check_budget, score_spec, scoring_facts, write_dead_letters
 from firesteel.jobs.run.staged import StagedFiles
+from firesteel.jobs.run.watch import watched
 from firesteel.jobs.spark.lower import (
     check_columns,
     check_required,
@@ -103,7 +104,13 @@ class Runner:
         except FiresteelError as error:
             self.on_event(Event("interval_failed", interval.id, error.as_dict()))
             return self._result(interval, findings, "failed", error=str(error)), error
-        self.on_event(Event("interval_done", interval.id, {"state": result.state, "rows": result.counts.scored}))
+        self.on_event(
+            Event(
+                "interval_done",
+                interval.id,
+                {"state": result.state, "rows": result.counts.scored, "seconds": sum(findings.seconds.values())},
+            )
+        )
         return result, None
 
     def _transaction(self, interval: IntervalPlan, findings: Findings) -> IntervalResult:
@@ -182,7 +189,7 @@ class Runner:
         storage, _ = locate(sink.path)
         scoring = next((step for step in self.plan.steps if isinstance(step, ScoreStepPlan)), None)
         self.on_event(Event("scoring", interval.id))
-        with findings.timed("score and stage"):
+        with findings.timed("score and stage"), watched(self.spark, interval.id, self.on_event):
             if scoring is not None:
                 frame = self.spark.table(scoring.input)
                 expected = {column.name: column.type for column in self._columns(scoring.input)}
@@ -289,10 +296,10 @@ class Runner:
 
     def _audit(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
         storage, _ = locate(sink.path)
-        exists = findings.counts.scored > 0
-        staged = read_staged(self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=exists)
+        place, exists = f"{storage.base_uri}{transaction.staging_path}", findings.counts.scored > 0
         for gate in self.plan.gates:
             if gate.on == f"sink:{sink.name}":
+                staged = read_staged(self.spark, sink, place, exists=exists)
                 self._gate(gate.name, staged, interval, findings, findings.counts)
             elif self._after_scoring(gate.on):
                 self._gate(gate.name, self.spark.table(gate.on), interval, findings, findings.counts)
@@ -305,7 +312,9 @@ class Runner:
             with findings.timed("audit"):
                 files = StagedFiles.below(storage, transaction.staging_path)
                 found = files.distribution(names, findings.counts.scored)
-                findings.distributions = tuple(distribution(staged, names) if found is None else found)
+                if found is None:
+                    found = distribution(read_staged(self.spark, sink, place, exists=exists), names)
+                findings.distributions = tuple(found)
 
     def _gate(self, name: str, frame: DataFrame, interval: IntervalPlan, findings: Findings, counts: Counts) -> None:
         gate = next(gate for gate in self.plan.gates if gate.name == name)

@@ -45,6 +45,7 @@ _ALIASES = {
     "real": "float",
 }
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+_TWO_WORDS = re.compile(r"\w\s+\w")
 _NESTED = re.compile(r"(array|map|struct)<(.+)>", re.IGNORECASE)
 
 PARAM_TYPES = ("string", "int", "double", "boolean", "date", "uri", "array<string>", "array<int>", "array<double>")
@@ -85,7 +86,8 @@ def parse_column_type(text: str) -> tuple[str, bool]:
 def normal_type(text: str) -> str:
     """A Spark SQL type in its simple string form. Names of struct fields keep their case."""
     whole = re.sub(r"\s+", "", text)
-    if nested := _NESTED.fullmatch(whole):
+    nested = None if _TWO_WORDS.search(text.strip()) else _NESTED.fullmatch(whole)  # `a b:int` names no field
+    if nested:
         kind, inner = nested[1].lower(), _at_commas(nested[2])
         if kind == "array" and len(inner) == 1:
             return f"array<{normal_type(inner[0])}>"
