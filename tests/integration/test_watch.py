@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def held(folder: str):
     return hold
 
 
-def test_tasks_are_told_while_they_run_and_the_callers_job_group_stands_afterwards(spark, tmp_path):
+def test_tasks_are_told_while_they_run_and_the_callers_job_group_stands_afterwards(spark, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG, "firesteel.jobs.run.watch")
     context = spark.sparkContext
     context.setJobGroup("mine", "my jobs")
     told = []

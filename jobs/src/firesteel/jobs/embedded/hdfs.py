@@ -6,6 +6,7 @@ It listens on 127.0.0.1 only, and believes its callers' names: whoever can log i
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -79,14 +80,33 @@ class EmbeddedHdfs(Cluster):
         self._launch(f"datanode-{number}", self._command("datanode.DataNode", self._datanode_conf(number)))
 
     def wait_for_datanodes(self, count: int, timeout_s: float = START_S) -> None:
-        """Wait until the NameNode believes that so many DataNodes are alive, no more and no fewer.
+        """Wait until the NameNode believes that so many DataNodes are alive, and those that run have registered.
+
+        It believes in a dead one for 14 s: a DataNode started again within that time is counted before it listens.
 
         Raises
         ------
         RuntimeFault
             FS9005 when it does not in time.
         """
-        wait_until(lambda: self.live_datanodes() == count, f"HDFS has {count} DataNodes", self.processes, timeout_s)
+        wait_until(
+            lambda: self.live_datanodes() == count and self._registered(),
+            f"HDFS has {count} DataNodes",
+            self.processes,
+            timeout_s,
+        )
+
+    def _registered(self) -> bool:
+        """Whether each DataNode that runs says itself that it serves the NameNode."""
+        for name in self._running.keys() - {"namenode"}:
+            answer = ask(
+                f"http://127.0.0.1:{self._ports[f'{name}-http']}/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo"
+            )
+            beans = answer.get("beans") if isinstance(answer, dict) else None
+            actors = json.loads(beans[0]["BPServiceActorInfo"]) if beans else []
+            if not actors or any(actor["ActorState"] != "RUNNING" for actor in actors):
+                return False
+        return True
 
     def live_datanodes(self) -> int:
         """DataNodes that the NameNode believes alive; -1 while it does not answer or is in safe mode."""
@@ -107,7 +127,7 @@ class EmbeddedHdfs(Cluster):
         self._launch("namenode", self._command("namenode.NameNode", self.conf_dir))
         for number in range(self._datanodes):
             self.start_datanode(number)
-        wait_until(lambda: self.live_datanodes() >= self._datanodes, "HDFS is ready", self.processes, START_S)
+        self.wait_for_datanodes(self._datanodes)
 
     def _format(self) -> None:
         command = [*self._command("namenode.NameNode", self.conf_dir), "-format", "-force", "-nonInteractive"]

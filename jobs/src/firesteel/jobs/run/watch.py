@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from firesteel.pipelines.events import OnEvent
 
 EVERY_S = 1.0
+_log = logging.getLogger(__name__)
 _GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
 
@@ -53,8 +55,9 @@ def _watch(
     while not over.wait(every_s):
         try:
             found = _tasks(context, group)
-        except (Py4JError, OSError):  # the context is gone, and the job will say why
-            return
+        except (Py4JError, OSError) as error:  # if the context is gone, the job says so, and ends this block
+            _log.debug("Spark did not say how far it is: %s", error)
+            continue
         if found != told:
             told = found
             on_event(Event("tasks", interval, {"done": found[0], "known": found[1]}))
