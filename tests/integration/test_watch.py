@@ -37,6 +37,8 @@ def test_tasks_are_told_while_they_run_and_the_callers_job_group_stands_afterwar
         (tmp_path / str(event.facts["done"] // 2)).touch()
 
     try:
+        with watched(spark, "2024-01-01", lambda _: None):  # the same interval before
+            context.parallelize(range(6), 6).count()
         with watched(spark, "2024-01-01", on_event, every_s=0.02):
             found = context.parallelize(range(4), 4).map(held(str(tmp_path))).collect()
         assert found == [0, 1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def watched(spark: SparkSession, interval: str, on_event: OnEvent, every_s: floa
     """
     context = spark.sparkContext
     before = [context.getLocalProperty(name) for name in _GROUP]
-    group = f"firesteel {interval} {threading.get_ident()}"
+    group = f"firesteel {interval} {secrets.token_hex(6)}"  # a session may score an interval twice
     context.setLocalProperty("spark.jobGroup.id", group)
     context.setLocalProperty("spark.job.description", f"firesteel: {interval}")
     over = threading.Event()
