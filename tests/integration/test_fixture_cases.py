@@ -124,6 +124,25 @@ def test_rows_that_the_model_fails_on_are_expected_or_shown(run, picky):
     assert [each.summary for each in wrong.differences] == ["2 rows expected, 1 found"]
 
 
+def test_rows_that_a_gate_takes_out_reach_no_step_and_its_verdict_is_on_all(run):
+    flights = "given: {flights: {rows: [{flight_id: a, origin: JFK, distance: 107}, {flight_id: b, origin: JFK, distance: 50, dep_delay: 1}]}}"
+    taking, keeping = run(
+        f"""\
+  - name: taking
+    {flights}
+    models: {STUBBED}
+    expect: {{features: {{rows: [{{flight_id: b}}]}}, sink:scores: {{count: 1}}}}
+    gates: {{input_ok: pass, output_ok: pass}}
+  - name: keeping
+    {flights}
+    expect: {{features: {{count: 2}}}}
+""",
+        {"mostly: 0.8, severity: warning}": "on_fail: quarantine}"},
+    )
+    assert taking.state == "passed", taking
+    assert [each.summary for each in keeping.differences] == ["2 rows expected, 1 found"]
+
+
 EXACT = {
     "flight_id: string!, sched_dep_time: int, dep_delay: double, distance: int!, hour: int": (
         "flight_id: string!, sched_dep_time: int, dep_delay: double, distance: int!, hour: int, "

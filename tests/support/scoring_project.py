@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.storage.open import locate
+from support.deadly import save_deadly
 from support.models import save
 
 DAY = "2024-01-01"
@@ -81,18 +82,29 @@ class ScoringProject:
             origin = "JFK" if number % 2 else "L%2FX"
             storage.create(f"{base}/points/dt={DAY}/origin={origin}/part-{number}.parquet", sink.getvalue())
 
-    def plan(self, operator: str = "auto", accelerate: str = "off", sql: str = MAPPED, *, force: bool = False) -> Plan:
+    def plan(
+        self,
+        operator: str = "auto",
+        accelerate: str = "off",
+        sql: str = MAPPED,
+        gates: str = "",
+        *,
+        force: bool = False,
+    ) -> Plan:
         """Plan the day."""
         model = self.folder / f"model-{self.kind}"
         if not model.exists():
-            save(self.kind, model, example=True)
+            if self.kind == "deadly":
+                save_deadly(model)
+            else:
+                save(self.kind, model, example=True)
         proba = self.kind in {"logistic", "forest"}
         text = SPEC.format(
             root=self.root, model=model, method="predict_proba" if proba else "predict", sql=sql, operator=operator,
             accelerate=accelerate, output="double from [1]" if proba else "double", tracking=self.folder / "mlflow.db",
         )  # fmt: skip
         path = self.folder / "pipeline.yaml"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text + gates, encoding="utf-8")
         return Pipeline.load(path).plan(DAY, DAY, force=force)
 
     def published(self) -> pa.Table:

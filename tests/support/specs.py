@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from firesteel.conf.errors import Where
+from firesteel.jobs.gates.check import check_failing_rows
 from firesteel.pipelines.plan.model import Column, ModelPlan, Plan
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.spec.model import Model
@@ -65,6 +66,9 @@ class FixedBackend:
 
     def check_expectation(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
         return None
+
+    def check_failing_rows(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
+        return check_failing_rows(type_, kwargs)
 
     def environment(self) -> str:
         return "firesteel 0, python 3.11, pyspark 4.3, mlflow 3.17"

@@ -51,6 +51,21 @@ def _said(folder, **options):
                 ),
             ],
         ),
+        (
+            {"changes": {"mostly: 0.8, severity: warning}": "mostly: 0.8, on_fail: quarantine}"}},
+            [
+                (
+                    "gate input_ok",
+                    "no longer expect_column_values_to_not_be_null(column=dep_delay, mostly=0.8) warning",
+                    "gates",
+                ),
+                (
+                    "gate input_ok",
+                    "now expect_column_values_to_not_be_null(column=dep_delay, mostly=0.8) quarantine",
+                    "results",
+                ),
+            ],
+        ),
         ({"changes": {"rows: 8192": "rows: 4096"}}, [("step scored", "batch_rows: 8192 -> 4096", "results")]),
         (
             {"changes": {"@champion": "/7"}},

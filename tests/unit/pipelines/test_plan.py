@@ -174,6 +174,10 @@ def test_what_changed_since_an_interval_was_published_is_named(tmp_path, data):
     )
     gates = pipeline(tmp_path / "gates", data, {"max_value: 1}": "max_value: 0.9}"})
     assert gates.plan(DAY).intervals[0].reason.startswith("changed since it was published: gates (")
+    taking = pipeline(tmp_path / "taking", data, {"mostly: 0.8, severity: warning}": "mostly: 0.8, on_fail: drop}"})
+    reason = taking.plan(DAY).intervals[0].reason
+    assert "gates (" in reason
+    assert "; spec (" in reason  # which rows are scored is no matter of verdicts alone
 
 
 def test_a_publish_of_which_nothing_is_known_is_changed_as_a_whole(tmp_path, data):

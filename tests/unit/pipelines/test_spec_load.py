@@ -141,6 +141,23 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "workers: {gpus: 1}",
             "FS1004 pipeline.yaml:{line}:17  a task of scored asks for GPUs, and local[2] schedules none.",
         ),
+        (
+            "{type: expect_column_values_to_not_be_null, column: p_delay}",
+            "{type: expect_column_values_to_not_be_null, column: p_delay, on_fail: drop}",
+            "FS7004 pipeline.yaml:{line}:70  gates.output_ok looks at sink:scores, which is scored already: it cannot drop rows.",
+        ),
+        (
+            "{type: expect_column_values_to_be_unique, column: flight_id}",
+            "{type: expect_column_values_to_be_unique, column: flight_id, on_fail: quarantine}",
+            "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot quarantine: expect_column_values_to_be_unique says nothing of "
+            "single rows.",
+        ),
+        (
+            "{type: expect_column_values_to_not_be_null, column: dep_delay, mostly: 0.8, severity: warning}",
+            "{type: expect_column_values_to_not_be_null, column: dep_delay, on_fail: drop, row_condition: x, condition_parser: spark}",
+            "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot drop: expect_column_values_to_not_be_null with "
+            "`condition_parser` is left to Great Expectations, which names no rows.",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expected):
@@ -155,7 +172,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
     [
         ("unit: day,", "unit: day, batch_size: 7,"),
         ("    method: predict_proba", "    challenger: models:/flight_delay@challenger\n    method: predict_proba"),
-        ("severity: warning}", "severity: warning, on_fail: quarantine}"),
         ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
         ("mode: replace_partitions", "files: {target_size: 128MiB}"),
         ("experiment: /batch/flight_delay}", 'experiment: x}, openlineage: {transport: file, path: "file:///x"}'),

@@ -78,6 +78,9 @@ CODES: dict[str, Code] = {
     "FS7001": Code("a critical expectation failed", "Look at the report; nothing was published."),
     "FS7002": Code("rows do not add up", "rows_in = scored + dead_letter + quarantined + dropped did not hold."),
     "FS7003": Code("an expectation could not be evaluated", "Check its type, its arguments and its column."),
+    "FS7004": Code(
+        "an expectation cannot take rows out", "Quarantine and drop need a condition on a row, before the score."
+    ),
     "FS7501": Code("another driver holds the lease", "Wait for it, or cancel it; this run did nothing."),
     "FS7502": Code("the lease was taken over", "This driver was too slow; the other one's result stands."),
     "FS7503": Code("the run was cancelled", "Somebody called `firesteel cancel`; nothing of it was published."),

@@ -43,6 +43,12 @@ class SparkBackend:
 
         return check_kwargs(type_, kwargs)
 
+    def check_failing_rows(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
+        """Only expectations that compile to a condition on a row."""
+        from firesteel.jobs.gates.check import check_failing_rows
+
+        return check_failing_rows(type_, kwargs)
+
     def environment(self) -> str:
         """Major and minor versions: a patch release does not make anyone score a year again."""
         python = f"{sys.version_info.major}.{sys.version_info.minor}"

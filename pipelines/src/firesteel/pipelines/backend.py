@@ -28,6 +28,9 @@ class Backend(Protocol):
     def check_expectation(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
         """What is wrong with an expectation's type or arguments, or None. Fast: no Great Expectations import."""
 
+    def check_failing_rows(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
+        """Why the rows that fail an expectation cannot be told from the others, or None."""
+
     def environment(self) -> str:
         """The versions that results depend on, for the plan hash."""
 

@@ -1,14 +1,19 @@
 """A deadline for one call of a model: a batch that hangs is cut, and the worker lives on.
 
 The kernel's timer interrupts the main thread, which is where Spark's Python workers score. It cuts Python code and system calls that
-wait; native code that never returns to the interpreter is not cut, and the task hangs as it would without.
+wait. Native code that never returns to the interpreter is not cut so: a while later the worker ends itself, and the task is tried
+again with a process for each call (`guard.py`), which can be cut whatever it does.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 from collections.abc import Callable
 from typing import Any
+
+_GRACE_S = 1.0
+_STDERR = 2
 
 
 class BatchTimeout(Exception):
@@ -33,11 +38,13 @@ def within(timeout_s: float | None, call: Callable[[Any], Any]) -> Callable[[Any
     def limited(batch: Any) -> Any:
         before = signal.signal(signal.SIGALRM, _ring)
         signal.setitimer(signal.ITIMER_REAL, timeout_s)
+        faulthandler.dump_traceback_later(2 * timeout_s + _GRACE_S, exit=True, file=_STDERR)  # a thread without the GIL
         try:
             return call(batch)
         except _Alarm:
             raise BatchTimeout(f"no answer within {timeout_s:g} s") from None
         finally:
+            faulthandler.cancel_dump_traceback_later()
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 

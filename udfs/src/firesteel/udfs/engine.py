@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from firesteel.udfs.report import Clock, TaskReport
     from firesteel.udfs.spec import ScoreSpec
 
+_ALONE = {"reference": "asked for", "guarded": "a worker died: each call has a process of its own"}
+
 
 class Engine:
     """One model for one set of columns in one worker. The form is chosen with the first batch, and kept."""
@@ -83,8 +85,8 @@ class Engine:
         return prediction
 
     def _choose(self, table: pa.Table) -> Form:
-        if self._spec.forms == "reference":
-            self._form, self.choice = self._reference, Choice(REFERENCE, "asked for")
+        if self._spec.forms in _ALONE:
+            self._form, self.choice = self._reference, Choice(REFERENCE, _ALONE[self._spec.forms])
             settle()
             return self._form
         opened = self._open()

@@ -6,18 +6,21 @@ own conversion makes nullable integers floats: docs/adr/0002-scoring-operator.md
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, RowErrorBudget
+from firesteel.udfs.attempts import attempt_at
 from firesteel.udfs.batching import rebatch
 from firesteel.udfs.convert import outputs_to_arrow
 from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
 from firesteel.udfs.engine import Engine
 from firesteel.udfs.gpus import pin_gpus
+from firesteel.udfs.guard import guarded
 from firesteel.udfs.model import LoadedModel, load_model
 from firesteel.udfs.report import ByPartition, Clock, ScoreReport, TaskReport, summarise
 from firesteel.udfs.spec import ScoreSpec
@@ -89,6 +92,7 @@ def _operator(
     from pyspark.sql.pandas.types import to_arrow_schema
 
     arrow = to_arrow_schema(schema, timezone=zone)
+    job = secrets.token_hex(6)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
@@ -97,7 +101,8 @@ def _operator(
         pin_gpus(context)
         report = TaskReport(context.partitionId() if context else 0, context.taskAttemptId() if context else 0)
         try:
-            yield from score_batches(batches, spec, arrow, report)
+            with attempt_at(context, spec, job) as suited:
+                yield from score_batches(batches, suited, arrow, report)
         except FiresteelError as error:
             raise WorkerError(error) from error
         finally:
@@ -111,8 +116,14 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Score one task's batches; `report` is filled on the way. The operator without Spark."""
     clock = Clock(report.seconds)
-    loaded, fresh = load_model(spec.model, spec.threads, spec.models_in_memory)
-    report.loads += fresh
+    if spec.forms == "guarded":
+        loaded = LoadedModel(spec.model, guarded(spec.model, spec.timeout_s).predict)
+        spec = replace(
+            spec, timeout_s=None, warmup=False
+        )  # the guard's own; a process that computes once has no first call
+    else:
+        loaded, fresh = load_model(spec.model, spec.threads, spec.models_in_memory)
+        report.loads += fresh
     clock.add("load")
     types = [schema.field(output.name).type for output in spec.outputs]
     engine: Engine | None = None

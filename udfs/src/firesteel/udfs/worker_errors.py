@@ -26,6 +26,15 @@ class WorkerError(Exception):
         super().__init__(f"{error} firesteel-error:{mark}")
 
 
+_DIED: Final = "Python worker exited unexpectedly"
+"""What Spark's PythonRunner says of a worker that is gone. It has no error condition."""
+
+
+def worker_died(error: BaseException) -> bool:
+    """Whether a Spark job failed because a Python worker was gone: a segfault, memory that was taken back, an exit."""
+    return _DIED in str(error)
+
+
 def worker_error(error: BaseException) -> FiresteelError | None:
     """The error of ours that made a Spark job fail, if one did."""
     seen: set[int] = set()

@@ -33,6 +33,7 @@ VERBS = {
     "recover": ("ledger", "Finish or discard what a dead run left."),
     "rollback": ("undo", "Bring back what an interval was before its newest publish."),
     "cancel": ("undo", "Stop a run: nothing of what it is at work on is published."),
+    "quarantine": ("quarantine", "Rows that gates kept from being scored: `ls`."),
     "dead-letter": ("dead_letter", "Rows that could not be scored: `ls`, and `replay` once the cause is mended."),
     "audit": ("audit", "Who published what: `ls`, and `verify` that nobody changed the log."),
     "doctor": ("doctor", "Look at Java, Python, HDFS, MLflow and RDMA, and say what to do."),

@@ -143,6 +143,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         console.print(
             f"  rows         {counts.rows_in:,} in = {counts.scored:,} scored + {counts.dead_letter:,} dead letter + "
             f"{counts.quarantined:,} quarantined + {counts.dropped:,} dropped"
+            + ("  (see `firesteel quarantine ls`)" if counts.quarantined else "")
         )
         console.print(
             f"  rate         {counts.scored / max(result.seconds, 0.001):,.0f} rows/s over the whole run of {result.seconds:.1f} s, "
@@ -181,6 +182,10 @@ def _rate(published: list[IntervalResult]) -> str:
 
 def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
     """One line a gate over all intervals, and one for each expectation that failed."""
+    from rich.markup import escape
+
+    from firesteel.jobs.gates.words import observed
+
     names: dict[str, list[GateResult]] = {}
     for interval in intervals:
         for gate in interval.gates:
@@ -200,7 +205,8 @@ def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
             f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {len(checks)} expectations held"
         )
         lines += [
-            f"                 {check.severity}: {check.type} {check.column} observed {check.observed}"
+            f"                 {check.severity}: {check.type} {check.column}: "
+            + escape("; ".join(text for text in (observed(check), check.note) if text))
             for check in failed[:5]
         ]
     return lines

@@ -53,6 +53,38 @@ def check_kwargs(type_: str, kwargs: Mapping[str, object]) -> str | None:
     return _check_values(type_, kwargs)
 
 
+ROWWISE: dict[str, frozenset[str]] = {
+    name: frozenset({"column", "mostly", *more})
+    for name, more in {
+        "expect_column_values_to_not_be_null": (),
+        "expect_column_values_to_be_null": (),
+        "expect_column_values_to_be_between": ("min_value", "max_value", "strict_min", "strict_max"),
+        "expect_column_values_to_be_in_set": ("value_set",),
+        "expect_column_values_to_not_be_in_set": ("value_set",),
+        "expect_column_values_to_match_regex": ("regex",),
+        "expect_column_values_to_not_match_regex": ("regex",),
+        "expect_column_value_lengths_to_be_between": ("min_value", "max_value", "strict_min", "strict_max"),
+        "expect_column_value_lengths_to_equal": ("value",),
+    }.items()
+}
+"""Expectations on a row by itself, with the arguments that compile to a condition on it: `compiled.py` compiles them."""
+
+
+def check_failing_rows(type_: str, kwargs: Mapping[str, object]) -> str | None:
+    """Why the rows that fail an expectation cannot be told from the others, in one phrase, or None.
+
+    Examples
+    --------
+    >>> check_failing_rows("expect_column_mean_to_be_between", {"column": "x"})
+    'expect_column_mean_to_be_between says nothing of single rows.'
+    """
+    known = ROWWISE.get(type_)
+    if known is None:
+        return f"{type_} says nothing of single rows."
+    others = sorted(name for name, value in kwargs.items() if name not in known | FREE and value is not None)
+    return f"{type_} with `{others[0]}` is left to Great Expectations, which names no rows." if others else None
+
+
 def _check_values(type_: str, kwargs: Mapping[str, object]) -> str | None:
     mostly = kwargs.get("mostly")
     number = isinstance(mostly, int | float) and not isinstance(mostly, bool)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from firesteel.jobs.gates.check import ROWWISE
 from firesteel.jobs.gates.gx import RawResult
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ _EXACT = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Aggregates by name, and what they say; None when they do not say enough, and Great Expectations has to count."""
+    """Aggregates by name, and what they say; None when they do not say enough, and Great Expectations has to count.
+
+    `failing` is true of a row that fails; None where the expectation is not about single rows.
+    """
 
     aggregates: Mapping[str, Column]
     verdict: Callable[[Values], RawResult | None]
+    failing: Column | None = None
 
 
 def compile_expectation(expectation: Expectation, schema: StructType) -> Compiled | None:
@@ -74,6 +79,7 @@ def _every(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled |
         return None
     column = _column(kwargs)
     nulls, wrong = f"nulls {kwargs['column']}", f"wrong {name} {sorted(kwargs.items())}"
+    failing = column.isNotNull() & ~expected
 
     def verdict(values: Values) -> RawResult:
         rows, missing, unexpected = (int(values[key] or 0) for key in (_ROWS, nulls, wrong))
@@ -85,9 +91,10 @@ def _every(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled |
         {
             _ROWS: F.count(F.lit(1)),
             nulls: F.sum(F.when(~column.isNotNull(), 1).otherwise(0)),
-            wrong: F.sum(F.when(column.isNotNull() & ~expected, 1).otherwise(0)),
+            wrong: F.sum(F.when(failing, 1).otherwise(0)),
         },
         verdict,
+        failing,
     )
 
 
@@ -108,7 +115,11 @@ def _nulls(type_: str, kwargs: Mapping[str, Any], _kind: str) -> Compiled | None
         success = rows == 0 or (rows - unexpected) / rows >= mostly
         return RawResult(success, {"element_count": rows, "unexpected_count": unexpected})
 
-    return Compiled({_ROWS: F.count(F.lit(1)), nulls: F.sum(F.when(~column.isNotNull(), 1).otherwise(0))}, verdict)
+    return Compiled(
+        {_ROWS: F.count(F.lit(1)), nulls: F.sum(F.when(~column.isNotNull(), 1).otherwise(0))},
+        verdict,
+        column.isNull() if wanted else column.isNotNull(),
+    )
 
 
 def _between(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
@@ -263,19 +274,21 @@ def _column(kwargs: Mapping[str, Any]) -> Column:
 
 
 _Compiler = Callable[[str, Mapping[str, Any], str], Compiled | None]
-_ROWWISE = frozenset({"column", "mostly"})
 _RANGE = frozenset({"min_value", "max_value", "strict_min", "strict_max"})
+_BY_ROW: Mapping[str, _Compiler] = {
+    "expect_column_values_to_not_be_null": _nulls,
+    "expect_column_values_to_be_null": _nulls,
+    "expect_column_values_to_be_between": _between,
+    "expect_column_values_to_be_in_set": _in_set,
+    "expect_column_values_to_not_be_in_set": _in_set,
+    "expect_column_values_to_match_regex": _regex,
+    "expect_column_values_to_not_match_regex": _regex,
+    "expect_column_value_lengths_to_be_between": _lengths,
+    "expect_column_value_lengths_to_equal": _lengths,
+}
 _COMPILERS: Mapping[str, tuple[_Compiler, frozenset[str]]] = {
-    "expect_column_values_to_not_be_null": (_nulls, _ROWWISE),
-    "expect_column_values_to_be_null": (_nulls, _ROWWISE),
-    "expect_column_values_to_be_between": (_between, _ROWWISE | _RANGE),
-    "expect_column_values_to_be_in_set": (_in_set, _ROWWISE | {"value_set"}),
-    "expect_column_values_to_not_be_in_set": (_in_set, _ROWWISE | {"value_set"}),
-    "expect_column_values_to_match_regex": (_regex, _ROWWISE | {"regex"}),
-    "expect_column_values_to_not_match_regex": (_regex, _ROWWISE | {"regex"}),
-    "expect_column_value_lengths_to_be_between": (_lengths, _ROWWISE | _RANGE),
-    "expect_column_value_lengths_to_equal": (_lengths, _ROWWISE | {"value"}),
-    "expect_column_values_to_be_unique": (_unique, _ROWWISE),
+    **{name: (_BY_ROW[name], known) for name, known in ROWWISE.items()},
+    "expect_column_values_to_be_unique": (_unique, frozenset({"column", "mostly"})),
     "expect_column_min_to_be_between": (_aggregate, _RANGE | {"column"}),
     "expect_column_max_to_be_between": (_aggregate, _RANGE | {"column"}),
     "expect_column_mean_to_be_between": (_aggregate, _RANGE | {"column"}),

@@ -63,6 +63,9 @@ def result_of(expectation: Expectation, raw: RawResult) -> ExpectationResult:
         note = f"{missing:,} nulls not looked at" if missing else ""
     else:
         observed = _aggregate(expectation.type, found)
+    if expectation.failing_rows != "keep" and not raw.success:
+        taken = "quarantined" if expectation.failing_rows == "quarantine" else "dropped"
+        note = "; ".join(text for text in (f"{unexpected or 0:,} rows {taken}", note) if text)
     return ExpectationResult(
         type=expectation.type,
         column=column_of(dict(expectation.kwargs)),

@@ -146,6 +146,8 @@ def verdict(result: RunResult, gates: tuple[GateTable, ...]) -> Verdict:
         detail += f" {plural(len(warned), 'expectation')} failed with severity warning."
     if dead:
         detail += f" {plural(dead, 'row')} could not be scored and went to the dead letter."
+    if result.counts.quarantined:
+        detail += f" {plural(result.counts.quarantined, 'row')} failed a gate and went to quarantine."
     return Verdict("warn" if warned or dead else "good", headline, detail)
 
 

@@ -9,42 +9,39 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, GateFailed
 from firesteel.jobs.gates.distribution import distribution
-from firesteel.jobs.gates.run import raise_if_failed, run_gate
 from firesteel.jobs.run.direct import commit, direct_work
 from firesteel.jobs.run.drift import check_inputs
+from firesteel.jobs.run.findings import Findings
+from firesteel.jobs.run.gating import Gating
+from firesteel.jobs.run.inputs import make_inputs
 from firesteel.jobs.run.scoring import check_budget, score_spec, scoring_facts, write_dead_letters
 from firesteel.jobs.run.staged import StagedFiles
 from firesteel.jobs.run.watch import watched
 from firesteel.jobs.spark.lower import (
     check_columns,
-    check_required,
     make_view,
     observed_rows,
-    read_sources,
     read_staged,
     spark_fault,
     write_staged,
 )
 from firesteel.pipelines.events import Event, OnEvent
-from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
+from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
-from firesteel.pipelines.result import Counts, GateResult, IntervalResult
+from firesteel.pipelines.result import Counts, IntervalResult
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.score import score
+from firesteel.udfs.worker_errors import worker_died
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from firesteel.jobs.run.direct import DirectWork
     from firesteel.pipelines.plan.model import Column, IntervalPlan, Plan, SinkPlan
@@ -54,27 +51,6 @@ if TYPE_CHECKING:
     from firesteel.udfs.score import Scored
 
 NUMERIC = ("double", "float", "int", "bigint", "smallint", "tinyint", "decimal")
-
-
-@dataclass(slots=True)
-class Findings:
-    """What an attempt has found so far. It outlives a failure, so that the failure is reported with numbers."""
-
-    counts: Counts = field(default_factory=Counts)
-    gates: list[GateResult] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    worker_seconds: dict[str, float] = field(default_factory=dict)
-    distributions: tuple[tuple[str, JsonValue], ...] = ()
-    scoring: tuple[tuple[str, JsonValue], ...] = ()
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to `stage`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - started, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +106,7 @@ class Runner:
             if done and done.plan_hash == interval.plan_hash and interval.reason != "forced":
                 return self._result(interval, findings, "skipped", reason=f"published meanwhile by run {done.run_id}")
             try:
-                self._work(interval, sink, transaction, findings)
+                self._work(interval, sink, area, transaction, findings)
             except FiresteelError as error:
                 transaction.fail(str(error), findings.counts)
                 raise
@@ -151,56 +127,44 @@ class Runner:
             size=sum(file.length for file in record.files),
         )
 
-    def _work(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
+    def _work(
+        self, interval: IntervalPlan, sink: SinkPlan, area: Area, transaction: Transaction, findings: Findings
+    ) -> None:
         """Everything between lease and journal. Whatever Spark raises leaves as an error of ours."""
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
         try:
             check_inputs(self.plan, interval)
-            self._input(interval, findings)
+            self._input(interval, area, findings)
             self._stage(interval, sink, transaction, findings)
             self._audit(interval, sink, transaction, findings)
             check_inputs(self.plan, interval)
         except (PySparkException, Py4JError) as error:
             raise spark_fault(error) from error
 
-    def _input(self, interval: IntervalPlan, findings: Findings) -> None:
-        with findings.timed("read"):
-            read_sources(self.spark, self.plan, interval)
-            for source in self.plan.sources:
-                check_required(self.spark, source, interval.id)
-        for step in self.plan.steps:
-            if isinstance(step, SqlStepPlan) and not self._after_scoring(step.name):
-                make_view(self.spark, step)
-        for gate in self.plan.gates:
-            if not gate.on.startswith("sink:") and not self._after_scoring(gate.on):
-                self._gate(gate.name, self.spark.table(gate.on), interval, findings, Counts())
-
-    def _after_scoring(self, name: str) -> bool:
-        """Whether a relation depends on the score step."""
-        scored = {step.name for step in self.plan.steps if isinstance(step, ScoreStepPlan)}
-        for step in self.plan.steps:  # in the order of dependencies
-            if isinstance(step, SqlStepPlan) and scored & set(step.reads):
-                scored.add(step.name)
-        return name in scored
+    def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:
+        gating = self._gating(interval, findings)
+        make_inputs(self.spark, self.plan, interval, gating, findings, area, self.attempt.run_id)
 
     def _stage(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
         storage, _ = locate(sink.path)
-        scoring = next((step for step in self.plan.steps if isinstance(step, ScoreStepPlan)), None)
+        scoring = self.plan.score_step
         self.on_event(Event("scoring", interval.id))
         with findings.timed("score and stage"), watched(self.spark, interval.id, self.on_event):
             if scoring is not None:
                 frame = self.spark.table(scoring.input)
                 expected = {column.name: column.type for column in self._columns(scoring.input)}
                 check_columns(frame, scoring.input, expected)
-            work = self._direct(interval, scoring, transaction) if scoring and scoring.operator == "direct" else ""
-            if isinstance(work, str):
-                rows_in, report = self._through_spark(interval, sink, scoring, storage, transaction)
-            else:
-                result = work.run(self.spark)
-                commit(storage, transaction.staging_path, result)
-                rows_in, report = result.rows_in, result.report
+            try:
+                rows_in, report, fell_back = self._scored(interval, sink, storage, transaction, findings)
+            except Exception as error:
+                if scoring is None or scoring.on_error.action != "dead_letter" or not worker_died(error):
+                    raise
+                # Some row ends the process that scores it: once more, with a process for each batch, to find out which.
+                self.on_event(Event("scoring", interval.id, {"again": "a Python worker died"}))
+                storage.delete(transaction.staging_path)
+                rows_in, report, fell_back = self._scored(interval, sink, storage, transaction, findings, guarded=True)
         files = tuple(storage.walk(transaction.staging_path))
         with findings.timed("audit"):
             staged = StagedFiles.below(storage, transaction.staging_path).rows()
@@ -208,19 +172,50 @@ class Runner:
                 staged = read_staged(
                     self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=True
                 ).count()
-        findings.counts = Counts(rows_in=rows_in, scored=staged)
+        findings.counts = Counts(rows_in=rows_in, scored=staged) + findings.aside
         if report is not None and scoring is not None:
-            findings.scoring = scoring_facts(scoring, report, work if isinstance(work, str) else "")
+            findings.scoring = scoring_facts(scoring, report, fell_back)
             self._account(interval, report, scoring, rows_in, staged, findings)
         self._check_balance(interval, staged, files, findings)
 
-    def _direct(self, interval: IntervalPlan, step: ScoreStepPlan, transaction: Transaction) -> DirectWork | str:
+    def _scored(
+        self,
+        interval: IntervalPlan,
+        sink: SinkPlan,
+        storage: Storage,
+        transaction: Transaction,
+        findings: Findings,
+        *,
+        guarded: bool = False,
+    ) -> tuple[int, ScoreReport | None, str]:
+        """Score and stage: the rows in, what the operator counted, and why it was not the planned one."""
+        scoring = self.plan.score_step
+        work = self._direct(interval, scoring, transaction, findings, guarded=guarded) if scoring else ""
+        if isinstance(work, str):
+            return *self._through_spark(interval, sink, storage, transaction, guarded=guarded), work
+        result = work.run(self.spark)
+        commit(storage, transaction.staging_path, result)
+        return result.rows_in, result.report, ""
+
+    def _direct(
+        self,
+        interval: IntervalPlan,
+        step: ScoreStepPlan,
+        transaction: Transaction,
+        findings: Findings,
+        *,
+        guarded: bool,
+    ) -> DirectWork | str:
+        """The direct job, or why there is none; nothing where the plan has none."""
+        if step.operator != "direct":
+            return ""
+        if findings.aside.rows_in:
+            return f"a gate took {findings.aside.rows_in:,} rows out"
         return direct_work(
             self.spark,
             self.plan,
             interval,
-            step,
-            self.models[step.model],
+            score_spec(step, self.models[step.model], guarded=guarded),
             transaction.staging_path,
             self._lineage(step),
         )
@@ -229,9 +224,10 @@ class Runner:
         self,
         interval: IntervalPlan,
         sink: SinkPlan,
-        scoring: ScoreStepPlan | None,
         storage: Storage,
         transaction: Transaction,
+        *,
+        guarded: bool,
     ) -> tuple[int, ScoreReport | None]:
         """Stage by a Spark job: rows in by Spark's own count, and the operator's report."""
         from pyspark.sql import Observation
@@ -239,17 +235,18 @@ class Runner:
 
         seen = Observation(f"{interval.id} rows_in")
         scored: Scored | None = None
+        after = self.plan.scored_relations
         for step in self.plan.steps:
             if isinstance(step, ScoreStepPlan):
                 rows = self.spark.table(step.input).observe(seen, F.count(F.lit(1)).alias("rows"))
-                scored = score(rows, score_spec(step, self.models[step.model]))
+                scored = score(rows, score_spec(step, self.models[step.model], guarded=guarded))
                 scored.df.createOrReplaceTempView(step.name)
-            elif self._after_scoring(step.name):
+            elif step.name in after:
                 make_view(self.spark, step)
         frame = self.spark.table(sink.source)
         if scored is None:
             frame = frame.observe(seen, F.count(F.lit(1)).alias("rows"))
-        write_staged(frame, sink, self._lineage(scoring), f"{storage.base_uri}{transaction.staging_path}")
+        write_staged(frame, sink, self._lineage(self.plan.score_step), f"{storage.base_uri}{transaction.staging_path}")
         return observed_rows(seen), scored.report() if scored is not None else None
 
     def _check_balance(
@@ -267,7 +264,8 @@ class Runner:
             raise GateFailed(
                 "FS7002",
                 f"{interval.id}: rows do not add up: {counts.rows_in:,} in, {counts.scored:,} scored, "
-                f"{counts.dead_letter:,} dead letter, {counts.dropped:,} dropped. Nothing was published.",
+                f"{counts.dead_letter:,} dead letter, {counts.quarantined:,} quarantined, {counts.dropped:,} dropped. "
+                "Nothing was published.",
                 hint="Two rows for one, or one lost: is a step after scoring a join or a UNION?",
             )
 
@@ -284,7 +282,8 @@ class Runner:
         # Only steps after the scoring may leave rows out; the operator counts by itself, so a loss still shows.
         direct = self.plan.sinks[0].source == step.name
         dropped = 0 if direct else report.rows_scored - staged
-        findings.counts = Counts(rows_in=rows_in, scored=staged, dead_letter=len(letters), dropped=dropped)
+        counts = Counts(rows_in=rows_in, scored=staged, dead_letter=len(letters), dropped=dropped)
+        findings.counts = counts + findings.aside
         for phase, seconds in report.seconds:
             findings.worker_seconds[phase] = round(seconds, 3)
         if letters:
@@ -296,16 +295,16 @@ class Runner:
 
     def _audit(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
         storage, _ = locate(sink.path)
+        gating, after = self._gating(interval, findings), self.plan.scored_relations
         place, exists = f"{storage.base_uri}{transaction.staging_path}", findings.counts.scored > 0
         for gate in self.plan.gates:
             if gate.on == f"sink:{sink.name}":
                 staged = read_staged(self.spark, sink, place, exists=exists)
-                self._gate(gate.name, staged, interval, findings, findings.counts)
-            elif self._after_scoring(gate.on):
-                self._gate(gate.name, self.spark.table(gate.on), interval, findings, findings.counts)
-        outputs = {
-            output.name for step in self.plan.steps if isinstance(step, ScoreStepPlan) for output in step.outputs
-        }
+                gating.run(gate, staged)
+            elif gate.on in after:
+                gating.run(gate, self.spark.table(gate.on))
+        scoring = self.plan.score_step
+        outputs = {output.name for output in scoring.outputs} if scoring else set()
         outputs -= {*sink.partition_by}  # those are no columns of the files
         names = [column.name for column in sink.columns if column.name in outputs and column.type.startswith(NUMERIC)]
         if names:
@@ -316,22 +315,16 @@ class Runner:
                     found = distribution(read_staged(self.spark, sink, place, exists=exists), names)
                 findings.distributions = tuple(found)
 
-    def _gate(self, name: str, frame: DataFrame, interval: IntervalPlan, findings: Findings, counts: Counts) -> None:
-        gate = next(gate for gate in self.plan.gates if gate.name == name)
-        rows = {}
-        for expectation in gate.expectations:
-            of = dict(expectation.kwargs).get("of") if expectation.type == "row_count_matches" else None
-            if isinstance(of, str):
-                rows[of] = counts.rows_in if of == self._score_input() else self.spark.table(of).count()
-        with findings.timed("gates"):
-            result = run_gate(gate, frame, row_counts=rows, counts=counts)
-        findings.gates.append(result)
-        kind: Literal["output_gate", "input_gate"] = "output_gate" if gate.on.startswith("sink:") else "input_gate"
-        self.on_event(Event(kind, interval.id, {"gate": gate.name, "success": result.success}))
-        raise_if_failed(result, gate)
+    def _gating(self, interval: IntervalPlan, findings: Findings) -> Gating:
+        scoring = self.plan.score_step
+        score_input = scoring.input if scoring else ""
 
-    def _score_input(self) -> str:
-        return next((step.input for step in self.plan.steps if isinstance(step, ScoreStepPlan)), "")
+        def rows_of(relation: str) -> int | None:
+            if relation == score_input and findings.counts.rows_in:
+                return findings.reached_score
+            return int(self.spark.table(relation).count()) if self.spark.catalog.tableExists(relation) else None
+
+        return Gating(interval.id, findings, self.on_event, rows_of)
 
     def _columns(self, relation: str) -> tuple[Column, ...]:
         step = next((step for step in self.plan.steps if step.name == relation), None)

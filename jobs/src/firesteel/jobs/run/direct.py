@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.hadoop import HadoopConf
-from firesteel.jobs.run.scoring import score_spec
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.plan.operator import Chain, direct_chain
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, ScoreStepPlan, SinkPlan
     from firesteel.pipelines.storage.base import Storage
-    from firesteel.udfs.model import ModelRef
+    from firesteel.udfs.spec import ScoreSpec
 
 _CODECS = {"zstd": "zstd", "snappy": "snappy", "gzip": "gzip", "none": "none", "uncompressed": "none"}
 _SECRET = ("password", "secret", "keystore", "key.", "credential", "token")
@@ -48,8 +47,7 @@ def direct_work(
     spark: SparkSession,
     plan: Plan,
     interval: IntervalPlan,
-    step: ScoreStepPlan,
-    model: ModelRef,
+    scoring: ScoreSpec,
     staging: str,
     lineage: dict[str, str],
 ) -> DirectWork | str:
@@ -57,10 +55,13 @@ def direct_work(
 
     Parameters
     ----------
+    scoring
+        The operator's own description of the plan's score step.
     staging
         The staging path, within the sink's storage.
     """
-    sink = plan.sinks[0]
+    sink, step = plan.sinks[0], plan.score_step
+    assert step is not None  # it is what `scoring` describes
     try:
         chain = direct_chain(plan.sources, plan.steps, plan.gates, plan.sinks, step)
     except NotMapOnlyError as why:
@@ -78,7 +79,7 @@ def direct_work(
     files = next((each.files for each in interval.inputs if each.source == chain.source.name), ())
     slots = spark.sparkContext.defaultParallelism
     return DirectWork(
-        _spec(chain, sink, step, model, staging, lineage, codec),
+        _spec(chain, sink, step, scoring, staging, lineage, codec),
         pack([(file.path, file.length) for file in files], slots),
     )
 
@@ -108,7 +109,7 @@ def _spec(
     chain: Chain,
     sink: SinkPlan,
     step: ScoreStepPlan,
-    model: ModelRef,
+    scoring: ScoreSpec,
     staging: str,
     lineage: dict[str, str],
     codec: str,
@@ -135,7 +136,7 @@ def _spec(
             tuple((each.name, each.type) for each in partitions),
         ),
         projections=tuple(Projection(each.columns, each.where) for each in chain.maps),
-        score=score_spec(step, model),
+        score=scoring,
         scored=_schema([(name, kinds[name]) for name in (*step.keep, *_names(step))]),
         write=WriteSpec(_place(sink.path), staging, data, sink.partition_by, tuple(constants), codec),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, RowErrorBudget
 from firesteel.conf.redaction import scrubbed
-from firesteel.jobs.run.attempt import Findings, Runner
+from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.run.runner import ship
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.spark.session import open_session
@@ -30,6 +30,7 @@ from firesteel.pipelines.storage.open import locate
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from firesteel.jobs.run.findings import Findings
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan
     from firesteel.pipelines.publish.letters import Letters
     from firesteel.pipelines.storage.base import Storage
@@ -129,7 +130,7 @@ class Replay(Runner):
             if onto is None or any(each.run_id not in still for each in self.found):
                 return self._result(interval, findings, "skipped", reason="replayed meanwhile")
             try:
-                self._work(interval, sink, transaction, findings)
+                self._work(interval, sink, area, transaction, findings)
             except FiresteelError as error:
                 transaction.fail(str(error), findings.counts)
                 raise
@@ -163,14 +164,14 @@ class Replay(Runner):
             )
         Runner._audit(self, interval, sink, transaction, findings)  # noqa: SLF001 - super() fails in slotted dataclasses
 
-    def _input(self, interval: IntervalPlan, findings: Findings) -> None:
+    def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:
         """The views of a run, with the letters in place of what the score step reads."""
-        step = next(each for each in self.plan.steps if isinstance(each, ScoreStepPlan))
-        storage, _ = locate(self.plan.storage)
+        step, scored, storage = self.plan.score_step, self.plan.scored_relations, area.storage
+        assert step is not None  # it has left the letters
         with findings.timed("read"):
             read_sources(self.spark, self.plan, interval)
             for each in self.plan.steps:
-                if isinstance(each, SqlStepPlan) and not self._after_scoring(each.name):
+                if isinstance(each, SqlStepPlan) and each.name not in scored:
                     make_view(self.spark, each)
             rows = self.spark.table(step.input).schema
             from pyspark.sql.types import StructField, StructType

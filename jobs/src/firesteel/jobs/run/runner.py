@@ -25,6 +25,7 @@ from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.letters import prune_letters
+from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.transaction import Attempt
 from firesteel.pipelines.result import IntervalResult, RunResult
 from firesteel.pipelines.storage.open import locate
@@ -102,15 +103,19 @@ def run_plan(
 
 
 def _prune(plan: Plan) -> None:
-    """Delete old dead letters. What is published is published, whether that works or not."""
+    """Delete old dead letters and quarantined rows. What is published is published, whether that works or not."""
     storage, base = locate(plan.storage)
     area = Area(storage, base, plan.pipeline, plan.profile)
     for sink in plan.sinks:
-        if sink.keep_letters_s is not None:
-            try:
-                prune_letters(area, sink.keep_letters_s, now_s=time.time())
-            except FiresteelError as error:
-                _log.warning("old dead letters stay: %s", error)
+        for what, prune, keep_s in (
+            ("dead letters", prune_letters, sink.keep_letters_s),
+            ("quarantined rows", prune_quarantine, sink.keep_quarantine_s),
+        ):
+            if keep_s is not None:
+                try:
+                    prune(area, keep_s, now_s=time.time())
+                except FiresteelError as error:
+                    _log.warning("old %s stay: %s", what, error)
 
 
 def ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from firesteel.udfs.report import ScoreReport
 
 
-def score_spec(step: ScoreStepPlan, model: ModelRef) -> ScoreSpec:
-    """The operator's own description of the step."""
+def score_spec(step: ScoreStepPlan, model: ModelRef, *, guarded: bool = False) -> ScoreSpec:
+    """The operator's own description of the step.
+
+    Parameters
+    ----------
+    guarded
+        Score each batch in a process of its own: see `firesteel.udfs.guard`.
+    """
     on_error = step.on_error
     return ScoreSpec(
         model=model,
@@ -35,7 +41,13 @@ def score_spec(step: ScoreStepPlan, model: ModelRef) -> ScoreSpec:
         warmup=step.warmup,
         timeout_s=step.timeout_s,
         models_in_memory=step.models_in_memory,
-        forms="reference" if step.operator == "pandas" else "compiled" if step.accelerate == "auto" else "native",
+        forms="guarded"
+        if guarded
+        else "reference"
+        if step.operator == "pandas"
+        else "compiled"
+        if step.accelerate == "auto"
+        else "native",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,18 @@ class StagedFiles:
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return sum(pool.map(count, self.files))
+
+    def reasons(self) -> Counter[str]:
+        """How often each value stands in the lists of the last column: why rows were quarantined."""
+        import pyarrow.parquet as pq
+
+        found: Counter[str] = Counter()
+        for file in self.files:
+            name = self._read(file, pq.read_schema).names[-1]
+            table = self._read(file, lambda source, name=name: pq.read_table(source, columns=[name], partitioning=None))
+            for listed in table.column(name).to_pylist():
+                found.update(listed)
+        return found
 
     def distribution(self, columns: Sequence[str], rows: int) -> tuple[tuple[str, dict[str, JsonValue]], ...] | None:
         """As `firesteel.jobs.gates.distribution.distribution` of numeric columns; None when there is too much to read."""

@@ -132,11 +132,17 @@ def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) 
 def spark_fault(error: Exception) -> FiresteelError:
     """What a failed Spark job means, by its condition: never by its prose."""
     from firesteel.conf.errors import RuntimeFault
-    from firesteel.udfs.score import worker_error
+    from firesteel.udfs.worker_errors import worker_died, worker_error
 
     found = worker_error(error)
     if found is not None:
         return found
+    if worker_died(error):
+        return RuntimeFault(
+            "FS9002",
+            "the Spark job died: a Python worker died, by a signal or by ending itself. Nothing was published.",
+            hint="on_error: {action: dead_letter} finds the rows that do it. If it is memory: resources.executors.python_memory.",
+        )
     condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
     # Redacted before anything is cut off: half a secret would not be found.
     lines = [line.rstrip() for line in redact(str(error)).splitlines() if line.strip()]

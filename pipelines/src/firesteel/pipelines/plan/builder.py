@@ -45,7 +45,12 @@ from firesteel.pipelines.spec.model import Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.open import locate
 
-_SEVERITY: dict[str | None, Literal["critical", "warning"]] = {"warn": "warning", "fail": "critical"}
+_SEVERITY: dict[str | None, Literal["critical", "warning"]] = {
+    "warn": "warning",
+    "fail": "critical",
+    "quarantine": "warning",
+    "drop": "warning",
+}
 """What `on_fail` makes of an expectation, whatever its severity says."""
 
 
@@ -270,6 +275,7 @@ def _gate(loaded: LoadedSpec, name: str) -> GatePlan:
             expect.type,
             tuple(sorted((expect.model_extra or {}).items())),
             _SEVERITY.get(expect.on_fail, expect.severity),
+            expect.on_fail if expect.on_fail in ("quarantine", "drop") else "keep",
         )
         for expect in gate.expect
     )
@@ -293,6 +299,7 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         lineage_columns=sink.lineage_columns,
         keep_versions=sink.retain.versions,
         keep_letters_s=sink.retain.dead_letter,
+        keep_quarantine_s=sink.retain.quarantine,
     )
 
 

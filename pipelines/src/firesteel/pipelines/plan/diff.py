@@ -24,6 +24,7 @@ _HARMLESS = {
     ("sink", "path"),
     ("sink", "keep_versions"),
     ("sink", "keep_letters_s"),
+    ("sink", "keep_quarantine_s"),
     ("score", "threads"),
     ("score", "warmup"),
     ("model", "uri"),
@@ -93,15 +94,18 @@ def _values(of: str, old: object, new: object, names: Iterable[str], touches: To
 
 
 def _items(kind: str, old: Iterable[_Named], new: Iterable[_Named]) -> Iterator[Change]:
-    touches: Touches = "gates" if kind == "gate" else "results"
     before, after = {each.name: each for each in old}, {each.name: each for each in new}
     for name in before.keys() - after.keys():
-        yield Change(f"{kind} {name}", "is gone", touches)
+        yield Change(f"{kind} {name}", "is gone", _whole(before[name]))
     for name, item in after.items():
         if name not in before:
-            yield Change(f"{kind} {name}", "is new", touches)
+            yield Change(f"{kind} {name}", "is new", _whole(item))
         elif before[name] != item:
             yield from _item(kind, f"{kind} {name}", before[name], item)
+
+
+def _whole(item: _Named) -> Touches:
+    return "gates" if isinstance(item, GatePlan) and not item.takes_rows_out else "results"
 
 
 def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
@@ -127,7 +131,9 @@ def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
         elif _are_columns(one, other):
             yield from _columns(of, field.name, one, other)
         else:
-            yield Change(of, f"{field.name}: {_said(one)} -> {_said(other)}", "gates" if kind == "gate" else touches)
+            yield Change(
+                of, f"{field.name}: {_said(one)} -> {_said(other)}", _whole(old) if kind == "gate" else touches
+            )
 
 
 def _model(of: str, old: ModelPlan, new: ModelPlan) -> Iterator[Change]:
@@ -141,12 +147,12 @@ def _expectations(of: str, old: GatePlan, new: GatePlan) -> Iterator[Change]:
     for sign, gone, left in (("no longer", old, new), ("now", new, old)):
         for each in gone.expectations:
             if each not in left.expectations:
-                yield Change(of, f"{sign} {_expectation(each)}", "gates")
+                yield Change(of, f"{sign} {_expectation(each)}", "gates" if each.failing_rows == "keep" else "results")
 
 
 def _expectation(each: Expectation) -> str:
     arguments = ", ".join(f"{key}={_said(value)}" for key, value in each.kwargs)
-    return f"{each.type}({arguments}) {each.severity}"
+    return f"{each.type}({arguments}) {each.severity if each.failing_rows == 'keep' else each.failing_rows}"
 
 
 def _are_columns(*values: object) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -43,7 +44,7 @@ def changes_results(setting: str) -> bool:
 
 
 def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
-    """The spec's meaning: its gates by themselves, since they change no row.
+    """The spec's meaning: its gates by themselves, since they change no row; but for what takes rows out.
 
     Parameters
     ----------
@@ -66,7 +67,20 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
     if settings:
         meaning["configuration"] = settings
     gates = meaning.pop("gates", {})
+    if taking := _taking(gates):
+        meaning["gates"] = taking
     return (("gates", _digest(gates)), ("spec", _digest(meaning)))
+
+
+def _taking(gates: Mapping[str, Any]) -> list[Any]:
+    """The expectations that decide which rows are scored; what their gates are called does not matter."""
+    found = [
+        [gate["on"], each]
+        for gate in gates.values()
+        for each in gate["expect"]
+        if each.get("on_fail") in {"quarantine", "drop"}
+    ]
+    return sorted(found, key=lambda each: json.dumps(each, sort_keys=True, default=str))
 
 
 def code_hash(parts: Parts) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import Score, ScoreStep, Sink, SqlStep, Workers
+from firesteel.pipelines.spec.model import Gate, Score, ScoreStep, Sink, SqlStep, Workers
 from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
 from firesteel.pipelines.sql.dependencies import Dependencies
@@ -353,6 +353,7 @@ class _Analysis:
             elif relation not in self.names_all:
                 self.unknown("relation", relation, self.names_all, "gates", name, "on")
                 continue
+            self._takes_rows_out(name, gate)
             for index, expect in enumerate(gate.expect):
                 column = (expect.model_extra or {}).get("column")
                 if isinstance(column, str) and relation in self.relations:
@@ -360,6 +361,21 @@ class _Analysis:
                     self.uses.setdefault(relation, set()).add(column)
         for name, sink in self.spec.sinks.items():
             self._sink(name, sink)
+
+    def _takes_rows_out(self, name: str, gate: Gate) -> None:
+        """Rows are taken out before the score: after it they are counted, and what is staged is published or not."""
+        scored = {step for step, found in self.spec.steps.items() if isinstance(found, ScoreStep)}
+        for step in self.order:
+            if step in self.selects and scored & set(self.selects[step].reads):
+                scored.add(step)
+        for index, expect in enumerate(gate.expect):
+            if expect.takes_rows_out and (gate.on.startswith("sink:") or gate.on in scored):
+                self.error(
+                    "FS7004",
+                    f"gates.{name} looks at {gate.on}, which is scored already: it cannot {expect.on_fail} rows.",
+                    *("gates", name, "expect", index, "on_fail"),
+                    hint="Look at a source or at a step before the score, or use `on_fail: fail` or `warn`.",
+                )
 
     def _workers(self, name: str, workers: Workers) -> None:
         """What a task asks for against what an executor has."""

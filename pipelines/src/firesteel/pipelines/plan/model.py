@@ -140,11 +140,16 @@ StepPlan = Annotated[SqlStepPlan | ScoreStepPlan, Field(discriminator="kind")]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One expectation in Great Expectations' names; `kwargs` are its own arguments."""
+    """One expectation in Great Expectations' names; `kwargs` are its own arguments.
+
+    `failing_rows` says what becomes of the rows that fail it, when it fails: they are scored like all others, put aside
+    with the reason, or left out. An expectation that takes rows out stops nothing by itself.
+    """
 
     type: str
     kwargs: tuple[tuple[str, JsonValue], ...]
     severity: Literal["critical", "warning"] = "critical"
+    failing_rows: Literal["keep", "quarantine", "drop"] = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,11 @@ class GatePlan:
     name: str
     on: str
     expectations: tuple[Expectation, ...]
+
+    @property
+    def takes_rows_out(self) -> bool:
+        """Whether rows of its relation may not go on."""
+        return any(each.failing_rows != "keep" for each in self.expectations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,7 @@ class SinkPlan:
     lineage_columns: tuple[str, ...] = ()
     keep_versions: int = 2
     keep_letters_s: float | None = None
+    keep_quarantine_s: float | None = None
     """Dead letters older than this are deleted after a run; None keeps them."""
 
 
@@ -316,6 +327,20 @@ class Plan:
     def short_hash(self) -> str:
         """Twelve hex digits for people."""
         return self.code_hash[:12]
+
+    @property
+    def score_step(self) -> ScoreStepPlan | None:
+        """The step that scores; None where rows are only moved."""
+        return next((step for step in self.steps if isinstance(step, ScoreStepPlan)), None)
+
+    @property
+    def scored_relations(self) -> frozenset[str]:
+        """The score step and the steps that depend on it."""
+        found = {step.name for step in self.steps if isinstance(step, ScoreStepPlan)}
+        for step in self.steps:  # in the order of dependencies
+            if isinstance(step, SqlStepPlan) and found & set(step.reads):
+                found.add(step.name)
+        return frozenset(found)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two spaces, one final newline."""

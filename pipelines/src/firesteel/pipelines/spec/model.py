@@ -223,7 +223,17 @@ class Expect(BaseModel):
 
     type: str
     severity: Literal["critical", "warning"] = "critical"
-    on_fail: Literal["fail", "quarantine", "drop", "warn"] | None = None
+    on_fail: Literal["fail", "quarantine", "drop", "warn"] | None = Field(
+        None,
+        description="What follows when it fails: `fail` and `warn` say it as severities do; `quarantine` puts the rows that "
+        "fail it aside with the reason, `drop` leaves them out, and the run goes on with the others. Only for expectations "
+        "on each value of a column, on relations before the score; `mostly` says from when on it fails.",
+    )
+
+    @property
+    def takes_rows_out(self) -> bool:
+        """Whether rows that fail it are not scored."""
+        return self.on_fail in {"quarantine", "drop"}
 
 
 class Gate(Part):
@@ -246,6 +256,7 @@ class Retain(Part):
         None,
         description="Dead letters older than this are deleted after a run, e.g. 30d; they cannot be replayed then.",
     )
+    quarantine: Seconds | None = Field(None, description="Quarantined rows older than this are deleted after a run.")
     versions: int = Field(2, ge=0, description="Replaced versions of an interval that are kept.")
 
 

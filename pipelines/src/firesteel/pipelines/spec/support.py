@@ -35,8 +35,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     yield from ((("steps", name), "as a second score step") for name in scores[1:])
     for name, gate in spec.gates.items():
         for index, expect in enumerate(gate.expect):
-            if expect.on_fail in {"quarantine", "drop"}:
-                yield ("gates", name, "expect", index, "on_fail"), f"{expect.on_fail}"
             if expect.type == "drift":
                 yield ("gates", name, "expect", index, "type"), "drift"
     if len(spec.sinks) > 1:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError
+from firesteel.udfs.attempts import attempt_at
 from firesteel.udfs.direct.expressions import project
 from firesteel.udfs.direct.files import open_files
 from firesteel.udfs.direct.scan import scan
@@ -94,7 +95,11 @@ def _runner(spec: DirectSpec, job: str):  # type: ignore[no-untyped-def]  # noqa
         pin_gpus(context)
         for index, splits in items:
             try:
-                yield run_task(spec, splits, index, context.taskAttemptId() if context else 0, job)
+                with attempt_at(context, spec.score, job) as suited:
+                    done = run_task(
+                        replace(spec, score=suited), splits, index, context.taskAttemptId() if context else 0, job
+                    )
+                yield done
             except FiresteelError as error:
                 raise WorkerError(error) from error
 

@@ -1,0 +1,47 @@
+"""What an attempt at an interval has found so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from firesteel.pipelines.result import Counts, GateResult
+
+
+@dataclass(slots=True)
+class Findings:
+    """It outlives a failure, so that the failure is reported with numbers.
+
+    Attributes
+    ----------
+    aside
+        The rows that gates took out before the score; they are rows in, too.
+    counts
+        What became of all rows; all zero until the score has run.
+    """
+
+    aside: Counts = field(default_factory=Counts)
+    counts: Counts = field(default_factory=Counts)
+    gates: list[GateResult] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    worker_seconds: dict[str, float] = field(default_factory=dict)
+    distributions: tuple[tuple[str, JsonValue], ...] = ()
+    scoring: tuple[tuple[str, JsonValue], ...] = ()
+
+    @property
+    def reached_score(self) -> int:
+        """Rows of the score step's input."""
+        return self.counts.rows_in - self.aside.rows_in
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to `stage`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - started, 3)

@@ -1,0 +1,77 @@
+"""Everything before the score: views of sources and steps, the gates on them, and the rows that gates take out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firesteel.jobs.gates.aside import take_out
+from firesteel.jobs.run.quarantine import write_quarantine
+from firesteel.jobs.spark.lower import check_required, make_view, read_sources
+from firesteel.pipelines.plan.model import SqlStepPlan
+from firesteel.pipelines.result import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from firesteel.jobs.run.findings import Findings
+    from firesteel.jobs.run.gating import Gating
+    from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan
+    from firesteel.pipelines.publish.layout import Area
+
+
+def make_inputs(
+    spark: SparkSession,
+    plan: Plan,
+    interval: IntervalPlan,
+    gating: Gating,
+    findings: Findings,
+    area: Area,
+    run_id: str,
+) -> None:
+    """Make the views that the score reads, held against their gates.
+
+    A gate sees its relation whole, as it is before rows are taken out of it; the steps that read it do not.
+    """
+    with findings.timed("read"):
+        for step in plan.steps:  # those of the interval before
+            spark.catalog.dropTempView(step.name)
+        read_sources(spark, plan, interval)
+        for source in plan.sources:
+            check_required(spark, source, interval.id)
+    scored = plan.scored_relations
+    steps = {step.name: step for step in plan.steps if isinstance(step, SqlStepPlan) and step.name not in scored}
+    whole: dict[str, DataFrame] = {}
+    for relation in (*(source.name for source in plan.sources), *steps):
+        if relation in steps:
+            make_view(spark, steps[relation])
+        taking = [gate for gate in plan.gates if gate.on == relation and gate.takes_rows_out]
+        if taking:
+            whole[relation] = spark.table(relation)
+            _take_out(whole[relation], relation, taking, interval, gating, findings, area, run_id)
+    for gate in plan.gates:
+        if not (gate.takes_rows_out or gate.on.startswith("sink:") or gate.on in scored):
+            gating.run(gate, whole[gate.on] if gate.on in whole else spark.table(gate.on))
+
+
+def _take_out(
+    frame: DataFrame,
+    relation: str,
+    gates: Sequence[GatePlan],
+    interval: IntervalPlan,
+    gating: Gating,
+    findings: Findings,
+    area: Area,
+    run_id: str,
+) -> None:
+    """Run the gates that may take rows out of a relation, and put a view of the others in its place."""
+    verdicts = [(gate, gating.run(gate, frame)) for gate in gates]
+    with findings.timed("quarantine"):
+        aside = take_out(frame, verdicts)
+        if aside is None:
+            return
+        write_quarantine(aside, area, relation, interval.id, run_id)
+    aside.kept.createOrReplaceTempView(relation)
+    taken = aside.rows_quarantined + aside.rows_dropped
+    findings.aside += Counts(rows_in=taken, quarantined=aside.rows_quarantined, dropped=aside.rows_dropped)

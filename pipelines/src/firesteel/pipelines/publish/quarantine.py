@@ -1,0 +1,83 @@
+"""Where rows that a gate put aside lie: below the spec's `storage`, a data set a relation, by interval and run.
+
+::
+
+    <base>/quarantine/<relation>/interval=2013-06-01/run_id=20130602T0310-ab12/part-....parquet
+
+Readers of a lake read it as they read everything else: partitioned, with the reasons in a column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firesteel.pipelines.publish.layout import Area, children
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.storage.base import FileStatus
+from firesteel.pipelines.storage.paths import join
+
+FOLDER = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """The rows of a relation that one run put aside in one interval. `standing`: what is published now was made without them."""
+
+    relation: str
+    interval: str
+    run_id: str
+    path: str
+    files: tuple[FileStatus, ...]
+    standing: bool
+
+
+def quarantine_path(area: Area, relation: str, interval: str, run_id: str) -> str:
+    """The folder of one run's rows, within the storage."""
+    return join(area.base, FOLDER, relation, f"interval={interval}", f"run_id={run_id}")
+
+
+def quarantined(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Quarantined]:
+    """What lies in quarantine, by relation, interval and run."""
+    ledger, standing = Ledger(area), dict[str, set[str]]()
+    found = []
+    for relation in children(area.storage, join(area.base, FOLDER)):
+        for folder in children(area.storage, relation.path):
+            name = folder.name.partition("=")[2]
+            if interval and name != interval:
+                continue
+            if name not in standing:
+                standing[name] = {run for sink in sinks if (run := standing_run(ledger, sink, name))}
+            for put in children(area.storage, folder.path):
+                run_id = put.name.partition("=")[2]
+                files = tuple(file for file in area.storage.walk(put.path) if not file.name.startswith((".", "_")))
+                found.append(Quarantined(relation.name, name, run_id, put.path, files, run_id in standing[name]))
+    return found
+
+
+def prune_quarantine(area: Area, keep_s: float, *, now_s: float) -> int:
+    """Delete what was put aside more than `keep_s` ago; how many runs' folders."""
+    oldest_ms, deleted = (now_s - keep_s) * 1000, 0
+    for relation in children(area.storage, join(area.base, FOLDER)):
+        for folder in children(area.storage, relation.path):
+            for run in children(area.storage, folder.path):
+                if run.modified_ms < oldest_ms:
+                    deleted += area.storage.delete(run.path)
+    return deleted
+
+
+def standing_run(ledger: Ledger, sink: str, interval: str) -> str:
+    """The run that chose the rows of what is published now: neither a replay nor a rollback chooses any."""
+    published = {each.token: each for each in ledger.history(sink, interval) if each.state == "published"}
+    return _chosen_by(published, max(published, default=0))
+
+
+def _chosen_by(published: dict[int, LedgerRecord], token: int) -> str:
+    record = published.get(token)
+    if record is None:
+        return ""
+    if record.action == "rollback":
+        return _chosen_by(published, record.restores)
+    if record.action == "replay":
+        return _chosen_by(published, max((each for each in published if each < token), default=0))
+    return record.run_id
