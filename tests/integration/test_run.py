@@ -338,3 +338,22 @@ def test_the_demo_is_made_from_nothing_by_one_command(tmp_path):
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
     assert "registered already" in again.stdout
+
+
+def test_a_plan_is_appended_once_however_often_it_is_asked_for(project, spark, runs, tmp_path):
+    once = {"mode: replace_partitions": "mode: append_once"}
+    pipeline = project.pipeline(once)
+    plan = pipeline.plan(DAY)
+    assert run_plan(plan, spark=spark, runs=runs).state == "published"
+    first = project.published()
+    assert project.rows() == 60
+    for again in (plan, pipeline.plan(DAY), pipeline.plan(DAY, force=True)):
+        assert run_plan(again, spark=spark, runs=runs).state == "skipped"
+        assert project.published() == first
+    write_days(tmp_path / "data", [DAY], rows=30)  # another input is another plan
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.counts.scored, result.intervals[0].files) == ("published", 90, 3)
+    assert project.published().items() >= first.items()
+    assert project.rows() == 150
+    assert run_plan(plan, spark=spark, runs=runs).state == "skipped"
+    assert project.rows() == 150

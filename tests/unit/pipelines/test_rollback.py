@@ -140,7 +140,7 @@ def append(root_uri: str, run_id: str, content):
     onto = Ledger(area).published(SINK, INTERVAL)
     with Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id)) as transaction:
         stage(transaction, area.storage, content)
-        return transaction.append(PLANNED, onto, Counts(rows_in=1, scored=1), (f"{run_id}.jsonl",))
+        return transaction.add_replayed(PLANNED, onto, Counts(rows_in=1, scored=1), (f"{run_id}.jsonl",))
 
 
 def test_an_append_adds_files_and_replaces_none(root_uri):
@@ -151,6 +151,66 @@ def test_an_append_adds_files_and_replaces_none(root_uri):
     assert (record.action, record.plan_hash, record.counts.scored) == ("replay", "plan-r1", 11)
     back(root_uri)
     assert visible(root_uri) == AFTER
+
+
+def append_plan(root_uri: str, run_id: str, content, **options):
+    area = area_of(root_uri)
+    with Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), **options) as transaction:
+        stage(transaction, area.storage, content)
+        return transaction.append(PLANNED, Counts(rows_in=1, scored=1))
+
+
+MORE = {"dt=2013-06-01/origin=EWR/part-x": "more", "dt=2013-06-01/origin=JFK/part-x": "more"}
+YET_MORE = {"dt=2013-06-01/origin=LGA/part-y": "yet more"}
+
+
+def test_plans_are_appended_one_on_the_other_and_rolled_back_one_by_one(root_uri):
+    first = append_plan(root_uri, "r1", MORE)
+    assert visible(root_uri) == OLD | MORE
+    assert (first.action, first.appended, first.counts.scored) == ("append", ("plan-r1",), 1)
+    second = append_plan(root_uri, "r2", YET_MORE)
+    assert visible(root_uri) == OLD | MORE | YET_MORE
+    assert (second.appended, second.counts.scored, second.holds("plan-r1")) == (("plan-r1", "plan-r2"), 2, True)
+    assert set(current_files(sink_of(root_uri), timeout_s=0)) >= {f"{sink_of(root_uri)}/{path}" for path in MORE}
+    back(root_uri)
+    restored = Ledger(area_of(root_uri)).published(SINK, INTERVAL)
+    assert visible(root_uri) == OLD | MORE
+    assert (restored.holds("plan-r1"), restored.holds("plan-r2")) == (True, False)
+    append_plan(root_uri, "r2", YET_MORE)
+    assert visible(root_uri) == OLD | MORE | YET_MORE
+
+
+def test_no_plan_is_appended_twice(root_uri):
+    append_plan(root_uri, "r1", MORE)
+    append_plan(root_uri, "r2", YET_MORE)
+    with pytest.raises(ValueError, match="plan-r1 is appended already"):
+        append_plan(root_uri, "r1", {"dt=2013-06-01/origin=EWR/part-z": "again"})
+    assert visible(root_uri) == OLD | MORE | YET_MORE
+    assert below(root_uri, "staging") == []
+
+
+def test_an_append_of_no_rows_is_a_publish(root_uri):
+    record = append_plan(root_uri, "r1", {})
+    assert (record.state, record.files, visible(root_uri)) == ("published", (), OLD)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("stop", ["leased", "journaled", "partition_published", "ledgered"])
+def test_an_append_that_dies_is_in_once_or_not_at_all(root_uri, stop):
+    append_plan(root_uri, "r0", YET_MORE)
+
+    def die(event):
+        if event.kind == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        append_plan(root_uri, "r1", MORE, on_event=die)
+    recover(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL)
+    record = Ledger(area_of(root_uri)).published(SINK, INTERVAL)
+    assert record.holds("plan-r1") is (stop != "leased")
+    assert visible(root_uri) == OLD | YET_MORE | (MORE if record.holds("plan-r1") else {})
+    assert below(root_uri, "staging") == []
+    assert verify(area_of(root_uri), (SINK,)) == []
 
 
 def test_an_append_over_a_published_file_publishes_nothing(root_uri):

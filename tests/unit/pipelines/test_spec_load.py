@@ -93,11 +93,6 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "starts with `origin`, found by no interval. Put the interval's column `dt` first.",
         ),
         ("max_size: 200MiB", "max_size: 200 parrots", "`200 parrots` is not a size; write 512KiB, 128MiB or 8g."),
-        (
-            "mode: replace_partitions",
-            "mode: append_once",
-            "FS1090 pipeline.yaml:{line}:5  `sinks.scores.mode` append_once is not supported yet.",
-        ),
         ("spec_version: 1", "spec_version: 2", "FS1004 pipeline.yaml:{line}:1  `spec_version`: should be 1, found 2."),
         ("sql/features.sql", "../features.sql", "FS1015"),
         (

@@ -59,7 +59,8 @@ def _sink(plan: Plan, sink: SinkPlan) -> str:
     count = sum(
         len(output.directories) for each in plan.intervals for output in each.outputs if output.sink == sink.name
     )
-    replaced = f", replaces {count:,} partitions" if count else f", {sink.mode}"
+    does = "adds to" if sink.mode == "append_once" else "replaces"
+    replaced = f", {does} {count:,} partitions" if count else f", {sink.mode}"
     return (
         f"[bold green]{sink.name}[/]  publishes {escape(sink.path)} by {', '.join(sink.partition_by)}{replaced}{gates}"
     )

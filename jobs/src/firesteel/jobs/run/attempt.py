@@ -103,7 +103,8 @@ class Runner:
             keep_versions=sink.keep_versions,
         ) as transaction:
             done = Ledger(area).published(sink.name, interval.id)
-            if done and done.plan_hash == interval.plan_hash and interval.reason != "forced":
+            appends = sink.mode == "append_once"
+            if done and done.holds(interval.plan_hash) and (appends or interval.reason != "forced"):
                 return self._result(interval, findings, "skipped", reason=f"published meanwhile by run {done.run_id}")
             try:
                 self._work(interval, sink, area, transaction, findings)
@@ -112,19 +113,21 @@ class Runner:
                 raise
             planned = next(output.directories for output in interval.outputs if output.sink == sink.name)
             with findings.timed("publish"):
-                record = transaction.publish(
+                publish = transaction.append if appends else transaction.publish
+                record = publish(
                     planned,
                     findings.counts,
                     mlflow_run_id=self.mlflow_run_id,
                     work_seconds=findings.seconds.get("score and stage", 0.0),
                 )
+        files = record.files[len(done.files) :] if done and appends else record.files
         return self._result(
             interval,
             findings,
             "published",
-            partitions=tuple(sorted({file.path.rpartition("/")[0] for file in record.files})),
-            files=len(record.files),
-            size=sum(file.length for file in record.files),
+            partitions=tuple(sorted({file.path.rpartition("/")[0] for file in files})),
+            files=len(files),
+            size=sum(file.length for file in files),
         )
 
     def _work(

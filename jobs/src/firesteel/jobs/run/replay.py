@@ -142,7 +142,7 @@ class Replay(Runner):
                     rows_in=0,
                     dead_letter=findings.counts.dead_letter - sum(each.rows for each in self.found),
                 )
-                record = transaction.append(planned, onto, counts, tuple(each.run_id for each in self.found))
+                record = transaction.add_replayed(planned, onto, counts, tuple(each.run_id for each in self.found))
         added = record.files[len(onto.files) :]
         return self._result(
             interval,

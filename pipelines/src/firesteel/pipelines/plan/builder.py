@@ -98,6 +98,7 @@ def build_plan(
     plan = _assemble(loaded, draft, rules, models, steps, backend.environment())
     code = _code_parts(loaded, logical)
     published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
+    appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     intervals = []
     for number, slot in enumerate(wanted, start=1):
         on_progress("ledger", number, len(wanted))
@@ -111,7 +112,7 @@ def build_plan(
         if read is None:
             intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
         else:
-            intervals.append(decide(interval, published, force=request.force))
+            intervals.append(decide(interval, published, force=request.force, appends=appends))
     proposal = propose(draft, spec.configuration, intervals, Speed.of(published.recent()))
     return replace(
         plan,

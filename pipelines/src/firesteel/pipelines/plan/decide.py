@@ -40,8 +40,19 @@ class Published:
         return [record for record in found if record is not None]
 
 
-def decide(plan: IntervalPlan, published: Published, *, force: bool) -> IntervalPlan:
-    """Fill in `action` and `reason`."""
+def decide(
+    plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str] = frozenset()
+) -> IntervalPlan:
+    """Fill in `action` and `reason`.
+
+    Parameters
+    ----------
+    appends
+        The sinks to which plans are appended: no plan is, twice, however it is asked for.
+    """
+    appended = [published.last(output.sink, plan.id) for output in plan.outputs if output.sink in appends]
+    if appended and all(record is not None and record.holds(plan.plan_hash) for record in appended):
+        return replace(plan, action="skip", reason="this plan is appended already")
     if force:
         return replace(plan, action="score", reason="forced")
     last = [published.last(output.sink, plan.id) for output in plan.outputs]

@@ -71,8 +71,8 @@ def prune_letters(area: Area, keep_s: float, *, now_s: float) -> int:
 def open_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
     """Runs whose dead letters are missing from what is published now.
 
-    A run leaves its own; a replay takes those that it replayed and leaves its own; a rollback leaves those that were open
-    in the state that it restores.
+    A run leaves its own; an append leaves its own beside those that were open; a replay takes those that it replayed and
+    leaves its own; a rollback leaves those that were open in the state that it restores.
     """
     published = {each.token: each for each in ledger.history(sink, interval) if each.state == "published"}
     return _open(published, max(published, default=0))
@@ -84,7 +84,7 @@ def _open(published: dict[int, LedgerRecord], token: int) -> frozenset[str]:
         return frozenset()
     if record.action == "rollback":
         return _open(published, record.restores)
-    if record.action == "replay":
-        before = max(each for each in published if each < token)
+    if record.action in {"append", "replay"}:
+        before = max((each for each in published if each < token), default=0)
         return _open(published, before) - frozenset(record.replayed) | {record.run_id}
     return frozenset({record.run_id})

@@ -39,7 +39,7 @@ def quarantine_path(area: Area, relation: str, interval: str, run_id: str) -> st
 
 def quarantined(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Quarantined]:
     """What lies in quarantine, by relation, interval and run."""
-    ledger, standing = Ledger(area), dict[str, set[str]]()
+    ledger, standing = Ledger(area), dict[str, frozenset[str]]()
     found = []
     for relation in children(area.storage, join(area.base, FOLDER)):
         for folder in children(area.storage, relation.path):
@@ -47,7 +47,7 @@ def quarantined(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[
             if interval and name != interval:
                 continue
             if name not in standing:
-                standing[name] = {run for sink in sinks if (run := standing_run(ledger, sink, name))}
+                standing[name] = frozenset[str]().union(*(standing_runs(ledger, sink, name) for sink in sinks))
             for put in children(area.storage, folder.path):
                 run_id = put.name.partition("=")[2]
                 files = tuple(file for file in area.storage.walk(put.path) if not file.name.startswith((".", "_")))
@@ -66,18 +66,19 @@ def prune_quarantine(area: Area, keep_s: float, *, now_s: float) -> int:
     return deleted
 
 
-def standing_run(ledger: Ledger, sink: str, interval: str) -> str:
-    """The run that chose the rows of what is published now: neither a replay nor a rollback chooses any."""
+def standing_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
+    """The runs that chose the rows of what is published now: neither a replay nor a rollback chooses any."""
     published = {each.token: each for each in ledger.history(sink, interval) if each.state == "published"}
     return _chosen_by(published, max(published, default=0))
 
 
-def _chosen_by(published: dict[int, LedgerRecord], token: int) -> str:
+def _chosen_by(published: dict[int, LedgerRecord], token: int) -> frozenset[str]:
     record = published.get(token)
     if record is None:
-        return ""
+        return frozenset()
     if record.action == "rollback":
         return _chosen_by(published, record.restores)
-    if record.action == "replay":
-        return _chosen_by(published, max((each for each in published if each < token), default=0))
-    return record.run_id
+    own = frozenset() if record.action == "replay" else frozenset({record.run_id})
+    if record.action == "run":
+        return own
+    return own | _chosen_by(published, max((each for each in published if each < token), default=0))

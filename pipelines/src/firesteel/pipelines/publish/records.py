@@ -37,8 +37,9 @@ class LedgerRecord:
 
     `token` is the fencing token of its lease: it orders attempts and names the record's file. `made_of` are the named parts
     of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes` with `slots` tasks at once.
-    `action` is what was done: a whole run, a replay of dead letters (`replayed` names their files) on top of what was
-    published, or a rollback to what the token `restores` had published (0: what was there before any).
+    `action` is what was done: a whole run; an append or a replay of dead letters (`replayed` names their files) on top of
+    what was published; or a rollback to what the token `restores` had published (0: what was there before any). `appended`
+    are the hashes of all plans whose rows are in, where plans are appended.
     """
 
     pipeline: str
@@ -63,9 +64,14 @@ class LedgerRecord:
     input_bytes: int = 0
     slots: int = 0
     work_seconds: float = 0.0
-    action: Literal["run", "replay", "rollback"] = "run"
+    action: Literal["run", "append", "replay", "rollback"] = "run"
     replayed: tuple[str, ...] = ()
     restores: int = 0
+    appended: tuple[str, ...] = ()
+
+    def holds(self, plan_hash: str) -> bool:
+        """Whether the rows of a plan are in."""
+        return plan_hash == self.plan_hash or plan_hash in self.appended
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""

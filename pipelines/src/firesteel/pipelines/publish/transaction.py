@@ -35,7 +35,7 @@ from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.layout import Area, Place, path_within
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
-from firesteel.pipelines.publish.ledger import write_record
+from firesteel.pipelines.publish.ledger import Ledger, write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
@@ -140,17 +140,51 @@ class Transaction:
         return self._commit(directories, replace(record, work_seconds=work_seconds))
 
     def append(
-        self, planned: tuple[str, ...], onto: LedgerRecord, counts: Counts, replayed: tuple[str, ...]
+        self, planned: tuple[str, ...], counts: Counts, *, mlflow_run_id: str = "", work_seconds: float = 0.0
     ) -> LedgerRecord:
-        """Add the staged files to what `onto` has published, and replace nothing.
-
-        The record keeps the plan hash of `onto`: it is that plan's interval, with more of its rows.
+        """Add the staged files to what is published, as one plan more, and replace nothing.
 
         Raises
         ------
+        ValueError
+            The plan's rows are in already: ask the ledger under the lease.
         StorageError
             FS8007 when something was staged outside `planned`, FS8004 when a file of that name is published already.
         """
+        onto = Ledger(self._place.area).published(self._place.sink, self._place.interval)
+        record = self._record("published", counts, planned=planned, mlflow_run_id=mlflow_run_id)
+        if onto is not None and onto.holds(record.plan_hash):
+            raise ValueError(f"plan {record.plan_hash} is appended already")
+        record = replace(record, action="append", appended=(record.plan_hash,), work_seconds=work_seconds)
+        if onto is not None:
+            record = replace(
+                record,
+                counts=onto.counts + counts,
+                partitions=tuple(sorted({*onto.partitions, *planned})),
+                files=onto.files,
+                appended=(*onto.appended, record.plan_hash),
+            )
+        return self._add(planned, record)
+
+    def add_replayed(
+        self, planned: tuple[str, ...], onto: LedgerRecord, counts: Counts, replayed: tuple[str, ...]
+    ) -> LedgerRecord:
+        """Add the staged files of replayed dead letters to what `onto` has published, and replace nothing.
+
+        The record keeps the plan hash of `onto`: it is that plan's interval, with more of its rows. Raises as `append` does.
+        """
+        record = replace(
+            self._record("published", onto.counts + counts, planned=onto.partitions),
+            files=onto.files,
+            plan_hash=onto.plan_hash,
+            made_of=onto.made_of,
+            action="replay",
+            replayed=replayed,
+            appended=onto.appended,
+        )
+        return self._add(planned, record)
+
+    def _add(self, planned: tuple[str, ...], record: LedgerRecord) -> LedgerRecord:
         self._expect_open("append")
         check_planned(planned)
         storage = self._place.storage
@@ -163,15 +197,7 @@ class Transaction:
                     hint="File names of an append are unique; did something else write there?",
                 )
         directories = tuple(Directory(file.path, had_previous=False, staged=True) for file in staged.files)
-        record = replace(
-            self._record("published", onto.counts + counts, planned=onto.partitions, staged=staged),
-            files=(*onto.files, *staged.files),
-            plan_hash=onto.plan_hash,
-            made_of=onto.made_of,
-            action="replay",
-            replayed=replayed,
-        )
-        return self._commit(directories, record)
+        return self._commit(directories, replace(record, files=(*record.files, *staged.files)))
 
     def restore(self, directories: tuple[Directory, ...], restored: LedgerRecord | None) -> LedgerRecord:
         """Bring retained versions back, as a publish like any other; see `rollback`."""
@@ -183,6 +209,7 @@ class Transaction:
             plan_hash=restored.plan_hash if restored else "",
             made_of=restored.made_of if restored else (),
             action="rollback",
+            appended=restored.appended if restored else (),
             restores=restored.token if restored else 0,
         )
         return self._commit(directories, record)

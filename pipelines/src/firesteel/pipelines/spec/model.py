@@ -267,7 +267,11 @@ class Sink(Part):
     format: Literal["parquet"] = "parquet"
     path: str
     partition_by: tuple[Name, ...] = Field(min_length=1)
-    mode: Literal["replace_partitions", "append_once"] = "replace_partitions"
+    mode: Literal["replace_partitions", "append_once"] = Field(
+        "replace_partitions",
+        description="`replace_partitions` replaces every planned partition, empty ones included. `append_once` adds files, "
+        "those of one plan once, `--force` or not; a changed input or model is another plan, and adds its rows, too.",
+    )
     files: Files = Files()
     lineage_columns: tuple[Literal["_run_id", "_model_version", "_plan_hash", "_scored_at"], ...] = ()
     retain: Retain = Retain()

@@ -40,8 +40,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     if len(spec.sinks) > 1:
         yield ("sinks", list(spec.sinks)[1]), "(more than one sink)"
     for name, sink in spec.sinks.items():
-        if sink.mode != "replace_partitions":
-            yield ("sinks", name, "mode"), sink.mode
         if sink.files.target_size is not None:
             yield ("sinks", name, "files", "target_size"), "setting"
     if spec.tracking.openlineage is not None:
