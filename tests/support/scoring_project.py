@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.storage.open import locate
 from support.deadly import save_deadly
+from support.held import save_held
 from support.models import save
 
 DAY = "2024-01-01"
@@ -96,6 +97,8 @@ class ScoringProject:
         if not model.exists():
             if self.kind == "deadly":
                 save_deadly(model)
+            elif self.kind == "held":
+                save_held(model, self.folder / "marks")
             else:
                 save(self.kind, model, example=True)
         proba = self.kind in {"logistic", "forest"}

@@ -454,5 +454,4 @@ class TestLease:
             for _ in range(3):
                 with pytest.raises(LeaseConflict):
                     begin(root_uri, "r2")
-        names = [name.rpartition("/")[2] for name in below(root_uri, "lease")]
-        assert names == ["0000000001.json", "0000000001.released"]
+        assert folders_below(root_uri, "lease") == ["0000000001.json", "0000000001.released"]

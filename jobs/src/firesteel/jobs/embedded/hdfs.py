@@ -79,6 +79,14 @@ class EmbeddedHdfs(Cluster):
         """Start a DataNode on its own data."""
         self._launch(f"datanode-{number}", self._command("datanode.DataNode", self._datanode_conf(number)))
 
+    def kill_namenode(self) -> None:
+        """SIGKILL the NameNode."""
+        self._kill("namenode")
+
+    def start_namenode(self) -> None:
+        """Start the NameNode on its own directory."""
+        self._launch("namenode", self._command("namenode.NameNode", self.conf_dir))
+
     def wait_for_datanodes(self, count: int, timeout_s: float = START_S) -> None:
         """Wait until the NameNode believes that so many DataNodes are alive, and those that run have registered.
 
@@ -124,7 +132,7 @@ class EmbeddedHdfs(Cluster):
         # The image is renamed into place last: without one an earlier format was cut short, and there is no data.
         if not any((self.folder / "name" / "current").glob("fsimage_[0-9]*")):
             self._format()
-        self._launch("namenode", self._command("namenode.NameNode", self.conf_dir))
+        self.start_namenode()
         for number in range(self._datanodes):
             self.start_datanode(number)
         self.wait_for_datanodes(self._datanodes)

@@ -28,6 +28,9 @@ DEFAULTS = {
     "spark.sql.parquet.compression.codec": "zstd",
     # It removes stages whose shuffles were empty, and the observed count of rows in with them: where every row fails.
     "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
+    # A NameNode that starts is waited for, a minute or two: without a second one, HDFS's client gives up at once (HDFS-3504).
+    "spark.hadoop.dfs.client.retry.policy.enabled": "true",
+    "spark.hadoop.dfs.client.retry.policy.spec": "2000,30,10000,6",
 }
 LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",  # binds all interfaces; a local run is over before anyone looks

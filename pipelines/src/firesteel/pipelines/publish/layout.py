@@ -4,8 +4,8 @@
 
     <base>/lease/<profile>/<sink>/<interval>/0000000007.json       who holds, or held, token 7
                                              0000000007.beat       its heartbeat: only the time matters
-                                             0000000007.released   its attempt is over, nothing is left to do
-                                             0000000007.abandoned  its attempt gave up after the journal
+                                             0000000007.released/  its attempt is over, nothing is left to do
+                                             0000000007.abandoned/ its attempt gave up after the journal
           /journal/...                      /0000000007.json       what token 7 was about to do, or its tombstone
           /staging/...                      /0000000007/           what Spark writes
           /versions/...                     /0000000007/data/      what token 7 replaced

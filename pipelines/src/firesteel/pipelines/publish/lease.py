@@ -209,11 +209,8 @@ def now_ms(place: Place) -> int:
 
 
 def _mark(place: Place, token: int, suffix: str) -> None:
-    try:
-        place.storage.create(place.file("lease", token, suffix), b"")
-    except StorageError as error:
-        if error.code != "FS8004":  # somebody wrote the same marker: it says the same
-            raise
+    # A folder: HDFS makes one without any DataNode, and an empty file only where a block would have room.
+    place.storage.mkdirs(place.file("lease", token, suffix))
 
 
 _ADAPTER = TypeAdapter(LeaseRecord)

@@ -237,11 +237,20 @@ class Transaction:
         self._tell("cleaned")
         return record
 
-    def fail(self, error: str, counts: Counts = Counts()) -> LedgerRecord:
-        """Record why the attempt failed. Leaving the block then cleans up; publishing is not possible any more."""
+    def fail(self, error: str, counts: Counts = Counts()) -> LedgerRecord | None:
+        """Record why the attempt failed. Leaving the block then cleans up; publishing is not possible any more.
+
+        Returns
+        -------
+        The record; None where the storage takes none. What made the attempt fail is the better thing to report then.
+        """
         self._expect_open("fail")
         self._state = _State.FAILED
-        return write_record(self._place, self._record("failed", counts, error=error))
+        try:
+            return write_record(self._place, self._record("failed", counts, error=error))
+        except FiresteelError as failure:
+            _log.warning("%s: that the attempt failed could not be recorded: %s", self._place, failure)
+            return None
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 pyarrow's own HDFS client needs libhdfs and a JVM in each Python worker; WebHDFS is slower and has no ranges that Parquet could
 coalesce. hdfs-native reads on when a DataNode dies. It does not write on: files are made on local disk and sent whole, and sent
-again when that fails.
+again when that fails. It does not wait for a NameNode that starts, either, as the JVM's client does.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from firesteel.conf.errors import RuntimeFault, StorageError
 
 if TYPE_CHECKING:
     from firesteel.udfs.direct.spec import Place
 
-SEND_S = 120.0
-"""How long a finished file is tried to be sent. A NameNode takes 30 s to see that a DataNode is gone."""
+PATIENCE_S = 120.0
+"""How long a file is tried to be opened or sent. A NameNode takes 30 s to see that a DataNode is gone, and as long to start."""
 _CHUNK = 4 << 20
+T = TypeVar("T")
 
 
 class Files(Protocol):
@@ -73,35 +74,40 @@ class HdfsFiles:
         """A reader with its own cursor."""
         import pyarrow as pa
 
-        return pa.PythonFile(self._client.read(path), mode="r")
+        return pa.PythonFile(_patiently(f"{path} could not be opened", lambda: self._client.read(path)), mode="r")
 
     @contextmanager
     def create(self, path: str) -> Iterator[Any]:
         """See Files."""
         with tempfile.TemporaryFile(prefix="firesteel-") as spool:
             yield spool
-            self._send(spool, path)
+            _patiently(f"{path} could not be written", lambda: self._send(spool, path))
 
     def _send(self, spool: Any, path: str) -> None:
         from hdfs_native import WriteOptions
 
-        deadline = time.monotonic() + SEND_S
-        wait = 0.5
-        while True:
-            spool.seek(0)
-            try:
-                with self._client.create(path, WriteOptions(overwrite=True, create_parent=True)) as sink:
-                    while chunk := spool.read(_CHUNK):
-                        sink.write(chunk)
-            except (RuntimeError, OSError) as error:
-                if time.monotonic() + wait > deadline:
-                    raise StorageError(
-                        "FS8001", f"{path} could not be written for {SEND_S:g} s: {type(error).__name__}: {error}"
-                    ) from error
-                time.sleep(wait)
-                wait = min(wait * 2, 10.0)
-            else:
-                return
+        spool.seek(0)
+        with self._client.create(path, WriteOptions(overwrite=True, create_parent=True)) as sink:
+            while chunk := spool.read(_CHUNK):
+                sink.write(chunk)
+
+
+def _patiently(failure: str, act: Callable[[], T]) -> T:
+    """Act until it works; what time does not mend is raised at once."""
+    deadline = time.monotonic() + PATIENCE_S
+    wait = 0.5
+    while True:
+        try:
+            return act()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (RuntimeError, OSError) as error:
+            if time.monotonic() + wait > deadline:
+                raise StorageError(
+                    "FS8001", f"{failure} for {PATIENCE_S:g} s: {type(error).__name__}: {str(error)[:300]}"
+                ) from error
+        time.sleep(wait)
+        wait = min(wait * 2, 10.0)
 
 
 def open_files(place: Place) -> Files:
