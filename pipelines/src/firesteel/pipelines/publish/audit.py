@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter
@@ -23,6 +24,9 @@ from firesteel.pipelines.publish.layout import Area, Place, tokens_in
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord, parsed
 from firesteel.pipelines.storage.paths import join
+
+Create = Callable[[str, bytes], object]
+"""`Storage.create`, or what does the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +54,58 @@ class AuditEntry:
         return self.profile, self.sink, self.interval, self.token
 
 
-def append_entry(place: Place, record: LedgerRecord) -> None:
-    """Add the entry of a publish, once."""
-    storage, folder = place.storage, join(place.area.base, "audit")
+def append_entry(place: Place, record: LedgerRecord, create: Create) -> None:
+    """Add the entry of a publish, once.
+
+    Parameters
+    ----------
+    create
+        `Storage.create`, or what does the same.
+    """
     while True:
-        numbers = tokens_in(storage, folder, "json")
-        last = storage.read(_file(folder, numbers[-1])) if numbers else b""
-        entry = AuditEntry(
-            previous=hashlib.sha256(last).hexdigest() if numbers else "",
-            pipeline=record.pipeline,
-            profile=record.profile,
-            sink=record.sink,
-            interval=record.interval,
-            token=record.token,
-            action=record.action,
-            run_id=record.run_id,
-            plan_hash=record.plan_hash,
-            user=record.user,
-            host=record.host,
-            at=record.ended_at,
-            files=len(record.files),
-            files_digest=files_digest(record),
-        )
+        numbers = tokens_in(place.storage, _folder(place.area), "json")
+        path, entry, data = _next(place, record, numbers)
         # A publish that is finished for another one may have its entry already; a dead driver's is among the newest.
         if record.recovered_by and any(
             read_entry(place.area, number).subject == entry.subject for number in reversed(numbers)
         ):
             return
-        data = json.dumps(asdict(entry), indent=2, ensure_ascii=False) + "\n"
         try:
-            storage.create(_file(folder, numbers[-1] + 1 if numbers else 1), data.encode())
+            create(path, data)
         except StorageError as error:
             if error.code != "FS8004":  # another publish came first: chain to that
                 raise
             continue
         return
+
+
+def next_entry(place: Place, record: LedgerRecord) -> tuple[str, bytes]:
+    """Where the entry of a publish would lie, and its bytes, if nobody is faster."""
+    path, _, data = _next(place, record, tokens_in(place.storage, _folder(place.area), "json"))
+    return path, data
+
+
+def _next(place: Place, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
+    folder = _folder(place.area)
+    last = place.storage.read(_file(folder, numbers[-1])) if numbers else b""
+    entry = AuditEntry(
+        previous=hashlib.sha256(last).hexdigest() if numbers else "",
+        pipeline=record.pipeline,
+        profile=record.profile,
+        sink=record.sink,
+        interval=record.interval,
+        token=record.token,
+        action=record.action,
+        run_id=record.run_id,
+        plan_hash=record.plan_hash,
+        user=record.user,
+        host=record.host,
+        at=record.ended_at,
+        files=len(record.files),
+        files_digest=files_digest(record),
+    )
+    data = json.dumps(asdict(entry), indent=2, ensure_ascii=False) + "\n"
+    return _file(folder, numbers[-1] + 1 if numbers else 1), entry, data.encode()
 
 
 def files_digest(record: LedgerRecord) -> str:
@@ -95,13 +116,13 @@ def files_digest(record: LedgerRecord) -> str:
 
 def read_entry(area: Area, number: int) -> AuditEntry:
     """One entry; FS8006 when it cannot be read."""
-    path = _file(join(area.base, "audit"), number)
+    path = _file(_folder(area), number)
     return parsed(_ADAPTER, area.storage.read(path), path, "an audit entry", "It was changed: restore it.")
 
 
 def read_audit(area: Area) -> list[AuditEntry]:
     """All entries, oldest first."""
-    return [read_entry(area, number) for number in tokens_in(area.storage, join(area.base, "audit"), "json")]
+    return [read_entry(area, number) for number in tokens_in(area.storage, _folder(area), "json")]
 
 
 def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
@@ -111,7 +132,7 @@ def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
     -------
     One sentence for each thing that is wrong; nothing when all holds.
     """
-    folder = join(area.base, "audit")
+    folder = _folder(area)
     numbers = tokens_in(area.storage, folder, "json")
     wrong, previous = [], ""
     known: dict[tuple[str, str, str, int], AuditEntry] = {}
@@ -143,6 +164,10 @@ def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
             ):
                 wrong.append(f"{sink} {record.interval}: the ledger of token {record.token} is not what was entered")
     return wrong
+
+
+def _folder(area: Area) -> str:
+    return join(area.base, "audit")
 
 
 def _file(folder: str, number: int) -> str:

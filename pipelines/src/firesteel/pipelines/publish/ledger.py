@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish.layout import Area, Place, children, name_of, tokens_in
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -47,11 +49,19 @@ def read_record(place: Place, token: int) -> LedgerRecord:
     return LedgerRecord.from_json(place.storage.read(path), path)
 
 
-def write_record(place: Place, record: LedgerRecord) -> LedgerRecord:
-    """Append a record, once: the record that stands is returned, also when another one wrote it first."""
+def write_record(
+    place: Place, record: LedgerRecord, create: Callable[[str, bytes], object] | None = None
+) -> LedgerRecord:
+    """Append a record, once: the record that stands is returned, also when another one wrote it first.
+
+    Parameters
+    ----------
+    create
+        What does as `Storage.create`; that itself by default.
+    """
     path = place.file("ledger", record.token)
     try:
-        place.storage.create(path, record.to_json())
+        (create or place.storage.create)(path, record.to_json())
     except StorageError as error:
         if error.code != "FS8004":
             raise

@@ -24,6 +24,7 @@ from typing import Literal, Self
 
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.audit import next_entry
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
     prune_versions,
@@ -31,6 +32,7 @@ from firesteel.pipelines.publish.cleanup import (
     remove_staging,
     remove_unused_version,
 )
+from firesteel.pipelines.publish.drafts import Drafts
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.layout import Area, Place, path_within
@@ -219,15 +221,18 @@ class Transaction:
         reuses = tuple(sorted({each.source for each in directories if each.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._place, self.token, directories, reuses)
-        self._state = _State.JOURNALING
-        try:
-            write_journal(self._place, journal)
-        except LeaseConflict:
-            self._state = _State.FAILED
-            raise
-        self._tell("journaled", directories=len(directories), files=len(record.files))
-        swap(self._place, journal, self._on_event)
-        record = enter(self._place, self.sink_path, record)
+        with Drafts(self._place) as drafts:
+            drafts.begin(self._place.file("ledger", self.token), record.to_json())
+            drafts.begin(*next_entry(self._place, record))
+            self._state = _State.JOURNALING
+            try:
+                write_journal(self._place, journal)
+            except LeaseConflict:
+                self._state = _State.FAILED
+                raise
+            self._tell("journaled", directories=len(directories), files=len(record.files))
+            swap(self._place, journal, self._on_event)
+            record = enter(self._place, self.sink_path, record, drafts)
         self._tell("ledgered", run_id=record.run_id)
         remove_staging(self._place, self.token)
         prune_versions(self._place, self.token, self._keep_versions)
