@@ -111,7 +111,7 @@ class EmbeddedHdfs(Cluster):
                 f"http://127.0.0.1:{self._ports[f'{name}-http']}/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo"
             )
             beans = answer.get("beans") if isinstance(answer, dict) else None
-            actors = json.loads(beans[0]["BPServiceActorInfo"]) if beans else []
+            actors = json.loads(beans[0].get("BPServiceActorInfo") or "[]") if beans else []
             if not actors or any(actor["ActorState"] != "RUNNING" for actor in actors):
                 return False
         return True
