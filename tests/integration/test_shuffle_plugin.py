@@ -115,7 +115,7 @@ def test_both_attempts_of_a_speculated_task_commit(tmp_path, standalone, shuffle
     settings = {
         "spark.cores.max": "3",
         "spark.speculation": "true",
-        "spark.speculation.quantile": "0.5",
+        "spark.speculation.quantile": "0.75",
         "spark.speculation.interval": "100ms",
         "spark.speculation.multiplier": "1.1",
         "spark.speculation.minTaskRuntime": "100ms",
