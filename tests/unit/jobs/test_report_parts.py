@@ -137,10 +137,13 @@ def test_published_intervals_of_the_sample_add_up() -> None:
 @example(days=[[0.0, 1.0], [1e12, 1e12 + 1]])
 @example(days=[[-1e300, 1e300]])
 @example(days=[[1e300, 1e300], [1.0]])
+@example(days=[[0.0, 5e-324]])
+@example(days=[[0.0, 1e-289], [0.0, 1e-15]])
 def test_scores_of_any_size_can_be_drawn(days: list[list[float]]) -> None:
     facts = [describe([np.array(values, np.float64)], len(values)) for values in days]
     for each in combine([IntervalResult("i", "published", "", "x", distributions=(("p", one),)) for one in facts]):
         assert len(each.bins) <= 250
+        assert sum(bar[2] for bar in each.bins) == pytest.approx(each.values)
         drawn = str(draw(each, "k", 900))
         assert "nan" not in drawn
         assert "inf" not in drawn

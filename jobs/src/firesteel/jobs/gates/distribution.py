@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BINS = 20
 BLOCK = 1 << 16
+LEAST_SPAN = 1e-290  # less has no powers of ten to put edges at
 NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
@@ -140,7 +141,7 @@ def _counts(chunk: Any, bounds: list[float]) -> Any:
 
 def _edges(low: float, high: float, bins: int) -> list[float]:
     """Edges at multiples of 1, 2 or 5 times a power of ten: readable, and mostly the same from day to day."""
-    if low == high or not math.isfinite(high - low):
+    if high - low < LEAST_SPAN or not math.isfinite(high - low):
         return [low, high]
     raw = (high - low) / bins
     power = 10.0 ** math.floor(math.log10(raw))

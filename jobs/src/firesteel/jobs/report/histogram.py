@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from firesteel.jobs.gates.distribution import LEAST_SPAN
 from firesteel.jobs.report.figures import count, number
 from firesteel.jobs.report.svg import element, picture
 
@@ -86,14 +87,16 @@ def _merge(histograms: list[list[list[float]]]) -> tuple[Bins, bool]:
     """Sum histograms over common bins, as wide as the widest."""
     low = min(each[0][0] for each in histograms)
     high = max(each[-1][1] for each in histograms)
-    if high <= low:
+    if high - low < LEAST_SPAN:
         return ((low, high, sum(bar[2] for each in histograms for bar in each)),), True
     width = max(right - left for each in histograms for left, right, _ in each)
     # Constants that differ from interval to interval, or intervals far apart: their own bins would be too many.
     if width <= 0 or high / width - low / width > MOST_BINS:
         width = high / 20 - low / 20
     first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
-    edges = [round(step * width, 12) for step in range(first, max(last, first + 1) + 1)]
+    digits = max(12, 12 - math.floor(math.log10(width)))
+    edges = [round(step * width, digits) for step in range(first, max(last, first + 1) + 1)]
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)  # rounding loses no value
     sums = [0.0] * (len(edges) - 1)
     exact = True
     for left, right, filled in (bar for each in histograms for bar in each):
@@ -116,7 +119,7 @@ def draw(distribution: Distribution, key: str, width: int) -> Markup:
     height, left, right, top, bottom = 244, 56, 14, 32, 44
     inner_w, inner_h = width - left - right, height - top - bottom
     low, high = distribution.bins[0][0], distribution.bins[-1][1]
-    if high <= low:
+    if high - low < LEAST_SPAN:
         around = max(0.5, abs(low) / 1e6)  # half a unit is nothing beside 2**53
         low, high = low - around, high + around
     tallest = max((bar[2] for bar in distribution.bins), default=0) or 1
