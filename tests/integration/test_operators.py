@@ -223,6 +223,62 @@ def test_splits_cover_each_row_group_once_however_a_file_is_cut(booster, tmp_pat
     assert sorted(found) == list(range(1000))
 
 
+def test_a_file_that_is_large_enough_is_finished_and_another_begun(booster, tmp_path):
+    values = np.random.default_rng(1).normal(size=(60_000, 3))
+    table = pa.table({"id": pa.array(range(60_000)), **{name: values[:, i] for i, name in enumerate(FEATURES)}})
+    (tmp_path / "in" / "origin=A").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "in" / "origin=A" / "f.parquet")
+    spec = task_spec(tmp_path, booster, "native")
+    most = 25_000
+    found = run_task(
+        replace(spec, write=replace(spec.write, file_bytes=most)),
+        (Split("origin=A/f.parquet", 0, 1 << 62),),
+        0,
+        1,
+        "job",
+    )
+    assert len({file.final for file in found.files}) == len(found.files) > 3
+    ids = []
+    for file in found.files:
+        path = tmp_path / "out" / file.temporary
+        assert (path.stat().st_size, pq.read_metadata(path).num_rows) == (file.size, file.rows)
+        ids += pq.ParquetFile(path).read().column("id").to_pylist()
+    assert ids == list(range(60_000))
+    assert all(most <= file.size < 2 * most for file in found.files[:-1])
+
+
+WHOLE = "SELECT id, coalesce(a, 0.0) AS a, CAST(coalesce(b, 0) AS DOUBLE) AS b, coalesce(c, 0.0) AS c, dt, origin FROM points WHERE id >= :floor"
+
+
+@pytest.mark.parametrize("operator", ["arrow", "direct"])
+def test_files_have_the_size_that_the_sink_asks_for(spark, tmp_path, runs, operator):
+    project = ScoringProject(tmp_path, f"file://{tmp_path}/data")
+    project.write_points(rows=120_000)
+    project.plan(operator, sql=WHOLE)
+    path = project.folder / "pipeline.yaml"
+    changes = {
+        "partition_by: [dt, origin],": "partition_by: [dt], files: {target_size: 2MiB},",
+        "batch: {rows: 64}": "batch: {rows: 8192}",
+    }
+    text = path.read_text()
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    rows, sizes = [], []
+    for expected in ("none was published yet", "as published before"):
+        plan = Pipeline.load(path).plan(DAY, force=True)
+        assert any(expected in reason for reason in plan.resources.reasons)
+        assert run_plan(plan, spark=spark, runs=runs).state == "published"
+        files = list((tmp_path / "data" / "scores").rglob("*.parquet"))
+        rows.append(sum(pq.read_metadata(each).num_rows for each in files))
+        sizes.append(sorted(each.stat().st_size for each in files if not each.parent.name.startswith("_")))
+    assert rows[0] == rows[1]
+    # Each of the two tasks, or partitions of the exchange, has one smaller file: its last.
+    full = sizes[1][2:]
+    assert len(full) >= 3
+    assert all(0.75 * (2 << 20) < size < 1.5 * (2 << 20) for size in full), sizes
+
+
 def test_two_attempts_at_a_task_meet_nobody_and_one_counts(booster, tmp_path):
     from firesteel.jobs.run.direct import commit
     from firesteel.pipelines.storage.open import locate

@@ -62,17 +62,18 @@ def _record(input_bytes, seconds, slots=1, rows=1000, published=100):
 
 
 def test_without_history_a_task_reads_at_most_128_mib(tmp_path):
-    made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB), _interval("2013-06-02")], None)
+    made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB), _interval("2013-06-02")], ())
     assert (made.tasks, made.executors, made.slots, made.seconds) == (11, 3, 12, None)
     assert made.reasons[0] == "the largest interval reads 1.3 GiB in 2 files: 11 tasks of a scan"
 
 
 def test_history_says_how_long_it_takes_and_how_many_executors_are_worth_it(tmp_path):
-    speed = Speed.of([_record(64 * MIB, 4.0, slots=2), _record(100, 1.0), _record(64 * MIB, 4.0, slots=2)])
+    earlier = [_record(64 * MIB, 4.0, slots=2), _record(100, 1.0), _record(64 * MIB, 4.0, slots=2)]
+    speed = Speed.of(earlier)
     assert (speed.runs, speed.input_bytes_s) == (3, 8 * MIB)
-    made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB)], speed)
+    made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB)], earlier)
     assert made.executors == 3
-    slow = Speed.of([_record(1280 * MIB, 100.0)])
+    slow = [_record(1280 * MIB, 100.0)]
     made = propose(_draft(tmp_path / "slow", CLUSTER), {}, [_interval(flights=1280 * MIB)], slow)
     assert made.executors == 2
     assert "more than 2 would have less than 20 s of work a core" in made.reasons
@@ -82,7 +83,7 @@ def test_history_says_how_long_it_takes_and_how_many_executors_are_worth_it(tmp_
 def test_the_spec_has_the_last_word(tmp_path):
     draft = _draft(tmp_path, CLUSTER.replace("max: 40", "max: 2"))
     configuration = {"spark.sql.shuffle.partitions": "7", "spark.dynamicAllocation.initialExecutors": "1"}
-    made = propose(draft, configuration, [_interval(flights=1280 * MIB)], None)
+    made = propose(draft, configuration, [_interval(flights=1280 * MIB)], ())
     assert (made.executors, made.shuffle_partitions) == (2, 7)
     assert "3 executors would have work, resources.executors.max allows 2" in made.reasons
     conf = dict(spark_conf(draft.spec.resources, configuration, made))
@@ -93,7 +94,7 @@ def test_the_spec_has_the_last_word(tmp_path):
 
 def test_shuffle_partitions_follow_the_bytes(tmp_path):
     draft = _draft(tmp_path, CLUSTER)
-    made = propose(draft, {}, [_interval(flights=12800 * MIB)], None)
+    made = propose(draft, {}, [_interval(flights=12800 * MIB)], ())
     assert made.shuffle_partitions == 801
     assert dict(spark_conf(draft.spec.resources, {}, made))["spark.sql.shuffle.partitions"] == "801"
 
@@ -108,22 +109,37 @@ def test_shuffle_partitions_follow_the_bytes(tmp_path):
     ],
 )
 def test_how_a_join_is_done_goes_by_the_planned_bytes(tmp_path, size, configuration, how):
-    assert how in propose(_draft(tmp_path), configuration, [_interval(weather=size)], None).reasons
+    assert how in propose(_draft(tmp_path), configuration, [_interval(weather=size)], ()).reasons
 
 
 def test_a_local_master_asks_for_no_executors(tmp_path):
-    made = propose(_draft(tmp_path), {}, [_interval()], None)
+    made = propose(_draft(tmp_path), {}, [_interval()], ())
     assert (made.executors, made.slots) == (0, 2)
 
 
 def test_files_are_expected_by_what_was_published_before(tmp_path):
-    assert propose(_draft(tmp_path), {}, [_interval()], None).files == 2
-    speed = Speed.of([_record(MIB, 1.0, published=300 * MIB)])
-    assert propose(_draft(tmp_path), {}, [_interval()], speed).files == 3
+    assert propose(_draft(tmp_path), {}, [_interval()], ()).files == 2
+    assert propose(_draft(tmp_path), {}, [_interval()], [_record(MIB, 1.0, published=300 * MIB)]).files == 3
+
+
+def test_a_file_has_the_rows_that_earlier_runs_say_make_its_size(tmp_path):
+    path = example_with(tmp_path, {"mode: replace_partitions": "files: {target_size: 64MiB}"})
+    loaded = load_spec(path, params={"root": "file:///tmp/none"})
+    draft = optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
+    first = propose(draft, {}, [_interval()], ())
+    assert (first.file_rows, first.file_input_bytes) == (0, 0)
+    assert any("none was published yet" in each for each in first.reasons)
+    conf = dict(spark_conf(draft.spec.resources, {}, first, file_bytes=64 * MIB))
+    assert conf["spark.sql.adaptive.advisoryPartitionSizeInBytes"] == str(256 * MIB)
+    # 1 KiB a row, half as many bytes as were read; a run that published nothing says nothing.
+    earlier = [_record(2 * MIB, 1.0, rows=1024, published=MIB)] * 2 + [_record(MIB, 1.0, rows=0, published=0)]
+    made = propose(draft, {}, [_interval(flights=512 * MIB)], earlier)
+    assert (made.file_rows, made.file_input_bytes, made.files) == (64 * 1024, 128 * MIB, 5)
+    assert "files of about 64.0 MiB: 65,536 rows of 1,024.0 bytes, as published before" in made.reasons
 
 
 def test_nothing_to_do_asks_for_nothing(tmp_path):
-    made = propose(_draft(tmp_path), {}, [_interval(action="skip")], None)
+    made = propose(_draft(tmp_path), {}, [_interval(action="skip")], ())
     assert made.reasons == ("nothing to do",)
 
 
@@ -140,7 +156,7 @@ PLUGIN = "firesteel.shuffle.ShufflePlugin"
 )
 def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configuration, plugins):
     draft = _draft(tmp_path, RDMA)
-    made = propose(draft, configuration, [_interval()], None)
+    made = propose(draft, configuration, [_interval()], ())
     conf = dict(spark_conf(draft.spec.resources, configuration, made))
     assert conf["spark.plugins"] == plugins
     assert conf["spark.firesteel.shuffle.fallback"] == "fail"
@@ -150,7 +166,7 @@ def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configurati
 
 def test_sort_tracks_shuffles_and_has_no_plugin(tmp_path):
     draft = _draft(tmp_path, CLUSTER)
-    conf = dict(spark_conf(draft.spec.resources, {}, propose(draft, {}, [_interval()], None)))
+    conf = dict(spark_conf(draft.spec.resources, {}, propose(draft, {}, [_interval()], ())))
     assert conf["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
     assert "spark.plugins" not in conf
 
@@ -164,10 +180,10 @@ def test_workers_compile_to_what_spark_counts(tmp_path):
 
 
 def test_tasks_of_two_cpus_need_twice_the_executors(tmp_path):
-    one = propose(_draft(tmp_path / "one", CLUSTER), {}, [_interval(flights=1280 * MIB)], None)
+    one = propose(_draft(tmp_path / "one", CLUSTER), {}, [_interval(flights=1280 * MIB)], ())
     path = example_with(tmp_path / "two", {LOCAL: CLUSTER, BATCH: "workers: {cpus: 2}"})
     loaded = load_spec(path, params={"root": "file:///tmp/none"})
-    two = propose(optimize(first_draft(loaded.spec, analyze(loaded), {}))[0], {}, [_interval(flights=1280 * MIB)], None)
+    two = propose(optimize(first_draft(loaded.spec, analyze(loaded), {}))[0], {}, [_interval(flights=1280 * MIB)], ())
     assert (two.executors, two.slots) == (6, 12)
     assert (one.executors, one.slots) == (3, 12)
 

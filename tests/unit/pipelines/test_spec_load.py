@@ -132,6 +132,11 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "FS1004 pipeline.yaml:{line}:17  a task of scored asks for 3 CPUs, and there are 2 at one place",
         ),
         (
+            "mode: replace_partitions",
+            "files: {target_size: 128}",
+            "FS1004 pipeline.yaml:{line}:13  `sinks.scores.files.target_size`: should be greater than or equal to 1048576, found 128.",
+        ),
+        (
             "batch: {rows: 8192, bytes: 32MiB}",
             "workers: {gpus: 1}",
             "FS1004 pipeline.yaml:{line}:17  a task of scored asks for GPUs, and local[2] schedules none.",
@@ -168,7 +173,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
         ("unit: day,", "unit: day, batch_size: 7,"),
         ("    method: predict_proba", "    challenger: models:/flight_delay@challenger\n    method: predict_proba"),
         ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
-        ("mode: replace_partitions", "files: {target_size: 128MiB}"),
         ("experiment: /batch/flight_delay}", 'experiment: x}, openlineage: {transport: file, path: "file:///x"}'),
         ("\ngates:\n", "\n  again: {score: {input: features, model: delay, output: {q: double}}}\ngates:\n"),
     ],

@@ -249,7 +249,13 @@ class Runner:
         frame = self.spark.table(sink.source)
         if scored is None:
             frame = frame.observe(seen, F.count(F.lit(1)).alias("rows"))
-        write_staged(frame, sink, self._lineage(self.plan.score_step), f"{storage.base_uri}{transaction.staging_path}")
+        write_staged(
+            frame,
+            sink,
+            self._lineage(self.plan.score_step),
+            f"{storage.base_uri}{transaction.staging_path}",
+            file_rows=self.plan.resources.file_rows,
+        )
         return observed_rows(seen), scored.report() if scored is not None else None
 
     def _check_balance(

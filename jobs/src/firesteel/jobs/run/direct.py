@@ -15,7 +15,7 @@ from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.plan.operator import Chain, direct_chain
 from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
-from firesteel.udfs.direct.job import DirectResult, pack, run_direct
+from firesteel.udfs.direct.job import SPLIT_BYTES, DirectResult, pack, run_direct
 from firesteel.udfs.direct.spec import DirectSpec, Place, Projection, ScanSpec, Split, WriteSpec
 from firesteel.udfs.direct.write import TEMPORARY
 
@@ -80,7 +80,7 @@ def direct_work(
     slots = spark.sparkContext.defaultParallelism
     return DirectWork(
         _spec(chain, sink, step, scoring, staging, lineage, codec),
-        pack([(file.path, file.length) for file in files], slots),
+        pack([(file.path, file.length) for file in files], slots, plan.resources.file_input_bytes or SPLIT_BYTES),
     )
 
 
@@ -138,7 +138,9 @@ def _spec(
         projections=tuple(Projection(each.columns, each.where) for each in chain.maps),
         score=scoring,
         scored=_schema([(name, kinds[name]) for name in (*step.keep, *_names(step))]),
-        write=WriteSpec(_place(sink.path), staging, data, sink.partition_by, tuple(constants), codec),
+        write=WriteSpec(
+            _place(sink.path), staging, data, sink.partition_by, tuple(constants), codec, sink.file_bytes or 0
+        ),
     )
 
 

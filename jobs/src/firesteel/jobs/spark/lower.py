@@ -95,8 +95,14 @@ def check_columns(frame: DataFrame, step_name: str, expected: dict[str, str]) ->
             )
 
 
-def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri: str) -> None:
-    """Write the sink's rows under `uri`: partitioned, in files as few and as even as Spark can make them."""
+def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri: str, *, file_rows: int = 0) -> None:
+    """Write the sink's rows under `uri`: partitioned, in files as few and as even as Spark can make them.
+
+    Parameters
+    ----------
+    file_rows
+        The most rows of a file; 0 leaves that to Spark's settings.
+    """
     from pyspark.sql import functions as F  # noqa: N812
 
     for name in sink.lineage_columns:
@@ -109,6 +115,8 @@ def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri:
     writer = balanced.write.partitionBy(*sink.partition_by).option(
         "mapreduce.fileoutputcommitter.marksuccessfuljobs", "false"
     )
+    if file_rows:
+        writer = writer.option("maxRecordsPerFile", file_rows)
     writer.format(sink.format).mode("errorifexists").save(uri)
 
 

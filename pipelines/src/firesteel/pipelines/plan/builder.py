@@ -35,7 +35,7 @@ from firesteel.pipelines.plan.model import (
     TrackingPlan,
 )
 from firesteel.pipelines.plan.operator import with_operators
-from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
+from firesteel.pipelines.plan.resources import propose, spark_conf
 from firesteel.pipelines.plan.signature import check_features
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
@@ -113,12 +113,18 @@ def build_plan(
             intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
         else:
             intervals.append(decide(interval, published, force=request.force, appends=appends))
-    proposal = propose(draft, spec.configuration, intervals, Speed.of(published.recent()))
+    proposal = propose(draft, spec.configuration, intervals, published.recent())
     return replace(
         plan,
         intervals=tuple(intervals),
         resources=proposal,
-        spark_conf=spark_conf(spec.resources, spec.configuration, proposal, spec.workers),
+        spark_conf=spark_conf(
+            spec.resources,
+            spec.configuration,
+            proposal,
+            spec.workers,
+            next((sink.file_bytes for sink in plan.sinks), None),
+        ),
     )
 
 
@@ -301,6 +307,7 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         keep_versions=sink.retain.versions,
         keep_letters_s=sink.retain.dead_letter,
         keep_quarantine_s=sink.retain.quarantine,
+        file_bytes=sink.files.target_size,
     )
 
 

@@ -25,6 +25,7 @@ _HARMLESS = {
     ("sink", "keep_versions"),
     ("sink", "keep_letters_s"),
     ("sink", "keep_quarantine_s"),
+    ("sink", "file_bytes"),
     ("score", "threads"),
     ("score", "warmup"),
     ("model", "uri"),

@@ -63,6 +63,7 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
             step.get("score", {}).pop(name, None)
     for sink in meaning.get("sinks", {}).values():
         sink.pop("retain", None)
+        sink.pop("files", None)
     settings = {key: value for key, value in meaning.pop("configuration", {}).items() if changes_results(key)}
     if settings:
         meaning["configuration"] = settings

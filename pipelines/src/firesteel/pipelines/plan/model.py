@@ -181,7 +181,9 @@ class SinkPlan:
     keep_versions: int = 2
     keep_letters_s: float | None = None
     keep_quarantine_s: float | None = None
-    """Dead letters older than this are deleted after a run; None keeps them."""
+    """Dead letters, or quarantined rows, older than this are deleted after a run; None keeps them."""
+    file_bytes: int | None = None
+    """Size that published files should have where a partition has as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,9 @@ class ResourcePlan:
         Partitions after an exchange; 0 where nothing is exchanged, or Spark's own number stays.
     files
         Files expected of the largest interval.
+    file_rows, file_input_bytes
+        Rows of a file of the size that the sink asks for, and the input bytes that make one; 0 where that is not asked for,
+        or not known before the first run.
     seconds
         Expected time of all intervals; None before the first run.
     reasons
@@ -283,6 +288,8 @@ class ResourcePlan:
     tasks: int = 0
     shuffle_partitions: int = 0
     files: int = 0
+    file_rows: int = 0
+    file_input_bytes: int = 0
     seconds: float | None = None
     reasons: tuple[str, ...] = ()
 

@@ -58,10 +58,16 @@ class Speed:
 
 
 def propose(
-    draft: Draft, configuration: Mapping[str, str], intervals: Sequence[IntervalPlan], speed: Speed | None
+    draft: Draft, configuration: Mapping[str, str], intervals: Sequence[IntervalPlan], earlier: Sequence[LedgerRecord]
 ) -> ResourcePlan:
-    """Executors, tasks, partitions and files for the intervals that have work."""
-    resources = draft.spec.resources
+    """Executors, tasks, partitions and files for the intervals that have work.
+
+    Parameters
+    ----------
+    earlier
+        What was published last.
+    """
+    resources, speed = draft.spec.resources, Speed.of(earlier)
     work = [interval for interval in intervals if interval.action == "score"]
     if not work:
         return ResourcePlan(reasons=("nothing to do",))
@@ -83,6 +89,8 @@ def propose(
             f"{plural(speed.runs, 'earlier run')} did {speed.rows_s:,.0f} rows/s a core: "
             f"about {seconds:,.0f} s of work for all intervals"
         )
+    target = next((sink.files.target_size for sink in draft.spec.sinks.values()), None)
+    rows, input_bytes = _file(target, earlier, reasons)
     published = largest.input_bytes * (speed.output_ratio if speed else 1.0)
     directories = max(1, sum(len(output.directories) for output in largest.outputs))
     return ResourcePlan(
@@ -90,14 +98,20 @@ def propose(
         slots=slots,
         tasks=tasks,
         shuffle_partitions=_shuffle(draft, configuration, largest, slots, reasons),
-        files=max(directories, math.ceil(published / SPLIT_BYTES)),
+        files=max(directories, math.ceil(published / (target or SPLIT_BYTES))),
+        file_rows=rows,
+        file_input_bytes=input_bytes,
         seconds=seconds,
         reasons=(*reasons, *_joins(draft, configuration, largest)),
     )
 
 
 def spark_conf(
-    resources: Resources, configuration: Mapping[str, str], proposal: ResourcePlan, workers: Workers = ONE_CORE
+    resources: Resources,
+    configuration: Mapping[str, str],
+    proposal: ResourcePlan,
+    workers: Workers = ONE_CORE,
+    file_bytes: int | None = None,
 ) -> tuple[tuple[str, str], ...]:
     """Spark settings, sorted by key; `configuration` has the last word."""
     conf: dict[str, str] = {}
@@ -128,6 +142,8 @@ def spark_conf(
             conf["spark.dynamicAllocation.executorIdleTimeout"] = f"{executors.idle_timeout:g}s"
     if proposal.shuffle_partitions:
         conf["spark.sql.shuffle.partitions"] = str(proposal.shuffle_partitions)
+    if file_bytes:  # of the exchange before the write; rows weigh more there
+        conf["spark.sql.adaptive.advisoryPartitionSizeInBytes"] = str(file_bytes * SHUFFLE_EXPANSION)
     if resources.queue:
         conf["spark.yarn.queue"] = resources.queue
     if resources.shuffle.manager == "rdma":
@@ -136,6 +152,24 @@ def spark_conf(
         others = configuration.get("spark.plugins")
         configuration = {**configuration, "spark.plugins": f"{others},{shuffle.PLUGIN}" if others else shuffle.PLUGIN}
     return tuple(sorted({**conf, **configuration}.items()))
+
+
+def _file(target: int | None, earlier: Sequence[LedgerRecord], reasons: list[str]) -> tuple[int, int]:
+    """Rows of a file of `target` bytes, and the input bytes that make one, by what was published last."""
+    if target is None:
+        return 0, 0
+    sizes = [(sum(file.length for file in each.files), each) for each in earlier]
+    weights = [size / each.counts.scored for size, each in sizes if size and each.counts.scored]
+    ratios = [size / each.input_bytes for size, each in sizes if size and each.input_bytes]
+    if not weights:
+        reasons.append(
+            f"files of about {byte_size(target)}, by the weight of rows in a shuffle: none was published yet"
+        )
+        return 0, 0
+    weight = statistics.median(weights)
+    rows = max(1, round(target / weight))
+    reasons.append(f"files of about {byte_size(target)}: {rows:,} rows of {weight:,.1f} bytes, as published before")
+    return rows, max(1, round(target / statistics.median(ratios))) if ratios else 0
 
 
 def _executors(spec: Spec, tasks: int, bytes_read: int, speed: Speed | None, reasons: list[str]) -> tuple[int, int]:

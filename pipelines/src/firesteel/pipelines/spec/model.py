@@ -246,7 +246,12 @@ class Gate(Part):
 class Files(Part):
     """How files are cut."""
 
-    target_size: Bytes | None = None
+    target_size: Bytes | None = Field(
+        None,
+        ge=1 << 20,
+        description="Size of a published file where a partition has as much, e.g. 128MiB; at least 1MiB. Without it Spark decides. "
+        "How many rows that is follows from earlier runs; the first goes by what rows weigh in a shuffle.",
+    )
 
 
 class Retain(Part):

@@ -39,8 +39,5 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 yield ("gates", name, "expect", index, "type"), "drift"
     if len(spec.sinks) > 1:
         yield ("sinks", list(spec.sinks)[1]), "(more than one sink)"
-    for name, sink in spec.sinks.items():
-        if sink.files.target_size is not None:
-            yield ("sinks", name, "files", "target_size"), "setting"
     if spec.tracking.openlineage is not None:
         yield ("tracking", "openlineage"), "transport"

@@ -43,13 +43,13 @@ class DirectResult:
     rows_in: int
 
 
-def pack(files: Sequence[tuple[str, int]], slots: int) -> tuple[tuple[Split, ...], ...]:
+def pack(files: Sequence[tuple[str, int]], slots: int, most: int = SPLIT_BYTES) -> tuple[tuple[Split, ...], ...]:
     """Cut (path, length) files into splits and pack those into tasks, as Spark does, in the order of the paths.
 
-    A task has at most `SPLIT_BYTES`, and less where that keeps all slots at work.
+    A task has at most `most` bytes, and less where that keeps all slots at work.
     """
     total = sum(length + OPEN_BYTES for _, length in files)
-    size = max(1, min(SPLIT_BYTES, max(OPEN_BYTES, -(-total // max(1, slots)))))
+    size = max(1, min(most, max(OPEN_BYTES, -(-total // max(1, slots)))))
     tasks: list[list[Split]] = []
     room = 0
     for path, length in sorted(files):

@@ -62,7 +62,8 @@ class Projection:
 class WriteSpec:
     """Where scored rows go: `folder` is the staging path. `constants` are columns of one value, with its type.
 
-    `columns` are the columns of the files in order, without those of `partition_by`.
+    `columns` are the columns of the files in order, without those of `partition_by`. A file that has `file_bytes` is finished, and
+    another begun; 0 for no limit.
     """
 
     place: Place
@@ -71,6 +72,7 @@ class WriteSpec:
     partition_by: tuple[str, ...]
     constants: tuple[tuple[str, pa.DataType, Any], ...] = ()
     compression: str = "zstd"
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class TaskWriter:
         self._folder = f"{TEMPORARY}/{task:05d}-{attempt}"
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._count = 0
+        # Held rows weigh about four times what they do in the file, and a file is looked at when some are written.
+        self._group_bytes = min(GROUP_BYTES, spec.file_bytes or GROUP_BYTES)
         self._constants = {name: pa.scalar(value, kind) for name, kind, value in spec.constants}
         fields = {each.name: each for each in schema}
         for name, kind, _ in spec.constants:
@@ -72,8 +74,10 @@ class TaskWriter:
             target.held.append(rows)
             target.held_bytes += rows.nbytes
             target.rows += rows.num_rows
-            if target.held_bytes >= GROUP_BYTES:
+            if target.held_bytes >= self._group_bytes:
                 self._flush(target)
+            if self._spec.file_bytes and target.sink.tell() >= self._spec.file_bytes:
+                self._close(folder, self._open.pop(folder))
         while sum(each.held_bytes for each in self._open.values()) > HELD_BYTES:
             self._flush(max(self._open.values(), key=lambda each: each.held_bytes))
 
