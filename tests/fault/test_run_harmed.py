@@ -20,15 +20,10 @@ from firesteel.pipelines.storage.open import locate
 from support.held import in_mid_batch
 from support.publishing import COUNTS, INTERVAL, NEW, SINK, area_of, attempt_of, publish, sink_of, stage, visible
 from support.runs import firesteel
-from support.scoring_project import DAY, ScoringProject
+from support.scoring_project import DAY, ScoringProject, rows_of
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
-
-
-def rows(project: ScoringProject) -> str:
-    """What is published, without what names the run; as text, in which NaN is NaN."""
-    return json.dumps(project.published().drop_columns(["_run_id", "_scored_at"]).to_pydict())
 
 
 def staged(project: ScoringProject) -> list[str]:
@@ -46,7 +41,7 @@ def quiet(spark, tmp_path):
     plan = project.plan("arrow")
     (folder / "marks" / "go").touch()
     assert run_plan(plan, spark=spark, runs=folder / "runs").state == "published"
-    return rows(project)
+    return rows_of(project.published())
 
 
 @pytest.fixture
@@ -65,7 +60,7 @@ def test_a_datanode_that_dies_while_rows_are_read_and_written_costs_none(
         with in_mid_batch(project.folder / "marks", lambda _: hdfs_env.kill_datanode(1)):
             result = run_plan(plan, spark=spark, runs=runs)
         assert result.state == "published", result.error
-        assert rows(project) == quiet
+        assert rows_of(project.published()) == quiet
         assert staged(project) == []
     finally:
         hdfs_env.start_datanode(1)
@@ -85,7 +80,7 @@ def test_a_namenode_that_restarts_meanwhile_is_waited_for(hdfs_env, project, qui
         done = firesteel("run", "--start", DAY, folder=project.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     hdfs_env.wait_for_datanodes(2)
-    assert rows(project) == quiet
+    assert rows_of(project.published()) == quiet
     assert staged(project) == []
 
 
@@ -104,7 +99,7 @@ def test_a_worker_or_an_executor_that_is_killed_in_mid_batch_costs_no_row(standa
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout)["counts"]
     assert (counts["dead_letter"], counts["rows_in"]) == (0, counts["scored"])
-    assert rows(project) == quiet
+    assert rows_of(project.published()) == quiet
     assert staged(project) == []
 
 
@@ -130,7 +125,7 @@ def test_a_second_driver_in_the_middle_of_the_first_exits_7_and_changes_nothing(
     assert second[0].returncode == 7, second[0].stdout + second[0].stderr
     assert "FS7501" in second[0].stderr
     assert result.run_id in second[0].stderr
-    assert rows(project) == quiet
+    assert rows_of(project.published()) == quiet
 
 
 @pytest.fixture
@@ -180,7 +175,7 @@ def test_a_full_disk_publishes_nothing_and_the_next_run_with_room_all(spark, sma
     wait_for(lambda: takes_files(storage, project.root), "the NameNode knows that there is room again")
     again = run_plan(project.plan("arrow"), spark=spark, runs=runs)
     assert again.state == "published", again.error
-    assert rows(project) == quiet
+    assert rows_of(project.published()) == quiet
     assert staged(project) == []
 
 

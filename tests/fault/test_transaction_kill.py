@@ -134,6 +134,48 @@ def test_kill_the_recovery_before_every_call(tmp_path):
         assert assert_whole(root_uri, "r1") == "published"
 
 
+def die_with_all_staged(tmp_path, root_uri: str) -> None:
+    """A driver that dies when all is staged and nothing journaled."""
+    _, result = Driver(prepared(f"file://{tmp_path}/all-{secrets.token_hex(3)}"), "r1").run()
+    number = next(index for index, call in enumerate(result["calls"]) if call.endswith("_SUCCESS")) + 1
+    status, _ = Driver(root_uri, "r1", signal="SIGKILL", at_call=number).run()
+    assert status == -signal.SIGKILL
+    assert len(below(root_uri, "staging")) == len(NEW) + 1
+
+
+@pytest.mark.parametrize(
+    ("run_id", "take_over", "found"),
+    [("r1", True, True), ("r1", False, False), ("r2", True, False)],
+    ids=["same plan", "same plan anew", "another plan"],
+)
+def test_only_a_run_of_the_same_plan_takes_over_what_is_staged(tmp_path, run_id, take_over, found):
+    root_uri = prepared(f"file://{tmp_path}/it")
+    die_with_all_staged(tmp_path, root_uri)
+    _, result = Driver(root_uri, run_id, take_over=take_over).run()
+    assert (result["outcome"], result["found"]) == ("ok", found)
+    assert [each.state for each in Ledger(area_of(root_uri)).history(SINK, INTERVAL)] == ["published", "died"]
+    assert assert_whole(root_uri, run_id) == "published"
+
+
+def test_kill_who_takes_over_before_every_call_then_another_one_takes_over(tmp_path):
+    root_uri = prepared(f"file://{tmp_path}/count")
+    die_with_all_staged(tmp_path, root_uri)
+    _, result = Driver(root_uri, "r1", take_over=True).run()
+    found = []
+    for number in range(len(result["calls"])):
+        root_uri = prepared(f"file://{tmp_path}/{number}")
+        die_with_all_staged(tmp_path, root_uri)
+        status, _ = Driver(root_uri, "r1", signal="SIGKILL", at_call=number, take_over=True).run()
+        assert status == -signal.SIGKILL
+        _, last = Driver(root_uri, "r1", take_over=True).run()
+        assert last["outcome"] == "ok"
+        found.append(last["found"])
+        assert assert_whole(root_uri, "r1") == "published"
+    # Whatever was staged is found until the second driver has journaled, and then it has published it.
+    assert found == sorted(found, reverse=True)
+    assert found.count(True) > 5
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", ["leased", "journaled", "partition_retired", "partition_published", "ledgered"])
 def test_kill_on_hdfs(hdfs, monkeypatch, kind):

@@ -72,7 +72,9 @@ def test_each_deadly_row_is_a_dead_letter_and_all_others_are_published(spark, tm
     check(project, LETTERS)
     assert [event.facts.get("again") for event in told if event.kind == "scoring"] == [None, "a Python worker died"]
     facts = dict(result.intervals[0].scoring)
-    assert [each["reason"] for each in facts["forms"]] == ["a worker died: each call has a process of its own"]
+    reasons = [each["reason"] for each in facts["forms"]]
+    assert "a worker died: each call has a process of its own" in reasons
+    assert len(reasons) == 1 or operator == "direct", "tasks that were done before are not done again"
 
 
 def test_a_task_that_is_tried_again_finds_the_row_by_itself_and_other_tasks_run_as_ever(standalone, tmp_path):

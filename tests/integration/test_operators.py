@@ -193,7 +193,7 @@ def test_a_direct_task_gives_what_the_general_operator_gives(booster, tmp_path_f
     )
     published = {}
     for file in result.files:
-        assert file.temporary.startswith("_direct/00003-11/origin=")
+        assert file.temporary.startswith("_direct/job-00003-11/origin=")
         table = pq.ParquetFile(folder / "out" / file.temporary).read()
         assert table.column_names == ["id", "y", "_run_id"]
         assert (folder / "out" / file.temporary).stat().st_size == file.size

@@ -16,7 +16,7 @@ from support.waiting import wait_for
 
 
 class Held(mlflow.pyfunc.PythonModel):
-    """The score of a row is its `a`. The second batch of a process waits: the first is written, or on its way.
+    """The score of a row is its `a`. One batch waits: the second of each process, or those in which some `a` is `at`.
 
     Parameters
     ----------
@@ -24,23 +24,25 @@ class Held(mlflow.pyfunc.PythonModel):
         A process that waits leaves its id as the name of a file here, and goes on once there is a file `go`.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, at: float | None = None) -> None:
         self.folder = folder
+        self.at = at
         self.batches = 0
 
     def predict(self, context, model_input, params=None):
         self.batches += 1
-        if self.batches == 2:
+        values = model_input["a"].to_numpy()
+        if self.batches == 2 if self.at is None else (values == self.at).any():
             Path(self.folder, str(os.getpid())).touch()
             deadline = time.monotonic() + 120
             while not Path(self.folder, "go").exists():
                 if time.monotonic() > deadline:
                     raise TimeoutError("nobody said go")
                 time.sleep(0.02)
-        return model_input["a"].to_numpy()
+        return values
 
 
-def save_held(folder: Path, marks: Path) -> None:
+def save_held(folder: Path, marks: Path, at: float | None = None) -> None:
     """Save it as MLflow does."""
     import cloudpickle
     from mlflow.models import ModelSignature
@@ -50,7 +52,7 @@ def save_held(folder: Path, marks: Path) -> None:
     marks.mkdir(exist_ok=True)
     columns = [ColSpec("double", name) for name in ("a", "b", "c")]
     signature = ModelSignature(Schema(columns), Schema([ColSpec("double", "y")]))
-    mlflow.pyfunc.save_model(folder, python_model=Held(str(marks)), signature=signature, pip_requirements=[])
+    mlflow.pyfunc.save_model(folder, python_model=Held(str(marks), at), signature=signature, pip_requirements=[])
 
 
 def holding(marks: Path) -> list[int]:

@@ -165,7 +165,10 @@ class Counted:
 
 @dataclass(frozen=True)
 class Driver:
-    """What a driver process does, and the signal that it sends itself: at its n-th event, or before its n-th call."""
+    """What a driver process does, and the signal that it sends itself: at its n-th event, or before its n-th call.
+
+    One that takes over stages only what it did not find staged.
+    """
 
     root_uri: str
     run_id: str
@@ -174,6 +177,7 @@ class Driver:
     at_event: int = -1
     at_call: int = -1
     ttl_s: float = 60.0
+    take_over: bool = False
 
     def start(self) -> subprocess.Popen[str]:
         tests = Path(__file__).parents[1]
@@ -236,8 +240,11 @@ def _drive(driver: Driver) -> dict[str, object]:
                 attempt_of(driver.run_id),
                 on_event=on_event,
                 lease_ttl_s=driver.ttl_s,
+                take_over=driver.take_over,
             ) as transaction:
-                stage(transaction, area.storage, NEW)
+                result["found"] = area.storage.status(f"{transaction.staging_path}/_SUCCESS") is not None
+                if not result["found"]:
+                    stage(transaction, area.storage, NEW)
                 transaction.publish(PLANNED, COUNTS)
     except FiresteelError as error:
         result = {"outcome": error.code, "message": str(error)}

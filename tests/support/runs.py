@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,25 @@ class Project:
 def kill_driver_at(plan_file: Path, boundary: str, count: int = 1) -> subprocess.CompletedProcess[str]:
     """Run a plan in a process of its own that kills itself, hard, at the `count`-th event of a kind."""
     return _driver(KILLING_DRIVER, plan_file, boundary, str(count))
+
+
+@contextmanager
+def started_driver(plan_file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A driver in a process of its own, for a test to kill; what it said is in `driver.log` beside the plan."""
+    with plan_file.with_name("driver.log").open("w", encoding="utf-8") as log:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", KILLING_DRIVER, str(plan_file), "never", "1"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            text=True,
+            cwd=plan_file.parent,
+        )
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.wait()
 
 
 def end_driver_at(plan_file: Path, boundary: str) -> subprocess.CompletedProcess[str]:

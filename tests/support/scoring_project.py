@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,11 @@ class ScoringProject:
 
     def dead(self) -> list[Any]:
         """The dead letters of all runs: (id, error, message)."""
-        import json
-
         storage, base = locate(f"{self.root}/_firesteel/points/dead_letter")
         lines = [json.loads(line) for each in storage.walk(base) for line in storage.read(each.path).splitlines()]
         return sorted((line["row"]["id"], line["error"], line["message"]) for line in lines)
+
+
+def rows_of(published: pa.Table) -> str:
+    """Rows without what names the run; as text, in which NaN is NaN."""
+    return json.dumps(published.drop_columns(["_run_id", "_scored_at"]).to_pydict())

@@ -41,3 +41,11 @@ def test_the_terminal_says_it(capsys):
 def test_a_run_without_a_model_says_nothing():
     plan = sample_plan(1)
     assert scored_by(sample_result(plan, (replace(published(plan, 1), scoring=()),))) == ()
+
+
+def test_rows_of_a_run_that_died_are_told(capsys):
+    plan = sample_plan(2)
+    intervals = [published(plan, number) for number in (1, 2)]
+    resumed = tuple(replace(each, scoring=(*each.scoring, ("resumed_rows", 700))) for each in intervals)
+    show_result(sample_result(plan, resumed), as_json=False)
+    assert "resumed      1,400 rows had been scored by a run that died" in capsys.readouterr().out

@@ -15,6 +15,7 @@ Kind = Literal[
     "recovered",
     "input_gate",
     "scoring",
+    "resumed",
     "tasks",
     "staged",
     "output_gate",

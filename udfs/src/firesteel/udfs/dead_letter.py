@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,11 @@ def _try(predict: Callable[[pd.DataFrame], Any], piece: pd.DataFrame, retries: i
         except Exception:  # noqa: BLE001, S112 - the last try's error is the one that counts
             continue
     return predict(piece)
+
+
+def plain(value: object) -> str:
+    """A value of a row that JSON has no form for, as Spark's JSON reader takes it back on a replay."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)
 
 
 def message_of(error: Exception) -> str:

@@ -53,7 +53,10 @@ def history(spec: Path, profile: str, params: dict[str, str], interval: str | No
 @spec_options
 @json_option
 def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """Finish what a dead run had journaled, discard what it had not. Runs do this by themselves for their intervals."""
+    """Finish what a dead run had journaled, discard what it had not.
+
+    Runs do this by themselves for their intervals; one of the same plan also goes on with the tasks that the dead one had finished.
+    """
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.recover import leftovers
     from firesteel.pipelines.publish.recover import recover as recover_interval

@@ -95,6 +95,11 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
                 )
             elif event.kind == "recovered":
                 console.print(f"  {event.interval}  [yellow]recovered[/] what a dead run left")
+            elif event.kind == "resumed":
+                console.print(
+                    f"  {event.interval}  [yellow]resumed[/]    {facts['rows']:>9,} rows were scored already,"
+                    f" {facts['left']:,} of {int(str(facts['left'])) + int(str(facts['done'])):,} tasks are left"
+                )
             elif event.kind == "interval_skipped":
                 console.print(f"  {event.interval}  [dim]skipped[/]    {escape(str(facts.get('reason', '')))}")
                 finish()

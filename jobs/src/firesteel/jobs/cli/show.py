@@ -168,6 +168,8 @@ def _scored(result: RunResult) -> list[str]:
     lines = []
     for each in scored_by(result):
         lines.append(f"  operator     {each.operator}: {escape(each.reason)}")
+        if each.resumed_rows:
+            lines.append(f"  resumed      {each.resumed_rows:,} rows had been scored by a run that died")
         for form in each.forms:
             difference = "" if form.difference is None else f", largest difference {form.difference:.2g}"
             lines.append(f"  form         {escape(form.name)}, {form.rows:,} rows: {escape(form.reason)}{difference}")

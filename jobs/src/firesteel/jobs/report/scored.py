@@ -37,12 +37,13 @@ class FormUse:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBy:
-    """One operator with the intervals that it scored."""
+    """One operator with the intervals that it scored. `resumed_rows` of them had been scored by runs that died."""
 
     operator: str
     reason: str
     intervals: int
     forms: tuple[FormUse, ...]
+    resumed_rows: int = 0
 
 
 def scored_by(result: RunResult) -> tuple[ScoredBy, ...]:
@@ -52,7 +53,10 @@ def scored_by(result: RunResult) -> tuple[ScoredBy, ...]:
         facts = dict(interval.scoring)
         if facts:
             groups.setdefault((str(facts["operator"]), str(facts["operator_reason"])), []).append(facts)
-    return tuple(ScoredBy(*key, len(each), _forms(each)) for key, each in groups.items())
+    return tuple(
+        ScoredBy(*key, len(each), _forms(each), sum(int(facts.get("resumed_rows", 0)) for facts in each))
+        for key, each in groups.items()
+    )
 
 
 def worker_seconds(intervals: tuple[IntervalResult, ...]) -> dict[str, float]:

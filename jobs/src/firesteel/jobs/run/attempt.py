@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, GateFailed
 from firesteel.jobs.gates.distribution import distribution
-from firesteel.jobs.run.direct import commit, direct_work
+from firesteel.jobs.run.direct import commit, direct_work, finished, forget
 from firesteel.jobs.run.drift import check_inputs
 from firesteel.jobs.run.findings import Findings
 from firesteel.jobs.run.gating import Gating
@@ -101,6 +101,7 @@ class Runner:
             self.attempt,
             on_event=self.on_event,
             keep_versions=sink.keep_versions,
+            take_over=interval.reason != "forced",
         ) as transaction:
             done = Ledger(area).published(sink.name, interval.id)
             appends = sink.mode == "append_once"
@@ -143,6 +144,8 @@ class Runner:
             self._stage(interval, sink, transaction, findings)
             self._audit(interval, sink, transaction, findings)
             check_inputs(self.plan, interval)
+            if self.plan.score_step is not None and self.plan.score_step.operator == "direct":
+                forget(locate(sink.path)[0], transaction.staging_path)
         except (PySparkException, Py4JError) as error:
             raise spark_fault(error) from error
 
@@ -166,20 +169,19 @@ class Runner:
                     raise
                 # Some row ends the process that scores it: once more, with a process for each batch, to find out which.
                 self.on_event(Event("scoring", interval.id, {"again": "a Python worker died"}))
-                storage.delete(transaction.staging_path)
                 rows_in, report, fell_back = self._scored(interval, sink, storage, transaction, findings, guarded=True)
-        files = tuple(storage.walk(transaction.staging_path))
+        files = StagedFiles.below(storage, transaction.staging_path)
         with findings.timed("audit"):
-            staged = StagedFiles.below(storage, transaction.staging_path).rows()
+            staged = files.rows()
             if staged is None:
                 staged = read_staged(
                     self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=True
                 ).count()
         findings.counts = Counts(rows_in=rows_in, scored=staged) + findings.aside
         if report is not None and scoring is not None:
-            findings.scoring = scoring_facts(scoring, report, fell_back)
+            findings.scoring = scoring_facts(scoring, report, fell_back, findings.resumed_rows)
             self._account(interval, report, scoring, rows_in, staged, findings)
-        self._check_balance(interval, staged, files, findings)
+        self._check_balance(interval, staged, files.files, findings)
 
     def _scored(
         self,
@@ -193,8 +195,9 @@ class Runner:
     ) -> tuple[int, ScoreReport | None, str]:
         """Score and stage: the rows in, what the operator counted, and why it was not the planned one."""
         scoring = self.plan.score_step
-        work = self._direct(interval, scoring, transaction, findings, guarded=guarded) if scoring else ""
+        work = self._direct(interval, scoring, storage, transaction, findings, guarded=guarded) if scoring else ""
         if isinstance(work, str):
+            storage.delete(transaction.staging_path)
             return *self._through_spark(interval, sink, storage, transaction, guarded=guarded), work
         result = work.run(self.spark)
         commit(storage, transaction.staging_path, result)
@@ -204,24 +207,37 @@ class Runner:
         self,
         interval: IntervalPlan,
         step: ScoreStepPlan,
+        storage: Storage,
         transaction: Transaction,
         findings: Findings,
         *,
         guarded: bool,
     ) -> DirectWork | str:
-        """The direct job, or why there is none; nothing where the plan has none."""
+        """The direct job, without what is done already, or why there is none; nothing where the plan has none."""
         if step.operator != "direct":
             return ""
         if findings.aside.rows_in:
             return f"a gate took {findings.aside.rows_in:,} rows out"
-        return direct_work(
+        done = finished(storage, transaction.staging_path)
+        work = direct_work(
             self.spark,
             self.plan,
             interval,
             score_spec(step, self.models[step.model], guarded=guarded),
             transaction.staging_path,
             self._lineage(step),
+            done,
         )
+        if done and not isinstance(work, str):
+            findings.resumed_rows = sum(each.result.rows_in for each in done)
+            self.on_event(
+                Event(
+                    "resumed",
+                    interval.id,
+                    {"done": len(done), "left": len(work.tasks), "rows": findings.resumed_rows},
+                )
+            )
+        return work
 
     def _through_spark(
         self,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.plan.operator import Chain, direct_chain
 from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
+from firesteel.udfs.direct.done import DONE, Done, apart, read_mark
 from firesteel.udfs.direct.job import SPLIT_BYTES, DirectResult, pack, run_direct
 from firesteel.udfs.direct.spec import DirectSpec, Place, Projection, ScanSpec, Split, WriteSpec
 from firesteel.udfs.direct.write import TEMPORARY
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, ScoreStepPlan, SinkPlan
     from firesteel.pipelines.storage.base import Storage
+    from firesteel.udfs.direct.spec import TaskResult
     from firesteel.udfs.spec import ScoreSpec
 
 _CODECS = {"zstd": "zstd", "snappy": "snappy", "gzip": "gzip", "none": "none", "uncompressed": "none"}
@@ -37,10 +39,12 @@ class DirectWork:
 
     spec: DirectSpec
     tasks: tuple[tuple[Split, ...], ...]
+    done: tuple[TaskResult, ...] = ()
+    """What an earlier job of the same staging path has finished."""
 
     def run(self, spark: SparkSession) -> DirectResult:
         """Run it."""
-        return run_direct(spark, self.spec, self.tasks)
+        return run_direct(spark, self.spec, self.tasks, self.done)
 
 
 def direct_work(
@@ -50,6 +54,7 @@ def direct_work(
     scoring: ScoreSpec,
     staging: str,
     lineage: dict[str, str],
+    done: tuple[Done, ...] = (),
 ) -> DirectWork | str:
     """The job, or why it cannot be done directly after all. The views of the steps before the score must be there.
 
@@ -59,6 +64,8 @@ def direct_work(
         The operator's own description of the plan's score step.
     staging
         The staging path, within the sink's storage.
+    done
+        Tasks that `finished` found there.
     """
     sink, step = plan.sinks[0], plan.score_step
     assert step is not None  # it is what `scoring` describes
@@ -80,14 +87,59 @@ def direct_work(
     slots = spark.sparkContext.defaultParallelism
     return DirectWork(
         _spec(chain, sink, step, scoring, staging, lineage, codec),
-        pack([(file.path, file.length) for file in files], slots, plan.resources.file_input_bytes or SPLIT_BYTES),
+        pack(
+            [(file.path, file.length) for file in files],
+            slots,
+            plan.resources.file_input_bytes or SPLIT_BYTES,
+            [split for each in done for split in each.splits],
+        ),
+        tuple(each.result for each in done),
     )
+
+
+def finished(storage: Storage, staging: str) -> tuple[Done, ...]:
+    """The finished tasks of a staging path, by their marks; whatever belongs to none of them is removed.
+
+    A task counts when each of its files is there in full length, where the task left it or where `commit` has moved it.
+    """
+    there = {file.path[len(staging) + 1 :]: file.length for file in storage.walk(staging)}
+    marks: dict[str, Done] = {}
+    for path in there:
+        if path.startswith(f"{DONE}/"):
+            mark = read_mark(storage.read(f"{staging}/{path}"))
+            if mark is not None and _find(mark, there):
+                marks[path] = mark
+    found = apart(marks.values())
+    kept = {file.temporary for each in found for file in each.result.files}
+    kept |= {path for path, mark in marks.items() if any(mark is each for each in found)}
+    for path in there.keys() - kept:
+        storage.delete(f"{staging}/{path}")
+    return tuple(found)
+
+
+def _find(mark: Done, there: Mapping[str, int]) -> bool:
+    """Whether all files of a task are there; from then on `temporary` says where."""
+    files = mark.result.files
+    for index, file in enumerate(files):
+        place = next((path for path in (file.final, file.temporary) if there.get(path) == file.size), None)
+        if place is None:
+            return False
+        files[index] = replace(file, temporary=place)
+    return True
+
+
+def forget(storage: Storage, staging: str) -> None:
+    """Remove what nobody publishes: the marks, and what attempts that do not count have left since `commit`."""
+    for folder in (DONE, TEMPORARY):
+        storage.delete(f"{staging}/{folder}")
 
 
 def commit(storage: Storage, staging: str, result: DirectResult) -> None:
     """Move the files of the attempts that count to where they belong, and remove those of all others."""
     made: set[str] = set()
     for file in result.files:
+        if file.temporary == file.final:
+            continue
         folder = f"{staging}/{file.final}".rpartition("/")[0]
         if folder not in made:
             storage.mkdirs(folder)

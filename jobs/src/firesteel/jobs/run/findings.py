@@ -20,10 +20,13 @@ class Findings:
     ----------
     aside
         The rows that gates took out before the score; they are rows in, too.
+    resumed_rows
+        Rows of tasks that a dead attempt at the same plan had finished.
     counts
         What became of all rows; all zero until the score has run.
     """
 
+    resumed_rows: int = 0
     aside: Counts = field(default_factory=Counts)
     counts: Counts = field(default_factory=Counts)
     gates: list[GateResult] = field(default_factory=list)

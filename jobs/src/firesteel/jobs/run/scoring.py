@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RowErrorBudget
 from firesteel.conf.redaction import redact
+from firesteel.udfs.dead_letter import plain
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
@@ -51,13 +51,17 @@ def score_spec(step: ScoreStepPlan, model: ModelRef, *, guarded: bool = False) -
     )
 
 
-def scoring_facts(step: ScoreStepPlan, report: ScoreReport, fell_back: str = "") -> tuple[tuple[str, JsonValue], ...]:
+def scoring_facts(
+    step: ScoreStepPlan, report: ScoreReport, fell_back: str = "", resumed_rows: int = 0
+) -> tuple[tuple[str, JsonValue], ...]:
     """How an interval was scored, for its record.
 
     Parameters
     ----------
     fell_back
         Why the planned operator `direct` could not be used, if it could not.
+    resumed_rows
+        Rows that a dead attempt had scored.
     """
     choices: list[JsonValue] = [
         {
@@ -77,6 +81,7 @@ def scoring_facts(step: ScoreStepPlan, report: ScoreReport, fell_back: str = "")
         ("model_loads", report.loads),
         ("batches", report.batches),
         ("largest_batch", report.max_batch_rows),
+        *((("resumed_rows", resumed_rows),) if resumed_rows else ()),
     )
 
 
@@ -91,16 +96,11 @@ def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, .
                 "model_version": model_version,
             },
             ensure_ascii=False,
-            default=_plain,
+            default=plain,
         )
         for letter in letters
     ]
     storage.create(path, ("\n".join(lines) + "\n").encode())
-
-
-def _plain(value: object) -> str:
-    """As Spark's JSON reader takes it back on a replay."""
-    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)
 
 
 def check_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:

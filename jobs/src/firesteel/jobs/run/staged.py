@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import StorageError
 from firesteel.jobs.gates.distribution import describe
+from firesteel.pipelines.publish.staging import is_data
 from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class StagedFiles:
     @classmethod
     def below(cls, storage: Storage, path: str) -> StagedFiles:
         """Those below a path that a reader sees: neither Hadoop's checksums nor its markers."""
-        return cls(storage, tuple(file for file in storage.walk(path) if not file.name.startswith((".", "_"))))
+        return cls(storage, tuple(file for file in storage.walk(path) if is_data(file.path[len(path) :])))
 
     def rows(self) -> int | None:
         """By the footers; None when there are too many.

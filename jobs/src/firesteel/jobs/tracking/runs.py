@@ -303,7 +303,7 @@ class _Recording:
         return False
 
 
-_COUNTED = ("model_loads", "batches", "largest_batch")
+_COUNTED = ("model_loads", "batches", "largest_batch", "resumed_rows")
 
 
 def interval_metrics(result: IntervalResult) -> dict[str, float]:

@@ -6,6 +6,8 @@
         fence it --- tombstone stands ---> remove its staging -> ledger "died"      -> release
                  `-- it had journaled ---> finish its swap    -> ledger "published" -> clean up -> release
 
+A run that does the same plan again takes the staging over in place of removing it.
+
 All steps can be run again, and by several at once: whoever dies in the middle of a recovery is recovered likewise.
 """
 
@@ -17,6 +19,7 @@ import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from firesteel.conf.errors import StorageError
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
 from firesteel.pipelines.publish.enter import enter
@@ -78,8 +81,16 @@ def recover(
         lease.release()
 
 
-def recover_before(lease: Lease, *, on_event: OnEvent, keep_versions: int) -> LedgerRecord | None:
-    """Decide and finish every token below a lease that is held; the record of the newest."""
+def recover_before(
+    lease: Lease, *, on_event: OnEvent, keep_versions: int, take_over: bool = False
+) -> LedgerRecord | None:
+    """Decide and finish every token below a lease that is held; the record of the newest.
+
+    Parameters
+    ----------
+    take_over
+        Keep what an attempt at the same plan staged: it becomes the staging of this lease.
+    """
     place = lease.place
     record: LedgerRecord | None = None
     for state in read_states(place):
@@ -87,6 +98,8 @@ def recover_before(lease: Lease, *, on_event: OnEvent, keep_versions: int) -> Le
             continue
         dead = read_lease(place, state.token)
         journal = fence(place, state.token, by=lease.token, run_id=lease.record.attempt.run_id)
+        if take_over and journal is None and dead.attempt.plan_hash == lease.record.attempt.plan_hash:
+            _take_over(place, dead.token, lease.token)
         finished = _discard(lease, dead) if journal is None else _roll_forward(lease, journal, on_event, keep_versions)
         record = finished or record
         release(place, state.token)
@@ -108,6 +121,15 @@ def leftovers(area: Area, sink: str) -> tuple[str, ...]:
         if any(not state.released for state in states) and not is_held(place, states[-1]):
             found.append(place.interval)
     return tuple(sorted(found))
+
+
+def _take_over(place: Place, dead: int, token: int) -> None:
+    """One rename: what the dead attempt's tasks still write by path, they write where nobody looks."""
+    try:
+        place.storage.rename(place.staging(dead), place.staging(token))
+    except StorageError as error:
+        if error.code not in {"FS8003", "FS8004"}:  # it staged nothing, or another one's is here already
+            raise
 
 
 def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:

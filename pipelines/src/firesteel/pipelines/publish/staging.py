@@ -46,7 +46,7 @@ def read_staged(storage: Storage, staging_path: str, planned: tuple[str, ...]) -
     outside: list[str] = []
     for status in storage.walk(staging_path):
         path = status.path[len(staging_path) :].lstrip("/")
-        if any(_hidden(part) for part in path.split("/")):
+        if not is_data(path):
             continue
         home = next((directory for directory in planned if _within(path, directory)), None)
         if home is None:
@@ -69,6 +69,6 @@ def _within(path: str, directory: str) -> bool:
     return not directory or path == directory or path.startswith(f"{directory}/")
 
 
-def _hidden(name: str) -> bool:
-    """Spark's rule for what is no data: PartitioningAwareFileIndex.shouldFilterOut."""
-    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+def is_data(path: str) -> bool:
+    """Whether a reader sees a file, by its path below the root: Spark's rule, PartitioningAwareFileIndex.shouldFilterOut."""
+    return not any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.split("/"))

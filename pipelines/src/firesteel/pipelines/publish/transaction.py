@@ -82,6 +82,7 @@ class Transaction:
         on_event: OnEvent = ignore,
         lease_ttl_s: float = LEASE_TTL_S,
         keep_versions: int = KEEP_VERSIONS,
+        take_over: bool = False,
     ) -> Self:
         """Take the lease, and finish or discard what dead attempts left.
 
@@ -93,6 +94,8 @@ class Transaction:
             How long this driver may give no sign of life before another one takes over.
         keep_versions
             How many replaced versions of the interval are kept.
+        take_over
+            Begin with what a dead attempt at the same plan staged, whole tasks and halves of tasks, in place of nothing.
 
         Raises
         ------
@@ -104,7 +107,7 @@ class Transaction:
         path = path_within(area, sink_path)
         lease = Lease.acquire(Place(area, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
         try:
-            recover_before(lease, on_event=on_event, keep_versions=keep_versions)
+            recover_before(lease, on_event=on_event, keep_versions=keep_versions, take_over=take_over)
             on_event(Event("leased", interval, {"token": lease.token, "run_id": attempt.run_id}))
             return cls(lease, path, on_event, keep_versions)
         except BaseException:

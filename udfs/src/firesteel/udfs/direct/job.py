@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.udfs.attempts import attempt_at
+from firesteel.udfs.direct.done import Done, mark_name, write_mark
 from firesteel.udfs.direct.expressions import project
 from firesteel.udfs.direct.files import open_files
 from firesteel.udfs.direct.scan import scan
@@ -28,6 +29,7 @@ SPLIT_BYTES = 128 << 20
 """The most that one task reads, as spark.sql.files.maxPartitionBytes."""
 OPEN_BYTES = 4 << 20
 """What opening a file counts for, as spark.sql.files.openCostInBytes."""
+_END = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +45,22 @@ class DirectResult:
     rows_in: int
 
 
-def pack(files: Sequence[tuple[str, int]], slots: int, most: int = SPLIT_BYTES) -> tuple[tuple[Split, ...], ...]:
+def pack(
+    files: Sequence[tuple[str, int]], slots: int, most: int = SPLIT_BYTES, done: Iterable[Split] = ()
+) -> tuple[tuple[Split, ...], ...]:
     """Cut (path, length) files into splits and pack those into tasks, as Spark does, in the order of the paths.
 
-    A task has at most `most` bytes, and less where that keeps all slots at work.
+    A task has at most `most` bytes, and less where that keeps all slots at work. What is `done` is left out.
     """
-    total = sum(length + OPEN_BYTES for _, length in files)
+    stretches = _left(files, done)
+    total = sum(stop - start + OPEN_BYTES for _, start, stop, _ in stretches)
     size = max(1, min(most, max(OPEN_BYTES, -(-total // max(1, slots)))))
     tasks: list[list[Split]] = []
     room = 0
-    for path, length in sorted(files):
-        for start in range(0, max(1, length), size):
-            split = Split(path, start, min(start + size, length) if start + size < length else 1 << 62)
-            cost = min(size, length - start) + OPEN_BYTES
+    for path, first, stop, end in stretches:
+        for start in range(first, max(first + 1, stop), size):
+            split = Split(path, start, start + size if start + size < stop else end)
+            cost = min(size, stop - start) + OPEN_BYTES
             if not tasks or cost > room:
                 tasks.append([])
                 room = size + OPEN_BYTES
@@ -64,23 +69,45 @@ def pack(files: Sequence[tuple[str, int]], slots: int, most: int = SPLIT_BYTES) 
     return tuple(tuple(task) for task in tasks)
 
 
-def run_direct(spark: SparkSession, spec: DirectSpec, tasks: Sequence[tuple[Split, ...]]) -> DirectResult:
+def _left(files: Sequence[tuple[str, int]], done: Iterable[Split]) -> list[tuple[str, int, int, int]]:
+    """Stretches (path, start, stop, end) that are not done; `end` is the split's stop, beyond all for a file's last."""
+    taken: dict[str, list[Split]] = {}
+    for each in done:
+        taken.setdefault(each.path, []).append(each)
+    left = []
+    for path, length in sorted(files):
+        at = 0
+        for each in sorted(taken.get(path, ()), key=lambda split: split.start):
+            if each.start > at:
+                left.append((path, at, each.start, each.start))
+            at = max(at, each.stop)
+        if at < max(1, length):
+            left.append((path, at, length, _END))
+    return left
+
+
+def run_direct(
+    spark: SparkSession, spec: DirectSpec, tasks: Sequence[tuple[Split, ...]], done: Sequence[TaskResult] = ()
+) -> DirectResult:
     """Run the tasks. What they return comes home once for each, however often it was tried.
+
+    Parameters
+    ----------
+    done
+        Tasks of an earlier job: the result is theirs, too.
 
     Raises
     ------
     PySparkException
         A task failed; `firesteel.udfs.score.worker_error` finds an error of ours in it.
     """
-    if not tasks:
-        return DirectResult(summarise({}), (), 0, 0)
-    run = _runner(spec, secrets.token_hex(6))
-    # One task a slice: the splits are packed already.
-    found: list[TaskResult] = (
-        spark.sparkContext.parallelize(list(enumerate(tasks)), len(tasks)).mapPartitions(run).collect()
-    )
+    found = [*done]
+    if tasks:
+        run = _runner(spec, secrets.token_hex(6))
+        # One task a slice: the splits are packed already.
+        found += spark.sparkContext.parallelize(list(enumerate(tasks)), len(tasks)).mapPartitions(run).collect()
     return DirectResult(
-        summarise({result.report.partition: result.report for result in found}),
+        summarise({place: result.report for place, result in enumerate(found)}),
         tuple(file for result in found for file in result.files),
         sum(result.rows_read for result in found),
         sum(result.rows_in for result in found),
@@ -118,6 +145,8 @@ def run_task(spec: DirectSpec, splits: tuple[Split, ...], index: int, attempt: i
         writer.finish()
         clock.add("write")
     result.files = writer.written
+    with files.create(f"{spec.write.folder}/{mark_name(index, attempt, job)}") as sink:
+        sink.write(write_mark(Done(splits, result)))
     return result
 
 

@@ -55,7 +55,7 @@ class TaskWriter:
         self._spec = spec
         self._schema = schema
         self._name = f"part-{task:05d}-{job}"
-        self._folder = f"{TEMPORARY}/{task:05d}-{attempt}"
+        self._folder = f"{TEMPORARY}/{job}-{task:05d}-{attempt}"
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._count = 0
         # Held rows weigh about four times what they do in the file, and a file is looked at when some are written.
