@@ -334,6 +334,7 @@ def test_the_demo_is_made_from_nothing_by_one_command(tmp_path):
     assert "336,776 flights" in done.stdout
     assert "PUBLISHED" in done.stdout
     assert "754 in = 754 scored" in done.stdout
+    assert len([*(tmp_path / "demo" / ".firesteel" / "runs").glob("*/report.html")]) == 1
     again = firesteel("init", "demo", "--demo", "flights", "--no-run", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout

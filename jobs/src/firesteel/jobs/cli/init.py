@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 
 import click
@@ -31,4 +32,5 @@ def init(folder: Path, demo: str | None, root: str | None, first_run: bool) -> i
         return 0
     from firesteel.jobs.cli.main import invoke
 
-    return invoke(["run", str(folder / "pipeline.yaml"), "--start", "2013-06-01"])
+    with chdir(folder):  # the report lies where the project's next ones will
+        return invoke(["run", "--start", "2013-06-01"])
