@@ -15,7 +15,10 @@ import pytest
 
 from firesteel.conf.errors import ModelError, PlanDrift
 from firesteel.conf.partitions import partition_name
+from firesteel.jobs.run import attempt
 from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.spark.written import rows_written
+from firesteel.pipelines import Pipeline
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.storage.open import locate
@@ -339,6 +342,43 @@ def test_the_demo_is_made_from_nothing_by_one_command(tmp_path):
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
     assert "registered already" in again.stdout
+
+
+WITHOUT_A_MODEL = """
+spec_version: 1
+name: long_flights
+storage: {root}/_firesteel/long
+interval: {{column: dt, unit: day, begin: 2013-06-01}}
+sources:
+  flights:
+    path: {root}/flights
+    partitions: {{dt: date, origin: string}}
+    select: {{dt: "${{interval.ds}}"}}
+    contract: {{mode: additive, columns: {{flight_id: string!, distance: int!}}}}
+steps:
+  long: {{sql: "SELECT flight_id, distance, dt, origin FROM flights WHERE distance >= 0"}}
+sinks:
+  out: {{from: long, path: "{root}/out", partition_by: [dt, origin]}}
+tracking: {{mlflow: {{uri: "{tracking}"}}}}
+"""
+
+
+@pytest.mark.parametrize("told", ["what was written", "a part twice", "nothing"])
+def test_rows_without_a_model_are_counted_by_who_wrote_them_or_once_more(
+    project, spark, runs, tmp_path, monkeypatch, told
+):
+    asked = []
+
+    def lying(session):
+        asked.append(rows_written(session))
+        return {"what was written": asked[-1], "a part twice": asked[-1] + 7, "nothing": None}[told]
+
+    monkeypatch.setattr(attempt, "rows_written", lying)
+    spec = tmp_path / "long.yaml"
+    spec.write_text(WITHOUT_A_MODEL.format(root=project.root, tracking=project.tracking), encoding="utf-8")
+    result = run_plan(Pipeline.load(spec).plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.counts.rows_in, result.counts.scored) == ("published", 60, 60), result.error
+    assert asked == [60]
 
 
 def test_a_plan_is_appended_once_however_often_it_is_asked_for(project, spark, runs, tmp_path):

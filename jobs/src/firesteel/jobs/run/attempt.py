@@ -31,6 +31,7 @@ from firesteel.jobs.spark.lower import (
     spark_fault,
     write_staged,
 )
+from firesteel.jobs.spark.written import rows_written
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.publish.ledger import Ledger
@@ -177,6 +178,8 @@ class Runner:
                 staged = read_staged(
                     self.spark, sink, f"{storage.base_uri}{transaction.staging_path}", exists=True
                 ).count()
+        if scoring is None and rows_in != staged:  # a stage of which a part ran again counts that part twice
+            rows_in = self.spark.table(sink.source).count()
         findings.counts = Counts(rows_in=rows_in, scored=staged) + findings.aside
         if report is not None and scoring is not None:
             findings.scoring = scoring_facts(scoring, report, fell_back, findings.resumed_rows)
@@ -263,8 +266,6 @@ class Runner:
             elif step.name in after:
                 make_view(self.spark, step)
         frame = self.spark.table(sink.source)
-        if scored is None:
-            frame = frame.observe(seen, F.count(F.lit(1)).alias("rows"))
         write_staged(
             frame,
             sink,
@@ -272,7 +273,10 @@ class Runner:
             f"{storage.base_uri}{transaction.staging_path}",
             file_rows=self.plan.resources.file_rows,
         )
-        return observed_rows(seen), scored.report() if scored is not None else None
+        if scored is not None:
+            return observed_rows(seen), scored.report()
+        written = rows_written(self.spark)
+        return frame.count() if written is None else written, None
 
     def _check_balance(
         self, interval: IntervalPlan, staged: int, files: tuple[FileStatus, ...], findings: Findings
