@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
     from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+    from firesteel.jobs.embedded.yarn import EmbeddedYarn
     from support.runs import Project
 
 # How long an example takes is the machine's business, and it is shared: no test is about time.
@@ -119,6 +120,23 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSta
 
     with EmbeddedStandalone(tmp_path_factory.mktemp("standalone"), workers=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def yarn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedYarn]:
+    """A YARN with two NodeManagers beside an HDFS of its own. Sets nothing global: `yarn_env` does, for one test."""
+    from firesteel.jobs.embedded.yarn import EmbeddedYarn
+
+    with EmbeddedYarn(tmp_path_factory.mktemp("yarn")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def yarn_env(yarn: EmbeddedYarn, monkeypatch: pytest.MonkeyPatch) -> EmbeddedYarn:
+    """The YARN, as the one that HADOOP_CONF_DIR and SPARK_CONF_DIR name."""
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(yarn.conf_dir))
+    monkeypatch.setenv("SPARK_CONF_DIR", str(yarn.conf_dir))
+    return yarn
 
 
 @pytest.fixture(scope="session")

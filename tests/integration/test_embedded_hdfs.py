@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +15,7 @@ from firesteel.conf.java import find_java
 from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.open import locate
+from support.listening import LOOPBACK, listening
 from support.waiting import runs, wait_for
 
 OWNER = """
@@ -72,24 +71,14 @@ def test_no_file_fails_while_a_datanode_is_dead_and_the_namenode_names_it_still(
 
 
 def test_it_listens_on_this_machine_only(hdfs):
-    links = set()
-    for process in hdfs.processes:
-        for fd in Path(f"/proc/{process.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed since it was listed; a listening one is not
-                links.add(str(fd.readlink()))
-    listening = []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and f"socket:[{words[9]}]" in links:
-                listening.append(words[1].partition(":")[0])
-    assert len(listening) == 2 + 2 * 4
-    assert set(listening) == {"0100007F"}  # 127.0.0.1, little endian
+    found = listening(process.pid for process in hdfs.processes)
+    assert len(found) == 2 + 2 * 4
+    assert set(found) == {LOOPBACK}
 
 
 def test_its_version_is_that_of_the_client_of_pyspark(hdfs):
     from firesteel.jobs.embedded.cluster import ask, pyspark_home
-    from firesteel.jobs.embedded.hdfs import SERVER
+    from firesteel.jobs.embedded.hadoop import SERVER
 
     info = ask(f"{hdfs.webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo")["beans"][0]
     assert info["SoftwareVersion"] == SERVER.rpartition(":")[2]

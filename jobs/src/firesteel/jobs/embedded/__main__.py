@@ -1,4 +1,4 @@
-"""`python -m firesteel.jobs.embedded up|down|status --target hdfs|standalone --folder DIR`: a cluster until Ctrl-C."""
+"""`python -m firesteel.jobs.embedded up|down|status --target TARGET --folder DIR`: a cluster until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,8 +15,15 @@ from firesteel.jobs.embedded.cluster import Cluster, owner_of, state_of
 from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
 from firesteel.jobs.embedded.processes import wait_until
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+from firesteel.jobs.embedded.yarn import EmbeddedYarn
 
 DOWN_S = 60.0
+VARIABLES = {name: name for name in ("HADOOP_CONF_DIR", "SPARK_CONF_DIR")} | {"shuffle": "FIRESTEEL_SHUFFLE_SOCKET"}
+TARGETS: dict[str, Callable[[Path], Cluster]] = {
+    "hdfs": EmbeddedHdfs,
+    "standalone": lambda folder: EmbeddedStandalone(folder, workers=2, shuffle=True),
+    "yarn": EmbeddedYarn,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,14 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m firesteel.jobs.embedded", description="A real cluster on this machine until Ctrl-C."
     )
     parser.add_argument("action", choices=["up", "down", "status"], help="up stays until Ctrl-C or `down`")
-    parser.add_argument("--target", choices=["hdfs", "standalone"], required=True)
+    parser.add_argument("--target", choices=list(TARGETS), required=True)
     parser.add_argument("--folder", type=Path, required=True, help="data, configuration and logs")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     try:
         if options.action == "up":
-            hdfs = options.target == "hdfs"
-            return _up(EmbeddedHdfs(folder) if hdfs else EmbeddedStandalone(folder, workers=2, shuffle=True))
+            return _up(TARGETS[options.target](folder))
         return _down(folder) if options.action == "down" else _status(folder)
     except FiresteelError as error:
         sys.stderr.write(f"{error}\n")
@@ -48,10 +55,7 @@ def _up(cluster: Cluster) -> int:
     try:
         with cluster:
             _say(*(f"{name}: {address}" for name, address in cluster.addresses.items()))
-            if "HADOOP_CONF_DIR" in cluster.addresses:
-                _say(f"export HADOOP_CONF_DIR={cluster.addresses['HADOOP_CONF_DIR']}")
-            if "shuffle" in cluster.addresses:
-                _say(f"export FIRESTEEL_SHUFFLE_SOCKET={cluster.addresses['shuffle']}")
+            _say(*(f"export {VARIABLES[name]}={at}" for name, at in cluster.addresses.items() if name in VARIABLES))
             _say(f"logs: {cluster.folder / 'logs'}", "Ctrl-C stops it.")
             _sleep()
     except KeyboardInterrupt:

@@ -5,34 +5,15 @@ It listens on 127.0.0.1 only, and believes its callers' names: whoever can log i
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.conf.java import find_java
-from firesteel.jobs.embedded import maven
-from firesteel.jobs.embedded.cluster import START_S, Cluster, ask, pyspark_home
+from firesteel.jobs.embedded.cluster import START_S, Cluster, ask
+from firesteel.jobs.embedded.hadoop import Jvm, core_site, write_conf
 from firesteel.jobs.embedded.ports import remembered_ports
 from firesteel.jobs.embedded.processes import start, wait_until
-
-SERVER = "org.apache.hadoop:hadoop-client-minicluster:3.5.0"
-"""The servers, shaded; the same version as the client that pyspark 4.3 bundles, which is the rest of the class path."""
-
-_JARS = (
-    "hadoop-client-api", "hadoop-client-runtime", "slf4j-api", "log4j-api", "log4j-core", "log4j-slf4j2-impl",
-    "jcl-over-slf4j", "log4j-1.2-api", "snappy-java",
-)  # fmt: skip
-_JVM = (
-    "-Xmx256m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",  # servers that live for minutes: C2 costs more than it gives
-    "-Djava.net.preferIPv4Stack=true",
-)
 
 
 class EmbeddedHdfs(Cluster):
@@ -54,7 +35,7 @@ class EmbeddedHdfs(Cluster):
         self._datanodes = datanodes
         self._replication = replication or min(datanodes, 3)
         self._ports: dict[str, int] = {}
-        self._java: tuple[str, ...] = ()
+        self._jvm: Jvm | None = None
 
     @property
     def uri(self) -> str:
@@ -125,7 +106,7 @@ class EmbeddedHdfs(Cluster):
         return int(beans[0]["NumLiveDataNodes"])
 
     def _start(self) -> None:
-        self._java = self._jvm()
+        self._jvm = Jvm()
         servers = [f"datanode-{number}{port}" for number in range(self._datanodes) for port in ("", "-http", "-ipc")]
         self._ports = remembered_ports(self.folder / "ports.json", ["namenode", "namenode-http", *servers])
         self._configure()
@@ -150,14 +131,8 @@ class EmbeddedHdfs(Cluster):
                 "FS9005", f"the NameNode could not format its directory: {words}", hint=f"See {process.log}."
             )
 
-    def _configure(self) -> None:
-        user = getpass.getuser()
-        core = {
-            "fs.defaultFS": self.uri,
-            "hadoop.http.staticuser.user": user,
-            f"hadoop.proxyuser.{user}.hosts": "127.0.0.1",
-            "hadoop.tmp.dir": str(self.folder / "tmp"),
-        }
+    def client_conf(self) -> tuple[dict[str, str], dict[str, str]]:
+        """`core-site.xml` and `hdfs-site.xml` as clients need them; the servers read them too."""
         hdfs = {
             "dfs.replication": str(self._replication),
             "dfs.namenode.http-address": f"127.0.0.1:{self._ports['namenode-http']}",
@@ -177,7 +152,11 @@ class EmbeddedHdfs(Cluster):
             "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
             "dfs.webhdfs.socket.connect-timeout": "5s",
         }
-        _write_conf(self.conf_dir, core, hdfs)
+        return core_site(self.uri, self.folder), hdfs
+
+    def _configure(self) -> None:
+        core, hdfs = self.client_conf()
+        write_conf(self.conf_dir, core=core, hdfs=hdfs)
         for number in range(self._datanodes):
             name = f"datanode-{number}"
             own = {
@@ -187,32 +166,11 @@ class EmbeddedHdfs(Cluster):
                 "dfs.datanode.ipc.address": f"127.0.0.1:{self._ports[f'{name}-ipc']}",
                 "dfs.datanode.hostname": "127.0.0.1",
             }
-            _write_conf(self._datanode_conf(number), core, {**hdfs, **own})
+            write_conf(self._datanode_conf(number), core=core, hdfs={**hdfs, **own})
 
     def _datanode_conf(self, number: int) -> Path:
         return self.folder / f"conf-datanode-{number}"
 
-    def _jvm(self) -> tuple[str, ...]:
-        """The command up to the class path, which takes a `-version` to find out: once per start."""
-        jars = pyspark_home() / "jars"
-        path = [
-            str(maven.fetch(SERVER)),
-            *(str(jar) for name in _JARS for jar in sorted(jars.glob(f"{name}-[0-9]*.jar"))),
-        ]
-        log4j = resources.files("firesteel.jobs.embedded") / "log4j2.properties"
-        return str(find_java().executable), *_JVM, f"-Dlog4j2.configurationFile=file:{log4j}", os.pathsep.join(path)
-
     def _command(self, main: str, conf: Path) -> list[str]:
-        *java, path = self._java
-        return [*java, "-cp", os.pathsep.join([str(conf), path]), f"org.apache.hadoop.hdfs.server.{main}"]
-
-
-def _write_conf(folder: Path, core: dict[str, str], hdfs: dict[str, str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, settings in (("core-site.xml", core), ("hdfs-site.xml", hdfs)):
-        lines = [
-            f"  <property><name>{key}</name><value>{escape(value)}</value></property>"
-            for key, value in settings.items()
-        ]
-        text = "\n".join(["<?xml version='1.0'?>", "<configuration>", *lines, "</configuration>", ""])
-        (folder / name).write_text(text, encoding="utf-8")
+        assert self._jvm is not None  # made by _start
+        return self._jvm.command(f"hdfs.server.{main}", conf)
