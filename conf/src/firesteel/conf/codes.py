@@ -110,6 +110,11 @@ CODES: dict[str, Code] = {
     "FS9020": Code("a secret is not found", "Put it into one of the places named; see docs/how-to/secrets.md."),
     "FS9021": Code("a secret cannot be used", "Mend what is named: its file, its source, or its value."),
     "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),
+    "FS9030": Code("a plan cannot be submitted as asked", "Mend the option that is named."),
+    "FS9031": Code(
+        "an application ended and the ledger does not hold what it was to publish", "Look at the driver's log."
+    ),
+    "FS9032": Code("a Python environment cannot be packed", "Mend what is named, or leave that package out."),
     "FS9101": Code(
         "the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."
     ),

@@ -171,6 +171,23 @@ class RuntimeFault(FiresteelError):
     title = "runtime"
 
 
+_KINDS: tuple[tuple[str, type[FiresteelError]], ...] = (
+    ("FS1", SpecError), ("FS2", SqlError), ("FS3", ModelError), ("FS4", InputNotReady), ("FS5", RowErrorBudget),
+    ("FS6", PlanDrift), ("FS75", LeaseConflict), ("FS7", GateFailed), ("FS8", StorageError), ("FS9", RuntimeFault),
+)  # fmt: skip
+
+
+def kind_of(code: str) -> type[FiresteelError]:
+    """The class of an error of which only the code is known, as in a ledger.
+
+    Examples
+    --------
+    >>> kind_of("FS7001").exit_code, kind_of("FS7502").exit_code, kind_of("FS9002").exit_code
+    (3, 7, 1)
+    """
+    return next((kind for prefix, kind in _KINDS if code.startswith(prefix)), FiresteelError)
+
+
 class SpecErrors(FiresteelError):
     """All errors of one spec at once, in the order of the file."""
 

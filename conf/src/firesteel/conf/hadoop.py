@@ -49,7 +49,7 @@ class HadoopConf:
         values: dict[str, str] = {}
         if folder:
             for name in FILES:
-                values |= _read(Path(folder, name))
+                values |= read_site(Path(folder, name))
         return cls(folder, values)
 
     def get(self, key: str, default: str = "") -> str:
@@ -60,6 +60,11 @@ class HadoopConf:
     def kerberos(self) -> bool:
         """Whether the cluster asks for Kerberos."""
         return self.get("hadoop.security.authentication", "simple").strip().lower() == "kerberos"
+
+    @property
+    def highly_available(self) -> bool:
+        """Whether a nameservice has several NameNodes: one that does not answer is then left for another."""
+        return any(key.startswith("dfs.ha.namenodes.") and len(_names(self.get(key))) > 1 for key in self.values)
 
     @property
     def default_fs(self) -> str:
@@ -135,7 +140,8 @@ def default_fs() -> str:
     return HadoopConf.load().default_fs
 
 
-def _read(path: Path) -> dict[str, str]:
+def read_site(path: Path) -> dict[str, str]:
+    """The properties of one file; none when it is not there. FS8001 when it cannot be read."""
     try:
         # The cluster's own configuration is trusted as Hadoop trusts it.
         root = ET.parse(path).getroot()  # noqa: S314

@@ -1,7 +1,7 @@
 """The spark-submit entry: `spark-submit ... run_plan.py --plan plan.json`. Everything it needs is in the plan.
 
 The exit code is firesteel's; in cluster mode spark-submit may return 0 all the same, so whoever orchestrates reads the
-ledger (`firesteel status`).
+ledger (`firesteel status`). With `--submission` the result is left in the storage, for `firesteel submit` to pick up.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="run_plan.py", description="Run a firesteel plan inside spark-submit.")
     parser.add_argument("--plan", required=True, type=Path, help="A plan made by `firesteel plan -o plan.json`.")
     parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
+    parser.add_argument("--submission", default="", help="Whose result it is, where the driver runs on the cluster.")
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.show import show_result
@@ -26,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
     try:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
-        result = run_plan(plan)
+        if options.submission:
+            from firesteel.jobs.spark.driver import run_submitted
+
+            result = run_submitted(plan, options.submission)
+        else:
+            result = run_plan(plan)
     except FiresteelError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -27,6 +27,7 @@ VERBS = {
     "apply": ("run", "Execute exactly the plan in a file."),
     "test": ("test", "Run the cases beside a spec: rows in, rows out, on a local Spark."),
     "submit": ("submit", "Print or run the spark-submit line of a plan."),
+    "pack": ("pack", "Pack this Python environment for `submit --archive`."),
     "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
     "history": ("ledger", "Every attempt, newest first."),
     "report": ("report", "Where the page of a run lies."),

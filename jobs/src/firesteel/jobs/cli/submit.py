@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from firesteel.jobs.cli.options import interval_options, spec_options
+
+if TYPE_CHECKING:
+    from firesteel.jobs.spark.application import Application
 
 
 @click.command()
@@ -17,7 +23,22 @@ from firesteel.jobs.cli.options import interval_options, spec_options
     "--master", default=None, help="Instead of the spec's resources.master: local[2], spark://HOST:PORT, yarn."
 )
 @click.option(
-    "--py-files", type=click.Path(path_type=Path, exists=True), help="The firesteel wheel, for executors without it."
+    "--deploy-mode",
+    type=click.Choice(["client", "cluster"]),
+    default=None,
+    help="Where the driver runs: here, or on the cluster. Default: configuration's spark.submit.deployMode, else client.",
+)
+@click.option(
+    "--py-files", type=click.Path(path_type=Path, exists=True), help="The firesteel wheel, for machines without it."
+)
+@click.option(
+    "--archive",
+    default="",
+    metavar="ARCHIVE",
+    help="A Python environment made by `pack`, for machines without one: a path, or a URI that the cluster reads.",
+)
+@click.option(
+    "--python", default="", metavar="PATH", help="An interpreter that every machine has. On YARN by default this one."
 )
 @click.option("--run", "execute", is_flag=True, help="Run the line; otherwise it is only printed.")
 def submit(
@@ -28,21 +49,49 @@ def submit(
     end: str | None,
     force: bool,
     master: str | None,
+    deploy_mode: Literal["client", "cluster"] | None,
     py_files: Path | None,
+    archive: str,
+    python: str,
     execute: bool,
 ) -> int:
-    """Write the plan to .firesteel/plans and print the spark-submit line that executes it, or run that line."""
+    """Write the plan to .firesteel/plans and print the spark-submit line that executes it, or run that line.
+
+    In cluster mode the exit code is the ledger's word on the planned intervals, and not spark-submit's.
+    """
     from dataclasses import replace
 
-    from firesteel.jobs.spark.submit import run_submission, submit_line
+    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
+    from firesteel.jobs.spark.submission import run_submission
+    from firesteel.jobs.spark.submit import submit_line
     from firesteel.pipelines import Pipeline
 
     made = Pipeline.load(spec, profile=profile, params=params).plan(start, end, force=force, wait=execute)
     if master:
         made = replace(made, master=master)
+    mode = deploy_mode or ("cluster" if dict(made.spark_conf).get(MODE_KEY) == "cluster" else "client")
+    shipment = Shipment(mode, py_files, archive, python, f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}")
+    shipment.check(made.master)
     folder = Path(".firesteel", "plans")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
     path.write_text(made.to_json(), encoding="utf-8")
-    click.echo(shlex.join(submit_line(made, path, py_files)))
-    return run_submission(made, path, py_files) if execute else 0
+    click.echo(shlex.join(submit_line(made, path, shipment)))
+    if not execute:
+        return 0
+    if mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):
+        click.echo(f"nothing to do: {made.intervals[0].reason}", err=True)
+        return 0
+    ended = run_submission(made, path, shipment, _tell)
+    if ended.result is not None:
+        show_result(ended.result, as_json=False)
+    if ended.text:
+        click.echo(click.style(ended.text, fg="red" if ended.exit_code else None), err=True)
+    return ended.exit_code
+
+
+def _tell(application: Application) -> None:
+    attempt = f"  driver {application.attempt}" if application.attempt > 1 else ""
+    url = f"  {application.tracking_url}" if application.tracking_url.startswith("http") else ""
+    click.echo(f"  {application}{attempt}{url}", err=True)

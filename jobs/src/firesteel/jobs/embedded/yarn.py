@@ -150,9 +150,10 @@ class EmbeddedYarn(Cluster):
             # Everybody asks again twice a second while it is away; the default is every half minute.
             "yarn.resourcemanager.connect.retry-interval.ms": "500",
             "yarn.resourcemanager.connect.max-wait.ms": "120000",
-            # A node is dead 10 s after its last heartbeat, a driver 30 s; the default is ten minutes.
+            # A node is dead 10 s after its last heartbeat; the default is ten minutes. A driver has its first one when its
+            # SparkContext is there, and that takes time on a small machine.
             "yarn.nm.liveness-monitor.expiry-interval-ms": "10000",
-            "yarn.am.liveness-monitor.expiry-interval-ms": "30000",
+            "yarn.am.liveness-monitor.expiry-interval-ms": "120000",
             "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "250",
             "yarn.resourcemanager.scheduler.class": "org.apache.hadoop.yarn.server.resourcemanager.scheduler.fifo.FifoScheduler",
             "yarn.scheduler.minimum-allocation-mb": "128",

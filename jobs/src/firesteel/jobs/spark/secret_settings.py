@@ -5,18 +5,22 @@
     settings of the plan --public--> command line of spark-submit and of the JVM
                          `-secret--> SparkConf, in the running JVM          (our own session, and the driver of a submission)
                                      /dev/fd/N, a file in memory only       (spark-submit, which may need them by itself)
+                                       with the secrets themselves          (a driver on the cluster, which cannot look
+                                                                             where the submitter looks)
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.conf.secrets import references, reveal
+from firesteel.conf.secret_sources import variable
+from firesteel.conf.secrets import references, reveal, secrets_in
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 REDACTION = "spark.redaction.regex"
 SQL_REDACTION = "spark.sql.redaction.options.regex"
 _HADOOP = "spark.hadoop."
+_CARRIED = "spark.firesteel.secret."
+"""A secret on its way to a driver: the rest of the key is its environment variable, the value is base64."""
 
 
 def secret_keys(settings: Mapping[str, str]) -> tuple[str, ...]:
@@ -95,6 +101,28 @@ def check_reached(spark: SparkSession, settings: Mapping[str, str]) -> None:
                 f"configuration.{key} holds a secret, and the session that was passed in does not have it.",
                 hint=f"Set it when that session is made, and add the key to its {REDACTION}; or let firesteel start Spark.",
             )
+
+
+def delivered(texts: Iterable[str]) -> dict[str, str]:
+    """Settings that carry the secrets of `texts` to a driver on the cluster. Their names are what Spark redacts by default."""
+    found: dict[str, str] = {}
+    for reference in dict.fromkeys(each for text in texts for each in secrets_in(text)):
+        value = reveal(str(reference))
+        found[f"{_CARRIED}{variable(reference.scope, reference.key)}"] = b64encode(value.encode()).decode()
+    return found
+
+
+def take_delivered() -> None:
+    """On a driver on the cluster: what `delivered` sent is found as if it stood in the environment.
+
+    In this process only: a change of `os.environ` is not what /proc shows, and executors inherit nothing from here.
+    """
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized()  # noqa: SLF001 - it attaches to the JVM that started this process
+    for key, value in SparkConf().getAll():
+        if key.startswith(_CARRIED):
+            os.environ.setdefault(key.removeprefix(_CARRIED), b64decode(value).decode())
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib import resources
 from importlib.util import find_spec
@@ -11,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.java import find_java
-from firesteel.conf.secrets import reveal
-from firesteel.jobs.spark.secret_settings import properties_file, public_settings, secret_keys, shown_settings
+from firesteel.jobs.spark.secret_settings import public_settings, shown_settings
 from firesteel.jobs.spark.session import launch_conf
+from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
 
+HERE = Shipment()
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
-def submit_line(plan: Plan, plan_file: Path, py_files: Path | None = None, *, secrets_file: str = "") -> list[str]:
+
+def submit_line(plan: Plan, plan_file: Path, shipment: Shipment = HERE, *, secrets_file: str = "") -> list[str]:
     """The words of the command. Everything that Spark must know before it starts is on it; the rest is in the plan.
 
     Settings that hold secrets stand on it as references, which the driver resolves.
@@ -33,32 +35,39 @@ def submit_line(plan: Plan, plan_file: Path, py_files: Path | None = None, *, se
         str(_spark_home() / "bin" / "spark-submit"),
         "--master",
         plan.master,
+        *(["--deploy-mode", shipment.mode] if shipment.mode == "cluster" else []),
         "--name",
         f"firesteel:{plan.pipeline}",
     ]
-    log4j = resources.files("firesteel.conf") / "log4j2.properties"
-    conf = {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{log4j}", **launch_conf(plan)}
-    conf.pop("spark.app.name")
+    log4j = log_settings()
+    conf = submit_conf(plan, shipment)
+    files = []
+    if shipment.mode == "cluster":
+        files = [str(plan_file.resolve()), str(log4j)]  # log4j2 finds it by its name in the driver's folder
+    else:
+        conf.setdefault(JAVA_OPTIONS, f"-Dlog4j2.configurationFile=file:{log4j}")
     for key, value in sorted((public_settings(conf) if secrets_file else shown_settings(conf)).items()):
         line += ["--conf", f"{key}={value}"]
     if secrets_file:
         line += ["--properties-file", secrets_file, "--load-spark-defaults"]
-    if py_files:
-        line += ["--py-files", str(py_files)]
+    if shipment.py_files:
+        line += ["--py-files", str(shipment.py_files)]
+    if files:
+        line += ["--files", ",".join(files)]
     entry = resources.files("firesteel.jobs") / "run_plan.py"
+    if shipment.mode == "cluster":
+        return [*line, str(entry), "--submission", shipment.id, "--plan", plan_file.name]
     return [*line, str(entry), "--plan", str(plan_file)]
 
 
-def run_submission(plan: Plan, plan_file: Path, py_files: Path | None = None) -> int:
-    """Run the line and return its exit code. Secrets go to spark-submit by a file in memory: `ps` shows command lines."""
-    settings = launch_conf(plan)
-    environment = submit_environment(plan)
-    keys = secret_keys(settings)
-    if not keys:
-        return subprocess.run(submit_line(plan, plan_file, py_files), env=environment, check=False).returncode
-    with properties_file({key: reveal(settings[key]) for key in keys}) as (path, descriptor):
-        line = submit_line(plan, plan_file, py_files, secrets_file=path)
-        return subprocess.run(line, env=environment, pass_fds=(descriptor,), check=False).returncode
+def submit_conf(plan: Plan, shipment: Shipment = HERE) -> dict[str, str]:
+    """All settings of a submission but the application's name; secrets are references."""
+    conf = launch_conf(plan)
+    conf.pop("spark.app.name")
+    conf.pop(MODE_KEY, None)  # it has an option of its own
+    made = shipment.settings(plan.master, conf)
+    made.pop(MODE_KEY, None)
+    return {**conf, **made}
 
 
 def submit_environment(plan: Plan) -> dict[str, str]:
@@ -70,6 +79,11 @@ def submit_environment(plan: Plan) -> dict[str, str]:
     if plan.master.startswith(("local", "spark://127.0.0.1")):
         environment.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     return environment
+
+
+def log_settings() -> Path:
+    """What log4j2 is told: warnings only."""
+    return Path(str(resources.files("firesteel.conf") / "log4j2.properties"))
 
 
 def _spark_home() -> Path:

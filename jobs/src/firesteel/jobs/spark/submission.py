@@ -1,0 +1,123 @@
+"""Run the spark-submit line of a plan, show what becomes of the application, and say how it ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firesteel.conf.secrets import reveal
+from firesteel.conf.yarn import resourcemanager_urls
+from firesteel.jobs.spark.application import Application, ResourceManagers, Watch
+from firesteel.jobs.spark.handover import Handover
+from firesteel.jobs.spark.secret_settings import REDACTION, delivered, properties_file, secret_keys
+from firesteel.jobs.spark.shipment import WAIT_KEY, Shipment
+from firesteel.jobs.spark.submit import HERE, log_settings, submit_conf, submit_environment, submit_line
+from firesteel.jobs.spark.verdict import Verdict, decide, tokens_before
+from firesteel.pipelines.result import RunResult
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import Plan
+
+_DELIVERED = r"^spark\.firesteel\.secret\."
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a submission ended; `result` is what the driver left, in cluster mode."""
+
+    exit_code: int
+    text: str = ""
+    result: RunResult | None = None
+
+
+def run_submission(
+    plan: Plan, plan_file: Path, shipment: Shipment = HERE, tell: Callable[[Application], None] = lambda _: None
+) -> Ended:
+    """Run the line to its end, and the application's.
+
+    Secrets go to spark-submit by a file in memory: `ps` shows command lines.
+
+    Parameters
+    ----------
+    tell
+        Called with each change of an application on YARN.
+    """
+    conf = submit_conf(plan, shipment)
+    remote = shipment.mode == "cluster"
+    before = tokens_before(plan) if remote else {}
+    environment = submit_environment(plan)
+    if remote:  # it has a JVM of its own, which would log a line a second
+        environment.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile=file:{log_settings()}")
+    managers = ResourceManagers(resourcemanager_urls() if plan.master == "yarn" else ())
+    with _secrets(plan, conf, carried=remote) as (secrets_file, descriptors):
+        line = submit_line(plan, plan_file, shipment, secrets_file=secrets_file)
+        with Watch(managers, shipment.tag, tell) as watch:
+            code = _run(line, environment, descriptors, watch, managers if remote else None)
+            application = watch.look() if managers.urls else None
+    if not remote:
+        return Ended(code)
+    if conf.get(WAIT_KEY) == "false" and code == 0:
+        return Ended(0, f"not waited for: {WAIT_KEY} is false. `firesteel status` says how it ends.")
+    left = Handover.of(plan, shipment.id).take()
+    said = f"{application} (spark-submit: {code})" if application else f"spark-submit ended with {code}"
+    if application and application.diagnostics:
+        said += f": {application.diagnostics}"
+    verdict = decide(plan, before, left, said)
+    result = left if isinstance(left, RunResult) else None
+    return Ended(verdict.exit_code, _text(verdict, result, application), result)
+
+
+def _text(verdict: Verdict, result: RunResult | None, application: Application | None) -> str:
+    if verdict.exit_code == 0 or (result is not None and result.error):
+        return ""  # the result says it
+    logs = f" The driver's log: {application.driver_logs}" if application and application.driver_logs else ""
+    return f"{verdict.text}{logs}"
+
+
+def _run(
+    line: list[str],
+    environment: Mapping[str, str],
+    descriptors: tuple[int, ...],
+    watch: Watch,
+    managers: ResourceManagers | None,
+) -> int:
+    """Run it; an interruption ends the application too, wherever its driver is."""
+    with subprocess.Popen(line, env=dict(environment), pass_fds=descriptors) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            application = watch.look() if managers else None
+            process.terminate()
+            process.wait()
+            if managers and application and not application.ended and not managers.kill(application.id):
+                sys.stderr.write(f"{application.id} could not be stopped and runs on: yarn application -kill\n")
+            raise
+
+
+@contextmanager
+def _secrets(plan: Plan, conf: Mapping[str, str], *, carried: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The path of the properties file, and the descriptor to pass on; nothing where there are no secrets."""
+    settings = {key: reveal(conf[key]) for key in secret_keys(conf)}
+    if carried and (more := delivered([*conf.values(), *_texts(astuple(plan.tracking))])):
+        settings |= more
+        own = conf.get(REDACTION)
+        if own:
+            settings[REDACTION] = f"(?:{own})|{_DELIVERED}"
+    if not settings:
+        yield "", ()
+        return
+    with properties_file(settings) as (path, descriptor):
+        yield path, (descriptor,)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, tuple | list):
+        for each in values:
+            yield from _texts(each)
