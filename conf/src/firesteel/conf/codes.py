@@ -33,6 +33,14 @@ CODES: dict[str, Code] = {
     "FS1014": Code("the interval asked for is wrong", "Give --start and --end as the interval's unit needs them."),
     "FS1015": Code("a path leaves the place it belongs to", "Write an absolute URI without `..`."),
     "FS1016": Code("a source declares no columns, and --strict wants them", "Declare `contract.columns`."),
+    "FS1017": Code(
+        "two settings of resources contradict each other",
+        "Keep the one that you mean; the other is named with the reason.",
+    ),
+    "FS1018": Code(
+        "the plan would cost more executor-hours than it may",
+        "Plan fewer intervals, or raise resources.executors.max_executor_hours.",
+    ),
     "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration` or `tracking` only."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
     # tests of a pipeline

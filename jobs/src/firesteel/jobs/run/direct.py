@@ -84,7 +84,8 @@ def direct_work(
     if any(place.scheme == "hdfs" for place in places) and find_spec("hdfs_native") is None:
         return "hdfs-native is not installed (pip install hdfs-native)"
     files = next((each.files for each in interval.inputs if each.source == chain.source.name), ())
-    slots = spark.sparkContext.defaultParallelism
+    # Executors that are to come want tasks as well: those that are there may be the few of the beginning.
+    slots = max(spark.sparkContext.defaultParallelism, plan.resources.scan_partitions)
     return DirectWork(
         _spec(chain, sink, step, scoring, staging, lineage, codec),
         pack(

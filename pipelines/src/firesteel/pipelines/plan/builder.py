@@ -9,6 +9,7 @@ from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.partitions import partition_name
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
+from firesteel.pipelines.plan.cost import check_ceiling
 from firesteel.pipelines.plan.decide import Published, decide
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
 from firesteel.pipelines.plan.inputs import selected
@@ -114,6 +115,7 @@ def build_plan(
         else:
             intervals.append(decide(interval, published, force=request.force, appends=appends))
     proposal = propose(draft, spec.configuration, intervals, published.recent())
+    check_ceiling(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
     return replace(
         plan,
         intervals=tuple(intervals),

@@ -279,6 +279,14 @@ class ResourcePlan:
         or not known before the first run.
     seconds
         Expected time of all intervals; None before the first run.
+    scan_partitions
+        Least tasks of a scan, where the work asks for more than the bytes do; 0 otherwise.
+    max_executors
+        Most executors at once; 0 where nothing limits them.
+    idle_timeout_s
+        How long an executor may idle; 0 on a local master.
+    executor_hours, max_executor_hours
+        What the run is expected to cost, and what it may; None before the first run, and where nothing limits it.
     reasons
         Why, a sentence each.
     """
@@ -291,6 +299,11 @@ class ResourcePlan:
     file_rows: int = 0
     file_input_bytes: int = 0
     seconds: float | None = None
+    scan_partitions: int = 0
+    max_executors: int = 0
+    idle_timeout_s: float = 0.0
+    executor_hours: float | None = None
+    max_executor_hours: float | None = None
     reasons: tuple[str, ...] = ()
 
 

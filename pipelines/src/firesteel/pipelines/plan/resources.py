@@ -10,6 +10,16 @@ from dataclasses import dataclass
 
 from firesteel.conf import shuffle
 from firesteel.conf.quantities import byte_size, plural
+from firesteel.pipelines.plan.allocation import (
+    HISTORY_MARGIN,
+    START_S,
+    allocation_conf,
+    idle_timeout,
+    pause_between,
+    speculation_conf,
+    worth_of_a_slot,
+)
+from firesteel.pipelines.plan.cost import Cost
 from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.rules.draft import Draft
@@ -26,8 +36,10 @@ SHUFFLE_EXPANSION = 4
 BROADCAST_BYTES = 10 << 20
 """spark.sql.autoBroadcastJoinThreshold: the largest side that Spark sends to every executor."""
 ONE_CORE = Workers()
-WORTH_A_SLOT_S = 20.0
-"""Less work than this does not pay for another executor: it takes 5 to 10 s to come up."""
+WORTH_A_TASK_S = 5.0
+"""Less work than this is not worth a task: starting one and closing its files takes some 0.1 s."""
+WAVES = 3
+"""Tasks for each slot, so that one that takes longer does not leave all others idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,11 @@ def propose(
     reasons = [
         f"the largest interval reads {byte_size(largest.input_bytes)} in {plural(files, 'file')}: {plural(tasks, 'task')} of a scan"
     ]
-    executors, slots = _executors(draft.spec, tasks, largest.input_bytes, speed, reasons)
+    by_bytes = tasks
+    if speed is not None and draft.spec.resources.local_cores is None:
+        tasks = _cut(draft.spec, tasks, files, largest.input_bytes, speed, reasons)
+    asked = _executors(draft.spec, tasks, work, largest, speed, earlier, reasons)
+    executors, slots = asked.executors, asked.slots
     if resources.shuffle.manager == "rdma":
         otherwise = "Spark's own without them" if resources.shuffle.fallback == "sort" else "fails without them"
         reasons.append(f"shuffles through the nodes' services, which outlive executors; {otherwise}")
@@ -102,6 +118,11 @@ def propose(
         file_rows=rows,
         file_input_bytes=input_bytes,
         seconds=seconds,
+        scan_partitions=tasks if tasks > by_bytes else 0,
+        max_executors=asked.max_executors,
+        idle_timeout_s=asked.idle_timeout_s,
+        executor_hours=asked.executor_hours,
+        max_executor_hours=asked.max_executor_hours,
         reasons=(*reasons, *_joins(draft, configuration, largest)),
     )
 
@@ -123,23 +144,10 @@ def spark_conf(
         conf |= dict.fromkeys(
             ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"), str(workers.gpus)
         )
-    if executors and not resources.master.startswith("local"):
-        conf |= {
-            "spark.dynamicAllocation.enabled": "true",
-            "spark.dynamicAllocation.minExecutors": str(executors.min),
-            "spark.dynamicAllocation.initialExecutors": str(max(executors.min, proposal.executors)),
-            "spark.executor.cores": str(executors.cores),
-            "spark.executor.memory": executors.memory,
-        }
-        if resources.shuffle.manager == "sort":
-            # Map outputs live on executors without an external service: Spark must keep those that hold some.
-            conf["spark.dynamicAllocation.shuffleTracking.enabled"] = "true"
-        if executors.max is not None:
-            conf["spark.dynamicAllocation.maxExecutors"] = str(executors.max)
-        if executors.python_memory:
-            conf["spark.executor.pyspark.memory"] = executors.python_memory
-        if executors.idle_timeout != "auto":
-            conf["spark.dynamicAllocation.executorIdleTimeout"] = f"{executors.idle_timeout:g}s"
+    if executors and resources.local_cores is None:
+        conf |= allocation_conf(resources, executors, proposal) | speculation_conf(resources)
+    if proposal.scan_partitions:
+        conf["spark.sql.files.minPartitionNum"] = str(proposal.scan_partitions)
     if proposal.shuffle_partitions:
         conf["spark.sql.shuffle.partitions"] = str(proposal.shuffle_partitions)
     if file_bytes:  # of the exchange before the write; rows weigh more there
@@ -172,29 +180,90 @@ def _file(target: int | None, earlier: Sequence[LedgerRecord], reasons: list[str
     return rows, max(1, round(target / statistics.median(ratios))) if ratios else 0
 
 
-def _executors(spec: Spec, tasks: int, bytes_read: int, speed: Speed | None, reasons: list[str]) -> tuple[int, int]:
+def _cut(spec: Spec, tasks: int, files: int, bytes_read: int, speed: Speed, reasons: list[str]) -> int:
+    """Tasks of a scan, more than the bytes alone would make where the work is heavy.
+
+    Spark cuts a scan for the cores that are there when it is planned. Under dynamic allocation those may be the few of the
+    beginning, and tasks that are not there call for no executors.
+    """
+    asked = spec.resources.executors
+    if asked is None:
+        return tasks
+    work_s = bytes_read / speed.input_bytes_s
+    most = [int(work_s / WORTH_A_TASK_S), (bytes_read + files * OPEN_BYTES) // OPEN_BYTES]
+    if asked.max is not None:
+        most.append(WAVES * asked.max * max(1, asked.cores // spec.workers.cpus))
+    if min(most) <= tasks:
+        return tasks
+    reasons.append(f"{work_s:,.0f} s of work in {plural(tasks, 'task')}: cut into {min(most):,}")
+    return min(most)
+
+
+def _executors(
+    spec: Spec,
+    tasks: int,
+    work: Sequence[IntervalPlan],
+    largest: IntervalPlan,
+    speed: Speed | None,
+    earlier: Sequence[LedgerRecord],
+    reasons: list[str],
+) -> ResourcePlan:
+    """What of the proposal is about executors."""
     resources, cpus = spec.resources, spec.workers.cpus
     cores = resources.local_cores
+    asked = resources.executors
+    ceiling = asked.max_executor_hours if asked else None
     if cores is not None:
         slots = cores // cpus
         reasons.append(f"{resources.master} runs {slots or 'as many tasks as there are cores'} at once")
-        return 0, slots or 1
-    asked = resources.executors
+        return ResourcePlan(slots=slots or 1, max_executor_hours=ceiling)
     if asked is None:
         reasons.append("resources.executors is not set: the cluster's own settings decide")
-        return 0, 0
+        return ResourcePlan()
     at_once = max(1, asked.cores // cpus)
-    wanted = math.ceil(tasks / at_once)
+    if spare := asked.cores % cpus:
+        reasons.append(f"tasks of {cpus} CPUs leave {spare} of an executor's {asked.cores} cores idle")
+    idle_s, why = idle_timeout(asked, earlier, len(work))
+    if why:
+        reasons.append(f"an executor goes after {idle_s:g} s without work: {why}")
+    wanted, most = math.ceil(tasks / at_once), asked.max or 0
     if speed is not None:
-        worth = math.ceil(bytes_read / speed.input_bytes_s / WORTH_A_SLOT_S / at_once)
+        slot_s = worth_of_a_slot(asked, idle_s)
+        worth = math.ceil(largest.input_bytes / speed.input_bytes_s / slot_s / at_once)
         if worth < wanted:
-            reasons.append(f"more than {worth} would have less than {WORTH_A_SLOT_S:g} s of work a core")
+            reasons.append(f"more than {worth} would have less than {slot_s:.3g} s of work a core")
             wanted = worth
-    executors = max(asked.min, 1, wanted)
+        cap = max(math.ceil(worth * HISTORY_MARGIN), asked.min, 1)
+        most = min(cap, most) if most else cap
+    executors = max(asked.min, 1, wanted) if asked.initial == "auto" else asked.initial
     if asked.max is not None and executors > asked.max:
         reasons.append(f"{executors} executors would have work, resources.executors.max allows {asked.max}")
         executors = asked.max
-    return executors, executors * at_once
+    hours = None
+    if speed is not None:
+        cost = Cost.of(
+            sum(each.input_bytes for each in work) / speed.input_bytes_s / at_once,
+            idle_s,
+            pause_between(earlier) or START_S,
+            len(work),
+        )
+        if ceiling is not None:
+            allowed = max(asked.min, 1, cost.affordable(ceiling))
+            if allowed < max(executors, most):
+                reasons.append(f"max_executor_hours {ceiling:g} leaves room for {plural(allowed, 'executor')}")
+                executors, most = min(executors, allowed), min(most, allowed)
+        hours = round(cost.hours(max(1, executors)), 4)
+        reasons.append(f"expected to cost {hours:.2f} executor-hours")
+    elif ceiling is not None:
+        reasons.append(f"what it costs is not known before the first run; it is stopped at {ceiling:g} executor-hours")
+    return ResourcePlan(
+        executors=executors,
+        slots=executors * at_once,
+        max_executors=max(most, executors) if most else 0,
+        idle_timeout_s=idle_s,
+        executor_hours=hours,
+        max_executor_hours=ceiling,
+    )
 
 
 def _shuffle(

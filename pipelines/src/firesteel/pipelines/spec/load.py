@@ -2,7 +2,7 @@
 
 ::
 
-    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> features expanded -> pydantic -> support -> LoadedSpec
+    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> features expanded -> pydantic -> checked -> LoadedSpec
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.conf.secrets import references
+from firesteel.pipelines.spec.contradictions import contradictions
 from firesteel.pipelines.spec.features import expand_features
 from firesteel.pipelines.spec.model import Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
@@ -100,6 +101,7 @@ def load_spec(
     if spec is None:
         raise SpecErrors.of(errors)
     errors += unsupported(spec, resolved)
+    errors += contradictions(spec, resolved)
     kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
     canonical = spec if errors else Spec.model_validate(expand_features(kept, []).plain())
     return LoadedSpec(path, parsed.text, profile or DEFAULT_PROFILE, values, spec, canonical, resolved, tuple(errors))

@@ -34,6 +34,12 @@ def _bytes(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
 
 
+def _whole(seconds: float) -> float:
+    if seconds % 1:
+        raise ValueError(f"{seconds:g} s: Spark counts it in whole seconds")
+    return seconds
+
+
 def _column_types(columns: dict[str, str]) -> dict[str, str]:
     for name, text in columns.items():
         try:
@@ -45,6 +51,7 @@ def _column_types(columns: dict[str, str]) -> dict[str, str]:
 
 ColumnTypes = Annotated[dict[Name, str], AfterValidator(_column_types)]
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float), Field(ge=0)]
+WholeSeconds = Annotated[Seconds, AfterValidator(_whole)]
 Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str | int), Field(gt=0)]
 
 
@@ -283,14 +290,57 @@ class Sink(Part):
 
 
 class Executors(Part):
-    """Executors under dynamic allocation."""
+    """Executors under dynamic allocation: how many, how large, when they come and go, and what they may cost.
 
-    min: int = Field(0, ge=0)
-    max: int | None = Field(None, ge=1)
-    cores: int = Field(1, ge=1)
-    memory: str = Field("1g", pattern=r"^\d+[kmg]$")
-    python_memory: str | None = Field(None, pattern=r"^\d+[kmg]$")
-    idle_timeout: Literal["auto"] | Seconds = "auto"
+    A plan proposes how many to begin with, and how many are worth it, from the bytes to read and from earlier runs.
+    """
+
+    min: int = Field(0, ge=0, description="Executors that stay when there is nothing to do.")
+    max: int | None = Field(None, ge=1, description="Most executors at once; a plan may set itself a lower limit.")
+    initial: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Executors asked for at the start; `auto` is what the plan proposes."
+    )
+    cores: int = Field(1, ge=1, description="Cores of an executor.")
+    memory: str = Field("1g", pattern=r"^\d+[kmg]$", description="Heap of an executor's JVM.")
+    python_memory: str | None = Field(
+        None,
+        pattern=r"^\d+[kmg]$",
+        description="Address space of an executor's Python workers together; a worker has its part of `cores`.",
+    )
+    idle_timeout: Literal["auto"] | WholeSeconds = Field(
+        "auto",
+        description="How long an executor may be idle before it goes; `auto` is what a new one costs, or a little more than "
+        "the pause between two intervals, as earlier runs had it.",
+    )
+    backlog_timeout: Literal["auto"] | Annotated[WholeSeconds, Field(ge=1)] = Field(
+        "auto", description="How long tasks wait before executors are asked for: 1, then 2, 4, 8 ... `auto` is 1s."
+    )
+    utilisation: float | None = Field(
+        None,
+        ge=0.1,
+        le=0.95,
+        description="Part of an executor's time that should be work: fewer executors where it would be less.",
+    )
+    max_executor_hours: float | None = Field(
+        None,
+        gt=0,
+        description="What a run may cost. A plan that would cost more by earlier runs is refused, and a run that has cost as "
+        "much is stopped: what is published stays, and the next run goes on from there.",
+    )
+    decommission: bool = Field(
+        True,
+        description="Idle executors hand on what they hold before they go; else they stay as long as they hold something.",
+    )
+
+
+class Speculation(Part):
+    """Tasks that take far longer than the others are started once more elsewhere; the first to finish counts."""
+
+    quantile: float = Field(0.9, gt=0, lt=1, description="Part of a stage's tasks that must be done before.")
+    multiplier: float = Field(3.0, gt=1, description="Times the median that a task may take.")
+    min_runtime: Seconds = Field(
+        30.0, description="No task is started again before; a worker's first one also loads the model."
+    )
 
 
 class Shuffle(Part):
@@ -307,6 +357,7 @@ class Resources(Part):
     queue: str | None = None
     executors: Executors | None = None
     shuffle: Shuffle = Shuffle()
+    speculation: Speculation | None = None
 
     @property
     def local_cores(self) -> int | None:
