@@ -29,8 +29,9 @@ demo: env  ## score a week of flights on a real HDFS, from nothing; again: skips
 demo-clean:  ## remove what the demo keeps in the temporary directory
 	rm -rf "$${TMPDIR:-/tmp}/firesteel-demo-$$(id -u)"
 
+# A file runs as a whole in one of two processes, each with its own Spark, HDFS and models: tests mostly wait for them to start.
 test: env  ## the whole test suite: unit, contract, integration, fault
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-unit: env  ## unit tests only: no JVM, seconds
 	$(BIN)/python -m pytest tests/unit
