@@ -134,13 +134,15 @@ def _driver(code: str, plan_file: Path, *words: str) -> subprocess.CompletedProc
     )
 
 
-def firesteel(*words: str, folder: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def firesteel(
+    *words: str, folder: Path, environ: Mapping[str, str] | None = None, timeout_s: float = 280
+) -> subprocess.CompletedProcess[str]:
     """The command line, as a person would call it."""
     return subprocess.run(
         [sys.executable, "-m", "firesteel.jobs.cli.main", *words],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=timeout_s,
         check=False,
         cwd=folder,
         env={**os.environ, **(environ or {})},

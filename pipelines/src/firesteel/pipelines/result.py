@@ -98,6 +98,75 @@ class ShuffleUse:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutorLife:
+    """One executor. Times are seconds since the session began; `busy` are the spans in which at least one task ran.
+
+    `removed_s` is None for those that were there at the end; `idle_s` is how long it had been idle when it was removed, and
+    `why` in a word: `idle`, `lost` or `end`, with Spark's own `reason`. `task_s` sums the time of its tasks.
+    """
+
+    id: str
+    host: str
+    cores: int
+    added_s: float
+    removed_s: float | None
+    why: str
+    reason: str
+    tasks: int
+    task_s: float
+    idle_s: float
+    busy: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpan:
+    """One attempt at a stage, and the interval that it worked for, where that is known."""
+
+    id: int
+    attempt: int
+    name: str
+    interval: str
+    begin_s: float
+    end_s: float
+    tasks: int
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorUse:
+    """What a run had of executors, and what it made of them.
+
+    Attributes
+    ----------
+    seconds
+        How long the session was there.
+    executor_seconds
+        Summed over executors, from registration to removal or the end.
+    utilisation
+        Part of the cores' time in which tasks ran.
+    peak
+        Most executors at once.
+    scale_out_s
+        For each time that tasks had to wait: seconds from then to the first task on an executor that was not there yet.
+    scale_in_s
+        For each executor that went for want of work: seconds that it had been idle.
+    lost
+        Executors that went for another reason.
+    """
+
+    seconds: float
+    executor_seconds: float
+    utilisation: float
+    peak: int
+    tasks: int
+    scale_out_s: tuple[float, ...]
+    scale_in_s: tuple[float, ...]
+    lost: int
+    executors: tuple[ExecutorLife, ...]
+    stages: tuple[StageSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What became of a run; `exit_code` is what the command line returns."""
 
@@ -115,6 +184,8 @@ class RunResult:
     error: str = ""
     shuffle: ShuffleUse | None = None
     """None when the run needed no Spark."""
+    executors: ExecutorUse | None = None
+    """None when the run needed no Spark, or its session wrote no event log."""
 
     @property
     def counts(self) -> Counts:

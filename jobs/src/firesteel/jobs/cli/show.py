@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.conf.quantities import byte_size
+from firesteel.jobs.report.executors import summary
 from firesteel.jobs.report.scored import scored_by
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         )
     for line in _scored(result):
         console.print(line, soft_wrap=True)
+    if result.executors:
+        console.print(f"  executors    {summary(result.executors)}", soft_wrap=True)
     for line in _gates(result.intervals):
         console.print(line)
     if result.mlflow_run_id:

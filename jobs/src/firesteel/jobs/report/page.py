@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.quantities import byte_size, duration, plural
 from firesteel.jobs.gates.words import expected, observed
-from firesteel.jobs.report import bars, graph, histogram
+from firesteel.jobs.report import bars, executors, graph, histogram
 from firesteel.jobs.report.figures import count, moment, share
 from firesteel.jobs.report.scored import PHASES, scored_by, worker_seconds
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan
     from firesteel.pipelines.result import Counts, ExpectationResult, GateResult, IntervalResult, RunResult
 
@@ -109,6 +111,7 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
         "workers": workers,
         "workers_total": sum(part.amount for part in workers),
         "workers_bar": bars.draw(workers, "Time of the Python workers", "workers"),
+        "executors": executors_of(result),
         "stages": stages,
         "stages_total": sum(part.amount for part in stages),
         "stages_bar": bars.draw(stages, "Time by stage", "time"),
@@ -117,6 +120,45 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
         "facts": _facts(result, plan),
         "mlflow_link": result.mlflow_uri if result.mlflow_uri.startswith(("http://", "https://")) else "",
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Executors:
+    """Pictures of the executors, each for wide and narrow screens, and their numbers."""
+
+    facts: tuple[tuple[str, str], ...]
+    pictures: tuple[tuple[str, Markup, Markup, str], ...]
+
+
+_ROWS = "Pale: there. Full: at work. A line at its end: let go; a red one: lost."
+
+
+def executors_of(result: RunResult) -> Executors | None:
+    """The section on executors; None where the run has no timeline."""
+    use = result.executors
+    if use is None:
+        return None
+    fewer, stages = executors.left_out(use)
+    drawn = []
+    for name, draw, key, note in (
+        ("Executors there, and at work", executors.draw_count, "ec", ""),
+        (
+            "Executors one by one",
+            executors.draw_executors,
+            "ex",
+            _ROWS + (f" {fewer} more are not drawn." if fewer else ""),
+        ),
+        (
+            "Stages, coloured by interval",
+            executors.draw_stages,
+            "st",
+            f"{stages} more are not drawn." if stages else "",
+        ),
+    ):
+        wide, narrow = draw(use, f"{key}w", 900), draw(use, f"{key}n", 340)
+        if wide is not None and narrow is not None:
+            drawn.append((name, wide, narrow, note))
+    return Executors(executors.facts(use), tuple(drawn))
 
 
 def verdict(result: RunResult, gates: tuple[GateTable, ...]) -> Verdict:

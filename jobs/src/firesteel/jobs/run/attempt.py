@@ -32,6 +32,7 @@ from firesteel.jobs.spark.lower import (
     write_staged,
 )
 from firesteel.jobs.spark.written import rows_written
+from firesteel.jobs.timeline.build import INTERVAL
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.publish.ledger import Ledger
@@ -76,11 +77,15 @@ class Runner:
             Event("interval_started", interval.id, {"bytes": interval.input_bytes, "reason": interval.reason})
         )
         findings = Findings()
+        context = self.spark.sparkContext
+        context.setLocalProperty(INTERVAL, interval.id)
         try:
             result = self._transaction(interval, findings)
         except FiresteelError as error:
             self.on_event(Event("interval_failed", interval.id, error.as_dict()))
             return self._result(interval, findings, "failed", error=str(error)), error
+        finally:
+            context.setLocalProperty(INTERVAL, None)  # type: ignore[arg-type]
         self.on_event(
             Event(
                 "interval_done",

@@ -20,6 +20,8 @@ from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.spark.shuffle import shuffle_in_use
+from firesteel.jobs.timeline.eventlog import EventLog
+from firesteel.jobs.timeline.read import executors_of
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
@@ -40,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 RUNS_FOLDER = Path(".firesteel", "runs")
 """Where reports are left, below the working directory."""
+EVENTS = "events"
+"""Folder of Spark's event log, beside the report."""
 
 
 @scrubbed
@@ -87,13 +91,15 @@ def run_plan(
     with RunTracker.open(plan, run_id) as tracker:
         folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models}
         result = tracker.stamp(result)
-        with open_session(plan, spark) as session:
+        with open_session(plan, spark, events=folder / EVENTS) as session:
+            log = EventLog.of(session)
             shuffle = shuffle_in_use(session, dict(plan.spark_conf))
             on_event(Event("session", facts=asdict(shuffle)))
             result = replace(result, shuffle=shuffle)
             models = ship(session, plan, folders)
             result = _intervals(session, plan, models, result, tracker, on_event, keep_going=keep_going)
         _prune(plan)
+        result = replace(result, executors=executors_of(log, plan, since=at if spark is not None else None))
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
         write_report(result, plan, folder / "report.html")
         (folder / "result.json").write_text(result.to_json(), encoding="utf-8")

@@ -60,10 +60,7 @@ def revealed_settings(settings: Mapping[str, str]) -> dict[str, str]:
     revealed = {key: reveal(settings[key]) for key in keys}
     from pyspark import SparkConf, SparkContext
 
-    public = SparkConf(loadDefaults=False)
-    for key, value in public_settings(settings).items():
-        public.set(key, value)
-    SparkContext._ensure_initialized(conf=public)  # noqa: SLF001 - the public way starts a context as well
+    start_jvm(settings)
     jvm = SparkContext._jvm  # noqa: SLF001
     assert jvm is not None
     core = getattr(getattr(jvm, "org.apache.spark.internal.config.package$"), "MODULE$")
@@ -76,6 +73,16 @@ def revealed_settings(settings: Mapping[str, str]) -> dict[str, str]:
         own = settings.get(name) or inherited.get(name, None) or default.defaultValueString()
         revealed[name] = redaction_regex(own, keys)
     return revealed
+
+
+def start_jvm(settings: Mapping[str, str]) -> None:
+    """Start the JVM, if none runs yet, with the settings that hold no secrets: then `SparkConf()` knows the defaults, too."""
+    from pyspark import SparkConf, SparkContext
+
+    public = SparkConf(loadDefaults=False)
+    for key, value in public_settings(settings).items():
+        public.set(key, value)
+    SparkContext._ensure_initialized(conf=public)  # noqa: SLF001 - the public way starts a context as well
 
 
 def redaction_regex(own: str, keys: Sequence[str]) -> str:

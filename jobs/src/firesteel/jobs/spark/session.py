@@ -6,21 +6,25 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.java import find_java
 from firesteel.conf.redaction import redact
 from firesteel.conf.shuffle import REFUSED
-from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings
+from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings, start_jvm
 from firesteel.jobs.spark.shuffle import refused, with_plugin
+from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from firesteel.pipelines.plan.model import Plan
+
+_log = logging.getLogger(__name__)
 
 DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",  # dates and timestamps mean the same on every machine
@@ -53,13 +57,17 @@ def launch_conf(plan: Plan) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def open_session(plan: Plan, spark: SparkSession | None = None) -> Iterator[SparkSession]:
+def open_session(
+    plan: Plan, spark: SparkSession | None = None, *, events: Path | None = None
+) -> Iterator[SparkSession]:
     """A session of the plan's own: views and settings never meet the caller's.
 
     Parameters
     ----------
     spark
         The caller's session; its context is used, and left running. Without one a context is started and stopped.
+    events
+        Where a context that is started here writes its event log, unless Spark is configured to write one elsewhere.
 
     Raises
     ------
@@ -71,7 +79,7 @@ def open_session(plan: Plan, spark: SparkSession | None = None) -> Iterator[Spar
         with _quiet():
             yield _child(spark, plan)
         return
-    own = _start(plan)
+    own = _start(plan, events)
     try:
         with _quiet():
             yield _child(own, plan)
@@ -91,7 +99,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _start(plan: Plan) -> SparkSession:
+def _start(plan: Plan, events: Path | None) -> SparkSession:
     submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has chosen master and settings already
     if not submitted:
         find_java()
@@ -106,7 +114,8 @@ def _start(plan: Plan) -> SparkSession:
     builder = SparkSession.builder
     if submitted:
         with _spark_faults(plan.master, PySparkException):
-            for key, value in revealed_settings(launch_conf(plan)).items():
+            settings = launch_conf(plan)
+            for key, value in (revealed_settings(settings) | _event_log(settings, events)).items():
                 builder = builder.config(key, value)
             return builder.getOrCreate()
     with resources.as_file(resources.files("firesteel.conf") / "log4j2.properties") as log4j:
@@ -115,9 +124,24 @@ def _start(plan: Plan) -> SparkSession:
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{log4j}",
         }
         with _spark_faults(plan.master, PySparkException):
-            for key, value in (public_settings(settings) | revealed_settings(settings)).items():
+            own = public_settings(settings) | revealed_settings(settings) | _event_log(settings, events)
+            for key, value in own.items():
                 builder = builder.config(key, value)
             return builder.getOrCreate()
+
+
+def _event_log(settings: Mapping[str, str], folder: Path | None) -> dict[str, str]:
+    """Settings for an event log in `folder`, where neither the plan nor spark-defaults.conf says what becomes of it."""
+    from pyspark import SparkConf
+
+    start_jvm(settings)
+    if folder is None or ENABLED in settings or SparkConf().get(ENABLED, None) is not None:
+        return {}
+    try:
+        return local_event_log(folder)
+    except OSError as error:
+        _log.warning("the run goes on without an event log: %s", error)
+        return {}
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModelInput
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
-    from firesteel.pipelines.result import IntervalResult, RunResult
+    from firesteel.pipelines.result import ExecutorUse, IntervalResult, RunResult
 
 _LOG = logging.getLogger(__name__)
 
@@ -340,8 +340,25 @@ def run_metrics(result: RunResult) -> dict[str, float]:
     found |= asdict(result.counts)
     found["seconds"] = result.seconds
     found["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0
+    if result.executors:
+        found |= executor_metrics(result.executors)
     for state in ("published", "skipped", "failed"):
         found[f"intervals_{state}"] = sum(interval.state == state for interval in result.intervals)
+    return found
+
+
+def executor_metrics(use: ExecutorUse) -> dict[str, float]:
+    """What a run had of executors; times that are long are bad, so that the longest counts."""
+    found = {
+        "executor_seconds": use.executor_seconds,
+        "executors_peak": float(use.peak),
+        "executors_lost": float(use.lost),
+        "executor_utilisation": use.utilisation,
+    }
+    if use.scale_out_s:
+        found["seconds_to_scale_out"] = max(use.scale_out_s)
+    if use.scale_in_s:
+        found["seconds_to_scale_in"] = max(use.scale_in_s)
     return found
 
 

@@ -1,0 +1,262 @@
+"""What another number of executors, or another policy, would have made of the same tasks: a simulation of Spark's allocation.
+
+Spark's ExecutorAllocationManager is followed rule by rule: it asks for 1, 2, 4, 8 ... executors while tasks wait, for no more than
+there are tasks, lowers its target as tasks run out, and lets an executor go that was idle for long enough, while more are there
+than the target and the least. Tasks go to a random executor with a free slot, as Spark's offers do. An executor that was asked
+for comes `start_s` later, and its first task takes `first_s` longer.
+
+Left out: locality, speculation, failures, shuffles that keep executors, a cluster manager that is slow under thousands of requests.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What Spark is told: the settings of dynamic allocation. Times in seconds; `most` None is without limit."""
+
+    name: str
+    initial: int = 0
+    least: int = 0
+    most: int | None = None
+    backlog_s: float = 1.0
+    sustained_s: float = 1.0
+    idle_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What an executor costs before it works, how many tasks it takes at once, and how many there is room for."""
+
+    start_s: float
+    first_s: float = 0.0
+    slots: int = 1
+    room: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Tasks by their seconds, known at `at_s`, and not before `pause_s` after the job before is done."""
+
+    tasks: tuple[float, ...]
+    at_s: float = 0.0
+    pause_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it. `steps` are (moment, executors from then on)."""
+
+    makespan_s: float
+    executor_seconds: float
+    busy_seconds: float
+    peak: int
+    started: int
+    steps: tuple[tuple[float, int], ...]
+
+    @property
+    def utilisation(self) -> float:
+        """Part of the slots' time in which tasks ran; slots of one."""
+        return self.busy_seconds / self.executor_seconds if self.executor_seconds else 0.0
+
+
+@dataclass(slots=True)
+class _Executor:
+    free: int
+    idle_since: float
+    fresh: bool = True
+    turn: int = 0
+    """How often it fell idle: an expiry that was set before its last task is void."""
+
+
+@dataclass(slots=True)
+class _Run:
+    policy: Policy
+    cluster: Cluster
+    random: random.Random
+    events: list[tuple[float, int, str, object]] = field(default_factory=list)
+    count: int = 0
+    waiting: deque[float] = field(default_factory=deque)
+    running: int = 0
+    executors: dict[int, _Executor] = field(default_factory=dict)
+    offers: list[int] = field(default_factory=list)
+    overdue: list[tuple[int, int]] = field(default_factory=list)
+    launching: int = 0
+    started: int = 0
+    target: int = 0
+    step: int = 1
+    ask_at: float | None = None
+    settled: bool = False
+    cost_s: float = 0.0
+    since: float = 0.0
+    steps: list[tuple[float, int]] = field(default_factory=list)
+    peak: int = 0
+
+    def at(self, moment: float, kind: str, what: object = None) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (moment, self.count, kind, what))
+
+    def count_cost(self, now: float) -> None:
+        self.cost_s += (now - self.since) * len(self.executors)
+        self.since = now
+
+    def changed(self, now: float) -> None:
+        self.peak = max(self.peak, len(self.executors))
+        if self.steps and self.steps[-1][0] == now:
+            self.steps[-1] = now, len(self.executors)
+        else:
+            self.steps.append((now, len(self.executors)))
+
+    def request(self, now: float) -> None:
+        room = self.cluster.room if self.cluster.room is not None else math.inf
+        wanted = min(self.target, room) - len(self.executors) - self.launching
+        for _ in range(max(0, int(wanted))):
+            self.launching += 1
+            self.at(now + self.cluster.start_s, "came")
+
+    def allocate(self, now: float) -> None:
+        """One look of the allocation manager."""
+        if not self.settled:  # it holds its initial number until there is a first job
+            return
+        needed = math.ceil((self.running + len(self.waiting)) / self.cluster.slots)
+        most = self.policy.most if self.policy.most is not None else math.inf
+        if not self.waiting:
+            self.ask_at, self.step = None, 1
+        elif self.ask_at is None:
+            self.ask_at = now + self.policy.backlog_s
+            self.at(self.ask_at, "look")
+        if needed < self.target:
+            self.target, self.step = max(needed, self.policy.least), 1
+        elif self.ask_at is not None and now >= self.ask_at:
+            before = self.target
+            wanted = min(max(before, len(self.executors)) + self.step, needed)
+            self.target = int(max(min(wanted, most), self.policy.least))
+            self.step = self.step * 2 if self.target - before == self.step else 1
+            self.ask_at = now + self.policy.sustained_s
+            self.at(self.ask_at, "look")
+            self.request(now)
+        self.release(now)
+
+    def release(self, now: float) -> None:
+        kept = max(self.policy.least, self.target)
+        while self.overdue and len(self.executors) > kept:
+            name, turn = self.overdue.pop()
+            executor = self.executors.get(name)
+            if executor is None or executor.turn != turn or executor.free < self.cluster.slots:
+                continue
+            self.count_cost(now)
+            del self.executors[name]
+            self.changed(now)
+
+    def serve(self, now: float) -> None:
+        """Give waiting tasks to free slots."""
+        while self.waiting and self.offers:
+            place = self.random.randrange(len(self.offers))
+            self.offers[place], self.offers[-1] = self.offers[-1], self.offers[place]
+            name = self.offers[-1]
+            executor = self.executors.get(name)
+            if executor is None or not executor.free:
+                self.offers.pop()
+                continue
+            executor.free -= 1
+            executor.turn += 1
+            if not executor.free:
+                self.offers.pop()
+            seconds = self.waiting.popleft() + (self.cluster.first_s if executor.fresh else 0.0)
+            executor.fresh = False
+            self.running += 1
+            self.at(now + seconds, "done", name)
+
+    def free(self, now: float, name: int) -> None:
+        """A slot of an executor has nothing to do."""
+        executor = self.executors[name]
+        if executor.free == 1 or executor.fresh:
+            self.offers.append(name)
+        if executor.free == self.cluster.slots:
+            executor.turn += 1
+            executor.idle_since = now
+            self.at(now + self.policy.idle_s, "idle", (name, executor.turn))
+
+
+def simulate(jobs: Sequence[Job], policy: Policy, cluster: Cluster, *, seed: int = 1) -> Outcome:
+    """Run jobs one after the other, or at their times, from the start of the application to the end of the last task.
+
+    Examples
+    --------
+    >>> fixed = Policy("fixed", initial=2, least=2, most=2)
+    >>> found = simulate([Job((10.0,) * 4)], fixed, Cluster(start_s=5.0))
+    >>> found.makespan_s, found.executor_seconds
+    (25.0, 40.0)
+    """
+    run = _Run(policy, cluster, random.Random(seed))  # noqa: S311 - no secret
+    run.target = max(policy.initial, policy.least)
+    run.request(0.0)
+    left = deque(jobs)
+    in_job, busy, end, last = 0, 0.0, 0.0, 0.0
+    queue: deque[Job] = deque()
+
+    def begin(now: float) -> None:
+        nonlocal in_job, busy
+        job = queue.popleft()
+        run.settled = True
+        run.waiting.extend(job.tasks)
+        in_job = len(job.tasks)
+        busy += sum(job.tasks)
+
+    def follow(now: float) -> None:
+        """The next job is known when its time has come and the one before is done."""
+        if left:
+            job = left.popleft()
+            queue.append(job)
+            run.at(max(job.at_s, now + (job.pause_s or 0.0)), "job")
+
+    follow(0.0)
+    while run.events:
+        now, _, kind, what = heapq.heappop(run.events)
+        if kind == "job":
+            begin(now)
+        elif kind == "came":
+            run.count_cost(now)
+            run.launching -= 1
+            run.started += 1
+            run.executors[run.started] = _Executor(cluster.slots, now)
+            run.changed(now)
+            run.free(now, run.started)
+        elif kind == "done":
+            assert isinstance(what, int)
+            run.running -= 1
+            run.executors[what].free += 1
+            run.free(now, what)
+            in_job -= 1
+            end = now
+            if not in_job and not run.waiting:
+                last = now
+                if not left and not queue:
+                    break
+                follow(now)
+        elif kind == "idle":
+            assert isinstance(what, tuple)
+            executor = run.executors.get(what[0])
+            if executor is not None and executor.turn == what[1]:
+                run.overdue.append(what)
+                run.settled = True
+        run.serve(now)
+        run.allocate(now)
+    run.count_cost(max(end, last))
+    return Outcome(max(end, last), round(run.cost_s, 3), busy, run.peak, run.started, tuple(run.steps))
+
+
+def ideal_makespan(jobs: Sequence[Job], slots: int) -> float:
+    """No schedule on so many slots that are there from the start is shorter."""
+    now = 0.0
+    for job in jobs:
+        now = max(job.at_s, now + (job.pause_s or 0.0))
+        now += max(max(job.tasks, default=0.0), sum(job.tasks) / slots)
+    return now

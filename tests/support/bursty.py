@@ -1,0 +1,134 @@
+"""A pipeline with days of one file and days of many, and models that take their time: so long, or until executors came or went."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cloudpickle
+import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from firesteel.pipelines import Pipeline, Plan
+
+ROWS = 20
+SPEC = """
+spec_version: 1
+name: bursty
+storage: {root}/_firesteel
+interval: {{column: dt, unit: day, begin: 2024-01-01{interval}}}
+sources:
+  points:
+    path: {root}/points
+    partitions: {{dt: date}}
+    select: {{dt: "${{interval.ds}}"}}
+    contract: {{columns: {{id: bigint, a: double}}}}
+models:
+  slow: {{uri: "{folder}/model", trust: {{formats: [pickle]}}}}
+steps:
+  scored:
+    score: {{input: points, model: slow, features: signature, keep: [id, dt], output: {{p: double}}, batch: {{rows: {rows}}}}}
+sinks:
+  scores: {{from: scored, path: "{root}/scores", partition_by: [dt]}}
+tracking: {{mlflow: {{uri: "sqlite:///{folder}/mlflow.db"}}}}
+resources: {resources}
+configuration: {configuration}
+"""
+
+
+class Slow(mlflow.pyfunc.PythonModel):
+    """Answers after a tenth of a second a row."""
+
+    def predict(self, context, model_input, params=None):
+        time.sleep(0.1 * len(model_input))
+        return model_input["a"] * 2
+
+
+class Crowd(mlflow.pyfunc.PythonModel):
+    """Answers when as many executors are alive as `a` says, of those that ever scored; or, where it says 1, when only its own is.
+
+    However slow the machine is: a test of scaling that waits on what it is about, and not on a clock.
+    """
+
+    def __init__(self, marks: Path, deadline_s: float = 150.0) -> None:
+        self.marks, self.deadline_s = str(marks), deadline_s
+
+    def predict(self, context, model_input, params=None):
+        def parent(pid: int) -> int:
+            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+        wanted, marks = int(model_input["a"].max()), Path(self.marks)
+        (marks / str(parent(os.getppid()))).touch()  # of the JVM: a worker is a fork of its daemon
+        deadline = time.monotonic() + self.deadline_s
+        while time.monotonic() < deadline:
+            alive = sum(Path(f"/proc/{mark.name}").exists() for mark in marks.iterdir())
+            if alive == 1 if wanted == 1 else alive >= wanted:
+                break
+            time.sleep(0.05)
+        return model_input["a"] * 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bursty:
+    """Everything below one folder."""
+
+    folder: Path
+    crowd: bool = False
+
+    def write(self, days: Mapping[str, int], wanted: Mapping[str, int] | None = None) -> None:
+        """Day -> how many files of 20 rows it has: a file is two seconds of work, or waits for the executors `wanted` that day."""
+        if not (self.folder / "model").exists():
+            self._model()
+        for day, files in days.items():
+            place = self.folder / "data" / "points" / f"dt={day}"
+            place.mkdir(parents=True, exist_ok=True)
+            for number in range(files):
+                ids = range(number * ROWS, (number + 1) * ROWS)
+                values = [float((wanted or {}).get(day, each)) for each in ids]
+                table = pa.table({"id": pa.array(ids, pa.int64()), "a": values})
+                pq.write_table(table, place / f"part-{number:03d}.parquet")
+
+    def plan(
+        self,
+        start: str,
+        end: str,
+        resources: Mapping[str, object],
+        configuration: Mapping[str, str] | None = None,
+        *,
+        interval: str = "",
+        force: bool = False,
+    ) -> Plan:
+        """Plan a range of days."""
+        text = SPEC.format(
+            root=f"file://{self.folder}/data", folder=self.folder, rows=ROWS, interval=interval,
+            resources=json.dumps(resources), configuration=json.dumps(configuration or {}),
+        )  # fmt: skip
+        path = self.folder / "pipeline.yaml"
+        path.write_text(text, encoding="utf-8")
+        return Pipeline.load(path).plan(start, end, force=force)
+
+    def rows(self) -> dict[str, int]:
+        """Published rows by day."""
+        return {
+            place.name.removeprefix("dt="): sum(pq.read_metadata(file).num_rows for file in place.glob("*.parquet"))
+            for place in sorted((self.folder / "data" / "scores").glob("dt=*"))
+        }
+
+    def _model(self) -> None:
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        signature = ModelSignature(Schema([ColSpec("double", "a")]), Schema([ColSpec("double", "p")]))
+        (self.folder / "marks").mkdir()
+        model = Crowd(self.folder / "marks") if self.crowd else Slow()
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])  # executors cannot import the tests
+        try:
+            mlflow.pyfunc.save_model(self.folder / "model", python_model=model, signature=signature)
+        finally:
+            cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
