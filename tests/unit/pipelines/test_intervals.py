@@ -54,6 +54,23 @@ def test_lookback_plans_the_intervals_before_too():
     assert [slot.id for slot in made] == ["2013-01-01", "2013-01-02"]
 
 
+@pytest.mark.parametrize(
+    ("unit", "instant", "name"),
+    [
+        ("day", "2013-05-31 22:00:00+00:00", "2013-06-01"),  # midnight in Berlin, as Airflow writes it
+        ("day", "2013-05-31T22:00:00Z", "2013-06-01"),
+        ("day", "2013-06-01T00:00:00+02:00", "2013-06-01"),
+        ("day", "2013-06-01T00:00:00", "2013-06-01"),
+        ("hour", "2013-05-31T22:30:00+00:00", "2013-06-01T00"),
+        ("month", "2013-05-31T22:00:00+00:00", "2013-06"),
+        ("month", "2013-06-15T12:00:00", "2013-06"),
+    ],
+)
+def test_a_time_with_an_offset_is_an_instant_and_names_the_interval_of_the_zone(unit, instant, name):
+    made = slots(Interval(column="dt", unit=unit, begin="2013-01-01", timezone="Europe/Berlin"), instant, instant)
+    assert [slot.id for slot in made] == [name]
+
+
 def _hours(first, last, zone):
     made = slots(Interval(column="dt", unit="hour", begin="2013-01-01", timezone=zone), first, last)
     return [(slot.id, (slot.end - slot.start.astimezone(UTC)) / timedelta(hours=1)) for slot in made]

@@ -65,9 +65,9 @@ def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
         FS1014 when a date is not of the unit's form, the order is wrong, or `start` is before `begin`.
     """
     zone = _zone(interval.timezone)
-    first = _parse(interval, start, "start")
-    last = _parse(interval, end, "end")
-    begin = _parse(interval, interval.begin, "begin")
+    first = _parse(interval, start, "start", zone)
+    last = _parse(interval, end, "end", zone)
+    begin = _parse(interval, interval.begin, "begin", zone)
     if last < first:
         raise SpecError("FS1014", f"--end {end} is before --start {start}.")
     if first < begin:
@@ -145,19 +145,23 @@ def _zone(name: str) -> ZoneInfo:
         raise SpecError("FS1014", f"interval.timezone `{name}` is not an IANA time zone.") from None
 
 
-def _parse(interval: Interval, text: str, which: str) -> datetime:
+def _parse(interval: Interval, text: str, which: str, zone: ZoneInfo) -> datetime:
+    """The local time that a text names. One with an offset is an instant, as schedulers give it: a clock of the zone reads it."""
     try:
-        if interval.unit == "month":
+        if interval.unit == "month" and len(text) <= len(_EXAMPLES["day"]):
             return datetime.fromisoformat(f"{text[:7]}-01")
-        at = datetime.fromisoformat(text).replace(tzinfo=None)
-    except ValueError:
+        at = datetime.fromisoformat(text)
+        at = (at.astimezone(zone) if at.tzinfo else at).replace(tzinfo=None)
+    except (ValueError, OverflowError):
         raise SpecError(
             "FS1014",
             f"{which} {text!r} is not {'an' if interval.unit == 'hour' else 'a'} {interval.unit}.",
             hint=f"Write it like {_EXAMPLES[interval.unit]}.",
         ) from None
     at = at.replace(minute=0, second=0, microsecond=0)
-    return at if interval.unit == "hour" else at.replace(hour=0)
+    if interval.unit == "hour":
+        return at
+    return at.replace(hour=0, day=1) if interval.unit == "month" else at.replace(hour=0)
 
 
 def _plus(at: datetime, unit: Unit, count: int) -> datetime:
