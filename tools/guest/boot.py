@@ -1,0 +1,240 @@
+"""A guest with real RDMA verbs: a User-Mode Linux kernel with Soft-RoCE, an ordinary process of one CPU, no root needed.
+
+    python tools/guest/boot.py -- ibv_devinfo            one guest, two devices (rxe0 at 10.77.0.1, rxe1 at 10.77.0.2)
+
+The guest sees this machine's files, so that checkout, .venv and JDK are inside at the same paths. What it writes goes to memory
+and is gone with it; only its share, `/run/share` inside and a folder here, outlives it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+HERE = Path(__file__).parent
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+"""Of the two devices of one guest, and of the two guests of a pair."""
+_STOP_S = 10.0
+
+
+class NoGuest(RuntimeError):
+    """No guest can be started here; the text says why, and what to do."""
+
+
+def kernel(*, build: bool) -> Path:
+    """The guest's kernel.
+
+    Parameters
+    ----------
+    build
+        Whether to install what is missing and build it: minutes, once.
+
+    Raises
+    ------
+    NoGuest
+        Something is missing and was not to be made.
+    """
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise NoGuest(f"guests run on Linux x86_64, and this is {sys.platform} {os.uname().machine}")
+    if shutil.which("dpkg-query") is None:
+        raise NoGuest("the guest's parts come from Debian's packages, and there is no dpkg here")
+    packages = _script("install.sh", *(() if build else ("--check",)))
+    if packages.returncode:
+        raise NoGuest(_last(packages.stderr))
+    made = _script("kernel.sh", *(() if build else ("--path",)))
+    path = Path(made.stdout.strip())
+    if made.returncode or not path.name:
+        raise NoGuest(_last(made.stderr))
+    if not os.access(path, os.X_OK):
+        raise NoGuest(f"the guest's kernel is not in the cache ({path}); make test-rdma builds it, in minutes, once")
+    return path
+
+
+def _script(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(HERE / name), *words], capture_output=True, text=True, check=False)
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a guest's command ended. `status` is None when the guest ended without it: killed, or a kernel that fell."""
+
+    status: int | None
+    output: str
+    console: str
+
+    def check(self) -> str:
+        """The output, if it went well."""
+        if self.status != 0:
+            raise AssertionError(
+                f"the guest's command ended with {self.status}:\n{self.output[-6000:]}\n{self.console[-2000:]}"
+            )
+        return self.output
+
+
+class Guest:
+    """One guest, from `start` until its command has ended or `kill`.
+
+    Parameters
+    ----------
+    image
+        The kernel.
+    share
+        A new folder of this machine, `/run/share` in the guest.
+    memory_mib
+        All of it: processes, files that are written, /dev/shm.
+    network
+        `devices`: two Soft-RoCE devices at `ADDRESSES`; `link:ADDRESS`: one device on a link to another guest; `none`.
+    link
+        Our end of that link.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        share: Path,
+        *,
+        memory_mib: int = 1024,
+        network: str = "devices",
+        link: socket.socket | None = None,
+    ) -> None:
+        self._image, self.share, self._memory, self._network, self._link = image, share, memory_mib, network, link
+        self._process: subprocess.Popen[bytes] | None = None
+        share.mkdir(parents=True, exist_ok=True)
+
+    def start(
+        self, words: Sequence[str] | str, environ: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> Self:
+        """Boot, and run a command (or a line of shell) in `folder`, with these variables and no others of ours."""
+        line = words if isinstance(words, str) else shlex.join(words)
+        variables = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": os.environ["PATH"], "FIRESTEEL_GUEST": self._network}
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in {**variables, **(environ or {})}.items()]
+        where = f"cd {shlex.quote(str(folder or Path.cwd()))}"
+        (self.share / "command").write_text("\n".join([*exports, where, line]) + "\n")
+        shutil.copy(HERE / "enter.sh", self.share / "enter")
+        boot = [
+            f"mem={self._memory}M",
+            "root=/dev/root",
+            "rootfstype=hostfs",
+            "hostfs=/",
+            "ro",
+            f"init={HERE / 'init.sh'}",
+        ]
+        boot += ["con=null", "con0=null,fd:1", "quiet", f"uml_dir={self.share}", "umid=uml"]
+        boot += [f"FS_SHARE={self.share}", f"FS_NETWORK={self._network}"]
+        descriptors: tuple[int, ...] = ()
+        if self._link:
+            descriptors = (self._link.fileno(),)
+            boot.append(f"vec0:transport=fd,fd={self._link.fileno()},depth=128,mtu=9000")
+        with (self.share / "console").open("wb") as console:
+            self._process = subprocess.Popen(
+                [str(self._image), *boot],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                pass_fds=descriptors,
+                start_new_session=True,  # its helper processes end with its group
+            )
+        return self
+
+    def wait(self, seconds: float) -> Done:
+        """Wait for the command's end and the guest's; a guest that is not done in time is killed."""
+        assert self._process
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        return self.done()
+
+    def done(self) -> Done:
+        """What there is so far."""
+        status = self._text("status").strip()
+        return Done(int(status) if status else None, self._text("output"), self._text("console"))
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wait_for(self, name: str, seconds: float) -> str:
+        """Wait until the command has made a file of this name in the share; returns what is in it."""
+        deadline = time.monotonic() + seconds
+        while not (self.share / name).exists():
+            if not self.runs or time.monotonic() > deadline:
+                raise AssertionError(f"the guest did not make {name}: {self.done()}")
+            time.sleep(0.05)
+        return self._text(name)
+
+    def _text(self, name: str) -> str:
+        path = self.share / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def kill(self) -> None:
+        """As a machine whose power fails. Idempotent."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_STOP_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@contextmanager
+def pair(image: Path, share: Path, *, memory_mib: int = 1024) -> Iterator[tuple[Guest, Guest]]:
+    """Two guests on one link, not started yet; the first is at the first of `ADDRESSES`."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    guests = [
+        Guest(image, share / str(number), memory_mib=memory_mib, network=f"link:{address}", link=end)
+        for number, (address, end) in enumerate(zip(ADDRESSES, ends, strict=True))
+    ]
+    try:
+        yield guests[0], guests[1]
+    finally:
+        for guest, end in zip(guests, ends, strict=True):
+            guest.kill()
+            end.close()
+
+
+def main() -> int:
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--memory", type=int, default=1024, help="MiB (%(default)s)")
+    parse.add_argument("--seconds", type=float, default=600, help="the most that it may take (%(default)s)")
+    parse.add_argument("words", nargs="+")
+    asked = parse.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Guest(kernel(build=True), Path(folder), memory_mib=asked.memory) as guest,
+    ):
+        done = guest.start(asked.words).wait(asked.seconds)
+    sys.stdout.write(done.output)
+    if done.status is None:
+        sys.stderr.write(done.console)
+    return 1 if done.status is None else done.status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except NoGuest as error:
+        sys.exit(f"no guest: {error}")

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Debian's packages that the guest's kernel and the verbs in it come from. Installs what is missing when we are root, else says what.
+#   install.sh --check     install nothing, only say
+set -euo pipefail
+# What is seen in the guest is the host's own root, so the user's side of verbs is installed here and used there.
+packages=(
+  linux-source-6.12 gcc make flex bison bc libelf-dev xz-utils
+  busybox-static iproute2 kmod
+  rdma-core libibverbs1 ibverbs-providers ibverbs-utils perftest python3-pyverbs
+)
+missing=()
+for name in "${packages[@]}"; do
+  status=$(dpkg-query --show --showformat '${db:Status-Status}' "$name" 2>/dev/null || true)
+  [ "$status" = installed ] || missing+=("$name")
+done
+[ ${#missing[@]} = 0 ] && exit
+if [ "${1:-}" != --check ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "installing ${missing[*]}" >&2
+  apt-get update -qq >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+  exit
+fi
+echo "the guest with Soft-RoCE needs packages; install them, e.g. with: apt-get install ${missing[*]}" >&2
+exit 1
