@@ -42,6 +42,7 @@ def test_lineage_goes_through_steps_and_models_to_the_sources(tmp_path):
         "o": ((("flights", "origin"),), ()),
         "one": ((), ()),
     }
+    assert {each.column: each.copied for each in columns} == {"dt": True, "p": False, "o": False, "one": False}
     assert rows[0].rows == (
         ("flights", "dep_delay"),
         ("flights", "distance"),

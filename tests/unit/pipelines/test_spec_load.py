@@ -158,6 +158,32 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot drop: expect_column_values_to_not_be_null with "
             "`condition_parser` is left to Great Expectations, which names no rows.",
         ),
+        (
+            "experiment: /batch/flight_delay}",
+            "experiment: x}, openlineage: {transport: kafka, path: 'file:///x'}",
+            "FS1004 pipeline.yaml:{line}:51  `tracking.openlineage.transport`: should be 'file' or 'http', found 'kafka'.",
+        ),
+        (
+            "experiment: /batch/flight_delay}",
+            "experiment: x}, openlineage: {transport: http}",
+            "FS1005 pipeline.yaml:{line}:37  `url` is missing in tracking.openlineage.",
+        ),
+        (
+            "experiment: /batch/flight_delay}",
+            "experiment: x}, openlineage: {transport: http, url: 'https://x', path: 'file:///x'}",
+            "FS1003 pipeline.yaml:{line}:86  unknown key `path` in tracking.openlineage. Did you mean `auth`?",
+        ),
+        (
+            "experiment: /batch/flight_delay}",
+            "experiment: x}, openlineage: {transport: http, url: 'https://x', auth: abcd}",
+            "FS1004 pipeline.yaml:{line}:86  `tracking.openlineage.auth`: a token cannot stand in a spec; write "
+            "${secret:SCOPE/KEY}.",
+        ),
+        (
+            "experiment: /batch/flight_delay}",
+            "experiment: x}, openlineage: {path: 'file:///${secret:a/b}'}",
+            "`tracking.openlineage.path`: a path is published with the run's record and cannot hold a secret.",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expected):
@@ -173,7 +199,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
         ("unit: day,", "unit: day, batch_size: 7,"),
         ("    method: predict_proba", "    challenger: models:/flight_delay@challenger\n    method: predict_proba"),
         ("{type: row_count_matches, of: features, less: dead_letter}", "{type: drift, column: p_delay, psi_max: 0.2}"),
-        ("experiment: /batch/flight_delay}", 'experiment: x}, openlineage: {transport: file, path: "file:///x"}'),
         ("\ngates:\n", "\n  again: {score: {input: features, model: delay, output: {q: double}}}\ngates:\n"),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.java import find_java
@@ -17,6 +19,7 @@ from firesteel.conf.quantities import byte_size, plural
 from firesteel.conf.redaction import redact
 from firesteel.conf.secret_sources import secret_sources
 from firesteel.conf.secrets import find_secret, reveal, secrets_in
+from firesteel.pipelines.spec.model import FileLineage, HttpLineage
 from firesteel.rdma_shuffle.doctor import probe
 
 MIN_SHM = 1 << 30
@@ -109,8 +112,12 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]
     except FiresteelError as error:
         yield Finding("storage", "fail", error.what, error.hint)
     uri = loaded.spec.tracking.mlflow.uri
-    yield from _secrets((*loaded.spec.configuration.values(), uri))
+    events = loaded.spec.tracking.openlineage
+    tokens = (events.url, events.auth or "") if isinstance(events, HttpLineage) else ()
+    yield from _secrets((*loaded.spec.configuration.values(), uri, *tokens))
     yield _mlflow(uri)
+    if events is not None:
+        yield _lineage(events)
 
 
 def _secrets(values: Iterable[str]) -> Iterator[Finding]:
@@ -138,6 +145,36 @@ def _mlflow(uri: str) -> Finding:
         return Finding("mlflow", "ok", without_secrets(connect(uri).tracking_uri))
     except FiresteelError as error:
         return Finding("mlflow", "fail", error.what, error.hint)
+
+
+def _lineage(asked: FileLineage | HttpLineage) -> Finding:
+    """Whether events can be made here, and reach somebody. No event is sent: looking leaves no trace."""
+    from firesteel.jobs.tracking.connect import without_secrets
+    from firesteel.pipelines.storage.open import locate
+
+    try:
+        version("openlineage-python")
+    except PackageNotFoundError:
+        return Finding("lineage", "fail", "openlineage-python is not installed", "pip install 'firesteel[lineage]'")
+    state: Literal["note", "fail"] = "fail" if asked.required else "note"  # runs go on without it
+    if isinstance(asked, FileLineage):
+        try:
+            storage, path = locate(asked.path)
+            storage.status(path)
+        except FiresteelError as error:
+            return Finding("lineage", state, error.what, error.hint)
+        return Finding("lineage", "ok", f"files below {asked.path}")
+    try:
+        parts = urlsplit(reveal(asked.url))
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        socket.create_connection(address, asked.timeout).close()
+    except FiresteelError as error:
+        return Finding("lineage", state, error.what, error.hint)
+    except OSError as error:
+        return Finding(
+            "lineage", state, f"{without_secrets(asked.url)}: {error.strerror or error}", "Runs lose their events."
+        )
+    return Finding("lineage", "ok", f"{without_secrets(asked.url)} takes connections")
 
 
 def _missing_database(uri: str) -> Path | None:

@@ -167,6 +167,20 @@ class ExecutorUse:
 
 
 @dataclass(frozen=True, slots=True)
+class LineageUse:
+    """What became of a run's lineage events, where they went, and why the first of those that are lost was not taken."""
+
+    place: str
+    sent: int
+    lost: int = 0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        lost = f", {self.lost} lost: {self.reason}" if self.lost else ""
+        return f"{self.sent} events to {self.place}{lost}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What became of a run; `exit_code` is what the command line returns."""
 
@@ -186,6 +200,8 @@ class RunResult:
     """None when the run needed no Spark."""
     executors: ExecutorUse | None = None
     """None when the run needed no Spark, or its session wrote no event log."""
+    lineage: LineageUse | None = None
+    """None when the spec asks for none, or nothing was done."""
 
     @property
     def counts(self) -> Counts:

@@ -158,6 +158,9 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         console.print(line)
     if result.mlflow_run_id:
         console.print(f"  MLflow run   {result.mlflow_run_id}  ({escape(result.mlflow_uri)})", soft_wrap=True)
+    if result.lineage:
+        colour = "yellow" if result.lineage.lost else "default"
+        console.print(f"  lineage      [{colour}]{escape(str(result.lineage))}[/]", soft_wrap=True)
     if result.report:
         console.print(f"  report       {result.report}", soft_wrap=True)
     if result.error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from firesteel.conf.errors import FiresteelError, PlanDrift
 from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
+from firesteel.jobs.lineage.record import LineageRecord
 from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.spark.session import open_session
@@ -88,7 +89,17 @@ def run_plan(
         on_event(Event("run_done", facts={"state": result.state}))
         return result
     folder = (runs or Path.cwd() / RUNS_FOLDER) / run_id
-    with RunTracker.open(plan, run_id) as tracker:
+    with (
+        RunTracker.open(plan, run_id) as tracker,
+        LineageRecord.open(
+            plan,
+            run_id,
+            tracking_uri=tracker.tracking_uri,
+            mlflow_run_id=tracker.run_id,
+            mlflow_uri=tracker.url,
+        ) as lineage,
+    ):
+        on_event = lineage.watching(on_event)
         folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models}
         result = tracker.stamp(result)
         with open_session(plan, spark, events=folder / EVENTS) as session:
@@ -97,9 +108,10 @@ def run_plan(
             on_event(Event("session", facts=asdict(shuffle)))
             result = replace(result, shuffle=shuffle)
             models = ship(session, plan, folders)
-            result = _intervals(session, plan, models, result, tracker, on_event, keep_going=keep_going)
+            result = _intervals(session, plan, models, result, tracker, lineage, on_event, keep_going=keep_going)
         _prune(plan)
         result = replace(result, executors=executors_of(log, plan, since=at if spark is not None else None))
+        result = lineage.finish(result)
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
         write_report(result, plan, folder / "report.html")
         (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
@@ -148,6 +160,7 @@ def _intervals(
     models: dict[str, ModelRef],
     result: RunResult,
     tracker: RunTracker,
+    lineage: LineageRecord,
     on_event: OnEvent,
     *,
     keep_going: bool,
@@ -169,9 +182,11 @@ def _intervals(
             slots=session.sparkContext.defaultParallelism,
         )
         tracker.interval_started(interval.id)
+        lineage.interval_started(interval)
         outcome, failed = Runner(session, plan, models, attempt, on_event, tracker.run_id).run(interval)
         failure = failure or failed
         tracker.interval_finished(outcome)
+        lineage.interval_finished(interval, outcome)
         done.append(outcome)
         if failure and not keep_going:
             break

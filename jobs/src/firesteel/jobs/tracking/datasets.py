@@ -45,7 +45,7 @@ def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[Datase
         manifest = sorted(files.get(source.name, []))
         if source.name not in files:
             continue
-        digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:_DIGEST]
+        digest = manifest_digest(manifest)
         dataset = Dataset(
             name=source.name,
             digest=digest,
@@ -56,6 +56,11 @@ def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[Datase
         )
         found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "scoring")]))
     return found
+
+
+def manifest_digest(manifest: Iterable[tuple[str, int, int]]) -> str:
+    """The version of what is read: a digest of paths, lengths and times, the same in MLflow and in lineage."""
+    return hashlib.sha256(json.dumps(sorted(manifest)).encode()).hexdigest()[:_DIGEST]
 
 
 def _columns(source: SourcePlan) -> list[dict[str, object]]:

@@ -45,6 +45,7 @@ CODE_HASH = "firesteel.code_hash"
 INTERVAL = "firesteel.interval"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
+LINEAGE = "firesteel.lineage"
 _TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
@@ -116,6 +117,11 @@ class RunTracker:
         return self._run_id
 
     @property
+    def tracking_uri(self) -> str:
+        """The tracking server or store, without what is secret in its URI."""
+        return without_secrets(self._tracking_uri)
+
+    @property
     def url(self) -> str:
         """Where the run is seen: a link for a server, the database for a local store."""
         if self._tracking_uri.startswith("http"):
@@ -168,6 +174,8 @@ class RunTracker:
                 self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
             if result.shuffle:
                 self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:_TAG_LIMIT])
+            if result.lineage:
+                self._client.set_tag(self._run_id, LINEAGE, str(result.lineage)[:_TAG_LIMIT])
             if result.error:
                 self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
             if report.is_file():

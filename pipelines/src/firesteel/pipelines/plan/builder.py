@@ -22,6 +22,7 @@ from firesteel.pipelines.plan.model import (
     Expectation,
     GatePlan,
     IntervalPlan,
+    LineagePlan,
     ModelPlan,
     OnError,
     Plan,
@@ -41,8 +42,8 @@ from firesteel.pipelines.plan.signature import check_features
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.rules import Draft, Scan, first_draft, optimize
-from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import Score, ScoreStep, SqlStep
+from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
+from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.open import locate
 
@@ -174,12 +175,33 @@ def _assemble(
         rules=rules,
         lineage=columns,
         row_lineage=rows,
-        tracking=TrackingPlan(spec.tracking.mlflow.uri, spec.tracking.mlflow.experiment),
+        tracking=_tracking(loaded),
         master=spec.resources.master,
         spark_conf=spark_conf(spec.resources, spec.configuration, ResourcePlan(), spec.workers),
         spec_text=loaded.text,
     )
     return with_operators(plan, asked)
+
+
+def _tracking(loaded: LoadedSpec) -> TrackingPlan:
+    mlflow, events = loaded.spec.tracking.mlflow, loaded.spec.tracking.openlineage
+    if events is None:
+        return TrackingPlan(mlflow.uri, mlflow.experiment)
+    namespace = events.namespace or ".".join(("firesteel", *({loaded.profile} - {DEFAULT_PROFILE})))
+    if isinstance(events, HttpLineage):
+        lineage = LineagePlan(
+            "http",
+            events.url,
+            namespace,
+            events.timeout,
+            events.required,
+            events.endpoint,
+            events.auth or "",
+            events.ca or "",
+        )
+    else:
+        lineage = LineagePlan("file", events.path, namespace, events.timeout, events.required)
+    return TrackingPlan(mlflow.uri, mlflow.experiment, lineage)
 
 
 def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:

@@ -38,12 +38,14 @@ def lineage(draft: Draft) -> tuple[tuple[ColumnLineage, ...], tuple[RowLineage, 
         source = made[sink.from_]
         for column in logical.relations[sink.from_]:
             key = column.name.lower()
+            values = source.values.get(key, frozenset())
             columns.append(
                 ColumnLineage(
                     name,
                     column.name,
-                    tuple(sorted(source.values.get(key, frozenset()))),
+                    tuple(sorted(values)),
                     tuple(sorted(source.models.get(key, frozenset()))),
+                    copied=values == {logical.trace(sink.from_, column.name)},
                 )
             )
         rows.append(RowLineage(name, tuple(sorted(source.rows))))

@@ -248,6 +248,8 @@ class ColumnLineage:
     column: str
     values: tuple[tuple[str, str], ...]
     models: tuple[str, ...] = ()
+    copied: bool = False
+    """Whether it is an unchanged copy of the one column of `values`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +310,29 @@ class ResourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LineagePlan:
+    """Where OpenLineage events go: `place` is a folder or a server's URL, `auth` a reference to a secret.
+
+    An event takes at most `timeout_s`, and so does all that is left to be sent when a run ends.
+    """
+
+    transport: Literal["file", "http"]
+    place: str
+    namespace: str
+    timeout_s: float = 5.0
+    required: bool = False
+    endpoint: str = ""
+    auth: str = ""
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TrackingPlan:
     """Where the run is recorded; an empty uri is MLflow's own default."""
 
     uri: str = ""
     experiment: str = ""
+    openlineage: LineagePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.values import PARAM_TYPES, parse_column_type, parse_duration, parse_size
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -375,12 +376,62 @@ class Mlflow(Part):
     experiment: str = ""
 
 
-class OpenLineage(Part):
-    """Where lineage events go."""
+class _Lineage(Part):
+    """What all transports of lineage have in common."""
 
     transport: Literal["file", "http"] = "file"
-    path: str | None = None
-    url: str | None = None
+    namespace: str = Field(
+        "", description="Of the jobs in the events; `firesteel`, with `.PROFILE` where one is chosen, by default."
+    )
+    timeout: Seconds = Field(
+        5.0, gt=0, le=300, description="For one event, and what a run waits at its end for those that are not sent yet."
+    )
+    required: bool = Field(
+        default=False,
+        description="Refuse to run when the first event cannot be sent. Otherwise lineage never stops a run.",
+    )
+
+
+class FileLineage(_Lineage):
+    """Lineage events as lines of JSON, one file a run."""
+
+    path: str = Field(description="URI of the folder.")
+
+    @field_validator("path")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        if references(value):
+            raise ValueError("a path is published with the run's record and cannot hold a secret")
+        return value
+
+
+class HttpLineage(_Lineage):
+    """Lineage events posted to a server, such as Marquez."""
+
+    url: str = Field(pattern=r"^https?://.", description="The server.")
+    endpoint: str = Field("api/v1/lineage", description="Where it takes events, below its URL.")
+    auth: str | None = Field(None, description="A bearer token: `${secret:SCOPE/KEY}`.")
+    ca: str | None = Field(
+        None, description="A file of CA certificates on the driver, where the system's do not know the server's."
+    )
+
+    @field_validator("auth")
+    @classmethod
+    def _hidden(cls, value: str | None) -> str | None:
+        if value is not None and not references(value):
+            raise ValueError(f"a token cannot stand in a spec; write {FORM}")
+        return value
+
+
+def _lineage_kind(value: Any) -> str:
+    transport = value.get("transport") if isinstance(value, dict) else getattr(value, "transport", None)
+    return "http-lineage" if transport == "http" else "file-lineage"
+
+
+OpenLineage = Annotated[
+    Annotated[FileLineage, Tag("file-lineage")] | Annotated[HttpLineage, Tag("http-lineage")],
+    Discriminator(_lineage_kind),
+]
 
 
 class Tracking(Part):

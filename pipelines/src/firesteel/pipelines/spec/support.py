@@ -39,5 +39,3 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 yield ("gates", name, "expect", index, "type"), "drift"
     if len(spec.sinks) > 1:
         yield ("sinks", list(spec.sinks)[1]), "(more than one sink)"
-    if spec.tracking.openlineage is not None:
-        yield ("tracking", "openlineage"), "transport"
