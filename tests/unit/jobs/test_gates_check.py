@@ -35,7 +35,8 @@ def test_validation_imports_neither_great_expectations_nor_spark_nor_mlflow() ->
         ("expect_table_row_count_to_be_between", {"min_value": 1}, None),
         ("row_count_matches", {"of": "features", "less": "dead_letter"}, None),
         ("row_count_matches", {"of": "features"}, None),
-        ("drift", {"column": "p"}, "unknown expectation `drift`."),
+        ("drift", {"column": "p"}, None),
+        ("drift", {"psi_max": 0.2}, "drift: missing argument `column`."),
         (
             "expect_column_values_to_be_betwen",
             {"column": "p"},

@@ -11,9 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROW_COUNT_MATCHES = "row_count_matches"
+DRIFT = "drift"
 
-OWN: dict[str, Signature] = {ROW_COUNT_MATCHES: Signature(required=("of",), optional=("less",))}
-"""Expectations that are firesteel's own: they compare a frame with what the run knows of its other relations."""
+OWN: dict[str, Signature] = {
+    ROW_COUNT_MATCHES: Signature(required=("of",), optional=("less",)),
+    DRIFT: Signature(
+        required=("column",),
+        optional=("against", "psi_max", "null_rate_max_change", "mean_shift_max", "rows_min"),
+    ),
+}
+"""Expectations that are firesteel's own: they compare a frame with what the run knows of its other relations and of earlier runs."""
 
 FREE = frozenset({"description", "meta", "notes"})
 """What people write about an expectation: taken by each, and not looked at."""

@@ -8,7 +8,7 @@ holds both to the same verdict and counts on random data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +60,13 @@ def compile_expectation(expectation: Expectation, schema: StructType) -> Compile
     return compile_(expectation.type, kwargs, types.get(str(column), ""))
 
 
-def evaluate(frame: DataFrame, compiled: Sequence[Compiled]) -> list[RawResult | None]:
-    """All of them in one pass over the frame."""
+def one_pass(frame: DataFrame, asked: Iterable[Mapping[str, Column]]) -> Values:
+    """The values of all aggregates, by one job; those of one name are one."""
     aggregates: dict[str, Column] = {}
-    for each in compiled:
-        aggregates |= each.aggregates
-    row = frame.agg(*(column.alias(name) for name, column in aggregates.items())).first()
-    values = row.asDict() if row is not None else {}
-    return [each.verdict(values) for each in compiled]
+    for each in asked:
+        aggregates |= each
+    row = frame.agg(*(column.alias(name) for name, column in aggregates.items())).first() if aggregates else None
+    return row.asDict() if row is not None else {}
 
 
 def _every(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled | None:

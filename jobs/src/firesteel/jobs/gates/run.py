@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, GateFailed
 from firesteel.jobs.gates import gx
-from firesteel.jobs.gates.check import OWN, check_kwargs
-from firesteel.jobs.gates.compiled import Compiled, compile_expectation, evaluate
+from firesteel.jobs.gates.check import DRIFT, OWN, ROW_COUNT_MATCHES, check_kwargs
+from firesteel.jobs.gates.compiled import Compiled, compile_expectation, one_pass
+from firesteel.jobs.gates.drift import Drifts, drifts_of, least_rows, problem_of
 from firesteel.jobs.gates.observe import column_of, one_line, result_of
 from firesteel.jobs.gates.words import expected, observed
 from firesteel.pipelines.result import Counts, ExpectationResult, GateResult
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from firesteel.jobs.gates.measure import Wanted
     from firesteel.pipelines.plan.model import Expectation, GatePlan
+    from firesteel.pipelines.profile import Profile
 
 _log = logging.getLogger(__name__)
 
 _NOTHING = MappingProxyType[str, int]({})
 _NO_COUNTS = Counts()
+_NO_PROFILES = MappingProxyType["str", "Profile"]({})
 
 
 def run_gate(
@@ -34,6 +38,8 @@ def run_gate(
     *,
     row_counts: Mapping[str, int] = _NOTHING,
     counts: Counts = _NO_COUNTS,
+    drifts: Drifts | None = None,
+    measured: Mapping[str, Profile] = _NO_PROFILES,
     cache: bool = True,
     compiled: bool = True,
 ) -> GateResult:
@@ -45,6 +51,10 @@ def run_gate(
         Rows of the run's relations by name, for `row_count_matches`.
     counts
         What became of the rows of this interval, for `row_count_matches` with `less: dead_letter`.
+    drifts
+        What drift gates compare with; without it there is nothing earlier.
+    measured
+        Profiles of columns of the frame that are known already: Spark need not look at these.
     cache
         Keep the columns looked at while Great Expectations runs: it starts several jobs.
     compiled
@@ -60,11 +70,17 @@ def run_gate(
         problem = check_kwargs(expectation.type, dict(expectation.kwargs))
         if problem:
             raise _not_evaluated(gate, expectation, problem.rstrip("."))
-    results = _evaluated(gate, df, cache=cache, compiled=compiled)
-    own = _numbers(gate, own=True)
-    if own:
+    drifts = drifts or Drifts()
+    wanted = _columns(gate, df, drifts, measured)
+    results, profiles = _evaluated(gate, df, wanted, cache=cache, compiled=compiled)
+    profiles |= measured
+    for number, each in enumerate(gate.expectations):
+        if each.type == DRIFT:
+            results[number] = drifts.judge(each, profiles[str(dict(each.kwargs)["column"])])
+    counted = [number for number, each in enumerate(gate.expectations) if each.type == ROW_COUNT_MATCHES]
+    if counted:
         rows = _rows(gate, results, df)
-        results |= {number: _row_count(gate, number, rows, row_counts, counts) for number in own}
+        results |= {number: _row_count(gate, number, rows, row_counts, counts) for number in counted}
     ordered = tuple(results[number] for number in range(len(gate.expectations)))
     success = all(result.success or result.severity != "critical" for result in ordered)
     return GateResult(gate.name, gate.on, success, ordered, round(time.monotonic() - started, 3))
@@ -89,7 +105,8 @@ def raise_if_failed(result: GateResult, gate: GatePlan | None = None) -> None:
     lines = []
     for number in failed:
         each = result.expectations[number]
-        wanted = each.note if each.type in OWN else expected(gate.expectations[number]) if gate else ""
+        counted = each.type == ROW_COUNT_MATCHES
+        wanted = each.note if counted else expected(gate.expectations[number]) if gate else ""
         column = f" on {each.column}" if each.column else ""
         lines.append(f"{each.type}{column}: {observed(each)}" + (f", expected {wanted}" if wanted else ""))
     raise GateFailed(
@@ -100,36 +117,72 @@ def raise_if_failed(result: GateResult, gate: GatePlan | None = None) -> None:
     )
 
 
-def _numbers(gate: GatePlan, *, own: bool) -> list[int]:
-    return [number for number, each in enumerate(gate.expectations) if (each.type in OWN) is own]
+def _columns(gate: GatePlan, df: DataFrame, drifts: Drifts, measured: Mapping[str, Profile]) -> list[Wanted]:
+    """What drift gates need to know of the frame.
+
+    Raises
+    ------
+    GateFailed
+        FS7003 when a column is not there, or has not what is compared.
+    """
+    asked = drifts_of(gate.expectations)
+    if not asked:
+        return []
+    types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
+    for each in asked:
+        problem = problem_of(each, types.get(str(dict(each.kwargs)["column"])))
+        if problem:
+            raise _not_evaluated(gate, each, problem)
+    return [each for name, each in drifts.wanted(gate, types).items() if name not in measured]
 
 
-def _evaluated(gate: GatePlan, df: DataFrame, *, cache: bool, compiled: bool) -> dict[int, ExpectationResult]:
-    """Number of an expectation -> its result: one pass for those that compile, Great Expectations for the rest."""
-    wanted = {number: gate.expectations[number] for number in _numbers(gate, own=False)}
-    raws: dict[int, gx.RawResult] = {}
-    if compiled:
-        found = {number: compile_expectation(each, df.schema) for number, each in wanted.items()}
-        ours = {number: each for number, each in found.items() if each is not None}
-        if ours:
-            raws = _one_pass(df, ours)
+def _evaluated(
+    gate: GatePlan, df: DataFrame, drifting: Sequence[Wanted], *, cache: bool, compiled: bool
+) -> tuple[dict[int, ExpectationResult], dict[str, Profile]]:
+    """Results by the number of the expectation, and profiles by column: one pass for all that compiles.
+
+    Great Expectations does the rest.
+    """
+    wanted = {number: each for number, each in enumerate(gate.expectations) if each.type not in OWN}
+    found = {number: compile_expectation(each, df.schema) for number, each in wanted.items()} if compiled else {}
+    ours = {number: each for number, each in found.items() if each is not None}
+    raws, profiles = _one_pass(gate, df, ours, drifting) if ours or drifting else ({}, {})
     rest = {number: each for number, each in wanted.items() if number not in raws}
     raws |= zip(rest, _great_expectations(gate, df, list(rest.values()), cache=cache), strict=True)
-    return {number: result_of(wanted[number], raw) for number, raw in raws.items()}
+    return {number: result_of(wanted[number], raw) for number, raw in raws.items()}, profiles
 
 
-def _one_pass(df: DataFrame, ours: Mapping[int, Compiled]) -> dict[int, gx.RawResult]:
-    """Empty when Spark refuses: Great Expectations then says which of them it is, and why."""
+def _one_pass(
+    gate: GatePlan, df: DataFrame, ours: Mapping[int, Compiled], drifting: Sequence[Wanted]
+) -> tuple[dict[int, gx.RawResult], dict[str, Profile]]:
+    """No results when Spark refuses: Great Expectations then says which of them it is, and why."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
         with gx.quiet_spark():
-            found = zip(ours, evaluate(df, list(ours.values())), strict=True)
-        return {number: raw for number, raw in found if raw is not None}
+            values = one_pass(df, [*(each.aggregates for each in ours.values()), *(w.aggregates() for w in drifting)])
+            raws = {number: each.verdict(values) for number, each in ours.items()}
+            profiles = _profiles(gate, df, drifting, values)
     except (PySparkException, Py4JError) as error:
-        _log.info("gate expectations are evaluated one by one: %s", type(error).__name__)
-        return {}
+        if not drifting:
+            _log.info("gate expectations are evaluated one by one: %s", type(error).__name__)
+            return {}, {}
+        if not ours:
+            raise _not_evaluated(gate, drifts_of(gate.expectations)[0], one_line(str(error))) from error
+        return {}, _one_pass(gate, df, {}, drifting)[1]
+    return {number: raw for number, raw in raws.items() if raw is not None}, profiles
+
+
+def _profiles(
+    gate: GatePlan, df: DataFrame, drifting: Sequence[Wanted], values: Mapping[str, object]
+) -> dict[str, Profile]:
+    return {
+        each.column: each.profile(
+            values, lambda asked: one_pass(df, [asked]), df, least_rows=least_rows(gate, each.column)
+        )
+        for each in drifting
+    }
 
 
 def _great_expectations(

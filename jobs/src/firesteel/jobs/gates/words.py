@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from firesteel.jobs.gates.check import FREE, ROW_COUNT_MATCHES
+from firesteel.jobs.gates.check import DRIFT, FREE, ROW_COUNT_MATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,8 @@ def expected(expectation: Expectation) -> str:
     if expectation.type == ROW_COUNT_MATCHES:
         less = f" less {str(kwargs['less']).replace('_', ' ')}" if kwargs.get("less") else ""
         return f"as many rows as {kwargs['of']}{less}"
+    if expectation.type == DRIFT:
+        return _limits(kwargs)
     mostly = kwargs.pop("mostly", None)
     words = [text for text in (_bounds(kwargs),) if text]
     words += [
@@ -50,7 +52,38 @@ def observed(result: ExpectationResult) -> str:
         return "no value"
     if result.type == ROW_COUNT_MATCHES:
         return f"{result.observed:,} rows"
+    if result.type == DRIFT and isinstance(result.observed, dict):
+        return _moved(result.observed)
     return _short(result.observed)
+
+
+def _limits(kwargs: Mapping[str, JsonValue]) -> str:
+    """What a drift gate allows."""
+    words = {
+        "psi_max": lambda value: f"PSI at most {value:g}",
+        "null_rate_max_change": lambda value: f"null rate within {percent(value)}",
+        "mean_shift_max": lambda value: f"mean within {value:g} standard deviations",
+    }
+    limits = [say(kwargs[name]) for name, say in words.items() if kwargs.get(name) is not None]
+    return f"{', '.join(limits)} of the last success"
+
+
+def _moved(found: Mapping[str, JsonValue]) -> str:
+    """What a drift gate found: `PSI 0.31, nulls 2 % (were 1 %), mean 12.3 (was 10.1, 0.42 standard deviations off)`."""
+    said = []
+    if "psi" in found:
+        said.append(f"PSI {float(str(found['psi'])):.4g}")
+    if "null_rate" in found:
+        now, was = (float(str(found[name])) for name in ("null_rate", "null_rate_was"))
+        said.append(f"nulls {percent(now)}" + (f" (were {percent(was)})" if now != was else ""))
+    if found.get("mean") is not None:
+        shift = found["mean_shift"]
+        by = "without a spread then" if shift == "Infinity" else f"{shift:.3g} standard deviations off"
+        before = f"was {_short(found['mean_was'])}" if found["mean_was"] is not None else "was none"
+        said.append(f"mean {_short(found['mean'])} ({before}, {by})")
+    elif found.get("mean_was") is not None:
+        said.append(f"no mean (was {_short(found['mean_was'])})")
+    return ", ".join(said) or f"{found['rows']:,} rows"
 
 
 def percent(fraction: float) -> str:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, GateFailed
 from firesteel.jobs.gates.distribution import distribution
+from firesteel.jobs.gates.drift import Drifts
 from firesteel.jobs.run.direct import commit, direct_work, finished, forget
 from firesteel.jobs.run.drift import check_inputs
+from firesteel.jobs.run.earlier import Successes
 from firesteel.jobs.run.findings import Findings
 from firesteel.jobs.run.gating import Gating
 from firesteel.jobs.run.inputs import make_inputs
 from firesteel.jobs.run.scoring import check_budget, score_spec, scoring_facts, write_dead_letters
-from firesteel.jobs.run.staged import StagedFiles
+from firesteel.jobs.run.staged import StagedFiles, drift_columns, score_columns
 from firesteel.jobs.run.watch import watched
 from firesteel.jobs.spark.lower import (
     check_columns,
@@ -51,8 +53,6 @@ if TYPE_CHECKING:
     from firesteel.udfs.model import ModelRef
     from firesteel.udfs.report import ScoreReport
     from firesteel.udfs.score import Scored
-
-NUMERIC = ("double", "float", "int", "bigint", "smallint", "tinyint", "decimal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ class Runner:
             take_over=interval.reason != "forced",
         ) as transaction:
             done = Ledger(area).published(sink.name, interval.id)
+            findings.drifts = Drifts(Successes(Ledger(area), sink.name, interval.id).earlier)
             appends = sink.mode == "append_once"
             if done and done.holds(interval.plan_hash) and (appends or interval.reason != "forced"):
                 return self._result(interval, findings, "skipped", reason=f"published meanwhile by run {done.run_id}")
@@ -126,6 +127,7 @@ class Runner:
                     findings.counts,
                     mlflow_run_id=self.mlflow_run_id,
                     work_seconds=findings.seconds.get("score and stage", 0.0),
+                    profiles=tuple(findings.drifts.profiles.values()),
                 )
         files = record.files[len(done.files) :] if done and appends else record.files
         return self._result(
@@ -331,22 +333,23 @@ class Runner:
         storage, _ = locate(sink.path)
         gating, after = self._gating(interval, findings), self.plan.scored_relations
         place, exists = f"{storage.base_uri}{transaction.staging_path}", findings.counts.scored > 0
+        scores = score_columns(self.plan, sink)
+        types = drift_columns(self.plan, sink) | scores
+        with findings.timed("audit"):
+            files = StagedFiles.below(storage, transaction.staging_path)
+            loaded = files.load(tuple(types), findings.counts.scored) if types else None
         for gate in self.plan.gates:
             if gate.on == f"sink:{sink.name}":
                 staged = read_staged(self.spark, sink, place, exists=exists)
-                gating.run(gate, staged)
+                gating.run(gate, staged, loaded.profiles(gate, findings.drifts, types) if loaded else {})
             elif gate.on in after:
                 gating.run(gate, self.spark.table(gate.on))
-        scoring = self.plan.score_step
-        outputs = {output.name for output in scoring.outputs} if scoring else set()
-        outputs -= {*sink.partition_by}  # those are no columns of the files
-        names = [column.name for column in sink.columns if column.name in outputs and column.type.startswith(NUMERIC)]
-        if names:
+        if scores:
             with findings.timed("audit"):
-                files = StagedFiles.below(storage, transaction.staging_path)
-                found = files.distribution(names, findings.counts.scored)
-                if found is None:
-                    found = distribution(read_staged(self.spark, sink, place, exists=exists), names)
+                if loaded is not None:
+                    found = loaded.distribution(tuple(scores))
+                else:
+                    found = distribution(read_staged(self.spark, sink, place, exists=exists), tuple(scores))
                 findings.distributions = tuple(found)
 
     def _gating(self, interval: IntervalPlan, findings: Findings) -> Gating:

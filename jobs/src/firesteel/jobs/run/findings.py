@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from firesteel.jobs.gates.drift import Drifts
 from firesteel.pipelines.result import Counts, GateResult
 
 
@@ -24,12 +25,15 @@ class Findings:
         Rows of tasks that a dead attempt at the same plan had finished.
     counts
         What became of all rows; all zero until the score has run.
+    drifts
+        What drift gates compare with, and what they have measured.
     """
 
     resumed_rows: int = 0
     aside: Counts = field(default_factory=Counts)
     counts: Counts = field(default_factory=Counts)
     gates: list[GateResult] = field(default_factory=list)
+    drifts: Drifts = field(default_factory=Drifts)
     seconds: dict[str, float] = field(default_factory=dict)
     worker_seconds: dict[str, float] = field(default_factory=dict)
     distributions: tuple[tuple[str, JsonValue], ...] = ()

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import StorageError
 from firesteel.jobs.gates.distribution import describe
+from firesteel.jobs.gates.drift import drifts_of, least_rows
 from firesteel.pipelines.publish.staging import is_data
 from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import JsonValue
 
+    from firesteel.jobs.gates.drift import Drifts
+    from firesteel.pipelines.plan.model import GatePlan, Plan, SinkPlan
+    from firesteel.pipelines.profile import Profile
     from firesteel.pipelines.storage.base import FileStatus, Storage
 
 MAX_FILES = 256
@@ -24,6 +28,27 @@ MAX_FILES = 256
 MAX_VALUES = 16 << 20
 """More values than these are looked at by the executors: 128 MiB of them as doubles."""
 _THREADS = 8
+
+
+NUMERIC = ("double", "float", "int", "bigint", "smallint", "tinyint", "decimal")
+
+
+def score_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
+    """The numeric columns of the sink's files that come from the model, with their types."""
+    outputs = {output.name for output in plan.score_step.outputs} if plan.score_step else set()
+    return {name: type_ for name, type_ in _in_files(sink).items() if name in outputs and type_.startswith(NUMERIC)}
+
+
+def drift_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
+    """The columns of the sink's files that drift gates on the sink look at, with their types."""
+    gates = [gate for gate in plan.gates if gate.on == f"sink:{sink.name}"]
+    named = {dict(each.kwargs)["column"] for gate in gates for each in drifts_of(gate.expectations)}
+    return {name: type_ for name, type_ in _in_files(sink).items() if name in named}
+
+
+def _in_files(sink: SinkPlan) -> dict[str, str]:
+    """Partition columns stand in the paths."""
+    return {column.name: column.type for column in sink.columns if column.name not in sink.partition_by}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +94,22 @@ class StagedFiles:
                 found.update(listed)
         return found
 
-    def distribution(self, columns: Sequence[str], rows: int) -> tuple[tuple[str, dict[str, JsonValue]], ...] | None:
-        """As `firesteel.jobs.gates.distribution.distribution` of numeric columns; None when there is too much to read."""
+    def load(self, columns: Sequence[str], rows: int) -> StagedColumns | None:
+        """The columns, on the driver; None when there is too much to read."""
         if len(self.files) > MAX_FILES or rows * len(columns) > MAX_VALUES:
             return None
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         def load(file: FileStatus) -> Any:
-            table = self._read(file, lambda source: pq.read_table(source, columns=list(columns), partitioning=None))
-            return [table.column(name).cast(pa.float64(), safe=False).drop_null().to_numpy() for name in columns]
+            return self._read(file, lambda source: pq.read_table(source, columns=list(columns), partitioning=None))
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            loaded = list(pool.map(load, self.files))
-            return tuple(
-                (name, describe([values[index] for values in loaded], rows, pool.map))
-                for index, name in enumerate(columns)
-            )
+            return StagedColumns(rows, tuple(pool.map(load, self.files)))
+
+    def distribution(self, columns: Sequence[str], rows: int) -> tuple[tuple[str, dict[str, JsonValue]], ...] | None:
+        """As `firesteel.jobs.gates.distribution.distribution` of numeric columns; None when there is too much to read."""
+        loaded = self.load(columns, rows)
+        return loaded.distribution(columns) if loaded is not None else None
 
     def _read(self, file: FileStatus, read: Any) -> Any:
         import pyarrow as pa
@@ -97,3 +121,40 @@ class StagedFiles:
             raise StorageError(
                 "FS8006", f"{self.storage.base_uri}{file.path} is no whole Parquet file: {reason}"
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class StagedColumns:
+    """Columns of the staged files, read once for all that looks at them: a table for each file."""
+
+    rows: int
+    tables: tuple[Any, ...]
+
+    def distribution(self, columns: Sequence[str]) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
+        """As `firesteel.jobs.gates.distribution.distribution` of numeric columns."""
+        import pyarrow as pa
+
+        def numbers(table: Any) -> Any:
+            return [table.column(name).cast(pa.float64(), safe=False).drop_null().to_numpy() for name in columns]
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            loaded = list(pool.map(numbers, self.tables))
+            return tuple(
+                (name, describe([values[index] for values in loaded], self.rows, pool.map))
+                for index, name in enumerate(columns)
+            )
+
+    def profiles(self, gate: GatePlan, drifts: Drifts, types: Mapping[str, str]) -> dict[str, Profile]:
+        """Of the columns that a gate's drift expectations look at, as Spark would find them.
+
+        Parameters
+        ----------
+        types
+            Spark SQL types of the columns that were loaded.
+        """
+        from firesteel.jobs.gates.values import profile_of
+
+        return {
+            name: profile_of(each, [table.column(name) for table in self.tables], least_rows=least_rows(gate, name))
+            for name, each in drifts.wanted(gate, types).items()
+        }

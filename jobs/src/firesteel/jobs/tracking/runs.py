@@ -16,6 +16,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.redaction import redact
+from firesteel.jobs.gates.check import DRIFT
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
@@ -311,6 +313,8 @@ class _Recording:
         return False
 
 
+_NO_METRIC = re.compile(r"[^\w ./:-]")
+"""What MLflow takes in no name."""
 _COUNTED = ("model_loads", "batches", "largest_batch", "resumed_rows")
 
 
@@ -334,15 +338,30 @@ def interval_metrics(result: IntervalResult) -> dict[str, float]:
         found["gates_failed"] = sum(not gate.success for gate in result.gates)
         found["expectations_passed"] = sum(each.success for each in verdicts)
         found["expectations_failed"] = sum(not each.success for each in verdicts)
+    return found | _drift_metrics(result)
+
+
+def _drift_metrics(result: IntervalResult) -> dict[str, float]:
+    """`drift.GATE.COLUMN.psi` and others, for what was compared."""
+    found: dict[str, float] = {}
+    for gate in result.gates:
+        for each in gate.expectations:
+            if each.type == DRIFT and isinstance(each.observed, dict) and "rows_was" in each.observed:
+                column = _NO_METRIC.sub("_", each.column)
+                for name in ("psi", "null_rate", "mean_shift"):
+                    value = each.observed.get(name)
+                    if isinstance(value, int | float):
+                        found[f"drift.{gate.gate}.{column}.{name}"] = value
     return found
 
 
 def run_metrics(result: RunResult) -> dict[str, float]:
-    """The numbers of a run: sums over its intervals, and how many of them were published, skipped and failed."""
+    """The numbers of a run: sums over its intervals, and how many of them were published, skipped and failed; the largest drift."""
     found: dict[str, float] = {}
     for interval in result.intervals:
         for name, value in interval_metrics(interval).items():
-            found[name] = max(found.get(name, 0), value) if name == "largest_batch" else found.get(name, 0) + value
+            largest = name == "largest_batch" or name.startswith("drift.")
+            found[name] = max(found.get(name, 0), value) if largest else found.get(name, 0) + value
     if found.get("worker_seconds.model"):
         found["rows_per_model_second"] = result.counts.scored / found["worker_seconds.model"]
     found |= asdict(result.counts)

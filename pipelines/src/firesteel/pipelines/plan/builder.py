@@ -304,7 +304,7 @@ def _gate(loaded: LoadedSpec, name: str) -> GatePlan:
     expectations = tuple(
         Expectation(
             expect.type,
-            tuple(sorted((expect.model_extra or {}).items())),
+            tuple(sorted(expect.arguments.items())),
             _SEVERITY.get(expect.on_fail, expect.severity),
             expect.on_fail if expect.on_fail in ("quarantine", "drop") else "keep",
         )

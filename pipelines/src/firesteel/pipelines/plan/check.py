@@ -5,7 +5,10 @@ from __future__ import annotations
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.logical import Logical, analyze
+from firesteel.pipelines.profile import kind_of
 from firesteel.pipelines.spec.load import LoadedSpec
+from firesteel.pipelines.spec.model import Drift
+from firesteel.pipelines.sql.select import UNKNOWN
 
 
 def check(loaded: LoadedSpec, backend: Backend) -> Logical:
@@ -19,7 +22,7 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
     errors: list[FiresteelError] = list(loaded.errors)
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):
-            kwargs = expect.model_extra or {}
+            kwargs = expect.arguments
             where = loaded.tree.nearest(("gates", name, "expect", index)).where
             if problem := backend.check_expectation(expect.type, kwargs):
                 errors.append(SpecError("FS7003", f"gates.{name}: {problem}", where=where))
@@ -32,6 +35,39 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
         logical = analyze(loaded)
     except SpecErrors as found:
         raise SpecErrors.of([*found.errors, *errors]) from None
+    errors += _drift(loaded, logical)
     if errors:
         raise SpecErrors.of(errors)
     return logical
+
+
+def _drift(loaded: LoadedSpec, logical: Logical) -> list[FiresteelError]:
+    """FS7003 where a column has not what a drift gate compares."""
+    errors: list[FiresteelError] = []
+    for name, gate in loaded.spec.gates.items():
+        sink = loaded.spec.sinks.get(gate.on.removeprefix("sink:")) if gate.on.startswith("sink:") else None
+        types = {column.name: column.type for column in logical.relations[sink.from_ if sink else gate.on]}
+        for index, expect in enumerate(gate.expect):
+            type_ = types.get(str(expect.arguments.get("column")), UNKNOWN)
+            if not isinstance(expect, Drift) or type_ == UNKNOWN:
+                continue
+            if problem := drift_problem(type_, expect.arguments):
+                where = loaded.tree.nearest(("gates", name, "expect", index)).where
+                errors.append(SpecError("FS7003", f"gates.{name}: drift on `{expect.column}`: {problem}", where=where))
+    return errors
+
+
+def drift_problem(type_: str, limits: dict[str, object]) -> str | None:
+    """Why a column of a type cannot be held to these limits, or None.
+
+    Examples
+    --------
+    >>> drift_problem("string", {"mean_shift_max": 1.0})
+    'a string has no mean: leave `mean_shift_max` out.'
+    """
+    kind = kind_of(type_)
+    if kind == "other" and "psi_max" in limits:
+        return f"of a column of type {type_} only nulls are compared: say `null_rate_max_change`, and no `psi_max`."
+    if kind != "number" and "mean_shift_max" in limits:
+        return f"a {type_} has no mean: leave `mean_shift_max` out."
+    return None

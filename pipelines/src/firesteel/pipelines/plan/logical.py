@@ -355,7 +355,7 @@ class _Analysis:
                 continue
             self._takes_rows_out(name, gate)
             for index, expect in enumerate(gate.expect):
-                column = (expect.model_extra or {}).get("column")
+                column = expect.arguments.get("column")
                 if isinstance(column, str) and relation in self.relations:
                     self.column(relation, column, "gates", name, "expect", index, "column")
                     self.uses.setdefault(relation, set()).add(column)

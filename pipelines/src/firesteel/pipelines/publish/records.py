@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from firesteel.conf.errors import StorageError, Where
+from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.result import Counts
 
 T = TypeVar("T")
@@ -39,7 +40,8 @@ class LedgerRecord:
     of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes` with `slots` tasks at once.
     `action` is what was done: a whole run; an append or a replay of dead letters (`replayed` names their files) on top of
     what was published; or a rollback to what the token `restores` had published (0: what was there before any). `appended`
-    are the hashes of all plans whose rows are in, where plans are appended.
+    are the hashes of all plans whose rows are in, where plans are appended. `profiles` are of the columns with a drift gate:
+    what later intervals are held against.
     """
 
     pipeline: str
@@ -68,6 +70,7 @@ class LedgerRecord:
     replayed: tuple[str, ...] = ()
     restores: int = 0
     appended: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
 
     def holds(self, plan_hash: str) -> bool:
         """Whether the rows of a plan are in."""

@@ -24,6 +24,7 @@ from typing import Literal, Self
 
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.publish.audit import next_entry
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
@@ -115,7 +116,13 @@ class Transaction:
             raise
 
     def publish(
-        self, planned: tuple[str, ...], counts: Counts, *, mlflow_run_id: str = "", work_seconds: float = 0.0
+        self,
+        planned: tuple[str, ...],
+        counts: Counts,
+        *,
+        mlflow_run_id: str = "",
+        work_seconds: float = 0.0,
+        profiles: tuple[Profile, ...] = (),
     ) -> LedgerRecord:
         """Replace every planned directory by its staged content; those without content become absent.
 
@@ -125,6 +132,8 @@ class Transaction:
             Directories relative to the sink's path. One may be a prefix (`dt=2013-06-01`) that holds others.
         work_seconds
             Time of reading, scoring and staging, for the ledger.
+        profiles
+            Of the columns that later intervals are held against.
 
         Raises
         ------
@@ -142,10 +151,16 @@ class Transaction:
             for path in planned
         )
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
-        return self._commit(directories, replace(record, work_seconds=work_seconds))
+        return self._commit(directories, replace(record, work_seconds=work_seconds, profiles=profiles))
 
     def append(
-        self, planned: tuple[str, ...], counts: Counts, *, mlflow_run_id: str = "", work_seconds: float = 0.0
+        self,
+        planned: tuple[str, ...],
+        counts: Counts,
+        *,
+        mlflow_run_id: str = "",
+        work_seconds: float = 0.0,
+        profiles: tuple[Profile, ...] = (),
     ) -> LedgerRecord:
         """Add the staged files to what is published, as one plan more, and replace nothing.
 
@@ -160,7 +175,9 @@ class Transaction:
         record = self._record("published", counts, planned=planned, mlflow_run_id=mlflow_run_id)
         if onto is not None and onto.holds(record.plan_hash):
             raise ValueError(f"plan {record.plan_hash} is appended already")
-        record = replace(record, action="append", appended=(record.plan_hash,), work_seconds=work_seconds)
+        record = replace(
+            record, action="append", appended=(record.plan_hash,), work_seconds=work_seconds, profiles=profiles
+        )
         if onto is not None:
             record = replace(
                 record,
@@ -186,6 +203,7 @@ class Transaction:
             action="replay",
             replayed=replayed,
             appended=onto.appended,
+            profiles=onto.profiles,
         )
         return self._add(planned, record)
 
@@ -215,6 +233,7 @@ class Transaction:
             made_of=restored.made_of if restored else (),
             action="rollback",
             appended=restored.appended if restored else (),
+            profiles=restored.profiles if restored else (),
             restores=restored.token if restored else 0,
         )
         return self._commit(directories, record)

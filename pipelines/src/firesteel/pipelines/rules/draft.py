@@ -80,7 +80,7 @@ class Draft:
         """Relations whose rows a gate looks at: they are read whole."""
         found = {gate.on for gate in self.spec.gates.values()}
         for gate in self.spec.gates.values():
-            found |= {str(of) for expect in gate.expect if (of := (expect.model_extra or {}).get("of"))}
+            found |= {str(of) for expect in gate.expect if (of := expect.arguments.get("of"))}
         return frozenset(found)
 
 

@@ -30,7 +30,7 @@ def needed_columns(draft: Draft) -> dict[str, set[str]]:
         needed[sink.from_] |= _all(draft, sink.from_)
     for gate in draft.spec.gates.values():
         if gate.on in needed:
-            named = {str(value) for expect in gate.expect for value in _words(expect.model_extra or {})}
+            named = {str(value) for expect in gate.expect for value in _words(expect.arguments)}
             needed[gate.on] |= named & _all(draft, gate.on)
             if gate.on in draft.spec.sources and any(expect.takes_rows_out for expect in gate.expect):
                 # A row that is put aside must be found again in what it came from.

@@ -300,7 +300,7 @@ MAX_PROBLEMS = 200
 
 def _path(loc: KeyPath) -> KeyPath:
     """A pydantic location without the tags of its unions."""
-    tags = {"sql-step", "score-step", "value", "list", "range", "file-lineage", "http-lineage"}
+    tags = {"sql-step", "score-step", "drift-gate", "gx-gate", "value", "list", "range", "file-lineage", "http-lineage"}
     return tuple(part for index, part in enumerate(loc) if not (part in tags and index > 1))
 
 

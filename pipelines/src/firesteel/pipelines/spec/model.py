@@ -243,12 +243,76 @@ class Expect(BaseModel):
         """Whether rows that fail it are not scored."""
         return self.on_fail in {"quarantine", "drop"}
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All that is said beside type and consequences."""
+        return self.model_extra or {}
+
+
+class Drift(Part):
+    """A column is as it was at the last success of the sink: in its distribution, its nulls, its mean. Say at least one limit.
+
+    Numbers are cut into ten bins, strings and booleans into their twenty most frequent values and the rest: those of the
+    first success, for good.
+    """
+
+    type: Literal["drift"]
+    column: str
+    against: Literal["last_success"] = Field(
+        "last_success", description="The newest interval before this one that is published."
+    )
+    psi_max: float | None = Field(
+        None,
+        ge=0,
+        description="Largest population stability index; below 0.1 little has changed, above 0.25 much has. 0.2 where no limit "
+        "is said.",
+    )
+    null_rate_max_change: float | None = Field(
+        None, ge=0, le=1, description="Largest change of the fraction of nulls, up or down."
+    )
+    mean_shift_max: float | None = Field(
+        None, ge=0, description="Largest shift of a number's mean, in standard deviations of then."
+    )
+    rows_min: int = Field(
+        500, ge=1, description="With fewer rows, then or now, nothing is compared: chance moves small samples."
+    )
+    severity: Literal["critical", "warning"] = "critical"
+    on_fail: Literal["fail", "warn"] | None = Field(None, description="The same as severities, in a word.")
+    description: str = ""
+
+    @property
+    def takes_rows_out(self) -> bool:
+        """It says nothing of single rows."""
+        return False
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What is compared, with the limit that holds where none is said."""
+        said = self.model_dump(exclude={"type", "severity", "on_fail", "description"}, exclude_none=True)
+        limits = {"psi_max", "null_rate_max_change", "mean_shift_max"}
+        return said if limits & said.keys() else {**said, "psi_max": PSI_MAX}
+
+
+PSI_MAX = 0.2
+"""Between the customary 0.1 (look at it) and 0.25 (act on it)."""
+
+
+def _expect_kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", "")
+    return "drift-gate" if kind == "drift" else "gx-gate"
+
+
+Expectations = tuple[
+    Annotated[Annotated[Drift, Tag("drift-gate")] | Annotated[Expect, Tag("gx-gate")], Discriminator(_expect_kind)],
+    ...,
+]
+
 
 class Gate(Part):
     """Expectations on a source, a step, or the staged files of a sink (`sink:NAME`)."""
 
     on: str = Field(pattern=r"^(sink:)?[A-Za-z_][A-Za-z0-9_]*$")
-    expect: tuple[Expect, ...] = Field(min_length=1)
+    expect: Expectations = Field(min_length=1)
 
 
 class Files(Part):

@@ -33,9 +33,5 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield ("models", name, "challenger"), "scoring"
     scores = [name for name, step in spec.steps.items() if isinstance(step, ScoreStep)]
     yield from ((("steps", name), "as a second score step") for name in scores[1:])
-    for name, gate in spec.gates.items():
-        for index, expect in enumerate(gate.expect):
-            if expect.type == "drift":
-                yield ("gates", name, "expect", index, "type"), "drift"
     if len(spec.sinks) > 1:
         yield ("sinks", list(spec.sinks)[1]), "(more than one sink)"
