@@ -58,10 +58,10 @@ wheel: env  ## build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist
 
 TARGET ?= hdfs
-cluster-up: env  ## a real embedded cluster until Ctrl-C: TARGET=hdfs, standalone or yarn
+cluster-up: env  ## a real embedded cluster until Ctrl-C: TARGET=hdfs, hdfs-ha, standalone or yarn
 	$(BIN)/python -m firesteel.jobs.embedded up --target $(TARGET) --folder build/cluster-$(TARGET)
 
-cluster-down: env  ## stop the cluster that cluster-up started: TARGET=hdfs, standalone or yarn
+cluster-down: env  ## stop the cluster that cluster-up started: TARGET=hdfs, hdfs-ha, standalone or yarn
 	$(BIN)/python -m firesteel.jobs.embedded down --target $(TARGET) --folder build/cluster-$(TARGET)
 
 clean:  ## remove what the targets made here

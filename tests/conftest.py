@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,10 +125,12 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSta
 
 @pytest.fixture(scope="session")
 def yarn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedYarn]:
-    """A YARN with two NodeManagers beside an HDFS of its own. Sets nothing global: `yarn_env` does, for one test."""
+    """A YARN with two NodeManagers on an HDFS in high availability. Sets nothing global: `yarn_env` does, for one test."""
+    from firesteel.jobs.embedded.hdfs_ha import EmbeddedHdfsHa
     from firesteel.jobs.embedded.yarn import EmbeddedYarn
 
-    with EmbeddedYarn(tmp_path_factory.mktemp("yarn")) as cluster:
+    folder = tmp_path_factory.mktemp("yarn")
+    with EmbeddedYarn(folder, hdfs=EmbeddedHdfsHa(folder / "hdfs")) as cluster:
         yield cluster
 
 
@@ -137,6 +140,16 @@ def yarn_env(yarn: EmbeddedYarn, monkeypatch: pytest.MonkeyPatch) -> EmbeddedYar
     monkeypatch.setenv("HADOOP_CONF_DIR", str(yarn.conf_dir))
     monkeypatch.setenv("SPARK_CONF_DIR", str(yarn.conf_dir))
     return yarn
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    root = str(Path(__file__).parents[1])
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), root]
+    subprocess.run(words, check=True, capture_output=True, timeout=240)
+    return next(folder.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

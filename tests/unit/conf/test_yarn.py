@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from firesteel.conf.hadoop import HadoopConf
 from firesteel.conf.yarn import configured, resourcemanager_urls
 
 
@@ -54,9 +53,3 @@ def test_with_high_availability_all_are_asked_and_https_only_is_https(configure)
         resourcemanager_webapp_https_address_b="two.example.org:444",
     )
     assert resourcemanager_urls() == ("https://one.example.org:8090", "https://two.example.org:444")
-
-
-def test_a_nameservice_with_two_namenodes_is_highly_available():
-    assert not HadoopConf("", {"dfs.nameservices": "ns"}).highly_available
-    assert not HadoopConf("", {"dfs.ha.namenodes.ns": "one"}).highly_available
-    assert HadoopConf("", {"dfs.ha.namenodes.ns": "one,two"}).highly_available

@@ -123,6 +123,7 @@ CODES: dict[str, Code] = {
         "an application ended and the ledger does not hold what it was to publish", "Look at the driver's log."
     ),
     "FS9032": Code("a Python environment cannot be packed", "Mend what is named, or leave that package out."),
+    "FS9033": Code("a plan cannot be written for Kubernetes", "Give what is named."),
     "FS9040": Code("lineage is required and cannot be sent", "Check the address and the token; nothing was read."),
     "FS9101": Code(
         "the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
 from firesteel.conf.errors import StorageError, Where
 
@@ -60,11 +61,6 @@ class HadoopConf:
     def kerberos(self) -> bool:
         """Whether the cluster asks for Kerberos."""
         return self.get("hadoop.security.authentication", "simple").strip().lower() == "kerberos"
-
-    @property
-    def highly_available(self) -> bool:
-        """Whether a nameservice has several NameNodes: one that does not answer is then left for another."""
-        return any(key.startswith("dfs.ha.namenodes.") and len(_names(self.get(key))) > 1 for key in self.values)
 
     @property
     def default_fs(self) -> str:
@@ -159,6 +155,15 @@ def read_site(path: Path) -> dict[str, str]:
         for each in root.iter("property")
         if each.findtext("name")
     }
+
+
+def site_xml(settings: Mapping[str, str]) -> str:
+    """Properties as Hadoop reads them."""
+    lines = [
+        f"  <property><name>{escape(key)}</name><value>{escape(value)}</value></property>"
+        for key, value in settings.items()
+    ]
+    return "\n".join(["<?xml version='1.0'?>", "<configuration>", *lines, "</configuration>", ""])
 
 
 def _names(text: str) -> list[str]:

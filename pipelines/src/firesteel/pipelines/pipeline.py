@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from firesteel.pipelines.backend import Backend, default_backend
@@ -54,6 +55,19 @@ class Pipeline:
     def name(self) -> str:
         """The pipeline's name."""
         return self.loaded.spec.name
+
+    def on_master(self, master: str) -> Pipeline:
+        """The same pipeline for another Spark master: what it asks for follows from where it runs. No hash changes.
+
+        Raises
+        ------
+        SpecErrors
+            What that master cannot do.
+        """
+        spec = self.loaded.spec
+        resources = spec.resources.model_copy(update={"master": master})
+        loaded = replace(self.loaded, spec=spec.model_copy(update={"resources": resources}))
+        return Pipeline(loaded, check(loaded, self._backend), self._backend)
 
     def plan(
         self,

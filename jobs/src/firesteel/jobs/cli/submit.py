@@ -14,6 +14,9 @@ from firesteel.jobs.cli.options import interval_options, spec_options
 
 if TYPE_CHECKING:
     from firesteel.jobs.spark.application import Application
+    from firesteel.pipelines.plan.model import Plan
+
+_KUBERNETES = "k8s://https://kubernetes.default.svc"
 
 
 @click.command()
@@ -40,6 +43,15 @@ if TYPE_CHECKING:
 @click.option(
     "--python", default="", metavar="PATH", help="An interpreter that every machine has. On YARN by default this one."
 )
+@click.option(
+    "--target",
+    type=click.Choice(["k8s"]),
+    default=None,
+    help="Write files for Kubernetes into --render instead: for spark-submit and for the Spark operator.",
+)
+@click.option("--render", type=click.Path(path_type=Path, file_okay=False), help="The folder that --target writes.")
+@click.option("--image", default="", help="The container image, with Spark and firesteel. [k8s]")
+@click.option("--namespace", default="", help="The namespace of all objects. [k8s]")
 @click.option("--run", "execute", is_flag=True, help="Run the line; otherwise it is only printed.")
 def submit(
     spec: Path,
@@ -53,23 +65,30 @@ def submit(
     py_files: Path | None,
     archive: str,
     python: str,
+    target: str | None,
+    render: Path | None,
+    image: str,
+    namespace: str,
     execute: bool,
 ) -> int:
     """Write the plan to .firesteel/plans and print the spark-submit line that executes it, or run that line.
 
     In cluster mode the exit code is the ledger's word on the planned intervals, and not spark-submit's.
     """
-    from dataclasses import replace
-
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
     from firesteel.jobs.spark.submission import run_submission
     from firesteel.jobs.spark.submit import submit_line
     from firesteel.pipelines import Pipeline
 
-    made = Pipeline.load(spec, profile=profile, params=params).plan(start, end, force=force, wait=execute)
-    if master:
-        made = replace(made, master=master)
+    if (target is None) != (render is None):
+        raise click.UsageError("--target k8s and --render DIR go together.")
+    pipeline = Pipeline.load(spec, profile=profile, params=params)
+    if master or target:
+        pipeline = pipeline.on_master(master or _KUBERNETES)
+    made = pipeline.plan(start, end, force=force, wait=execute)
+    if render is not None:
+        return _render(made, render, image, namespace, python)
     mode = deploy_mode or ("cluster" if dict(made.spark_conf).get(MODE_KEY) == "cluster" else "client")
     shipment = Shipment(mode, py_files, archive, python, f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}")
     shipment.check(made.master)
@@ -89,6 +108,15 @@ def submit(
     if ended.text:
         click.echo(click.style(ended.text, fg="red" if ended.exit_code else None), err=True)
     return ended.exit_code
+
+
+def _render(plan: Plan, folder: Path, image: str, namespace: str, python: str) -> int:
+    from firesteel.jobs.kubernetes.deployment import Deployment
+    from firesteel.jobs.kubernetes.render import render
+
+    for path in render(Deployment.of(plan, image=image, namespace=namespace, python=python), folder):
+        click.echo(path)
+    return 0
 
 
 def _tell(application: Application) -> None:

@@ -13,14 +13,18 @@ from typing import NoReturn
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.embedded.cluster import Cluster, owner_of, state_of
 from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+from firesteel.jobs.embedded.hdfs_ha import EmbeddedHdfsHa
 from firesteel.jobs.embedded.processes import wait_until
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
 
 DOWN_S = 60.0
-VARIABLES = {name: name for name in ("HADOOP_CONF_DIR", "SPARK_CONF_DIR")} | {"shuffle": "FIRESTEEL_SHUFFLE_SOCKET"}
+VARIABLES = {name: name for name in ("HADOOP_CONF_DIR", "SPARK_CONF_DIR", "SPARK_LOCAL_IP")} | {
+    "shuffle": "FIRESTEEL_SHUFFLE_SOCKET"
+}
 TARGETS: dict[str, Callable[[Path], Cluster]] = {
     "hdfs": EmbeddedHdfs,
+    "hdfs-ha": EmbeddedHdfsHa,
     "standalone": lambda folder: EmbeddedStandalone(folder, workers=2, shuffle=True),
     "yarn": EmbeddedYarn,
 }

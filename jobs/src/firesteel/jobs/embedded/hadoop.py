@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from xml.sax.saxutils import escape
 
+from firesteel.conf.hadoop import site_xml
 from firesteel.conf.java import find_java
 from firesteel.jobs.embedded import maven
 from firesteel.jobs.embedded.cluster import pyspark_home
@@ -33,12 +33,12 @@ _JVM = (
 class Jvm:
     """How to start one of Hadoop's daemons. Made once per start of a cluster: finding Java takes a `java -version`."""
 
-    def __init__(self, *more: str) -> None:
-        """`more` are coordinates of further jars."""
-        jars = pyspark_home() / "jars"
-        found = (str(jar) for name in _JARS for jar in sorted(jars.glob(f"{name}-[0-9]*.jar")))
+    def __init__(self, *more: str, jars: Sequence[Path] = ()) -> None:
+        """`more` are coordinates of further jars to be fetched, `jars` are some that are there."""
+        sparks = pyspark_home() / "jars"
+        found = (str(jar) for name in _JARS for jar in sorted(sparks.glob(f"{name}-[0-9]*.jar")))
         self.java = find_java()
-        self._path = os.pathsep.join([*(str(maven.fetch(each)) for each in (SERVER, *more)), *found])
+        self._path = os.pathsep.join([*(str(maven.fetch(each)) for each in (SERVER, *more)), *map(str, jars), *found])
         log4j = resources.files("firesteel.jobs.embedded") / "log4j2.properties"
         self._words = (str(self.java.executable), *_JVM, f"-Dlog4j2.configurationFile=file:{log4j}")
 
@@ -63,9 +63,4 @@ def write_conf(folder: Path, **files: Mapping[str, str]) -> None:
     """Write `core=...` to `core-site.xml`, and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, settings in files.items():
-        lines = [
-            f"  <property><name>{key}</name><value>{escape(value)}</value></property>"
-            for key, value in settings.items()
-        ]
-        text = "\n".join(["<?xml version='1.0'?>", "<configuration>", *lines, "</configuration>", ""])
-        (folder / f"{name}-site.xml").write_text(text, encoding="utf-8")
+        (folder / f"{name}-site.xml").write_text(site_xml(settings), encoding="utf-8")

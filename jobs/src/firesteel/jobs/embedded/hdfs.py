@@ -58,7 +58,7 @@ class EmbeddedHdfs(Cluster):
 
     def start_datanode(self, number: int) -> None:
         """Start a DataNode on its own data."""
-        self._launch(f"datanode-{number}", self._command("datanode.DataNode", self._datanode_conf(number)))
+        self._launch(f"datanode-{number}", self._command("server.datanode.DataNode", self._datanode_conf(number)))
 
     def kill_namenode(self) -> None:
         """SIGKILL the NameNode."""
@@ -66,7 +66,7 @@ class EmbeddedHdfs(Cluster):
 
     def start_namenode(self) -> None:
         """Start the NameNode on its own directory."""
-        self._launch("namenode", self._command("namenode.NameNode", self.conf_dir))
+        self._launch("namenode", self._command("server.namenode.NameNode", self.conf_dir))
 
     def wait_for_datanodes(self, count: int, timeout_s: float = START_S) -> None:
         """Wait until the NameNode believes that so many DataNodes are alive, and those that run have registered.
@@ -87,7 +87,7 @@ class EmbeddedHdfs(Cluster):
 
     def _registered(self) -> bool:
         """Whether each DataNode that runs says itself that it serves the NameNode."""
-        for name in self._running.keys() - {"namenode"}:
+        for name in (each for each in self._running if each.startswith("datanode-")):
             answer = ask(
                 f"http://127.0.0.1:{self._ports[f'{name}-http']}/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo"
             )
@@ -106,37 +106,49 @@ class EmbeddedHdfs(Cluster):
         return int(beans[0]["NumLiveDataNodes"])
 
     def _start(self) -> None:
-        self._jvm = Jvm()
-        servers = [f"datanode-{number}{port}" for number in range(self._datanodes) for port in ("", "-http", "-ipc")]
-        self._ports = remembered_ports(self.folder / "ports.json", ["namenode", "namenode-http", *servers])
+        self._jvm = self._make_jvm()
+        self._ports = remembered_ports(self.folder / "ports.json", [*self._servers(), *self._datanode_servers()])
         self._configure()
-        # The image is renamed into place last: without one an earlier format was cut short, and there is no data.
-        if not any((self.folder / "name" / "current").glob("fsimage_[0-9]*")):
-            self._format()
-        self.start_namenode()
+        self._start_namenodes()
         for number in range(self._datanodes):
             self.start_datanode(number)
         self.wait_for_datanodes(self._datanodes)
 
-    def _format(self) -> None:
-        command = [*self._command("namenode.NameNode", self.conf_dir), "-format", "-force", "-nonInteractive"]
-        process = start("namenode -format", command, self.folder / "logs" / "format.log")
+    def _make_jvm(self) -> Jvm:
+        return Jvm()
+
+    def _servers(self) -> list[str]:
+        """Names of ports, without those of DataNodes."""
+        return ["namenode", "namenode-http"]
+
+    def _datanode_servers(self) -> list[str]:
+        return [f"datanode-{number}{port}" for number in range(self._datanodes) for port in ("", "-http", "-ipc")]
+
+    def _start_namenodes(self) -> None:
+        self._format(self.folder / "name", self.conf_dir)
+        self.start_namenode()
+
+    def _format(self, name_dir: Path, conf: Path) -> None:
+        # The image is renamed into place last: without one an earlier format was cut short, and there is no data.
+        if not any((name_dir / "current").glob("fsimage_[0-9]*")):
+            words = ["-format", "-force", "-nonInteractive"]
+            self._once("server.namenode.NameNode", conf, words, "format", "the NameNode could not format its directory")
+
+    def _once(self, main: str, conf: Path, words: list[str], name: str, failed: str) -> None:
+        """Run a program of HDFS to its end. FS9005 begins with `failed` when it ends badly."""
+        process = start(name, [*self._command(main, conf), *words], self.folder / "logs" / f"{name}.log")
         try:
-            wait_until(lambda: not process.alive, "the NameNode formats its directory", [], START_S)
+            wait_until(lambda: not process.alive, f"{main} {' '.join(words)}", [], START_S)
         finally:
             process.stop()
         if process.child.returncode != 0:
-            words = process.last_words()
-            raise RuntimeFault(
-                "FS9005", f"the NameNode could not format its directory: {words}", hint=f"See {process.log}."
-            )
+            raise RuntimeFault("FS9005", f"{failed}: {process.last_words()}", hint=f"See {process.log}.")
 
     def client_conf(self) -> tuple[dict[str, str], dict[str, str]]:
         """`core-site.xml` and `hdfs-site.xml` as clients need them; the servers read them too."""
         hdfs = {
+            **self._namenodes_conf(),
             "dfs.replication": str(self._replication),
-            "dfs.namenode.http-address": f"127.0.0.1:{self._ports['namenode-http']}",
-            "dfs.namenode.name.dir": (self.folder / "name").as_uri(),
             "dfs.namenode.handler.count": "8",
             "dfs.namenode.safemode.extension": "0",
             "dfs.namenode.datanode.registration.ip-hostname-check": "false",
@@ -153,6 +165,13 @@ class EmbeddedHdfs(Cluster):
             "dfs.webhdfs.socket.connect-timeout": "5s",
         }
         return core_site(self.uri, self.folder), hdfs
+
+    def _namenodes_conf(self) -> dict[str, str]:
+        """What `hdfs-site.xml` says of NameNodes."""
+        return {
+            "dfs.namenode.http-address": f"127.0.0.1:{self._ports['namenode-http']}",
+            "dfs.namenode.name.dir": (self.folder / "name").as_uri(),
+        }
 
     def _configure(self) -> None:
         core, hdfs = self.client_conf()
@@ -171,6 +190,6 @@ class EmbeddedHdfs(Cluster):
     def _datanode_conf(self, number: int) -> Path:
         return self.folder / f"conf-datanode-{number}"
 
-    def _command(self, main: str, conf: Path) -> list[str]:
+    def _command(self, main: str, conf: Path, heap_mib: int = 256) -> list[str]:
         assert self._jvm is not None  # made by _start
-        return self._jvm.command(f"hdfs.server.{main}", conf)
+        return self._jvm.command(f"hdfs.{main}", conf, heap_mib)

@@ -58,8 +58,8 @@ class EmbeddedYarn(Cluster):
     @property
     def addresses(self) -> Mapping[str, str]:
         """See Cluster. One folder configures Hadoop and Spark: what runs on this machine needs no upload of Spark."""
-        own = {"yarn": self.web_url, "SPARK_CONF_DIR": str(self.conf_dir), "HADOOP_CONF_DIR": str(self.conf_dir)}
-        return {**self.hdfs.addresses, **own}
+        own = {"yarn": self.web_url, "HADOOP_CONF_DIR": str(self.conf_dir), "SPARK_CONF_DIR": str(self.conf_dir)}
+        return {**self.hdfs.addresses, **own, "SPARK_LOCAL_IP": "127.0.0.1"}
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -99,6 +99,14 @@ class EmbeddedYarn(Cluster):
             "SPARK_LOCAL_IP": "127.0.0.1",
         }
         self._launch(name, self._jvm.command("yarn.server.nodemanager.NodeManager", conf, heap_mib=160), environ)
+
+    def kill_driver(self) -> list[int]:
+        """SIGKILL all processes of a driver's container, which is an application's first; their ids."""
+        found = [pid for number in range(self._nodes) for pid in self._containers(number) if _is_driver(pid)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
 
     def node_of(self, pid: int) -> int | None:
         """The number of the NodeManager in one of whose containers a process runs."""
@@ -150,10 +158,9 @@ class EmbeddedYarn(Cluster):
             # Everybody asks again twice a second while it is away; the default is every half minute.
             "yarn.resourcemanager.connect.retry-interval.ms": "500",
             "yarn.resourcemanager.connect.max-wait.ms": "120000",
-            # A node is dead 10 s after its last heartbeat; the default is ten minutes. A driver has its first one when its
-            # SparkContext is there, and that takes time on a small machine.
+            # A node is dead 10 s after its last heartbeat; the default is ten minutes. That of a driver stays: it has its
+            # first one when its environment is unpacked and its SparkContext there.
             "yarn.nm.liveness-monitor.expiry-interval-ms": "10000",
-            "yarn.am.liveness-monitor.expiry-interval-ms": "120000",
             "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "250",
             "yarn.resourcemanager.scheduler.class": "org.apache.hadoop.yarn.server.resourcemanager.scheduler.fifo.FifoScheduler",
             "yarn.scheduler.minimum-allocation-mb": "128",
@@ -209,6 +216,13 @@ class EmbeddedYarn(Cluster):
     def _containers(self, number: int) -> set[int]:
         """Processes whose working directory is a container's: a NodeManager starts them in sessions of their own."""
         return set(_working_below(self._local(number)))
+
+
+def _is_driver(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().name.endswith("_000001")
+    except OSError:
+        return False
 
 
 def _working_below(folder: Path) -> Iterator[int]:

@@ -1,0 +1,68 @@
+"""The small scoring project on YARN, by `firesteel submit`, and what it has published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.storage.open import locate
+from support.runs import firesteel
+from support.scoring_project import DAY, ScoringProject
+
+ON_YARN = """resources:
+  master: yarn
+  executors: {min: 2, max: 2, cores: 1, memory: 512m}
+configuration:
+  spark.executor.memoryOverhead: 512m
+  spark.driver.memory: 768m
+  spark.yarn.am.memory: 512m
+  spark.scheduler.minRegisteredResourcesRatio: "1.0"
+"""
+
+
+def on_yarn(project: ScoringProject, more: str = "") -> None:
+    """Write the spec of a project for YARN: two executors of one core, and no columns that name the run."""
+    path = project.folder / "pipeline.yaml"
+    text = path.read_text().replace(", lineage_columns: [_run_id, _scored_at]", "")
+    path.write_text(text.replace('resources: {master: "local[2]"}', ON_YARN.rstrip()) + more)
+
+
+def submitted(project: ScoringProject, *words: str):
+    """`firesteel submit --run`, as a person would call it."""
+    return firesteel("submit", "--start", DAY, "--run", *words, folder=project.folder)
+
+
+def published_bytes(project: ScoringProject) -> Counter[tuple[str, str]]:
+    """How often each content was published in each directory: names of files tell the attempt, and are not compared."""
+    storage, base = locate(f"{project.root}/scores")
+    return Counter(
+        (folder, hashlib.sha256(storage.read(status.path)).hexdigest())
+        for status in storage.walk(base)
+        if (folder := status.path[len(base) + 1 :].rpartition("/")[0]).startswith("dt=")
+        and not status.name.startswith(("_", "."))
+    )
+
+
+def attempts(project: ScoringProject) -> list[LedgerRecord]:
+    """What the ledger says, the oldest attempt first."""
+    storage, base = locate(f"{project.root}/_firesteel/points")
+    return list(reversed(Ledger(Area(storage, base, "points", "default")).history("scores", DAY)))
+
+
+def leftovers(project: ScoringProject) -> list[str]:
+    """What no ended run may leave: staged files, and results that nobody took."""
+    storage, base = locate(f"{project.root}/_firesteel/points")
+    return [each.path for kind in ("staging", "submissions") for each in storage.walk(f"{base}/{kind}")]
+
+
+def made(folder: Path, root: str, kind: str, operator: str = "direct") -> ScoringProject:
+    """A project with data and a model, and its spec for one machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    project = ScoringProject(folder, root, kind)
+    project.write_points(rows=120)
+    project.plan(operator)
+    return project
