@@ -41,7 +41,8 @@ CODES: dict[str, Code] = {
         "the plan would cost more executor-hours than it may",
         "Plan fewer intervals, or raise resources.executors.max_executor_hours.",
     ),
-    "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration` or `tracking` only."),
+    "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration`, `security` or `tracking`."),
+    "FS1021": Code("something contradicts `security: {mode: strict}`", "Mend what is named, or leave `security` out."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
     # tests of a pipeline
     "FS1101": Code("there is no test to run", "Put cases into tests/*.yaml beside the spec; mind -k."),
@@ -93,6 +94,9 @@ CODES: dict[str, Code] = {
     "FS7502": Code("the lease was taken over", "This driver was too slow; the other one's result stands."),
     "FS7503": Code("the run was cancelled", "Somebody called `firesteel cancel`; nothing of it was published."),
     "FS7504": Code("the run to cancel holds no interval", "See `firesteel history`; it may be over."),
+    "FS7601": Code("a policy does not let this user publish there", "Ask whoever keeps the policy that is named."),
+    "FS7602": Code("a policy cannot be used, and nobody may publish", "Mend the file that is named."),
+    "FS7603": Code("a policy requires security that the plan does not have", "Set `security: {mode: strict}`."),
     # storage
     "FS8001": Code("the storage cannot be reached", "Check the address, HADOOP_CONF_DIR and the NameNodes."),
     "FS8002": Code("the storage refused", "Check owner and mode of the path named."),
@@ -125,6 +129,7 @@ CODES: dict[str, Code] = {
     "FS9032": Code("a Python environment cannot be packed", "Mend what is named, or leave that package out."),
     "FS9033": Code("a plan cannot be written for Kubernetes", "Give what is named."),
     "FS9040": Code("lineage is required and cannot be sent", "Check the address and the token; nothing was read."),
+    "FS9041": Code("a session is not as secure as the plan asks", "Make it with the settings named, or pass none."),
     "FS9101": Code(
         "the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."
     ),

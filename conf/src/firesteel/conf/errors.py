@@ -12,6 +12,7 @@
     |-- PlanDrift         FS6xxx  exit 6   what a plan pinned has moved
     |-- GateFailed        FS7xxx  exit 3   bad data: nothing was published
     |-- LeaseConflict     FS75xx  exit 7   another driver holds, or took over, the interval
+    |-- NotAllowed        FS76xx  exit 8   a policy of the site refuses
     |-- StorageError      FS8xxx  exit 1   HDFS and local files
     `-- RuntimeFault      FS9xxx  exit 1   Java, Spark, MLflow, the machine
 
@@ -159,6 +160,13 @@ class LeaseConflict(FiresteelError):
     title = "lease"
 
 
+class NotAllowed(FiresteelError):
+    """A policy of the site refuses what was asked for. Nothing was published."""
+
+    exit_code = 8
+    title = "policy"
+
+
 class StorageError(FiresteelError):
     """HDFS or the local file system refused."""
 
@@ -173,7 +181,7 @@ class RuntimeFault(FiresteelError):
 
 _KINDS: tuple[tuple[str, type[FiresteelError]], ...] = (
     ("FS1", SpecError), ("FS2", SqlError), ("FS3", ModelError), ("FS4", InputNotReady), ("FS5", RowErrorBudget),
-    ("FS6", PlanDrift), ("FS75", LeaseConflict), ("FS7", GateFailed), ("FS8", StorageError), ("FS9", RuntimeFault),
+    ("FS6", PlanDrift), ("FS75", LeaseConflict), ("FS76", NotAllowed), ("FS7", GateFailed), ("FS8", StorageError), ("FS9", RuntimeFault),
 )  # fmt: skip
 
 

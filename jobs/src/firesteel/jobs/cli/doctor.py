@@ -12,12 +12,16 @@ from firesteel.jobs.cli.options import json_option, spec_options
 
 @click.command()
 @spec_options
+@click.option("--security", is_flag=True, help="Look at what is not secure instead, and say what to do.")
 @json_option
-def doctor(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
+def doctor(spec: Path, profile: str, params: dict[str, str], security: bool, as_json: bool) -> int:
     """Look at Java, Python, Spark, HDFS, MLflow and RDMA. With a SPEC, its storage and tracking are tried too."""
-    from firesteel.jobs.doctor import examine
+    if security:
+        from firesteel.jobs.exposure import exposure as look
+    else:
+        from firesteel.jobs.doctor import examine as look
 
-    findings = examine(spec if spec.exists() else None, profile, params)
+    findings = look(spec if spec.exists() else None, profile, params)
     failed = any(finding.state == "fail" for finding in findings)
     if as_json:
         click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))

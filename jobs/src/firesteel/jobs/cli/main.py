@@ -56,7 +56,7 @@ First steps:
 
 \b
 Exit codes: 0 ok, 1 internal, 2 spec, 3 gate failed (nothing published), 4 input not ready,
-            5 row-error budget, 6 plan drift, 7 lease conflict, 130 cancelled.
+            5 row-error budget, 6 plan drift, 7 lease conflict, 8 refused by a policy, 130 cancelled.
 """
 
 

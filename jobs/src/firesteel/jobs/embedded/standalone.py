@@ -1,7 +1,7 @@
 """A real Spark standalone cluster: a Master and Workers by pyspark's own spark-class.
 
-It listens on 127.0.0.1 only, and takes applications from anyone there: whoever can log in to this machine can run code
-as the user who started it. Not for machines that are shared with people you do not trust.
+It listens on 127.0.0.1 only. Without a `secret` it takes applications from anyone there: whoever can log in to this machine
+can run code as the user who started it. Not for machines that are shared with people you do not trust.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class EmbeddedStandalone(Cluster):
         Whether the node has a shuffle service as well; it lies in the Workers' FIRESTEEL_SHUFFLE_SOCKET.
     settings
         More `spark.*` settings of Master and Workers, e.g. the resources that a Worker offers.
+    secret
+        What applications must share to be let in. It lies in a file that only its owner may read.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class EmbeddedStandalone(Cluster):
         *,
         shuffle: bool = False,
         settings: Mapping[str, str] | None = None,
+        secret: str = "",
     ) -> None:
         super().__init__(folder)
+        self._secret = secret
         self._settings = settings or {}
         self._shuffle = shuffle
         self._workers, self._cores, self._memory = workers, cores, memory
@@ -134,5 +138,14 @@ class EmbeddedStandalone(Cluster):
             "-Dspark.master.rest.enabled=false -Dspark.shuffle.service.enabled=false "
             + " ".join(f"-D{key}={value}" for key, value in self._settings.items()),
         }
+        if self._secret:  # settings of the JVM stand on its command line, which `ps` shows
+            words = ["--properties-file", str(self._secret_file()), *words]
         command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{main}", "--host", "127.0.0.1", *words]
         self._launch(name, command, environ)
+
+    def _secret_file(self) -> Path:
+        path = self.folder / "secret.properties"
+        if not path.exists():
+            path.touch(0o600)
+            path.write_text(f"spark.authenticate.secret {self._secret}\n", encoding="utf-8")
+        return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import socket
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, RowErrorBudget
+from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.run.runner import ship
@@ -54,7 +54,7 @@ def replay(
     if not found:
         return None
     me = person("replay")
-    attempt = Attempt(me.run_id, planned.plan_hash, getpass.getuser(), socket.gethostname(), me.started_at)
+    attempt = Attempt(me.run_id, planned.plan_hash, os_user(), socket.gethostname(), me.started_at)
     plan = _lenient(plan)
     folders = {model.name: Path(fetch_pinned(model, plan.tracking.uri)) for model in plan.models}
     with open_session(plan, spark) as session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import secrets
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, PlanDrift
+from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
 from firesteel.jobs.lineage.record import LineageRecord
@@ -26,8 +26,9 @@ from firesteel.jobs.timeline.read import executors_of
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
-from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.letters import prune_letters
+from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.transaction import Attempt
 from firesteel.pipelines.result import IntervalResult, RunResult
@@ -82,6 +83,7 @@ def run_plan(
             f"the plan was made by {plan.framework}, this is firesteel {VERSION}.",
             hint="Run `firesteel plan` again.",
         )
+    _permit(plan, run_id, result.started_at)
     on_event(Event("run_started", facts={"run_id": run_id, "intervals": len(plan.intervals)}))
     if all(interval.action == "skip" for interval in plan.intervals):
         skipped = tuple(_skip(plan, index, on_event) for index in range(len(plan.intervals)))
@@ -118,6 +120,16 @@ def run_plan(
         result = tracker.finish(result, folder / "report.html")
     on_event(Event("run_done", facts={"state": result.state}))
     return result
+
+
+def _permit(plan: Plan, run_id: str, at: str) -> None:
+    """Ask the site's policies before anything is read: the plan may be another user's, or older than they are."""
+    storage, base = locate(plan.storage)
+    area = Area(storage, base, plan.pipeline, plan.profile)
+    for interval in [each for each in plan.intervals if each.action == "score"][:1]:
+        attempt = Attempt(run_id, interval.plan_hash, os_user(), socket.gethostname(), at)
+        for sink in plan.sinks:
+            permit(Place(area, sink.name, interval.id), locate(sink.path)[1], attempt, strict=plan.security == "strict")
 
 
 def _prune(plan: Plan) -> None:
@@ -174,7 +186,7 @@ def _intervals(
         attempt = Attempt(
             result.run_id,
             interval.plan_hash,
-            getpass.getuser(),
+            os_user(),
             socket.gethostname(),
             datetime.now(UTC).isoformat(timespec="seconds"),
             made_of=interval.made_of,

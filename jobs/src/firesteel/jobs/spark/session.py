@@ -18,6 +18,7 @@ from firesteel.conf.shuffle import REFUSED
 from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings, start_jvm
 from firesteel.jobs.spark.shuffle import refused, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
+from firesteel.pipelines.plan.security import STRICT
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -72,9 +73,10 @@ def open_session(
     Raises
     ------
     RuntimeFault
-        FS9001 (no JDK) or FS9002 (Spark does not start).
+        FS9001 (no JDK), FS9002 (Spark does not start) or FS9041 (the caller's session is not as secure as the plan asks).
     """
     if spark is not None:
+        check_secured(spark, plan)
         check_reached(spark, dict(plan.spark_conf))
         with _quiet():
             yield _child(spark, plan)
@@ -85,6 +87,20 @@ def open_session(
             yield _child(own, plan)
     finally:
         own.stop()
+
+
+def check_secured(spark: SparkSession, plan: Plan) -> None:
+    """FS9041 when the plan is strict and a caller's session is not: all of it is decided when a context starts."""
+    if plan.security != "strict":
+        return
+    conf = spark.sparkContext.getConf()
+    lacking = sorted(key for key, value in STRICT.items() if conf.get(key, "").lower() != value)
+    if lacking:
+        raise RuntimeFault(
+            "FS9041",
+            f"security.mode is strict, and the session that was passed in lacks {', '.join(lacking)}.",
+            hint="Make it with these settings, or pass none: firesteel starts Spark with them.",
+        )
 
 
 @contextlib.contextmanager

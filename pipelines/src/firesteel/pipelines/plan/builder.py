@@ -38,8 +38,10 @@ from firesteel.pipelines.plan.model import (
 )
 from firesteel.pipelines.plan.operator import with_operators
 from firesteel.pipelines.plan.resources import propose, spark_conf
+from firesteel.pipelines.plan.security import security_conf
 from firesteel.pipelines.plan.signature import check_features
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import Request, authorise
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.rules import Draft, Scan, first_draft, optimize
 from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
@@ -80,8 +82,12 @@ def build_plan(
         The SQL or the features are wrong: all of it at once.
     InputNotReady
         FS4001 to FS4004: input is missing or is not what the contract says.
+    NotAllowed
+        FS76xx: a policy of the site does not let this user publish there.
     """
     spec = loaded.spec
+    for sink in spec.sinks.values():
+        authorise(Request.of(spec.name, loaded.profile, sink.path), strict=spec.security.strict)
     wanted = slots(spec.interval, request.start, request.end)
     models = tuple(
         backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)
@@ -123,7 +129,7 @@ def build_plan(
         resources=proposal,
         spark_conf=spark_conf(
             spec.resources,
-            spec.configuration,
+            security_conf(spec),
             proposal,
             spec.workers,
             next((sink.file_bytes for sink in plan.sinks), None),
@@ -177,7 +183,8 @@ def _assemble(
         row_lineage=rows,
         tracking=_tracking(loaded),
         master=spec.resources.master,
-        spark_conf=spark_conf(spec.resources, spec.configuration, ResourcePlan(), spec.workers),
+        spark_conf=spark_conf(spec.resources, security_conf(spec), ResourcePlan(), spec.workers),
+        security=spec.security.mode,
         spec_text=loaded.text,
     )
     return with_operators(plan, asked)

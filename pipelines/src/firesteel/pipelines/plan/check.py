@@ -5,6 +5,7 @@ from __future__ import annotations
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.logical import Logical, analyze
+from firesteel.pipelines.plan.security import security_errors
 from firesteel.pipelines.profile import kind_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Drift
@@ -19,7 +20,7 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
     SpecErrors
         All of it at once.
     """
-    errors: list[FiresteelError] = list(loaded.errors)
+    errors: list[FiresteelError] = [*loaded.errors, *security_errors(loaded)]
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):
             kwargs = expect.arguments

@@ -1,6 +1,6 @@
 """Hashes of a plan: what they are made of decides when work is done again.
 
-`code_hash` is made of the meaning of the spec: comments, order of keys, descriptions, resources, tracking, storage, Spark
+`code_hash` is made of the meaning of the spec: comments, order of keys, descriptions, resources, security, tracking, storage, Spark
 settings that change no row, and the values of location params (`type: uri`) are left out, and SQL counts without comments
 and white space.
 `plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its parts are kept by name,
@@ -23,7 +23,7 @@ from firesteel.pipelines.spec.model import Spec
 Parts = tuple[tuple[str, str], ...]
 """(name, text that is equal when the part is), sorted by name."""
 
-_LEFT_OUT = {"owner", "description", "storage", "resources", "tracking", "profiles", "params"}
+_LEFT_OUT = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _HOW = ("workers", "warmup")
 """What of a score step changes no row."""
 _PERFORMANCE = (

@@ -360,6 +360,7 @@ class Plan:
     tracking: TrackingPlan = TrackingPlan()
     master: str = "local[*]"
     spark_conf: tuple[tuple[str, str], ...] = ()
+    security: Literal["none", "strict"] = "none"
     spec_text: str = ""
     format: str = field(default=PLAN_FORMAT)
 

@@ -1,4 +1,4 @@
-"""The audit log of a pipeline: who published what by which plan, one hash-chained entry a publish.
+"""The audit log of a pipeline: who published what by which plan, and who was refused; one hash-chained entry each.
 
 ::
 
@@ -31,7 +31,11 @@ Create = Callable[[str, bytes], object]
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One publish. `previous` is the SHA-256 of the entry before, `files_digest` of the names and lengths published."""
+    """One publish, or one that a policy refused (`action: refused`, `token: 0`).
+
+    `previous` is the SHA-256 of the entry before, `files_digest` of the names and lengths published. `policy` is what allowed
+    it: digests of policies and their rules; or why they did not.
+    """
 
     previous: str
     pipeline: str
@@ -47,6 +51,7 @@ class AuditEntry:
     at: str
     files: int
     files_digest: str
+    policy: str = ""
 
     @property
     def subject(self) -> tuple[str, str, str, int]:
@@ -79,6 +84,20 @@ def append_entry(place: Place, record: LedgerRecord, create: Create) -> None:
         return
 
 
+def append_refusal(place: Place, refused: AuditEntry) -> None:
+    """Add the entry of a publish that a policy refused; `previous` is filled in."""
+    while True:
+        numbers = tokens_in(place.storage, _folder(place.area), "json")
+        path, data = _chained(place, numbers, refused)
+        try:
+            place.storage.create(path, data)
+        except StorageError as error:
+            if error.code != "FS8004":
+                raise
+            continue
+        return
+
+
 def next_entry(place: Place, record: LedgerRecord) -> tuple[str, bytes]:
     """Where the entry of a publish would lie, and its bytes, if nobody is faster."""
     path, _, data = _next(place, record, tokens_in(place.storage, _folder(place.area), "json"))
@@ -86,10 +105,8 @@ def next_entry(place: Place, record: LedgerRecord) -> tuple[str, bytes]:
 
 
 def _next(place: Place, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
-    folder = _folder(place.area)
-    last = place.storage.read(_file(folder, numbers[-1])) if numbers else b""
     entry = AuditEntry(
-        previous=hashlib.sha256(last).hexdigest() if numbers else "",
+        previous="",
         pipeline=record.pipeline,
         profile=record.profile,
         sink=record.sink,
@@ -103,9 +120,18 @@ def _next(place: Place, record: LedgerRecord, numbers: list[int]) -> tuple[str, 
         at=record.ended_at,
         files=len(record.files),
         files_digest=files_digest(record),
+        policy=record.policy,
     )
-    data = json.dumps(asdict(entry), indent=2, ensure_ascii=False) + "\n"
-    return _file(folder, numbers[-1] + 1 if numbers else 1), entry, data.encode()
+    path, data = _chained(place, numbers, entry)
+    return path, entry, data
+
+
+def _chained(place: Place, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
+    """Where the next entry lies, and its bytes with the digest of the last one."""
+    folder = _folder(place.area)
+    previous = hashlib.sha256(place.storage.read(_file(folder, numbers[-1]))).hexdigest() if numbers else ""
+    data = json.dumps({**asdict(entry), "previous": previous}, indent=2, ensure_ascii=False) + "\n"
+    return _file(folder, numbers[-1] + 1 if numbers else 1), data.encode()
 
 
 def files_digest(record: LedgerRecord) -> str:

@@ -41,7 +41,7 @@ class LedgerRecord:
     `action` is what was done: a whole run; an append or a replay of dead letters (`replayed` names their files) on top of
     what was published; or a rollback to what the token `restores` had published (0: what was there before any). `appended`
     are the hashes of all plans whose rows are in, where plans are appended. `profiles` are of the columns with a drift gate:
-    what later intervals are held against.
+    what later intervals are held against. `policy` is what allowed the publish: each policy's digest and the number of its rule.
     """
 
     pipeline: str
@@ -71,6 +71,7 @@ class LedgerRecord:
     restores: int = 0
     appended: tuple[str, ...] = ()
     profiles: tuple[Profile, ...] = ()
+    policy: str = ""
 
     def holds(self, plan_hash: str) -> bool:
         """Whether the rows of a plan are in."""

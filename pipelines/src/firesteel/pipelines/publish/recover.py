@@ -13,13 +13,13 @@ All steps can be run again, and by several at once: whoever dies in the middle o
 
 from __future__ import annotations
 
-import getpass
 import secrets
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from firesteel.conf.errors import StorageError
+from firesteel.conf.identity import os_user
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
 from firesteel.pipelines.publish.enter import enter
@@ -173,4 +173,4 @@ def person(what: str) -> Attempt:
     """An attempt by whoever calls: `what` begins its run id."""
     at = datetime.now(UTC)
     run_id = f"{what}-{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    return Attempt(run_id, "", getpass.getuser(), socket.gethostname(), at.isoformat(timespec="seconds"))
+    return Attempt(run_id, "", os_user(), socket.gethostname(), at.isoformat(timespec="seconds"))

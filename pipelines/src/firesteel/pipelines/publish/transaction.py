@@ -22,7 +22,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Literal, Self
 
-from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
+from firesteel.conf.errors import FiresteelError, LeaseConflict, NotAllowed, StorageError
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.publish.audit import next_entry
@@ -39,6 +39,7 @@ from firesteel.pipelines.publish.journal import Directory, Journal, write_journa
 from firesteel.pipelines.publish.layout import Area, Place, path_within
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, write_record
+from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
@@ -104,8 +105,11 @@ class Transaction:
             FS7501 when another driver holds the interval. Nothing was done then.
         StorageError
             FS8008 when the sink is in another storage.
+        NotAllowed
+            FS7601 or FS7602 when a policy of the site does not let this user publish there.
         """
         path = path_within(area, sink_path)
+        permit(Place(area, sink, interval), path, attempt)
         lease = Lease.acquire(Place(area, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
         try:
             recover_before(lease, on_event=on_event, keep_versions=keep_versions, take_over=take_over)
@@ -240,6 +244,12 @@ class Transaction:
 
     def _commit(self, directories: tuple[Directory, ...], record: LedgerRecord) -> LedgerRecord:
         """Journal, swap, ledger, clean-up: what every way of publishing has in common."""
+        try:  # once more: a policy may have changed in all the time since the lease
+            allowed = permit(self._place, self.sink_path, self._lease.record.attempt)
+        except NotAllowed as refusal:
+            self.fail(str(refusal), record.counts)
+            raise
+        record = replace(record, policy=allowed)
         reuses = tuple(sorted({each.source for each in directories if each.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._place, self.token, directories, reuses)

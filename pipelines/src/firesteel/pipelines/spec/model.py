@@ -433,6 +433,44 @@ class Resources(Part):
         return int(local[1]) if local[1] and local[1].isdigit() else 0 if local[1] == "*" else 1
 
 
+class Kerberos(Part):
+    """Who the run is on a cluster with Kerberos."""
+
+    principal: str = Field(min_length=1, description="e.g. ml@EXAMPLE.ORG")
+    keytab: str = Field(pattern="^/", description="Its keytab, a file on the driver.")
+
+
+class Security(Part):
+    """Authenticated, encrypted Spark: docs/concepts/security.md. Never hashed."""
+
+    mode: Literal["strict", "none"] = Field(
+        "strict",
+        description="`strict`: Spark authenticates every connection, encrypts network and disks, and has no UI without a key; "
+        "servers that are named in the spec are reached over TLS.",
+    )
+    secret: str | None = Field(
+        None,
+        description="`${secret:SCOPE/KEY}`: what a standalone cluster shares. Other masters make a secret for each run.",
+    )
+    ui_key: str | None = Field(
+        None,
+        description="`${secret:SCOPE/KEY}`: base64url of at least 32 bytes; whoever has a JWT signed by it sees Spark's UI.",
+    )
+    kerberos: Kerberos | None = None
+
+    @field_validator("secret", "ui_key")
+    @classmethod
+    def _hidden(cls, value: str | None) -> str | None:
+        if value is not None and not references(value):
+            raise ValueError(f"a secret cannot stand in a spec; write {FORM}")
+        return value
+
+    @property
+    def strict(self) -> bool:
+        """Whether security is on."""
+        return self.mode == "strict"
+
+
 class Mlflow(Part):
     """Where runs are recorded and models are looked up."""
 
@@ -521,6 +559,7 @@ class Spec(Part):
     gates: dict[Name, Gate] = {}
     sinks: dict[Name, Sink] = Field(min_length=1)
     resources: Resources = Resources()
+    security: Security = Security(mode="none")
     configuration: dict[str, str] = Field({}, description="Raw Spark settings, applied last.")
     tracking: Tracking = Tracking()
     profiles: dict[Name, dict[str, JsonValue]] = {}

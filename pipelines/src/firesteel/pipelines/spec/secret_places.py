@@ -1,4 +1,4 @@
-"""Where a secret may stand in a spec: in values of `configuration` and `tracking`, and there not where Spark shows them."""
+"""Where a secret may stand in a spec: in values of `configuration`, `security` and `tracking`, and there not where Spark shows them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from firesteel.conf.errors import FiresteelError, SpecError, Where
 from firesteel.conf.secrets import FORM, SecretRef
 from firesteel.pipelines.spec.tree import KeyPath
 
-_REVEALED = {"configuration", "tracking"}
+_REVEALED = {"configuration", "security", "tracking"}
 _SEEN = {
     "steps": "SQL and its args stand in Spark's plans and event log",
     "storage": "paths are published",
@@ -47,7 +47,7 @@ def secret_errors(inner: str, path: KeyPath, where: Where) -> list[FiresteelErro
         return [SpecError("FS1004", f"`${{{inner}}}` is not a secret: {error}.", where=where, hint=f"Write {FORM}.")]
     if not is_revealed(path):
         why = _SEEN.get(str(path[0]) if path else "", "it is recorded with every run")
-        hint = "Secrets may stand in values of `configuration` and `tracking`."
+        hint = "Secrets may stand in values of `configuration`, `security` and `tracking`."
     else:
         key = str(path[-1]) if path[0] == "configuration" else ""
         why = next((reason for pattern, reason in _SHOWN_SETTINGS if pattern.fullmatch(key)), "")

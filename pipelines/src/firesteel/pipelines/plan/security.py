@@ -1,0 +1,105 @@
+"""`security: {mode: strict}` as Spark settings, and what a spec must not do beside it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from firesteel.conf.errors import FiresteelError, SpecError
+from firesteel.conf.secrets import references
+from firesteel.pipelines.spec.load import LoadedSpec
+from firesteel.pipelines.spec.model import HttpLineage, Security, Spec
+from firesteel.pipelines.spec.tree import KeyPath
+
+REDACTION = "spark.redaction.regex"
+REDACTED = "(?i:secret|password|passphrase|token|credential|(access|api|private|signing)[._-]?key)"
+"""Spark's own expression, and the names that it misses, such as `apikey`."""
+
+STRICT: Mapping[str, str] = {
+    "spark.authenticate": "true",
+    "spark.network.crypto.enabled": "true",
+    "spark.network.crypto.authEngineVersion": "2",
+    "spark.network.crypto.saslFallback": "false",
+    "spark.io.encryption.enabled": "true",
+    "spark.acls.enable": "true",
+}
+"""What nothing in a strict spec may set otherwise."""
+
+DEFAULTS: Mapping[str, str] = {
+    # Both ends must have the same: a cluster that was set up with Spark's default needs AES/CTR/NoPadding here.
+    "spark.network.crypto.cipher": "AES/GCM/NoPadding",
+    "spark.io.encryption.keySizeBits": "256",
+}
+"""What `configuration` may set otherwise."""
+
+SECRET = "spark.authenticate.secret"  # noqa: S105 - the setting's name
+UI_FILTER = "org.apache.spark.ui.JWSFilter"
+UI_KEY = f"spark.{UI_FILTER}.param.secretKey"
+
+
+def security_conf(spec: Spec) -> dict[str, str]:
+    """The settings of `security` and of `configuration` together; the latter has the last word, but for what is strict."""
+    security, configuration = spec.security, spec.configuration
+    conf = {**kerberos_conf(security)}
+    if not security.strict:
+        return {**conf, **configuration}
+    conf |= {**DEFAULTS, "spark.ui.enabled": "false"}
+    if security.secret:
+        conf[SECRET] = security.secret
+    if security.ui_key:
+        conf |= {"spark.ui.enabled": "true", "spark.ui.filters": UI_FILTER, UI_KEY: security.ui_key}
+    own = configuration.get(REDACTION)
+    return {**conf, **configuration, **STRICT, REDACTION: f"(?:{own})|{REDACTED}" if own else REDACTED}
+
+
+def kerberos_conf(security: Security) -> dict[str, str]:
+    """Who Spark is: it renews tickets of HDFS from the keytab as long as a run takes."""
+    if security.kerberos is None:
+        return {}
+    return {"spark.kerberos.principal": security.kerberos.principal, "spark.kerberos.keytab": security.kerberos.keytab}
+
+
+def security_errors(loaded: LoadedSpec) -> list[FiresteelError]:
+    """What contradicts `mode: strict`: it is refused here, and never quietly overruled."""
+    if not loaded.spec.security.strict:
+        return []
+    return [
+        SpecError("FS1021", f"`{'.'.join(map(str, path))}` {what}.", where=loaded.tree.nearest(path).where, hint=hint)
+        for path, what, hint in _contradictions(loaded.spec)
+    ]
+
+
+def _contradictions(spec: Spec) -> Iterator[tuple[KeyPath, str, str]]:
+    security = spec.security
+    for key, value in spec.configuration.items():
+        if key in STRICT and value.strip().lower() != STRICT[key]:
+            yield ("configuration", key), f"is not {STRICT[key]}, and security.mode is strict", "Leave one of them out."
+        if key == "spark.ui.enabled" and value.strip().lower() == "true" and not security.ui_key:
+            yield ("configuration", key), "shows the UI to everyone", "Give security.ui_key, which asks for a token."
+    if spec.resources.master.startswith("spark://") and not (security.secret or SECRET in spec.configuration):
+        hint = "Give the secret that Master and Workers have: `secret: ${secret:SCOPE/KEY}`."
+        yield ("security", "secret"), f"is missing: {spec.resources.master} is a standalone cluster", hint
+    events = spec.tracking.openlineage
+    places = [(("tracking", "mlflow", "uri"), spec.tracking.mlflow.uri)]
+    if isinstance(events, HttpLineage):
+        places.append((("tracking", "openlineage", "url"), events.url))
+    for path, uri in places:
+        if is_clear(uri):
+            yield path, "goes over the network in the clear, and security.mode is strict", "Use https."
+
+
+def is_clear(uri: str) -> bool:
+    """Whether a URI is plain HTTP to another machine."""
+    for reference in references(uri):
+        uri = uri.replace(reference, "secret")
+    parts = urlsplit(uri)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
