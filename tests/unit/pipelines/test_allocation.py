@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from firesteel.pipelines.plan.allocation import START_S, idle_timeout, worth_of_
 from firesteel.pipelines.plan.cost import Cost, check_ceiling
 from firesteel.pipelines.plan.logical import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
-from firesteel.pipelines.plan.resources import propose, spark_conf
+from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.rules import first_draft, optimize
@@ -277,3 +278,32 @@ def test_all_contradictions_are_shown_at_once(tmp_path):
     with pytest.raises(SpecErrors) as caught:
         raise SpecErrors.of(list(loaded.errors))
     assert [each.code for each in caught.value.errors] == ["FS1017"] * 3
+
+
+def test_intervals_at_once_share_fairly_and_ask_for_as_many_times_the_executors(tmp_path):
+    text = {
+        LOCAL: "resources: {master: yarn, executors: {max: 40}}",
+        "unit: day,": "unit: day, batch_concurrency: 3,",
+    }
+    loaded = load_spec(example_with(tmp_path, text), params={"root": "file:///tmp/none"})
+    draft = optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
+    made = propose(draft, {}, [interval(512 * MIB), interval(512 * MIB)], ())
+    assert (made.tasks, made.executors) == (5, 10)  # two are left to do
+    assert "2 intervals at once" in made.reasons
+    conf = dict(spark_conf(loaded.spec.resources, {}, made, at_once=3))
+    assert conf["spark.scheduler.mode"] == "FAIR"
+
+
+def test_fair_pools_contradict_a_scheduler_by_age(tmp_path):
+    text = {
+        "unit: day,": "unit: day, batch_concurrency: 3,",
+        CONFIGURED: 'configuration: {spark.scheduler.mode: "FIFO"}',
+    }
+    (found,) = load_spec(example_with(tmp_path, text), params={"root": "file:///tmp/none"}).errors
+    assert found.what.startswith("configuration.spark.scheduler.mode is FIFO, and interval.batch_concurrency says FAIR")
+
+
+def test_history_goes_by_the_time_of_tasks_where_it_is_known():
+    timed = [replace(record(100 * MIB, 10.0, slots=2), task_seconds=50.0)]
+    assert Speed.of(timed).input_bytes_s == 2 * MIB
+    assert Speed.of([record(100 * MIB, 10.0, slots=2)]).input_bytes_s == 5 * MIB

@@ -119,6 +119,10 @@ CODES: dict[str, Code] = {
     "FS9006": Code(
         "the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."
     ),
+    "FS9011": Code(
+        "a run has cost as many executor-hours as it may",
+        "Raise resources.executors.max_executor_hours, and run the same range again.",
+    ),
     "FS9020": Code("a secret is not found", "Put it into one of the places named; see docs/how-to/secrets.md."),
     "FS9021": Code("a secret cannot be used", "Mend what is named: its file, its source, or its value."),
     "FS9022": Code("a secret setting does not reach the session", "Set it where the session is made."),

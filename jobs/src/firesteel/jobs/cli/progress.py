@@ -72,11 +72,13 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
         task = bar.add_task("starting Spark", total=len(plan.intervals))
 
         finished = 0
+        parts: dict[str, float] = {}  # of the intervals in flight, how much is done
 
-        def finish() -> None:
+        def finish(interval: str) -> None:
             nonlocal finished
             finished += 1
-            bar.update(task, completed=finished)
+            parts.pop(interval, None)
+            bar.update(task, completed=finished + sum(parts.values()))
 
         def on_event(event: Event) -> None:
             facts = event.facts
@@ -84,10 +86,12 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
                 bar.update(task, description=f"{event.interval}: {_DOING[event.kind]}")
             elif event.kind == "tasks":
                 done, known = int(str(facts["done"])), int(str(facts["known"]))
+                parts[event.interval] = done / max(1, known)
+                beside = f", {len(parts)} intervals at once" if len(parts) > 1 else ""
                 bar.update(
                     task,
-                    description=f"{event.interval}: scoring, {done:,} of {known:,} tasks",
-                    completed=finished + done / max(1, known),
+                    description=f"{event.interval}: scoring, {done:,} of {known:,} tasks{beside}",
+                    completed=finished + sum(parts.values()),
                 )
             elif event.kind == "session" and facts["reason"]:
                 console.print(
@@ -102,12 +106,13 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
                 )
             elif event.kind == "interval_skipped":
                 console.print(f"  {event.interval}  [dim]skipped[/]    {escape(str(facts.get('reason', '')))}")
-                finish()
+                finish(event.interval)
             elif event.kind == "interval_done":
                 state = "[green]published[/]" if facts["state"] == "published" else f"[dim]{facts['state']}[/]"
                 console.print(f"  {event.interval}  {state}  {facts['rows']:>9,} rows{_rate(facts)}")
-                finish()
+                finish(event.interval)
             elif event.kind == "interval_failed":
+                parts.pop(event.interval, None)
                 console.print(f"  {event.interval}  [red]failed[/]     {escape(str(facts.get('code')))}")
 
         yield on_event

@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, GateFailed
@@ -47,6 +48,7 @@ from firesteel.udfs.worker_errors import worker_died
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from firesteel.jobs.run.ceiling import Ceiling
     from firesteel.jobs.run.direct import DirectWork
     from firesteel.pipelines.plan.model import Column, IntervalPlan, Plan, SinkPlan
     from firesteel.pipelines.storage.base import FileStatus, Storage
@@ -65,6 +67,7 @@ class Runner:
     attempt: Attempt
     on_event: OnEvent
     mlflow_run_id: str = ""
+    ceiling: Ceiling | None = field(default=None, kw_only=True)
 
     def run(self, interval: IntervalPlan) -> tuple[IntervalResult, FiresteelError | None]:
         """Run one interval to its end.
@@ -80,7 +83,8 @@ class Runner:
         context = self.spark.sparkContext
         context.setLocalProperty(INTERVAL, interval.id)
         try:
-            result = self._transaction(interval, findings)
+            with self.ceiling.tagged() if self.ceiling else nullcontext():
+                result = self._transaction(interval, findings)
         except FiresteelError as error:
             self.on_event(Event("interval_failed", interval.id, error.as_dict()))
             return self._result(interval, findings, "failed", error=str(error)), error
@@ -128,6 +132,7 @@ class Runner:
                     mlflow_run_id=self.mlflow_run_id,
                     work_seconds=findings.seconds.get("score and stage", 0.0),
                     profiles=tuple(findings.drifts.profiles.values()),
+                    task_seconds=findings.task_seconds,
                 )
         files = record.files[len(done.files) :] if done and appends else record.files
         return self._result(
@@ -155,6 +160,8 @@ class Runner:
             if self.plan.score_step is not None and self.plan.score_step.operator == "direct":
                 forget(locate(sink.path)[0], transaction.staging_path)
         except (PySparkException, Py4JError) as error:
+            if self.ceiling is not None and self.ceiling.reached:
+                raise self.ceiling.error(interval.id) from error
             raise spark_fault(error) from error
 
     def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:
@@ -165,7 +172,7 @@ class Runner:
         storage, _ = locate(sink.path)
         scoring = self.plan.score_step
         self.on_event(Event("scoring", interval.id))
-        with findings.timed("score and stage"), watched(self.spark, interval.id, self.on_event):
+        with findings.timed("score and stage"), watched(self.spark, interval.id, self.on_event) as seen:
             if scoring is not None:
                 frame = self.spark.table(scoring.input)
                 expected = {column.name: column.type for column in self._columns(scoring.input)}
@@ -178,6 +185,7 @@ class Runner:
                 # Some row ends the process that scores it: once more, with a process for each batch, to find out which.
                 self.on_event(Event("scoring", interval.id, {"again": "a Python worker died"}))
                 rows_in, report, fell_back = self._scored(interval, sink, storage, transaction, findings, guarded=True)
+        findings.task_seconds = seen.task_seconds
         files = StagedFiles.below(storage, transaction.staging_path)
         with findings.timed("audit"):
             staged = files.rows()

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from firesteel.conf.errors import RuntimeFault
@@ -60,6 +62,19 @@ class Ceiling:
         if self.reached or self._cost_s + wanted > self._limit_s:
             raise self.error(interval, wanted)
 
+    @contextmanager
+    def tagged(self) -> Iterator[None]:
+        """Jobs that this thread starts within the block are the run's."""
+        self._context.addJobTag(self._tag)
+        try:
+            yield
+        finally:
+            self._context.removeJobTag(self._tag)
+
+    def cancel(self) -> None:
+        """End the run's jobs that are running."""
+        self._context.cancelJobsWithTag(self._tag)
+
     def error(self, interval: str, wanted_s: float = 0.0) -> RuntimeFault:
         """What stopped the run at an interval."""
         assert self._limit_s is not None
@@ -107,9 +122,9 @@ class Ceiling:
             if self._limit_s is not None and self._cost_s >= self._limit_s:
                 self._reached.set()
                 # Again and again: what was not begun yet when it was cancelled begins all the same.
-                self._context.cancelJobsWithTag(self._tag)
+                self.cancel()
 
     def _executors(self) -> int:
         """On one machine the driver is the executor."""
         known = int(self._context._jsc.sc().statusStore().executorList(True).size())  # noqa: SLF001 - no public way
-        return known if self._context.master.startswith("local") else known - 1
+        return known if str(self._context.master).startswith("local") else known - 1

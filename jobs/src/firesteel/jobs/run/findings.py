@@ -23,6 +23,8 @@ class Findings:
         The rows that gates took out before the score; they are rows in, too.
     resumed_rows
         Rows of tasks that a dead attempt at the same plan had finished.
+    task_seconds
+        Time of the tasks that read, score and stage, summed over slots.
     counts
         What became of all rows; all zero until the score has run.
     drifts
@@ -30,6 +32,7 @@ class Findings:
     """
 
     resumed_rows: int = 0
+    task_seconds: float = 0.0
     aside: Counts = field(default_factory=Counts)
     counts: Counts = field(default_factory=Counts)
     gates: list[GateResult] = field(default_factory=list)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, PlanDrift
 from firesteel.conf.identity import os_user
@@ -18,7 +18,8 @@ from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
 from firesteel.jobs.lineage.record import LineageRecord
 from firesteel.jobs.report.write import write_report
-from firesteel.jobs.run.attempt import Runner
+from firesteel.jobs.run.ceiling import Ceiling
+from firesteel.jobs.run.intervals import Intervals, skip
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.spark.shuffle import shuffle_in_use
 from firesteel.jobs.timeline.eventlog import EventLog
@@ -31,7 +32,7 @@ from firesteel.pipelines.publish.letters import prune_letters
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.transaction import Attempt
-from firesteel.pipelines.result import IntervalResult, RunResult
+from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def run_plan(
     _permit(plan, run_id, result.started_at)
     on_event(Event("run_started", facts={"run_id": run_id, "intervals": len(plan.intervals)}))
     if all(interval.action == "skip" for interval in plan.intervals):
-        skipped = tuple(_skip(plan, index, on_event) for index in range(len(plan.intervals)))
+        skipped = tuple(skip(interval, on_event) for interval in plan.intervals)
         result = replace(result, intervals=skipped, seconds=round(time.perf_counter() - started, 3))
         on_event(Event("run_done", facts={"state": result.state}))
         return result
@@ -110,7 +111,8 @@ def run_plan(
             on_event(Event("session", facts=asdict(shuffle)))
             result = replace(result, shuffle=shuffle)
             models = ship(session, plan, folders)
-            result = _intervals(session, plan, models, result, tracker, lineage, on_event, keep_going=keep_going)
+            with Ceiling(session, plan.resources.max_executor_hours, f"firesteel-{run_id}") as ceiling:
+                result = Intervals(session, plan, models, tracker, lineage, on_event, keep_going, ceiling).run(result)
         _prune(plan)
         result = replace(result, executors=executors_of(log, plan, since=at if spark is not None else None))
         result = lineage.finish(result)
@@ -158,57 +160,3 @@ def ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict
         )
         for model in plan.models
     }
-
-
-def _skip(plan: Plan, index: int, on_event: OnEvent) -> IntervalResult:
-    interval = plan.intervals[index]
-    on_event(Event("interval_skipped", interval.id, {"reason": interval.reason}))
-    return IntervalResult(interval.id, "skipped", interval.reason, interval.plan_hash)
-
-
-def _intervals(
-    session: SparkSession,
-    plan: Plan,
-    models: dict[str, ModelRef],
-    result: RunResult,
-    tracker: RunTracker,
-    lineage: LineageRecord,
-    on_event: OnEvent,
-    *,
-    keep_going: bool,
-) -> RunResult:
-    done: list[IntervalResult] = []
-    failure: FiresteelError | None = None
-    for index, interval in enumerate(plan.intervals):
-        if interval.action == "skip":
-            done.append(_skip(plan, index, on_event))
-            continue
-        attempt = Attempt(
-            result.run_id,
-            interval.plan_hash,
-            os_user(),
-            socket.gethostname(),
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            made_of=interval.made_of,
-            input_bytes=interval.input_bytes,
-            slots=session.sparkContext.defaultParallelism,
-        )
-        tracker.interval_started(interval.id)
-        lineage.interval_started(interval)
-        outcome, failed = Runner(session, plan, models, attempt, on_event, tracker.run_id).run(interval)
-        failure = failure or failed
-        tracker.interval_finished(outcome)
-        lineage.interval_finished(interval, outcome)
-        done.append(outcome)
-        if failure and not keep_going:
-            break
-    state: Literal["published", "skipped", "failed"] = (
-        "failed" if failure else "published" if any(each.state == "published" for each in done) else "skipped"
-    )
-    return replace(
-        result,
-        state=state,
-        intervals=tuple(done),
-        exit_code=failure.exit_code if failure else 0,
-        error=str(failure or ""),
-    )

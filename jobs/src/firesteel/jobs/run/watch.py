@@ -5,25 +5,36 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firesteel.pipelines.events import Event
 
 if TYPE_CHECKING:
-    from pyspark import SparkContext
+    from pyspark import SparkContext, StatusTracker
     from pyspark.sql import SparkSession
 
     from firesteel.pipelines.events import OnEvent
 
 EVERY_S = 1.0
+_COUNT_S = 2.0
+"""How long is waited for Spark's own count of a job that has just ended."""
 _log = logging.getLogger(__name__)
 _GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
 
+@dataclass(slots=True)
+class Watched:
+    """What was seen: `task_seconds` is the time of all tasks together, 0 where Spark does not say; known after the block."""
+
+    task_seconds: float = 0.0
+
+
 @contextmanager
-def watched(spark: SparkSession, interval: str, on_event: OnEvent, every_s: float = EVERY_S) -> Iterator[None]:
+def watched(spark: SparkSession, interval: str, on_event: OnEvent, every_s: float = EVERY_S) -> Iterator[Watched]:
     """Send `tasks` events about the jobs that this thread starts within the block: tasks done, and tasks known so far.
 
     The jobs get a group of their own for that time; what the caller had set stands again afterwards.
@@ -38,8 +49,10 @@ def watched(spark: SparkSession, interval: str, on_event: OnEvent, every_s: floa
         target=_watch, args=(context, group, interval, on_event, over, every_s), name=group, daemon=True
     )
     watcher.start()
+    seen = Watched()
     try:
-        yield
+        yield seen
+        seen.task_seconds = _task_seconds(context, group)
     finally:
         over.set()
         watcher.join()
@@ -64,13 +77,38 @@ def _watch(
             on_event(Event("tasks", interval, {"done": found[0], "known": found[1]}))
 
 
+def _task_seconds(context: SparkContext, group: str) -> float:
+    """How long executors worked for the jobs of a group. History needs it: under dynamic allocation nobody knows the slots."""
+    from py4j.protocol import Py4JError
+
+    total = 0.0
+    try:
+        tracker, store = context.statusTracker(), context._jsc.sc().statusStore()  # noqa: SLF001 - no public way
+        stages = {stage for job in tracker.getJobIdsForGroup(group) for stage in _stages(tracker, job)}
+        deadline = time.monotonic() + _COUNT_S
+        for stage in stages:
+            data = store.lastStageAttempt(stage)
+            while str(data.status()) == "ACTIVE" and time.monotonic() < deadline:  # Spark counts behind the job's back
+                time.sleep(0.01)
+                data = store.lastStageAttempt(stage)
+            total += data.executorRunTime() / 1000
+    except (Py4JError, OSError) as error:
+        _log.debug("Spark did not say how long its tasks took: %s", error)
+        return 0.0
+    return round(total, 3)
+
+
+def _stages(tracker: StatusTracker, job: int) -> list[int]:
+    info = tracker.getJobInfo(job)
+    return list(info.stageIds) if info is not None else []
+
+
 def _tasks(context: SparkContext, group: str) -> tuple[int, int]:
     tracker = context.statusTracker()
     done = known = 0
     seen: set[int] = set()
     for job in tracker.getJobIdsForGroup(group):
-        info = tracker.getJobInfo(job)
-        for stage in info.stageIds if info is not None else ():
+        for stage in _stages(tracker, job):
             if stage in seen:
                 continue
             seen.add(stage)

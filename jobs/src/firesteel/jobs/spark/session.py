@@ -79,12 +79,12 @@ def open_session(
         check_secured(spark, plan)
         check_reached(spark, dict(plan.spark_conf))
         with _quiet():
-            yield _child(spark, plan)
+            yield child_session(spark, plan)
         return
     own = _start(plan, events)
     try:
         with _quiet():
-            yield _child(own, plan)
+            yield child_session(own, plan)
     finally:
         own.stop()
 
@@ -178,8 +178,8 @@ def _spark_faults(master: str, kind: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def _child(spark: SparkSession, plan: Plan) -> SparkSession:
-    """A session over the same context with the plan's SQL settings."""
+def child_session(spark: SparkSession, plan: Plan) -> SparkSession:
+    """A session over the same context with the plan's SQL settings, and no views of others."""
     session = spark.newSession()
     # Settings with secrets are the context's, and every session of it has them.
     for key, value in public_settings({**DEFAULTS, **dict(plan.spark_conf)}).items():

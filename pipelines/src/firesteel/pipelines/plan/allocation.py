@@ -97,6 +97,20 @@ def worth_of_a_slot(executors: Executors, idle_s: float) -> float:
     return (START_S + idle_s) * executors.utilisation / (1 - executors.utilisation)
 
 
+def worth_it(executors: Executors, work_s: float, at_once: int, idle_s: float) -> tuple[int, int]:
+    """Executors that have enough to do, and the most that may come.
+
+    Parameters
+    ----------
+    work_s
+        Seconds of work of one slot, by history.
+    at_once
+        Slots of an executor.
+    """
+    worth = max(1, math.ceil(work_s / worth_of_a_slot(executors, idle_s) / at_once))
+    return worth, max(math.ceil(worth * HISTORY_MARGIN), executors.min)
+
+
 def idle_timeout(executors: Executors, earlier: Sequence[LedgerRecord], intervals: int) -> tuple[float, str]:
     """How long an executor may idle, and why.
 

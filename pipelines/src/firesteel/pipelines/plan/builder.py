@@ -133,6 +133,7 @@ def build_plan(
             proposal,
             spec.workers,
             next((sink.file_bytes for sink in plan.sinks), None),
+            spec.interval.batch_concurrency,
         ),
     )
 
@@ -182,6 +183,7 @@ def _assemble(
         lineage=columns,
         row_lineage=rows,
         tracking=_tracking(loaded),
+        batch_concurrency=spec.interval.batch_concurrency,
         master=spec.resources.master,
         spark_conf=spark_conf(spec.resources, security_conf(spec), ResourcePlan(), spec.workers),
         security=spec.security.mode,

@@ -26,6 +26,8 @@ Parts = tuple[tuple[str, str], ...]
 _LEFT_OUT = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _HOW = ("workers", "warmup")
 """What of a score step changes no row."""
+_TOGETHER = ("batch_size", "batch_concurrency")
+"""Intervals do not know of those that run beside them."""
 _PERFORMANCE = (
     "spark.sql.shuffle.partitions",
     "spark.sql.adaptive.",
@@ -61,6 +63,8 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
     for step in meaning.get("steps", {}).values():
         for name in _HOW:
             step.get("score", {}).pop(name, None)
+    for name in _TOGETHER:
+        meaning["interval"].pop(name, None)
     for sink in meaning.get("sinks", {}).values():
         sink.pop("retain", None)
         sink.pop("files", None)

@@ -357,6 +357,8 @@ class Plan:
     lineage: tuple[ColumnLineage, ...] = ()
     row_lineage: tuple[RowLineage, ...] = ()
     resources: ResourcePlan = ResourcePlan()
+    batch_concurrency: int = 1
+    """Intervals in flight at once; in no hash, as they do not know of each other."""
     tracking: TrackingPlan = TrackingPlan()
     master: str = "local[*]"
     spark_conf: tuple[tuple[str, str], ...] = ()

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from firesteel.conf import shuffle
 from firesteel.conf.quantities import byte_size, plural
 from firesteel.pipelines.plan.allocation import (
-    HISTORY_MARGIN,
     START_S,
     allocation_conf,
     idle_timeout,
     pause_between,
     speculation_conf,
+    worth_it,
     worth_of_a_slot,
 )
 from firesteel.pipelines.plan.cost import Cost
@@ -63,10 +63,15 @@ class Speed:
             return None
         return cls(
             len(timed),
-            statistics.median(each.input_bytes / each.work_seconds / each.slots for each in timed),
-            statistics.median(each.counts.rows_in / each.work_seconds / each.slots for each in timed),
+            statistics.median(each.input_bytes / _slot_seconds(each) for each in timed),
+            statistics.median(each.counts.rows_in / _slot_seconds(each) for each in timed),
             statistics.median(sum(file.length for file in each.files) / each.input_bytes for each in timed),
         )
+
+
+def _slot_seconds(record: LedgerRecord) -> float:
+    """What the tasks took; where Spark did not say it, as if all slots had worked all the time."""
+    return record.task_seconds or record.work_seconds * record.slots
 
 
 def propose(
@@ -99,7 +104,7 @@ def propose(
         reasons.append(f"shuffles through the nodes' services, which outlive executors; {otherwise}")
     seconds = None
     if speed is not None:
-        useful = max(1, min(slots or 1, tasks))
+        useful = max(1, min(slots or 1, tasks * _together(draft.spec, work)))
         seconds = round(sum(each.input_bytes for each in work) / speed.input_bytes_s / useful, 1)
         reasons.append(
             f"{plural(speed.runs, 'earlier run')} did {speed.rows_s:,.0f} rows/s a core: "
@@ -113,7 +118,7 @@ def propose(
         executors=executors,
         slots=slots,
         tasks=tasks,
-        shuffle_partitions=_shuffle(draft, configuration, largest, slots, reasons),
+        shuffle_partitions=_shuffle(draft, configuration, largest, -(-slots // _together(draft.spec, work)), reasons),
         files=max(directories, math.ceil(published / (target or SPLIT_BYTES))),
         file_rows=rows,
         file_input_bytes=input_bytes,
@@ -133,9 +138,13 @@ def spark_conf(
     proposal: ResourcePlan,
     workers: Workers = ONE_CORE,
     file_bytes: int | None = None,
+    at_once: int = 1,
 ) -> tuple[tuple[str, str], ...]:
-    """Spark settings, sorted by key; `configuration` has the last word."""
+    """Spark settings, sorted by key; `configuration` has the last word. `at_once` are the intervals in flight together."""
     conf: dict[str, str] = {}
+    if at_once > 1:
+        # Each interval's jobs in a pool of its own: in order of age, the gates of one would wait for the tasks of all.
+        conf["spark.scheduler.mode"] = "FAIR"
     executors = resources.executors
     if workers.cpus > 1:
         conf["spark.task.cpus"] = str(workers.cpus)
@@ -180,6 +189,11 @@ def _file(target: int | None, earlier: Sequence[LedgerRecord], reasons: list[str
     return rows, max(1, round(target / statistics.median(ratios))) if ratios else 0
 
 
+def _together(spec: Spec, work: Sequence[IntervalPlan]) -> int:
+    """Intervals that are in flight at once."""
+    return max(1, min(spec.interval.batch_concurrency, len(work)))
+
+
 def _cut(spec: Spec, tasks: int, files: int, bytes_read: int, speed: Speed, reasons: list[str]) -> int:
     """Tasks of a scan, more than the bytes alone would make where the work is heavy.
 
@@ -220,20 +234,21 @@ def _executors(
     if asked is None:
         reasons.append("resources.executors is not set: the cluster's own settings decide")
         return ResourcePlan()
-    at_once = max(1, asked.cores // cpus)
+    at_once, together = max(1, asked.cores // cpus), _together(spec, work)
+    if together > 1:
+        reasons.append(f"{together} intervals at once")
     if spare := asked.cores % cpus:
         reasons.append(f"tasks of {cpus} CPUs leave {spare} of an executor's {asked.cores} cores idle")
     idle_s, why = idle_timeout(asked, earlier, len(work))
     if why:
         reasons.append(f"an executor goes after {idle_s:g} s without work: {why}")
-    wanted, most = math.ceil(tasks / at_once), asked.max or 0
+    wanted, most = math.ceil(tasks * together / at_once), asked.max or 0
     if speed is not None:
-        slot_s = worth_of_a_slot(asked, idle_s)
-        worth = math.ceil(largest.input_bytes / speed.input_bytes_s / slot_s / at_once)
+        worth, cap = worth_it(asked, together * largest.input_bytes / speed.input_bytes_s, at_once, idle_s)
         if worth < wanted:
+            slot_s = worth_of_a_slot(asked, idle_s)
             reasons.append(f"more than {worth} would have less than {slot_s:.3g} s of work a core")
             wanted = worth
-        cap = max(math.ceil(worth * HISTORY_MARGIN), asked.min, 1)
         most = min(cap, most) if most else cap
     executors = max(asked.min, 1, wanted) if asked.initial == "auto" else asked.initial
     if asked.max is not None and executors > asked.max:

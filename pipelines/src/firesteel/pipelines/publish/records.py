@@ -37,7 +37,8 @@ class LedgerRecord:
     """One attempt.
 
     `token` is the fencing token of its lease: it orders attempts and names the record's file. `made_of` are the named parts
-    of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes` with `slots` tasks at once.
+    of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes`, `task_seconds` that of its tasks,
+    with `slots` of them at once.
     `action` is what was done: a whole run; an append or a replay of dead letters (`replayed` names their files) on top of
     what was published; or a rollback to what the token `restores` had published (0: what was there before any). `appended`
     are the hashes of all plans whose rows are in, where plans are appended. `profiles` are of the columns with a drift gate:
@@ -66,6 +67,7 @@ class LedgerRecord:
     input_bytes: int = 0
     slots: int = 0
     work_seconds: float = 0.0
+    task_seconds: float = 0.0
     action: Literal["run", "append", "replay", "rollback"] = "run"
     replayed: tuple[str, ...] = ()
     restores: int = 0

@@ -126,6 +126,7 @@ class Transaction:
         *,
         mlflow_run_id: str = "",
         work_seconds: float = 0.0,
+        task_seconds: float = 0.0,
         profiles: tuple[Profile, ...] = (),
     ) -> LedgerRecord:
         """Replace every planned directory by its staged content; those without content become absent.
@@ -134,8 +135,8 @@ class Transaction:
         ----------
         planned
             Directories relative to the sink's path. One may be a prefix (`dt=2013-06-01`) that holds others.
-        work_seconds
-            Time of reading, scoring and staging, for the ledger.
+        work_seconds, task_seconds
+            Time of reading, scoring and staging, by the clock and summed over tasks, for the ledger.
         profiles
             Of the columns that later intervals are held against.
 
@@ -155,7 +156,9 @@ class Transaction:
             for path in planned
         )
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
-        return self._commit(directories, replace(record, work_seconds=work_seconds, profiles=profiles))
+        return self._commit(
+            directories, replace(record, work_seconds=work_seconds, task_seconds=task_seconds, profiles=profiles)
+        )
 
     def append(
         self,
@@ -164,6 +167,7 @@ class Transaction:
         *,
         mlflow_run_id: str = "",
         work_seconds: float = 0.0,
+        task_seconds: float = 0.0,
         profiles: tuple[Profile, ...] = (),
     ) -> LedgerRecord:
         """Add the staged files to what is published, as one plan more, and replace nothing.
@@ -180,7 +184,12 @@ class Transaction:
         if onto is not None and onto.holds(record.plan_hash):
             raise ValueError(f"plan {record.plan_hash} is appended already")
         record = replace(
-            record, action="append", appended=(record.plan_hash,), work_seconds=work_seconds, profiles=profiles
+            record,
+            action="append",
+            appended=(record.plan_hash,),
+            work_seconds=work_seconds,
+            task_seconds=task_seconds,
+            profiles=profiles,
         )
         if onto is not None:
             record = replace(

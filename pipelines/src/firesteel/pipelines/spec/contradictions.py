@@ -106,6 +106,8 @@ def _compiled(spec: Spec) -> Iterator[tuple[str, str, str, _Same]]:
     for name, step in spec.steps.items():
         if isinstance(step, ScoreStep) and "cpus" in step.score.workers.model_fields_set:
             yield "spark.task.cpus", f"steps.{name}.score.workers.cpus", str(step.score.workers.cpus), _same_text
+    if spec.interval.batch_concurrency > 1:
+        yield "spark.scheduler.mode", "interval.batch_concurrency", "FAIR", _same_text
     if resources.queue:
         yield "spark.yarn.queue", "resources.queue", resources.queue, _same_text
     if resources.speculation is not None:

@@ -83,7 +83,9 @@ class Interval(Part):
     timezone: str = Field("UTC", description="IANA time zone of interval boundaries.")
     lookback: int = Field(0, ge=0, description="Intervals before the one asked for that are planned again.")
     batch_size: int = Field(1, ge=1, description="Intervals read together in one Spark job.")
-    batch_concurrency: int = Field(1, ge=1, description="Batches in flight at once.")
+    batch_concurrency: int = Field(
+        1, ge=1, le=64, description="Intervals in flight at once in one application, each a transaction of its own."
+    )
 
     @field_validator("begin", mode="before")
     @classmethod

@@ -26,8 +26,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     interval = spec.interval
     if interval.batch_size != 1:
         yield ("interval", "batch_size"), "other than 1"
-    if interval.batch_concurrency != 1:
-        yield ("interval", "batch_concurrency"), "other than 1"
     for name, model in spec.models.items():
         if model.challenger:
             yield ("models", name, "challenger"), "scoring"
