@@ -70,7 +70,6 @@ class Outcome:
 @dataclass(slots=True)
 class _Executor:
     free: int
-    idle_since: float
     fresh: bool = True
     turn: int = 0
     """How often it fell idle: an expiry that was set before its last task is void."""
@@ -100,14 +99,17 @@ class _Run:
     peak: int = 0
 
     def at(self, moment: float, kind: str, what: object = None) -> None:
+        """Something will happen."""
         self.count += 1
         heapq.heappush(self.events, (moment, self.count, kind, what))
 
     def count_cost(self, now: float) -> None:
+        """Executors cost until now."""
         self.cost_s += (now - self.since) * len(self.executors)
         self.since = now
 
     def changed(self, now: float) -> None:
+        """There are more executors now, or fewer."""
         self.peak = max(self.peak, len(self.executors))
         if self.steps and self.steps[-1][0] == now:
             self.steps[-1] = now, len(self.executors)
@@ -115,6 +117,7 @@ class _Run:
             self.steps.append((now, len(self.executors)))
 
     def request(self, now: float) -> None:
+        """Ask the cluster for what is missing to the target."""
         room = self.cluster.room if self.cluster.room is not None else math.inf
         wanted = min(self.target, room) - len(self.executors) - self.launching
         for _ in range(max(0, int(wanted))):
@@ -144,7 +147,49 @@ class _Run:
             self.request(now)
         self.release(now)
 
+    def follow(self, left: deque[Job], now: float) -> bool:
+        """The next job is known when its time has come and the one before is done. False after the last."""
+        if not left:
+            return False
+        job = left.popleft()
+        self.at(max(job.at_s, now + (job.pause_s or 0.0)), "job", job)
+        return True
+
+    def came(self, now: float) -> None:
+        """An executor that was asked for is there."""
+        self.count_cost(now)
+        self.launching -= 1
+        self.started += 1
+        self.executors[self.started] = _Executor(self.cluster.slots)
+        self.changed(now)
+        self.offers.append(self.started)
+        self.rest(now, self.started)
+
+    def done(self, now: float, name: int) -> None:
+        """A task of an executor is done."""
+        self.running -= 1
+        executor = self.executors[name]
+        executor.free += 1
+        if executor.free == 1:
+            self.offers.append(name)
+        self.rest(now, name)
+
+    def rest(self, now: float, name: int) -> None:
+        """Whether an executor idles from now on."""
+        executor = self.executors[name]
+        if executor.free == self.cluster.slots:
+            executor.turn += 1
+            self.at(now + self.policy.idle_s, "idle", (name, executor.turn))
+
+    def idle(self, name: int, turn: int) -> None:
+        """An executor may have idled for long enough."""
+        executor = self.executors.get(name)
+        if executor is not None and executor.turn == turn:
+            self.overdue.append((name, turn))
+            self.settled = True
+
     def release(self, now: float) -> None:
+        """Let those go that have idled for long enough, while more are there than are wanted."""
         kept = max(self.policy.least, self.target)
         while self.overdue and len(self.executors) > kept:
             name, turn = self.overdue.pop()
@@ -174,16 +219,6 @@ class _Run:
             self.running += 1
             self.at(now + seconds, "done", name)
 
-    def free(self, now: float, name: int) -> None:
-        """A slot of an executor has nothing to do."""
-        executor = self.executors[name]
-        if executor.free == 1 or executor.fresh:
-            self.offers.append(name)
-        if executor.free == self.cluster.slots:
-            executor.turn += 1
-            executor.idle_since = now
-            self.at(now + self.policy.idle_s, "idle", (name, executor.turn))
-
 
 def simulate(jobs: Sequence[Job], policy: Policy, cluster: Cluster, *, seed: int = 1) -> Outcome:
     """Run jobs one after the other, or at their times, from the start of the application to the end of the last task.
@@ -198,59 +233,29 @@ def simulate(jobs: Sequence[Job], policy: Policy, cluster: Cluster, *, seed: int
     run = _Run(policy, cluster, random.Random(seed))  # noqa: S311 - no secret
     run.target = max(policy.initial, policy.least)
     run.request(0.0)
-    left = deque(jobs)
-    in_job, busy, end, last = 0, 0.0, 0.0, 0.0
-    queue: deque[Job] = deque()
-
-    def begin(now: float) -> None:
-        nonlocal in_job, busy
-        job = queue.popleft()
-        run.settled = True
-        run.waiting.extend(job.tasks)
-        in_job = len(job.tasks)
-        busy += sum(job.tasks)
-
-    def follow(now: float) -> None:
-        """The next job is known when its time has come and the one before is done."""
-        if left:
-            job = left.popleft()
-            queue.append(job)
-            run.at(max(job.at_s, now + (job.pause_s or 0.0)), "job")
-
-    follow(0.0)
+    left, in_job, end = deque(jobs), 0, 0.0
+    run.follow(left, 0.0)
     while run.events:
         now, _, kind, what = heapq.heappop(run.events)
-        if kind == "job":
-            begin(now)
+        if isinstance(what, Job):
+            in_job = len(what.tasks)
+            run.waiting.extend(what.tasks)
+            run.settled = True
         elif kind == "came":
-            run.count_cost(now)
-            run.launching -= 1
-            run.started += 1
-            run.executors[run.started] = _Executor(cluster.slots, now)
-            run.changed(now)
-            run.free(now, run.started)
-        elif kind == "done":
-            assert isinstance(what, int)
-            run.running -= 1
-            run.executors[what].free += 1
-            run.free(now, what)
+            run.came(now)
+        elif isinstance(what, int):
+            run.done(now, what)
             in_job -= 1
             end = now
-            if not in_job and not run.waiting:
-                last = now
-                if not left and not queue:
-                    break
-                follow(now)
-        elif kind == "idle":
-            assert isinstance(what, tuple)
-            executor = run.executors.get(what[0])
-            if executor is not None and executor.turn == what[1]:
-                run.overdue.append(what)
-                run.settled = True
+            if not in_job and not run.follow(left, now):
+                break
+        elif isinstance(what, tuple):
+            run.idle(*what)
         run.serve(now)
         run.allocate(now)
-    run.count_cost(max(end, last))
-    return Outcome(max(end, last), round(run.cost_s, 3), busy, run.peak, run.started, tuple(run.steps))
+    run.count_cost(end)
+    busy = sum(sum(job.tasks) for job in jobs)
+    return Outcome(end, round(run.cost_s, 3), busy, run.peak, run.started, tuple(run.steps))
 
 
 def ideal_makespan(jobs: Sequence[Job], slots: int) -> float:
