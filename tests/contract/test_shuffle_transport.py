@@ -1,100 +1,41 @@
-"""What every transport between services must do. Two of them in one process, real sockets, real files."""
+"""What every transport between services must do. Two of them in one process, real sockets, real files.
+
+`verbs` runs where there is a device: tests/rdma runs this file in a guest that has two.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range
-from firesteel.rdma_shuffle.catalogue import Catalogue
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.transport.base import Forgotten, Notice, Over, Renewed, Transport
-from firesteel.rdma_shuffle.transport.tcp import TcpLimits, TcpTransport
-from support.shuffle_node import free_port, table_of
+from firesteel.rdma_shuffle.fault import Reason
+from firesteel.rdma_shuffle.transport.base import Forgotten, Over, Renewed
+from support.rdma import RDMA_DEVICES
+from support.shuffle_node import table_of
+from support.shuffle_transports import (
+    KEY,
+    MIB,
+    OTHER_KEY,
+    Two,
+    blocks_of,
+    landed,
+    pieces_of,
+    read,
+    refused,
+    two_by_tcp,
+    two_by_verbs,
+)
 
-KEY, OTHER_KEY = b"k" * 32, b"o" * 32
-MIB = 1 << 20
-
-
-@dataclass
-class Shelf:
-    """A `Store` over real catalogues."""
-
-    folder: Path
-    secrets: dict[str, bytes] = field(default_factory=dict)
-    catalogues: dict[str, Catalogue] = field(default_factory=dict)
-    notices: list[tuple[str, Notice]] = field(default_factory=list)
-
-    def add(self, application: str, key: bytes) -> None:
-        self.secrets[application] = key
-        self.catalogues[application] = Catalogue((self.folder,), application)
-
-    def put(self, application: str, shuffle: int, map_id: int, blocks: list[bytes]) -> None:
-        data = self.folder / application / "data"
-        data.write_bytes(b"".join(blocks))
-        self.catalogues[application].register(shuffle, map_id, str(data), "", table_of(blocks))
-
-    def _known(self, application: str) -> Catalogue:
-        if application not in self.catalogues:
-            raise ShuffleFault(Reason.UNKNOWN_APPLICATION, application)
-        return self.catalogues[application]
-
-    def secret(self, application: str) -> bytes:
-        self._known(application)
-        return self.secrets[application]
-
-    def locate(self, application: str, asked: Range) -> Found | Missing:
-        return self._known(application).locate(asked)
-
-    def piece(self, application: str, piece: Piece) -> FileExtent | None:
-        return self._known(application).piece(piece)
-
-    def notice(self, application: str, notice: Notice) -> None:
-        self._known(application)
-        self.notices.append((application, notice))
-
-
-@dataclass
-class Two:
-    """`near` asks, `far` owns; `far` is stopped by `fall`."""
-
-    near: Transport
-    near_shelf: Shelf
-    far_shelf: Shelf
-    fall: Callable[[], Awaitable[None]]
-    rise: Callable[[], Awaitable[None]]
-    misname: Callable[[], None]
-
-
-async def two_by_tcp(folder: Path, *, far_cluster: bytes = b"c" * 32, stall_s: float = 20.0) -> Two:
-    shelves = [Shelf(folder / name) for name in ("near", "far")]
-    port, names = free_port(), ["far"]
-    limits = TcpLimits(connect_s=5, stall_s=stall_s, bytes=8 * MIB)
-    near = TcpTransport(shelves[0], b"c" * 32, ("near",), lambda _owner: (names[-1], ("127.0.0.1", port)), limits)
-    far: list[TcpTransport] = []
-
-    async def rise() -> None:
-        far.append(TcpTransport(shelves[1], far_cluster, ("far", "alias"), lambda _owner: ("", ("", 0)), limits))
-        await far[-1].listen("127.0.0.1", port)
-
-    async def fall() -> None:
-        await far[-1].close()
-
-    await rise()
-    return Two(near, shelves[0], shelves[1], fall, rise, lambda: names.append("somebody-else"))
-
-
-TRANSPORTS = {"tcp": two_by_tcp}
+TRANSPORTS = {"tcp": two_by_tcp, "verbs": two_by_verbs}
 Test = Callable[[Two], Awaitable[None]]
 
 
-@pytest.fixture(params=TRANSPORTS)
+@pytest.fixture(params=["tcp", *(["verbs"] if RDMA_DEVICES else [])])
 def run(request, tmp_path: Path):
     """Run a coroutine function on two transports; afterwards both are closed and no file is left open."""
 
@@ -118,26 +59,6 @@ def run(request, tmp_path: Path):
         assert len(os.listdir("/proc/self/fd")) <= before
 
     return runs
-
-
-def blocks_of(*sizes: int) -> list[bytes]:
-    return [secrets.token_bytes(size) for size in sizes]
-
-
-def pieces_of(blocks: list[bytes], shuffle: int = 0, map_id: int = 1) -> list[Piece]:
-    return [Piece(Range(shuffle, map_id, at, at + 1), 0, len(each)) for at, each in enumerate(blocks)]
-
-
-async def read(two: Two, pieces: list[Piece], application: str = "app") -> bytes:
-    into = bytearray(sum(each.length for each in pieces))
-    await two.near.read("far", application, pieces, memoryview(into))
-    return bytes(into)
-
-
-async def refused(awaitable: Awaitable[object]) -> Reason:
-    with pytest.raises(ShuffleFault) as error:
-        await awaitable
-    return error.value.reason
 
 
 def test_lengths_and_checksums_are_located_in_order(run) -> None:
@@ -307,23 +228,16 @@ def test_a_peer_that_is_gone_is_unreachable_and_reached_again_when_it_is_back(ru
     run(test)
 
 
-async def landed(view: memoryview) -> None:
-    """Wait until the first bytes of a read are there."""
-    async with asyncio.timeout(20):
-        while not any(view[:4096]):  # noqa: ASYNC110 - memory has no event
-            await asyncio.sleep(0)
-
-
 def test_after_a_cancelled_read_nothing_lands_any_more(run) -> None:
     blocks = blocks_of(6 * MIB)
 
     async def test(two: Two) -> None:
         two.far_shelf.put("app", 0, 1, blocks)
         for _ in range(5):
-            target = bytearray(6 * MIB)
+            target = two.buffer(6 * MIB)
             view = memoryview(target)
             reading = asyncio.create_task(two.near.read("far", "app", pieces_of(blocks), view))
-            await landed(view)
+            await landed(two, view)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             # Somebody else's from here on: a canary that a late write would kill.
@@ -340,7 +254,7 @@ def test_credits_of_cancelled_reads_come_back(run) -> None:
     async def test(two: Two) -> None:
         two.far_shelf.put("app", 0, 1, blocks)
         for _ in range(3):  # together far more than the 8 MiB and 64 reads that are outstanding at most
-            into = [bytearray(4 * MIB) for _ in range(8)]
+            into = [two.buffer(4 * MIB) for _ in range(8)]
             tasks = [
                 asyncio.create_task(two.near.read("far", "app", pieces_of(blocks), memoryview(each))) for each in into
             ]
@@ -359,9 +273,9 @@ def test_when_the_peer_falls_in_mid_read_it_is_unreachable_and_nothing_lands_lat
 
     async def test(two: Two) -> None:
         two.far_shelf.put("app", 0, 1, blocks)
-        view = memoryview(bytearray(40 * MIB))
+        view = memoryview(two.buffer(40 * MIB))
         reading = asyncio.create_task(two.near.read("far", "app", pieces_of(blocks), view))
-        await landed(view)
+        await landed(two, view)
         await two.fall()
         assert await refused(reading) is Reason.UNREACHABLE
 
@@ -378,7 +292,7 @@ def test_a_file_that_became_shorter_ends_the_read_and_not_the_peer(run) -> None:
         assert isinstance(found, Found)
         assert isinstance(found.extents[0], FileExtent)
         os.truncate(found.extents[0].path, 200_000)
-        assert await refused(read(two, pieces_of(blocks))) is Reason.UNREACHABLE
+        assert await refused(read(two, pieces_of(blocks))) is two.shorter
         assert await read(two, pieces_of(others, 0, 2)) == others[0]
 
     run(test)

@@ -18,6 +18,8 @@ case $FS_NETWORK in
   devices) # two ends of one cable, both in here, a Soft-RoCE device on each
     ip link add eth0 type veth peer name eth1
     for n in 0 1; do
+      # Each end hears the other's address, which is this machine's as well.
+      echo 1 >/proc/sys/net/ipv4/conf/eth$n/accept_local
       ip addr add 10.77.0.$((n + 1))/24 dev eth$n
       ip link set eth$n mtu 9000 up
     done

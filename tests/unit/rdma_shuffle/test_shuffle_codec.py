@@ -31,6 +31,10 @@ MISSING = st.builds(Missing, REASON, TEXT)
 FOUND = st.builds(Found, TABLE, st.lists(EXTENT, max_size=3).map(tuple))
 OWNERS = st.lists(TEXT, max_size=4).map(tuple)
 PIECE = st.builds(Piece, RANGE, U64, U64)
+U24 = st.integers(0, 2**24 - 1)
+END = st.builds(
+    peer_messages.Endpoint, U24, U24, U16, st.integers(1, 5), st.integers(1, 255), st.binary(min_size=16, max_size=16)
+)
 
 CLIENT = st.one_of(
     st.builds(messages.Challenge, U16, BYTES32),
@@ -70,6 +74,12 @@ PEER = st.one_of(
     st.builds(peer_messages.Renew, U32),
     st.builds(peer_messages.Forget, U32, U32),
     st.builds(peer_messages.Ended, U32),
+    st.builds(peer_messages.Connect, U32, END),
+    st.builds(peer_messages.Connected, U32, U64, END),
+    st.builds(peer_messages.Stage, U32, st.lists(PIECE, max_size=8).map(tuple)),
+    st.builds(peer_messages.Staged, U32, U64, U32),
+    st.builds(peer_messages.Unstage, U32, U32),
+    st.builds(peer_messages.Part, U32),
 )
 
 

@@ -150,5 +150,8 @@ CODES: dict[str, Code] = {
     "FS9108": Code("bytes that are no frame of the shuffle protocol", "Use the same version of plugin and service."),
     "FS9109": Code("the shuffle service cannot start as configured", "Mend the option named; --help lists all."),
     "FS9110": Code("the rdma shuffle cannot be had", "Start firesteel-shuffled on the nodes, or set fallback: sort."),
+    "FS9111": Code(
+        "RDMA verbs cannot be used here", "Blocks go by TCP; `firesteel-shuffled --doctor` looks at it all."
+    ),
     "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that --debug shows."),
 }

@@ -72,12 +72,17 @@ class Application:
 
 
 class Applications:
-    """All of them. A `Store`."""
+    """All of them. A `Store`.
+
+    `ending` is called with the name of an application before its memory goes; `otherwise_pinned` says what others have pinned.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics, discard: Callable[[Path], None]) -> None:
         self._settings, self._metrics, self._discard = settings, metrics, discard
         self._all: dict[str, Application] = {}
         self._slabs = 0
+        self.ending: Callable[[str], None] = lambda _name: None
+        self.otherwise_pinned: Callable[[], int] = lambda: 0
 
     @property
     def all(self) -> list[Application]:
@@ -164,6 +169,7 @@ class Applications:
         application = self._all.pop(name, None)
         if application is None:
             return
+        self.ending(name)
         application.end()
         for connection in list(application.connections):
             connection.part()
@@ -207,7 +213,7 @@ class Applications:
 
     @property
     def pinned_bytes(self) -> int:
-        return sum(each.slab_bytes for each in self._all.values())
+        return sum(each.slab_bytes for each in self._all.values()) + self.otherwise_pinned()
 
     @property
     def disk_room(self) -> int | None:
@@ -237,6 +243,10 @@ class Applications:
             found.catalogue.remove(notice.shuffle)
         elif isinstance(notice, Over):
             self.end(application)
+
+    def landing(self, application: str) -> memoryview | None:
+        slab = self.of(application).memory.slab
+        return slab.whole() if slab else None
 
 
 def slab_owner(settings: Settings) -> str:

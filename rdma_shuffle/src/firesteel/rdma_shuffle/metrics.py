@@ -24,11 +24,12 @@ COUNTERS = {
 
 
 class Metrics:
-    """Counters by name, and faults by reason."""
+    """Counters by name, faults by reason, and, by reason, reads that went by TCP where verbs were wanted."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.faults: Counter[str] = Counter()
+        self.falls: Counter[str] = Counter()
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count; `name` is one of `COUNTERS`."""
@@ -46,10 +47,15 @@ def _lines(metrics: Metrics, gauges: Mapping[str, float]) -> Iterable[str]:
     for name, doc in COUNTERS.items():
         full = f"firesteel_shuffle_{name}_total"
         yield f"# HELP {full} {doc}\n# TYPE {full} counter\n{full} {metrics.counts[name]}\n"
-    full = "firesteel_shuffle_faults_total"
-    yield f"# HELP {full} Requests and blocks that failed, by reason.\n# TYPE {full} counter\n"
-    for reason, count in sorted(metrics.faults.items()):
-        yield f'{full}{{reason="{reason}"}} {count}\n'
+    for full, doc, counts in (
+        ("firesteel_shuffle_faults_total", "Requests and blocks that failed, by reason.", metrics.faults),
+        ("firesteel_shuffle_verbs_falls_total", "Reads that went by TCP instead of verbs, by reason.", metrics.falls),
+    ):
+        if not counts:
+            continue
+        yield f"# HELP {full} {doc}\n# TYPE {full} counter\n"
+        for reason, count in sorted(counts.items()):
+            yield f'{full}{{reason="{reason}"}} {count}\n'
     for name, value in gauges.items():
         full = f"firesteel_shuffle_{name}"
         yield f"# TYPE {full} gauge\n{full} {value:g}\n"

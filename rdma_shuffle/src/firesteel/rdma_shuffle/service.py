@@ -33,6 +33,8 @@ from firesteel.rdma_shuffle.settings import Settings, parser, read
 from firesteel.rdma_shuffle.stream import FrameStream
 from firesteel.rdma_shuffle.transport.base import Transport
 from firesteel.rdma_shuffle.transport.tcp import TcpTransport
+from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent, Why
+from firesteel.rdma_shuffle.transport.verbs.transport import VerbsTransport
 from firesteel.rdma_shuffle.trash import Trash
 
 _LOG = logging.getLogger("firesteel.shuffled")
@@ -54,6 +56,8 @@ class Service:
         self.port: int | None = None
         self.sessions: set[Session] = set()
         self._tcp: TcpTransport | None = None
+        self._verbs: VerbsTransport | None = None
+        self._no_verbs: VerbsAbsent | None = None
         self._cleanup = contextlib.AsyncExitStack()
         self._since = time.monotonic()
 
@@ -105,14 +109,36 @@ class Service:
             return
         self._tcp = TcpTransport(self.applications, settings.cluster, settings.names, settings.resolve, settings.tcp)
         self._cleanup.push_async_callback(self._tcp.close)
+        self.transport = self._open_verbs(self._tcp) or self._tcp
         if settings.listen:
             try:
                 self.port = await self._tcp.listen(*settings.listen)
             except OSError as error:
                 raise ServiceNotStarted(f"cannot listen on {settings.listen}: {error.strerror}") from error
-        self.transport = self._tcp
         credits_of_all = Credits(_MOST_REQUESTS_AT_ONCE, settings.limits.in_flight_bytes)
-        self.fetching = Fetching(self._tcp, self.metrics, credits_of_all)
+        self.fetching = Fetching(self.transport, self.metrics, credits_of_all)
+
+    def _open_verbs(self, tcp: TcpTransport) -> VerbsTransport | None:
+        """Verbs, if they are wanted and can be had. What cannot be had is said once, here."""
+        settings, applications = self.settings, self.applications
+        if settings.transport == "tcp":
+            self._no_verbs = VerbsAbsent(Why.SWITCHED_OFF, "--transport tcp", "")
+            return None
+        try:
+            verbs = VerbsTransport.open(tcp, applications, settings.verbs)
+        except VerbsAbsent as absent:
+            if settings.transport == "verbs":
+                raise
+            self._no_verbs = absent
+            _LOG.info("blocks of peers come by TCP: %s", absent.what)
+            return None
+        self._cleanup.push_async_callback(verbs.close)
+        self.metrics.falls = verbs.falls
+        verbs.pinnable = lambda: settings.limits.pinned_bytes - applications.pinned_bytes
+        applications.otherwise_pinned = lambda: verbs.staging_bytes
+        applications.ending = verbs.forget
+        self._verbs = verbs
+        return verbs
 
     async def _listen_to_executors(self) -> None:
         made = _bound(self.settings.socket)
@@ -158,6 +184,7 @@ class Service:
             "peers_accepted": self._tcp.accepted_count if self._tcp else 0,
             "peers_accepted_limit": self.settings.tcp.accepted,
             "peers_refused": self._tcp.refused if self._tcp else 0,
+            **(self._verbs.gauges() if self._verbs else {}),
             "open_files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "cpu_seconds": time.process_time(),
@@ -176,6 +203,7 @@ class Service:
             "folders": [str(each) for each in self.settings.folders],
             "port": self.port,
             "transport": self.transport.name if self.transport else None,
+            "verbs": self._verbs.about() if self._verbs else self._without_verbs(),
             "gauges": gauges,
             "counters": dict(self.metrics.counts),
             "faults": dict(self.metrics.faults),
@@ -195,6 +223,10 @@ class Service:
             ],
         }
         return json.dumps(told)
+
+    def _without_verbs(self) -> dict[str, str]:
+        absent = self._no_verbs
+        return {"reason": absent.why, "detail": absent.what, "hint": absent.hint} if absent else {}
 
     async def _listen_to_prometheus(self, path: Path) -> None:
         async def scrape(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,10 +12,23 @@ from pathlib import Path
 
 from firesteel.rdma_shuffle.fault import ServiceNotStarted
 from firesteel.rdma_shuffle.transport.tcp import TcpLimits
+from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
 
 DEFAULT_PORT = 7447
 _LEAST_SECRET = 32
 _LONGEST_SOCKET = 107
+_AT_LEAST_ONE = (
+    "connections",
+    "applications",
+    "links",
+    "links_per_peer",
+    "accepted",
+    "credit_reads",
+    "credit_bytes",
+    "lanes",
+    "lane_bytes",
+    "stage_bytes",
+)
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
@@ -70,6 +83,8 @@ class Settings:
     slab_wait_s: float
     limits: Limits
     tcp: TcpLimits
+    transport: str
+    verbs: VerbsLimits
 
     def resolve(self, owner: str) -> tuple[str, tuple[str, int]]:
         """The node's name and the address of its service."""
@@ -97,7 +112,7 @@ def default_socket() -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    own, tcp = Limits(), TcpLimits()
+    own, tcp, verbs = Limits(), TcpLimits(), VerbsLimits()
     parse = argparse.ArgumentParser("firesteel-shuffled", description="The shuffle service of one node.")
     parse.add_argument("--status", action="store_true", help="ask the service at --socket how it is, as JSON, and end")
     parse.add_argument(
@@ -126,12 +141,22 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--slab-wait", type=float, default=1.0, help="seconds to wait for the slab before spooling (%(default)s)"
     )
+    parse.add_argument(
+        "--transport",
+        choices=("auto", "verbs", "tcp"),
+        default="auto",
+        help="how blocks come from peers: `auto` takes verbs where a device can be used, `verbs` does not start without one",
+    )
+    parse.add_argument("--device", help="RDMA device (default: the first whose port is up)")
+    parse.add_argument("--gid-index", type=int, help="which address of its port (default: a RoCE v2 one of IPv4)")
     sizes = {
         "slab-bytes": (own.slab_bytes, "shared memory of one application; 0: none"),
         "pinned-bytes": (own.pinned_bytes, "shared memory of all applications"),
         "disk-bytes": (own.disk_bytes, "map outputs of all applications"),
         "spool-bytes": (own.spool_bytes, "fetched bytes of one application in files"),
         "in-flight-bytes": (own.in_flight_bytes, "bytes asked of all peers at once"),
+        "stage-bytes": (verbs.stage_bytes, "pinned memory in which outputs of one application stand for RDMA READ"),
+        "lane-bytes": (verbs.lane_bytes, "of that, what one lane of a peer may hold at once"),
         "credit-bytes": (tcp.bytes, "bytes that one connection of a peer may ask for at once"),
     }
     for name, (size, doc) in sizes.items():
@@ -142,6 +167,7 @@ def parser() -> argparse.ArgumentParser:
         "links": (tcp.links, "connections to peers"),
         "links-per-peer": (tcp.links_per_peer, "connections to one peer"),
         "accepted": (tcp.accepted, "connections of peers"),
+        "lanes": (verbs.lanes, "RDMA queue pairs, those of peers included"),
         "credit-reads": (tcp.reads, "READs that one connection of a peer may have outstanding"),
     }
     for name, (count, doc) in counts.items():
@@ -166,7 +192,7 @@ def read(words: argparse.Namespace) -> Settings:
         raise ServiceNotStarted(f"the socket's path is longer than {_LONGEST_SOCKET} bytes", "give a shorter --socket")
     if words.listen and not words.cluster_secret:
         raise ServiceNotStarted("--listen without --cluster-secret", "peers must prove themselves: give both")
-    for name in ("connections", "applications", "links", "links_per_peer", "accepted", "credit_reads", "credit_bytes"):
+    for name in _AT_LEAST_ONE:
         if getattr(words, name) < 1:
             raise ServiceNotStarted(f"--{name.replace('_', '-')} must be at least 1")
     if words.lease <= 0 or words.in_flight_bytes < 1 or words.stall <= 0:
@@ -201,6 +227,14 @@ def read(words: argparse.Namespace) -> Settings:
             reads=words.credit_reads,
             bytes=words.credit_bytes,
             stall_s=words.stall,
+        ),
+        transport=words.transport,
+        verbs=VerbsLimits(
+            device=words.device,
+            gid_index=words.gid_index,
+            stage_bytes=words.stage_bytes,
+            lane_bytes=words.lane_bytes,
+            lanes=words.lanes,
         ),
     )
 

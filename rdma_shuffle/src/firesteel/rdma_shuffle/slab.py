@@ -53,6 +53,10 @@ class Slab:
         """The bytes themselves, writable."""
         return self._view[offset : offset + length]
 
+    def whole(self) -> memoryview:
+        """All of it, for whoever registers memory once."""
+        return self._view
+
     def close(self) -> None:
         """Remove the name and our mapping. Mappings of others stay readable until they end."""
         Path(self.name.path).unlink(missing_ok=True)

@@ -214,7 +214,7 @@ class FrameStream(asyncio.BufferedProtocol):
         async with self._writing:
             self.post(message, request)
             gathered = bytearray()
-            for path, parts in groupby(_joined(extents), key=lambda each: each.path):
+            for path, parts in groupby(joined(extents), key=lambda each: each.path):
                 with _open(path) as file:
                     for part in parts:
                         if part.length < _CHUNK:
@@ -281,7 +281,7 @@ def _shorter() -> ShuffleFault:
     return ShuffleFault(Reason.CORRUPT, "a map output's file is shorter than its record")
 
 
-def _joined(extents: Sequence[FileExtent]) -> list[FileExtent]:
+def joined(extents: Sequence[FileExtent]) -> list[FileExtent]:
     """Neighbours in one file as one."""
     joined: list[FileExtent] = []
     for each in extents:

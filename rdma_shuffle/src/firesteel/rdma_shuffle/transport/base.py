@@ -48,6 +48,10 @@ class Store(Protocol):
 
     def notice(self, application: str, notice: Notice) -> None: ...
 
+    def landing(self, application: str) -> memoryview | None:
+        """The memory that most reads of the application go to, whole; None if there is none. Stays until it is over."""
+        ...
+
 
 class Transport(Protocol):
     """Moves blocks from their owners' services to this one.

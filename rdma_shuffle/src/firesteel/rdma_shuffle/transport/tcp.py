@@ -12,7 +12,7 @@ from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
 from firesteel.rdma_shuffle.stream import FrameStream
 from firesteel.rdma_shuffle.transport.base import Notice, Store
 from firesteel.rdma_shuffle.transport.tcp_link import TcpLink
-from firesteel.rdma_shuffle.transport.tcp_server import PeerConversation
+from firesteel.rdma_shuffle.transport.tcp_server import Lanes, PeerConversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class TcpTransport:
         self._accepted: set[PeerConversation] = set()
         self._server: asyncio.Server | None = None
         self.refused = 0
+        self.lanes: Lanes | None = None
 
     async def listen(self, host: str, port: int) -> int:
         """Accept peers; returns the port, which is another if 0 was asked for."""
@@ -75,7 +76,12 @@ class TcpTransport:
 
     def _accept(self) -> FrameStream:
         conversation = PeerConversation(
-            self._store, self._cluster, self._names, (self.limits.reads, self.limits.bytes), self._accepted.discard
+            self._store,
+            self._cluster,
+            self._names,
+            (self.limits.reads, self.limits.bytes),
+            self._accepted.discard,
+            self.lanes,
         )
         stream = _Accepted(conversation, full=len(self._accepted) >= self.limits.accepted)
         if stream.full:
@@ -87,15 +93,15 @@ class TcpTransport:
     # -- Transport -----------------------------------------------------------------------------------------------
 
     async def locate(self, owner: str, application: str, ranges: Sequence[Range]) -> tuple[Found | Missing, ...]:
-        link = await self._link(owner)
+        link = await self.link(owner)
         return await link.locate(application, self._store.secret(application), ranges)
 
     async def read(self, owner: str, application: str, pieces: Sequence[Piece], into: memoryview) -> None:
-        link = await self._link(owner)
+        link = await self.link(owner)
         await link.read(application, self._store.secret(application), pieces, into)
 
     async def tell(self, owner: str, application: str, notice: Notice) -> None:
-        link = await self._link(owner)
+        link = await self.link(owner)
         await link.tell(application, self._store.secret(application), notice)
 
     async def close(self) -> None:
@@ -118,7 +124,8 @@ class TcpTransport:
 
     # -- links ---------------------------------------------------------------------------------------------------
 
-    async def _link(self, owner: str) -> TcpLink:
+    async def link(self, owner: str) -> TcpLink:
+        """A connection to the owner: an idle one, a new one, or the least busy one."""
         async with self._dialling.setdefault(owner, asyncio.Lock()):
             links = self._links[owner] = [each for each in self._links.pop(owner, []) if each.alive]  # newest last
             idle = [each for each in links if each.idle]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ class TcpLink:
         self._nonces = (b"", b"")
         self._credits = Credits(1, 1)
         self._ended: ShuffleFault | None = None
+        self._when_ended: set[Callable[[], None]] = set()
         self.busy_bytes = 0
 
     @property
@@ -70,7 +72,8 @@ class TcpLink:
 
     @property
     def idle(self) -> bool:
-        return not self._pending
+        """Nothing is on its way, here or on a lane that was made over it."""
+        return not self._pending and not self.busy_bytes
 
     @classmethod
     async def open(
@@ -104,7 +107,7 @@ class TcpLink:
             raise malformed(f"the service of {self.owner} speaks version {greet.version}")
         ours = proof.nonce()
         mac = proof.dials(self._cluster, greet.nonce, ours, self._node, self._wanted)
-        answer = await self._ask(Prove(self._node, self._wanted, ours, mac))
+        answer = await self.ask(Prove(self._node, self._wanted, ours, mac))
         if not isinstance(answer, Proved):
             raise malformed("PROVE had another answer than PROVED")
         wanted = proof.answers(self._cluster, greet.nonce, ours, self._node, answer.node, answer.reads, answer.size)
@@ -139,7 +142,7 @@ class TcpLink:
 
     async def locate(self, application: str, secret: bytes, ranges: Sequence[Range]) -> tuple[Found | Missing, ...]:
         """As `Transport.locate`."""
-        answer = await self._for(application, secret, lambda handle: Locate(handle, tuple(ranges)))
+        answer = await self.request(application, secret, lambda handle: Locate(handle, tuple(ranges)))
         if not isinstance(answer, Located) or len(answer.found) != len(ranges):
             raise malformed(f"the service of {self.owner} located something else")
         for asked, found in zip(ranges, answer.found, strict=True):
@@ -151,7 +154,7 @@ class TcpLink:
         """As `Transport.read`, in as many READs as credits and frames ask for, one behind the other."""
         most = min(self._credits.size, MOST_READ)
         at = 0
-        for batch in _batches(pieces, most):
+        for batch in batches(pieces, most):
             size = sum(each.length for each in batch)
             handle = await self._handle(application, secret)
             await self._read(application, Read(handle, tuple(batch)), into[at : at + size], size)
@@ -167,7 +170,7 @@ class TcpLink:
         # From here on the credits come back when the peer has answered, however it ends on our side.
         pending = Pending(asyncio.get_running_loop().create_future(), view, size, reads=True)
         try:
-            await self._ask(message, pending)
+            await self.ask(message, pending)
         except ShuffleFault as fault:
             self._forget_handle(application, fault)
             raise
@@ -184,12 +187,13 @@ class TcpLink:
                 return Forget(handle, notice.shuffle)
             return Ended(handle) if isinstance(notice, Over) else Renew(handle)
 
-        if not isinstance(await self._for(application, secret, message), Ok):
+        if not isinstance(await self.request(application, secret, message), Ok):
             raise malformed("a notice had another answer than OK")
 
-    async def _for(self, application: str, secret: bytes, message: Callable[[int], Message]) -> Message:
+    async def request(self, application: str, secret: bytes, message: Callable[[int], Message]) -> Message:
+        """Ask something about an application: `message` of the peer's number for it."""
         try:
-            return await self._ask(message(await self._handle(application, secret)))
+            return await self.ask(message(await self._handle(application, secret)))
         except ShuffleFault as fault:
             self._forget_handle(application, fault)
             raise
@@ -207,12 +211,13 @@ class TcpLink:
         return await asyncio.shield(task)
 
     async def _attach(self, application: str, secret: bytes) -> int:
-        answer = await self._ask(Attach(application, proof.attach(secret, *self._nonces, application)))
+        answer = await self.ask(Attach(application, proof.attach(secret, *self._nonces, application)))
         if not isinstance(answer, Attached):
             raise malformed("ATTACH had another answer than ATTACHED")
         return answer.handle
 
-    async def _ask(self, message: Message, pending: Pending | None = None) -> Message:
+    async def ask(self, message: Message, pending: Pending | None = None) -> Message:
+        """The answer to a message, whatever it is; an ERROR is raised."""
         if self._ended:
             raise self._ended
         pending = pending or Pending(asyncio.get_running_loop().create_future())
@@ -225,6 +230,17 @@ class TcpLink:
         except ConnectionError as error:
             raise self._ended or ShuffleFault(Reason.UNREACHABLE, f"the service of {self.owner} is lost") from error
         return await pending.answer
+
+    def say(self, message: Message) -> None:
+        """Send what has no answer; nothing if the connection has ended."""
+        if not self._ended:
+            with contextlib.suppress(ConnectionError):
+                self._stream.post(message, next(self._numbers) & 0xFFFFFFFF)
+
+    def when_ended(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called when the connection ends; returns what takes it back."""
+        self._when_ended.add(call)
+        return lambda: self._when_ended.discard(call)
 
     # -- answers (Listener) --------------------------------------------------------------------------------------
 
@@ -296,6 +312,9 @@ class TcpLink:
             self._landing = None
         for pending in waiting:
             self._answered(pending, Error(fault.reason, fault.detail))
+        calls, self._when_ended = self._when_ended, set()
+        for call in calls:
+            call()
 
 
 def _look_at(task: asyncio.Task[int]) -> None:
@@ -312,7 +331,7 @@ def _tune(transport: asyncio.BaseTransport) -> None:
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
-def _batches(pieces: Sequence[Piece], most: int) -> list[list[Piece]]:
+def batches(pieces: Sequence[Piece], most: int) -> list[list[Piece]]:
     """Pieces in groups of at most `most` bytes; one that is larger is cut."""
     batches: list[list[Piece]] = [[]]
     room = most

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from firesteel.rdma_shuffle import proof
+from firesteel.rdma_shuffle.blocks import Piece
 from firesteel.rdma_shuffle.codec import MAX_FRAME, VERSION, Frame
 from firesteel.rdma_shuffle.conversation import Conversation
 from firesteel.rdma_shuffle.fault import Reason, ShuffleFault, malformed
@@ -15,21 +17,43 @@ from firesteel.rdma_shuffle.peer_messages import (
     PEER,
     Attach,
     Attached,
+    Connect,
+    Connected,
     Data,
     Ended,
     Forget,
     Greet,
     Locate,
     Located,
+    Part,
     Prove,
     Proved,
     Read,
     Renew,
+    Stage,
+    Staged,
+    Unstage,
 )
 from firesteel.rdma_shuffle.transport.base import Forgotten, Over, Renewed, Store
 
 MOST_HANDLES = 4096
 _LOG = logging.getLogger(__name__)
+
+
+class Lanes(Protocol):
+    """Ways around the connection for the bytes of blocks. `owner` is the connection that asks."""
+
+    def connect(self, owner: object, application: str, message: Connect) -> Connected: ...
+
+    async def stage(self, owner: object, number: int, pieces: Sequence[Piece]) -> Staged: ...
+
+    def unstage(self, owner: object, number: int, lease: int) -> None: ...
+
+    def part(self, owner: object, number: int) -> None: ...
+
+    def lost(self, owner: object) -> None:
+        """The connection has ended."""
+        ...
 
 
 class PeerConversation(Conversation):
@@ -43,6 +67,8 @@ class PeerConversation(Conversation):
         READs and bytes that the peer may have outstanding.
     ended
         Called at the end with this.
+    lanes
+        What peers may read from by other means than this connection; None: nothing.
     """
 
     def __init__(
@@ -52,9 +78,11 @@ class PeerConversation(Conversation):
         names: tuple[str, ...],
         credits: tuple[int, int],  # noqa: A002 - the term of the protocol
         ended: Callable[[PeerConversation], None],
+        lanes: Lanes | None = None,
     ) -> None:
         super().__init__()
         self._store, self._cluster, self._names, self._credits, self._over = store, cluster, names, credits, ended
+        self._lanes = lanes
         self._nonce = proof.nonce()
         self._nonces = (b"", b"")
         self._handles: dict[int, str] = {}
@@ -66,6 +94,8 @@ class PeerConversation(Conversation):
         return Greet(VERSION, self._nonce)
 
     def over(self) -> None:
+        if self._lanes:
+            self._lanes.lost(self)
         self._over(self)
 
     async def answer(self, frame: Frame) -> Message | None:
@@ -84,6 +114,16 @@ class PeerConversation(Conversation):
             case Read():
                 await self._read(message, frame.request)
                 return None
+            case Connect():
+                return self._laned().connect(self, self._application(message.handle), message)
+            case Stage():
+                return await self._laned().stage(self, message.lane, message.pieces)
+            case Unstage():
+                self._laned().unstage(self, message.lane, message.lease)
+                return None
+            case Part():
+                self._laned().part(self, message.lane)
+                return None
             case Renew():
                 self._store.notice(self._application(message.handle), Renewed())
             case Forget():
@@ -93,6 +133,11 @@ class PeerConversation(Conversation):
             case _:
                 raise malformed(f"a frame of type {frame.kind} from a peer that dials")
         return Ok()
+
+    def _laned(self) -> Lanes:
+        if self._lanes is None:
+            raise ShuffleFault(Reason.NO_SPACE, f"{self._names[0]} has no lanes to give")
+        return self._lanes
 
     async def _prove(self, message: Prove, request: int) -> None:
         wanted = proof.dials(self._cluster, self._nonce, message.nonce, message.node, message.wanted)

@@ -1,0 +1,1 @@
+"""Blocks by RDMA READ between services; one idea a module."""

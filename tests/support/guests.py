@@ -1,0 +1,59 @@
+"""Guests with RDMA devices for tests, and what they need."""
+
+from __future__ import annotations
+
+import os
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from guest.boot import Done, Guest, NoGuest, kernel
+from support.rdma import RDMA_DEVICES
+
+ROOT = Path(__file__).parents[2]
+FULL = os.environ.get("FIRESTEEL_RDMA") == "full"
+"""Set by `make test-rdma`: builds what is missing, and runs what takes minutes."""
+VARIABLES = {"SPARK_LOCAL_IP": "127.0.0.1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def guest_kernel() -> Path:
+    """The kernel, or a skip with the reason why there is none."""
+    if RDMA_DEVICES:
+        pytest.skip(f"this machine has RDMA devices itself: {', '.join(RDMA_DEVICES)}")
+    try:
+        return kernel(build=FULL)
+    except NoGuest as error:
+        pytest.skip(f"no guest: {error}")
+
+
+def pytest_in(guest: Guest, words: Sequence[str], seconds: float) -> dict[str, str]:
+    """Run pytest in the guest; returns what became of each test: passed, failed or skipped."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--junitxml=/run/share/junit.xml",
+        *words,
+    ]
+    done = guest.start(command, VARIABLES, ROOT).wait(seconds)
+    report = guest.share / "junit.xml"
+    assert report.exists(), told(done)
+    found: dict[str, str] = {}
+    for case in ET.fromstring(report.read_text()).iter("testcase"):
+        kinds = {each.tag for each in case} & {"failure", "error", "skipped"}
+        found[f"{case.get('classname')}::{case.get('name')}"] = next(iter(kinds), "passed")
+    wrong = [name for name, kind in found.items() if kind != "passed"]
+    assert not wrong, f"{wrong}\n{told(done)}"
+    assert done.status == 0, told(done)
+    return found
+
+
+def told(done: Done) -> str:
+    """The end of what a guest said."""
+    return f"status {done.status}\n{done.output[-12000:]}\n{done.console[-2000:]}"

@@ -1,0 +1,27 @@
+"""The RDMA devices of this machine, if it has any that can be used: those of a guest, or real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from firesteel.rdma_shuffle.doctor import INFINIBAND
+from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent
+from firesteel.rdma_shuffle.transport.verbs.library import load
+from firesteel.rdma_shuffle.transport.verbs.place import choose
+
+
+def _devices() -> tuple[list[str], str]:
+    """Names, and why there are none."""
+    found, reason = [], f"no RDMA device in {INFINIBAND}"
+    for name in sorted(each.name for each in INFINIBAND.iterdir()) if INFINIBAND.is_dir() else []:
+        try:
+            choose(name)
+            load()
+            found.append(name)
+        except VerbsAbsent as absent:
+            reason = absent.what
+    return found, reason
+
+
+RDMA_DEVICES, _WHY = _devices()
+needs_rdma = pytest.mark.skipif(not RDMA_DEVICES, reason=f"{_WHY}; tests/rdma runs this in a guest that has some")
