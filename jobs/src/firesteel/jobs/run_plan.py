@@ -16,10 +16,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the plan and return the exit code."""
     parser = argparse.ArgumentParser(prog="run_plan.py", description="Run a firesteel plan inside spark-submit.")
     parser.add_argument("--plan", required=True, type=Path, help="A plan made by `firesteel plan -o plan.json`.")
+    parser.add_argument("--run-id", default="", help="The run's id, as `firesteel submit --run-id` announced it.")
     parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
     parser.add_argument("--submission", default="", help="Whose result it is, where the driver runs on the cluster.")
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
+    from firesteel.jobs.cli.called import taken_over
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.run.runner import run_plan
     from firesteel.pipelines.plan.model import Plan
@@ -27,12 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
     try:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
-        if options.submission:
-            from firesteel.jobs.spark.driver import run_submitted
+        with taken_over(plan, options.run_id) as tell:
+            if options.submission:
+                from firesteel.jobs.spark.driver import run_submitted
 
-            result = run_submitted(plan, options.submission)
-        else:
-            result = run_plan(plan)
+                result = run_submitted(plan, options.submission, run_id=options.run_id)
+            else:
+                result = run_plan(plan, run_id=options.run_id)
+            tell.result(result, plan)
     except FiresteelError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

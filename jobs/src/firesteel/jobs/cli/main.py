@@ -15,6 +15,7 @@ import click
 from firesteel.conf.errors import FiresteelError, SpecErrors
 from firesteel.conf.redaction import redact, scrub
 from firesteel.conf.version import VERSION
+from firesteel.jobs.cli.parent import end_with_parent
 
 VERBS = {
     "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),
@@ -30,6 +31,7 @@ VERBS = {
     "pack": ("pack", "Pack this Python environment for `submit --archive`."),
     "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
     "history": ("ledger", "Every attempt, newest first."),
+    "standing": ("standing", "What stands of some intervals, and who works on them: for schedulers."),
     "report": ("report", "Where the page of a run lies."),
     "recover": ("ledger", "Finish or discard what a dead run left."),
     "rollback": ("undo", "Bring back what an interval was before its newest publish."),
@@ -97,6 +99,7 @@ def invoke(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        end_with_parent()
         code: Any = cli.main(args=words, prog_name="firesteel", standalone_mode=False)
     except FiresteelError as error:
         _show_error(error, as_json="--json" in words)

@@ -11,14 +11,15 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
+def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE, repeated, as a mapping."""
+    found = {}
     for text in values:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"`{text}` is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found
 
 
 def spec_options(function: F) -> F:
@@ -34,7 +35,7 @@ def param_options(function: F) -> F:
         "params",
         multiple=True,
         metavar="NAME=VALUE",
-        callback=_pairs,
+        callback=pairs,
         help="A param's value; may be repeated.",
     )(function)
     return click.option("--profile", default="", help="A profile of the spec, merged over it.")(function)

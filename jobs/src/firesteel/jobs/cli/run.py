@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
 from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines.result import RunResult
 
 
 @click.command()
 @spec_options
 @interval_options
+@cluster_options
+@run_id_option
 @json_option
 @quiet_option
 def run(
@@ -25,6 +29,9 @@ def run(
     start: str,
     end: str | None,
     force: bool,
+    master: str | None,
+    settings: dict[str, str],
+    run_id: str,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -33,9 +40,13 @@ def run(
     from firesteel.pipelines import Pipeline
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
-    with planning(quiet=quiet or as_json) as on_progress:
-        made = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
-    return _execute(made, as_json=as_json, quiet=quiet)
+    with announced(pipeline, run_id) as tell:
+        with planning(quiet=quiet or as_json) as on_progress:
+            made = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
+        made = on_cluster(made, master, settings)
+        result = _execute(made, run_id=run_id, as_json=as_json, quiet=quiet)
+        tell.result(result, made)
+    return result.exit_code
 
 
 @click.command()
@@ -46,15 +57,16 @@ def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
     """Execute exactly the plan in a file. Refused (exit 6) when an input, the model or the version has moved since."""
     from firesteel.pipelines.plan.model import Plan
 
-    return _execute(Plan.from_json(plan_file.read_text(encoding="utf-8"), plan_file.name), as_json=as_json, quiet=quiet)
+    made = Plan.from_json(plan_file.read_text(encoding="utf-8"), plan_file.name)
+    return _execute(made, as_json=as_json, quiet=quiet).exit_code
 
 
-def _execute(made: Plan, *, as_json: bool, quiet: bool) -> int:
+def _execute(made: Plan, *, run_id: str = "", as_json: bool, quiet: bool) -> RunResult:
     from firesteel.jobs.cli.progress import running
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.run.runner import run_plan
 
     with running(made, quiet=quiet or as_json) as on_event:
-        result = run_plan(made, on_event=on_event)
+        result = run_plan(made, run_id=run_id, on_event=on_event)
     show_result(result, as_json=as_json)
-    return result.exit_code
+    return result

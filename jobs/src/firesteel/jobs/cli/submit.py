@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
 from firesteel.jobs.cli.options import interval_options, spec_options
 
 if TYPE_CHECKING:
     from firesteel.jobs.spark.application import Application
+    from firesteel.jobs.spark.shipment import Shipment
     from firesteel.pipelines.plan.model import Plan
 
 _KUBERNETES = "k8s://https://kubernetes.default.svc"
@@ -22,9 +24,7 @@ _KUBERNETES = "k8s://https://kubernetes.default.svc"
 @click.command()
 @spec_options
 @interval_options
-@click.option(
-    "--master", default=None, help="Instead of the spec's resources.master: local[2], spark://HOST:PORT, yarn."
-)
+@cluster_options
 @click.option(
     "--deploy-mode",
     type=click.Choice(["client", "cluster"]),
@@ -52,6 +52,7 @@ _KUBERNETES = "k8s://https://kubernetes.default.svc"
 @click.option("--render", type=click.Path(path_type=Path, file_okay=False), help="The folder that --target writes.")
 @click.option("--image", default="", help="The container image, with Spark and firesteel. [k8s]")
 @click.option("--namespace", default="", help="The namespace of all objects. [k8s]")
+@run_id_option
 @click.option("--run", "execute", is_flag=True, help="Run the line; otherwise it is only printed.")
 def submit(
     spec: Path,
@@ -61,6 +62,7 @@ def submit(
     end: str | None,
     force: bool,
     master: str | None,
+    settings: dict[str, str],
     deploy_mode: Literal["client", "cluster"] | None,
     py_files: Path | None,
     archive: str,
@@ -69,40 +71,52 @@ def submit(
     render: Path | None,
     image: str,
     namespace: str,
+    run_id: str,
     execute: bool,
 ) -> int:
     """Write the plan to .firesteel/plans and print the spark-submit line that executes it, or run that line.
 
     In cluster mode the exit code is the ledger's word on the planned intervals, and not spark-submit's.
     """
-    from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
-    from firesteel.jobs.spark.submission import run_submission
     from firesteel.jobs.spark.submit import submit_line
     from firesteel.pipelines import Pipeline
 
     if (target is None) != (render is None):
         raise click.UsageError("--target k8s and --render DIR go together.")
+    if run_id and not execute:
+        raise click.UsageError("--run-id names a run: it goes with --run")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     if master or target:
         pipeline = pipeline.on_master(master or _KUBERNETES)
-    made = pipeline.plan(start, end, force=force, wait=execute)
-    if render is not None:
-        return _render(made, render, image, namespace, python)
-    mode = deploy_mode or ("cluster" if dict(made.spark_conf).get(MODE_KEY) == "cluster" else "client")
-    shipment = Shipment(mode, py_files, archive, python, f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}")
-    shipment.check(made.master)
-    folder = Path(".firesteel", "plans")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
-    path.write_text(made.to_json(), encoding="utf-8")
-    click.echo(shlex.join(submit_line(made, path, shipment)))
-    if not execute:
-        return 0
-    if mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):
+    with announced(pipeline, run_id) as tell:
+        made = on_cluster(pipeline.plan(start, end, force=force, wait=execute), None, settings)
+        if render is not None:
+            return _render(made, render, image, namespace, python)
+        mode = deploy_mode or ("cluster" if dict(made.spark_conf).get(MODE_KEY) == "cluster" else "client")
+        submission = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        shipment = Shipment(mode, py_files, archive, python, submission)
+        shipment.check(made.master)
+        folder = Path(".firesteel", "plans")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
+        path.write_text(made.to_json(), encoding="utf-8")
+        click.echo(shlex.join(submit_line(made, path, shipment, run_id=run_id)))
+        if not execute:
+            return 0
+        code = _execute(made, path, shipment, run_id)
+        tell.code(code)
+    return code
+
+
+def _execute(made: Plan, path: Path, shipment: Shipment, run_id: str) -> int:
+    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.spark.submission import run_submission
+
+    if shipment.mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):
         click.echo(f"nothing to do: {made.intervals[0].reason}", err=True)
         return 0
-    ended = run_submission(made, path, shipment, _tell)
+    ended = run_submission(made, path, shipment, _tell, run_id=run_id)
     if ended.result is not None:
         show_result(ended.result, as_json=False)
     if ended.text:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import PlanDrift, StorageError
+from firesteel.conf.errors import PlanDrift, SpecError, StorageError
+from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.layout import Area, file_name
 from firesteel.pipelines.publish.ledger import Ledger
@@ -64,6 +65,39 @@ def left_of(plan: Plan) -> Plan:
             replace(each, action="skip", reason="published by this backfill")
             if each.action != "skip" and done(each.id, each.plan_hash)
             else each
+            for each in plan.intervals
+        ),
+    )
+
+
+def part_of(pipeline: Pipeline, plan: Plan, part: str) -> Plan:
+    """The plan with the intervals of `FIRST..LAST` only.
+
+    Raises
+    ------
+    SpecError
+        FS1014 when the plan has none of them.
+    """
+    first, separator, last = part.partition("..")
+    if not separator:
+        raise SpecError("FS1014", f"--part {part} is not two intervals.", hint="Write it like 2013-06-01..2013-06-30.")
+    asked = pipeline.loaded.spec.interval.model_copy(update={"lookback": 0})
+    low, high = (slots(asked, each, each)[0].id for each in (first, last))
+    kept = tuple(each for each in plan.intervals if low <= each.id <= high)  # names of one unit sort as time does
+    if not kept:
+        raise SpecError(
+            "FS1014",
+            f"--part {part} has no interval of the backfill, {plan.intervals[0].id} to {plan.intervals[-1].id}.",
+        )
+    return replace(plan, intervals=kept)
+
+
+def only_planned(plan: Plan) -> Plan:
+    """The plan with nothing to do in it, for a call that only keeps it."""
+    return replace(
+        plan,
+        intervals=tuple(
+            each if each.action == "skip" else replace(each, action="skip", reason=f"planned: {each.reason}")
             for each in plan.intervals
         ),
     )

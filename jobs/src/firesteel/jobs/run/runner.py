@@ -57,6 +57,7 @@ def run_plan(
     on_event: OnEvent = ignore,
     runs: Path | None = None,
     keep_going: bool = False,
+    run_id: str = "",
 ) -> RunResult:
     """Execute a plan. A failed interval ends the run; intervals published before it stay published.
 
@@ -68,6 +69,8 @@ def run_plan(
         Folder for the report; `.firesteel/runs` below the working directory by default.
     keep_going
         Go on after a failed interval; the first failure is the result's.
+    run_id
+        The run's name, one that no other run has; made here by default.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def run_plan(
     """
     started = time.perf_counter()
     at = datetime.now(UTC)
-    run_id = f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    run_id = run_id or f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     result = RunResult(run_id, plan.pipeline, plan.profile, "skipped", (), at.isoformat(timespec="seconds"), 0.0)
     if plan.framework != FRAMEWORK:
         raise PlanDrift(

@@ -27,7 +27,7 @@ PATIENCE_S = LEASE_TTL_S + 10.0
 PAUSE_S = 1.0
 
 
-def run_submitted(plan: Plan, submission: str) -> RunResult:
+def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult:
     """Run a plan and leave the result for who submitted it.
 
     Raises
@@ -45,7 +45,7 @@ def run_submitted(plan: Plan, submission: str) -> RunResult:
             return found
         _wait_for_leases(plan)
     try:
-        result = run_plan(plan)
+        result = run_plan(plan, run_id=run_id)
     except FiresteelError as error:
         place.leave_error(error)
         raise

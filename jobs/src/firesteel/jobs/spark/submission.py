@@ -36,7 +36,12 @@ class Ended:
 
 
 def run_submission(
-    plan: Plan, plan_file: Path, shipment: Shipment = HERE, tell: Callable[[Application], None] = lambda _: None
+    plan: Plan,
+    plan_file: Path,
+    shipment: Shipment = HERE,
+    tell: Callable[[Application], None] = lambda _: None,
+    *,
+    run_id: str = "",
 ) -> Ended:
     """Run the line to its end, and the application's.
 
@@ -46,6 +51,8 @@ def run_submission(
     ----------
     tell
         Called with each change of an application on YARN.
+    run_id
+        The run's id, where a scheduler gave it one.
     """
     conf = submit_conf(plan, shipment)
     remote = shipment.mode == "cluster"
@@ -55,7 +62,7 @@ def run_submission(
         environment.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile=file:{log_settings()}")
     managers = ResourceManagers(resourcemanager_urls() if plan.master == "yarn" else ())
     with _secrets(plan, conf, carried=remote) as (secrets_file, descriptors):
-        line = submit_line(plan, plan_file, shipment, secrets_file=secrets_file)
+        line = submit_line(plan, plan_file, shipment, secrets_file=secrets_file, run_id=run_id)
         with Watch(managers, shipment.tag, tell) as watch:
             code = _run(line, environment, descriptors, watch, managers if remote else None)
             application = watch.look() if managers.urls else None

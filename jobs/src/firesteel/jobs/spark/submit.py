@@ -21,7 +21,9 @@ HERE = Shipment()
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
-def submit_line(plan: Plan, plan_file: Path, shipment: Shipment = HERE, *, secrets_file: str = "") -> list[str]:
+def submit_line(
+    plan: Plan, plan_file: Path, shipment: Shipment = HERE, *, secrets_file: str = "", run_id: str = ""
+) -> list[str]:
     """The words of the command. Everything that Spark must know before it starts is on it; the rest is in the plan.
 
     Settings that hold secrets stand on it as references, which the driver resolves.
@@ -30,6 +32,8 @@ def submit_line(plan: Plan, plan_file: Path, shipment: Shipment = HERE, *, secre
     ----------
     secrets_file
         A properties file that has these settings for spark-submit itself: then they are not on the line.
+    run_id
+        An id that the client has announced; the driver goes on with it.
     """
     line = [
         str(_spark_home() / "bin" / "spark-submit"),
@@ -56,8 +60,10 @@ def submit_line(plan: Plan, plan_file: Path, shipment: Shipment = HERE, *, secre
         line += ["--files", ",".join(files)]
     entry = resources.files("firesteel.jobs") / "run_plan.py"
     if shipment.mode == "cluster":
-        return [*line, str(entry), "--submission", shipment.id, "--plan", plan_file.name]
-    return [*line, str(entry), "--plan", str(plan_file)]
+        line += [str(entry), "--submission", shipment.id, "--plan", plan_file.name]
+    else:
+        line += [str(entry), "--plan", str(plan_file)]
+    return [*line, "--run-id", run_id] if run_id else line
 
 
 def submit_conf(plan: Plan, shipment: Shipment = HERE) -> dict[str, str]:

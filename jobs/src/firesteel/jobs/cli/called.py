@@ -1,0 +1,112 @@
+"""A run that a scheduler called: under an id of the scheduler's, on a cluster of its choice, announced in the storage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from firesteel.jobs.cli.options import pairs
+
+if TYPE_CHECKING:
+    from firesteel.pipelines import Pipeline
+    from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines.publish.presence import Presence
+    from firesteel.pipelines.result import RunResult
+
+F = TypeVar("F", bound=Callable[..., Any])
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _checked(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if value and not _RUN_ID.fullmatch(value):
+        raise click.BadParameter(f"`{value}` is not up to 64 letters, digits, `.`, `_` and `-`")
+    return value
+
+
+def run_id_option(function: F) -> F:
+    """--run-id."""
+    return click.option(
+        "--run-id",
+        default="",
+        metavar="ID",
+        callback=_checked,
+        help="The run's id. The storage then also says that the run lives and how it ended: see `firesteel standing`.",
+    )(function)
+
+
+def cluster_options(function: F) -> F:
+    """--master and --conf."""
+    function = click.option(
+        "--conf",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=pairs,
+        help="A Spark setting, after all of the spec's; may be repeated. It is seen by everybody: no secrets.",
+    )(function)
+    return click.option(
+        "--master", default=None, help="Instead of the spec's resources.master: local[2], spark://HOST:PORT, yarn."
+    )(function)
+
+
+def on_cluster(plan: Plan, master: str | None, settings: dict[str, str]) -> Plan:
+    """The plan with another master and more settings. Neither is in any hash."""
+    if master:
+        plan = replace(plan, master=master)
+    if settings:
+        plan = replace(plan, spark_conf=tuple(sorted({**dict(plan.spark_conf), **settings}.items())))
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Says how a run ended, once, where somebody asked to be told."""
+
+    presence: Presence | None = None
+
+    def result(self, result: RunResult, plan: Plan) -> None:
+        """By its result."""
+        from firesteel.pipelines.brief import brief
+
+        if self.presence is not None:
+            self.presence.end(result.exit_code, brief(result, plan))
+
+    def code(self, exit_code: int) -> None:
+        """By the exit code of a process that may have said more itself: that stands."""
+        if self.presence is not None:
+            self.presence.end(exit_code, {})
+
+
+@contextmanager
+def announced(pipeline: Pipeline, run_id: str) -> Iterator[Teller]:
+    """Say in the storage that the run lives, from before its plan is made."""
+    if not run_id:
+        yield Teller()
+        return
+    loaded = pipeline.loaded
+    with _presence(loaded.spec.storage, loaded.spec.name, loaded.profile, run_id) as presence:
+        yield Teller(presence)
+
+
+@contextmanager
+def taken_over(plan: Plan, run_id: str) -> Iterator[Teller]:
+    """As `announced`, in the driver of a run that its client has announced."""
+    if not run_id:
+        yield Teller()
+        return
+    with _presence(plan.storage, plan.pipeline, plan.profile, run_id).taken_over() as presence:
+        yield Teller(presence)
+
+
+def _presence(base_uri: str, pipeline: str, profile: str, run_id: str) -> Presence:
+    from firesteel.pipelines.publish.layout import Area
+    from firesteel.pipelines.publish.presence import Presence
+    from firesteel.pipelines.storage.open import locate
+
+    storage, base = locate(base_uri)
+    return Presence(Area(storage, base, pipeline, profile), run_id)

@@ -1,0 +1,119 @@
+"""What the storage says of a run that somebody waits for: running, ended, dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from firesteel.conf.errors import GateFailed, LeaseConflict
+from firesteel.pipelines.publish.layout import Area, Place
+from firesteel.pipelines.publish.lease import Attempt, Lease
+from firesteel.pipelines.publish.presence import KEEP_S, Presence, runs
+from firesteel.pipelines.publish.standing import standing
+from firesteel.pipelines.storage.open import locate
+
+RUN = "20260502T031000-ab59cc"
+
+
+@pytest.fixture
+def area(tmp_path):
+    storage, base = locate(f"file://{tmp_path}")
+    return Area(storage, base, "p", "default")
+
+
+def states(area, name=RUN):
+    return [(each.begun.run_id, each.state, each.ended.exit_code if each.ended else None) for each in runs(area, name)]
+
+
+def test_a_run_is_running_until_it_says_how_it_ended(area):
+    assert states(area) == []
+    with Presence(area, RUN) as presence:
+        assert states(area) == [(RUN, "running", None)]
+        presence.end(0, {"state": "published"})
+        presence.end(1, {"state": "failed"})
+    assert states(area) == [(RUN, "ended", 0)]
+    assert runs(area, RUN)[0].ended.brief == {"state": "published"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(GateFailed("FS7001", "bad"), 3), (KeyboardInterrupt(), 130), (OSError("secret"), 1)]
+)
+def test_an_error_on_its_way_out_is_how_it_ended(area, error, code):
+    with pytest.raises(type(error)), Presence(area, RUN):
+        raise error
+    assert states(area) == [(RUN, "ended", code)]
+    assert ("FS7001" in runs(area, RUN)[0].ended.brief["error"]) == (code == 3)
+    assert "secret" not in json.dumps(runs(area, RUN)[0].ended.brief)
+
+
+def test_a_killed_process_leaves_a_dead_run(area, tmp_path):
+    code = f"""
+import os, signal
+from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.presence import Presence
+from firesteel.pipelines.storage.open import locate
+storage, base = locate("file://{tmp_path}")
+with Presence(Area(storage, base, "p", "default"), "{RUN}"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert states(area) == [(RUN, "dead", None)]
+
+
+def test_a_run_elsewhere_is_dead_when_its_beats_stop(area, tmp_path):
+    with Presence(area, RUN) as presence:
+        presence.close()
+    begun = tmp_path / "presence" / "default" / RUN / "begun.json"
+    begun.write_text(json.dumps({**json.loads(begun.read_text()), "machine": "another"}))
+    assert states(area) == [(RUN, "running", None)]
+    os.utime(begun, (1_700_000_000,) * 2)
+    assert states(area) == [(RUN, "dead", None)]
+    begun.with_name("beat").touch()
+    assert states(area) == [(RUN, "running", None)]
+
+
+def test_one_id_is_announced_once_and_may_be_taken_over(area):
+    with Presence(area, RUN) as client:
+        with pytest.raises(LeaseConflict, match="FS7505"):
+            Presence(area, RUN).__enter__()
+        with Presence(area, RUN).taken_over() as driver:
+            driver.end(3, {"state": "failed"})
+        client.end(0, {})
+    assert states(area) == [(RUN, "ended", 3)]
+
+
+def test_runs_of_one_task_are_found_by_what_their_ids_share(area):
+    for run_id in ("20260502T041000-ab59cc", RUN, "20260502T031000-ffffff", "xab59cc"):
+        with Presence(area, run_id) as presence:
+            presence.end(0, {})
+    assert [name for name, _, _ in states(area, "ab59cc")] == [RUN, "20260502T041000-ab59cc"]
+
+
+def test_runs_of_long_ago_are_forgotten_when_another_begins(area, tmp_path):
+    with Presence(area, "old") as presence:
+        presence.end(0, {})
+    folder = tmp_path / "presence" / "default" / "old"
+    then = folder.stat().st_mtime - KEEP_S - 60
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (then, then))
+    with Presence(area, RUN):
+        assert states(area, "old") == []
+        assert states(area) == [(RUN, "running", None)]
+
+
+def test_standing_says_who_holds_an_interval_and_that_nothing_is_published(area):
+    attempt = Attempt(RUN, "hash", "ada", "there", "2026-05-02T03:10:00+00:00")
+    lease = Lease.acquire(Place(area, "scores", "2013-06-01"), attempt, ttl_s=60, purpose="run")
+    try:
+        found = standing(area, {"scores": "file:///scores"}, ("2013-06-01", "2013-06-02"), "")
+    finally:
+        lease.release()
+    held, free = found["intervals"]
+    assert held["held_by"]["run_id"] == RUN
+    assert (held["newest"], held["published"], free["held_by"]) == (None, None, None)
+    assert standing(area, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"][0]["held_by"] is None
