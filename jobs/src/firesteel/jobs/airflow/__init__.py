@@ -1,0 +1,25 @@
+"""firesteel in Airflow 3: an operator, a trigger, a task group for backfills.
+
+This package lives in Airflow's environment, and firesteel's own packages do not: pyspark, MLflow and Great Expectations are never
+imported here. What has to be asked of firesteel is asked of its command line, which runs in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from firesteel.jobs.airflow.backfill import backfill_group
+    from firesteel.jobs.airflow.operator import FiresteelOperator
+    from firesteel.jobs.airflow.trigger import FiresteelTrigger
+
+__all__ = ["FiresteelOperator", "FiresteelTrigger", "backfill_group"]
+
+_HOMES = {"FiresteelOperator": "operator", "FiresteelTrigger": "trigger", "backfill_group": "backfill"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,124 @@
+"""firesteel's driver as a process: apart from the worker's process group, its words in a file, its end watched.
+
+A driver outlives the worker that started it: it has a session of its own, and writes to a file, which no reader can break. That is
+what makes a retry after a worker's death a matter of looking, and not of scoring again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from firesteel.jobs.airflow.call import Call
+from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
+
+END_WITH_PARENT = "FIRESTEEL_END_WITH_PARENT"
+"""The process id of a parent with which the driver ends; see `jobs/cli/parent.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A process on some machine, in words that a trigger elsewhere can carry."""
+
+    machine: str
+    pid: int
+    process_start: str
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs where we run, and can be seen and ended."""
+        return bool(self.machine) and self.machine == machine_id()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to have ended. False for a process elsewhere."""
+        return is_dead(self.machine, self.pid, self.process_start)
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A driver that this process started."""
+
+    process: subprocess.Popen[bytes]
+    handle: Handle
+    log: Path
+
+
+def start(call: Call, run_id: str, work_folder: str, *, bound: bool) -> Driver:
+    """Start a driver.
+
+    Parameters
+    ----------
+    bound
+        End it when this process dies, however that dies.
+    """
+    log = log_path(work_folder, run_id)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    environment = call.surroundings()
+    environment["PYTHONUNBUFFERED"] = "1"
+    if bound:
+        environment[END_WITH_PARENT] = str(os.getpid())
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            call.driver(run_id),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=call.folder or None,
+            env=environment,
+            start_new_session=True,
+        )
+    return Driver(process, Handle(machine_id(), process.pid, started_at(process.pid)), log)
+
+
+def log_path(work_folder: str, run_id: str) -> Path:
+    """Where a driver's words lie on the machine that it runs on."""
+    folder = work_folder or str(Path(tempfile.gettempdir(), f"firesteel-airflow-{os.getuid()}"))
+    return Path(folder, f"{run_id}.log")
+
+
+def end(call: Call, run_id: str, handle: Handle, wait_s: float) -> subprocess.Popen[bytes]:
+    """Have a driver on this machine ended, and what it held released, by a process that outlives ours.
+
+    Airflow gives a task that it kills five seconds, and then kills its whole process group.
+    """
+    words = [sys.executable, "-m", "firesteel.jobs.airflow.reaper", str(handle.pid), handle.process_start, str(wait_s)]
+    for each in (call.cancel(run_id), call.recover()):
+        words += ["--", *each]
+    environment = call.surroundings() | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    return subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=call.folder or None,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+class Tail:
+    """The lines of a growing file, each given once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._rest = b""
+
+    def lines(self, *, final: bool = False) -> list[str]:
+        """Whole lines that came since; with `final` also what has no line end."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        self._at += len(data)
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if final and self._rest:
+            whole, self._rest = [*whole, self._rest], b""
+        return [line.decode(errors="replace").rstrip() for line in whole]
