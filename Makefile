@@ -8,7 +8,7 @@ COMPONENTS := conf pipelines udfs rdma_shuffle jobs
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env demo demo-clean test test-rdma test-unit lint format docs docs-check wheel cluster-up cluster-down clean
+.PHONY: help env demo demo-clean test test-rdma test-unit lint format docs docs-check airflow-pins wheel cluster-up cluster-down clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -56,6 +56,10 @@ docs: env  ## write the generated reference
 docs-check: env  ## hold the generated reference to the code
 	$(BIN)/python tools/reference.py --check
 	$(BIN)/python tools/faults.py --check
+
+airflow-pins: env  ## write the pins of the Airflow that tests use
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header tests/support/airflow/requirements.in \
+	  --output-file tests/support/airflow/constraints.txt
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist

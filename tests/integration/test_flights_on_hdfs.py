@@ -73,8 +73,9 @@ def test_a_partition_that_is_missing_on_hdfs_stops_before_anything_is_written(fl
 
 def test_spark_submit_runs_the_plan_on_a_standalone_cluster(flights, hdfs_environ, standalone):
     flights.pipeline()
+    run_id = "20130603T000000-ab59cc"
     words = ["submit", "--start", "2013-06-03", "--master", standalone.master, "--run", *options(flights)]
-    done = firesteel(*words, folder=flights.folder)
+    done = firesteel(*words, "--run-id", run_id, folder=flights.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"--master {standalone.master}" in done.stdout
     assert "PUBLISHED" in done.stdout
@@ -82,6 +83,13 @@ def test_spark_submit_runs_the_plan_on_a_standalone_cluster(flights, hdfs_enviro
     assert "2013-06-03" in {
         record["interval"] for record in json.loads(status.stdout) if record["state"] == "published"
     }
+    words = ["standing", "--start", "2013-06-03T00:00:00+00:00", "--run", "ab59cc", *options(flights), "--json"]
+    standing = json.loads(firesteel(*words, folder=flights.folder).stdout)
+    (run,), (interval,) = standing["runs"], standing["intervals"]
+    assert (run["state"], run["exit_code"], run["brief"]["run_id"]) == ("ended", 0, run_id)
+    assert run["brief"]["rows"]["scored"] == interval["published"]["rows"]["scored"] > 0
+    assert (interval["published"]["run_id"], interval["held_by"]) == (run_id, None)
+    assert interval["published"]["partitions"] == run["brief"]["intervals"][0]["partitions"]
 
 
 def test_doctor_finds_the_storage_and_the_registry(flights, hdfs_environ):

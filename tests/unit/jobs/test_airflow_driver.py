@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.jobs.airflow.call import Call
+from firesteel.jobs.airflow.call import Call, NoFiresteel
 from firesteel.jobs.airflow.driver import Driver, Handle, Tail, end, log_path, start
 from firesteel.pipelines.publish.process import machine_id, started_at
 from support.waiting import runs, wait_for
@@ -78,6 +78,14 @@ def test_a_driver_writes_to_a_file_that_is_read_line_by_line(scripted, tmp_path,
     assert "AIRFLOW__SECRET" not in made["env"]
     assert os.stat(tmp_path / "work").st_mode & 0o777 == 0o700
     assert os.getsid(os.getpid()) != driver.handle.pid
+
+
+def test_a_folder_of_somebody_elses_takes_no_log(scripted, tmp_path, monkeypatch):
+    call = scripted("")
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    with pytest.raises(NoFiresteel, match="belongs to another user"):
+        start(call, "R", str(tmp_path), bound=False)
+    assert calls(tmp_path) == []
 
 
 def test_a_polite_driver_is_asked_and_nothing_has_to_be_recovered(scripted, tmp_path):

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from firesteel.jobs.airflow.call import Call
+from firesteel.jobs.airflow.call import Call, NoFiresteel
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
 
 END_WITH_PARENT = "FIRESTEEL_END_WITH_PARENT"
@@ -55,9 +55,16 @@ def start(call: Call, run_id: str, work_folder: str, *, bound: bool) -> Driver:
     ----------
     bound
         End it when this process dies, however that dies.
+
+    Raises
+    ------
+    NoFiresteel
+        The folder of its log is somebody else's.
     """
     log = log_path(work_folder, run_id)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if log.parent.stat(follow_symlinks=False).st_uid != os.getuid():  # the temporary directory is everybody's
+        raise NoFiresteel(f"{log.parent} belongs to another user. Set [firesteel] work_folder.")
     environment = call.surroundings()
     environment["PYTHONUNBUFFERED"] = "1"
     if bound:

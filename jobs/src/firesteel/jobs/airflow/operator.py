@@ -157,7 +157,10 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{kin}"
         task_instance.xcom_push(key="firesteel_run_id", value=run_id)
         bound = not (self.reconnect or self.deferrable)
-        driver = start(call, run_id, self._work_folder(), bound=bound)
+        try:
+            driver = start(call, run_id, self._work_folder(), bound=bound)
+        except NoFiresteel as error:
+            raise AirflowFailException(str(error)) from None
         self._driver, self._running = driver, (call, run_id)
         self.log.info("run %s of %s (%s), pid %d", run_id, call.spec, call.profile or "no profile", driver.handle.pid)
         tail = Tail(driver.log)

@@ -1,0 +1,269 @@
+"""The operator in a real Airflow 3: scheduler, DAG processor, triggerer and API server, on SQLite, in an environment of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from firesteel.conf.errors import InputNotReady
+from firesteel.pipelines.publish.layout import Area, Place
+from firesteel.pipelines.publish.lease import read_states
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.presence import runs
+from firesteel.pipelines.storage.open import locate
+from support.airflow_home import HERE, ROOT, AirflowHome, airflow_environment, install_beside
+from support.held import holding
+from support.scoring_project import DAY, ScoringProject
+from support.waiting import wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+DONE = {"success", "failed", "skipped", "upstream_failed"}
+NO_SUCH_SCORE = """
+gates:
+  output_ok:
+    on: sink:scores
+    expect: [{type: expect_column_values_to_be_between, column: p, min_value: 2}]
+"""
+PATIENCE_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory) -> Path:
+    """A small project for each case, with data and a model of its own."""
+    folder = tmp_path_factory.mktemp("specs")
+
+    def made(name: str, kind: str = "logistic") -> ScoringProject:
+        (folder / name).mkdir()
+        if kind == "logistic" and name != "plain":
+            shutil.copytree(folder / "plain" / "model-logistic", folder / name / "model-logistic")
+        return ScoringProject(folder / name, f"file://{folder / name}/data", kind)
+
+    plain = made("plain")
+    plain.write_points(rows=30, files=1)
+    plain.plan("direct")
+    refused = made("refused")
+    refused.write_points(rows=30, files=1)
+    refused.plan("direct", gates=NO_SUCH_SCORE)
+    two_days = made("two_days")
+    two_days.write_points(rows=30, files=1)
+    two_days.plan("direct")
+    points = folder / "two_days" / "data" / "points"
+    shutil.copytree(points / f"dt={DAY}", points / "dt=2024-01-02")
+    with pytest.raises(InputNotReady):
+        made("not_ready").plan("direct")
+    for name in ("killed", "ended"):
+        held = made(name, "held")
+        held.write_points(rows=100, files=1)  # the second batch of a worker is the one that waits
+        held.plan("direct")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(specs, tmp_path_factory) -> AirflowHome:
+    """An Airflow that is not running yet."""
+    environment = airflow_environment()
+    folder = tmp_path_factory.mktemp("airflow")
+    site = install_beside(environment, folder / "site")
+    connection = {"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}
+    more = {"FIRESTEEL_TEST_SPECS": str(specs), "AIRFLOW_CONN_SPARK_SMALL": json.dumps(connection)}
+    return AirflowHome.make(environment, site, folder / "home", HERE / "dags", more)
+
+
+@pytest.fixture(scope="module")
+def airflow(home, specs) -> Iterator[SimpleNamespace]:
+    """An Airflow that runs, and a run of each DAG, all at once: each test waits for its own."""
+    with home.running():
+        names = ("killed", "ended", "deferred", "refused", "not_ready", "two_days")
+        wait_for(
+            lambda: set(names) <= {each["dag_id"] for each in home.call("GET", "dags")["dags"]}, "the DAGs", PATIENCE_S
+        )
+        with ThreadPoolExecutor(len(names)) as pool:
+            started = dict(zip(names, pool.map(lambda name: home.trigger(name, DAY), names), strict=True))
+        yield SimpleNamespace(home=home, runs=started, specs=specs)
+
+
+def area(specs: Path, name: str) -> Area:
+    storage, base = locate(f"file://{specs / name}/data/_firesteel/points")
+    return Area(storage, base, "points", "default")
+
+
+def ended(airflow, dag: str) -> dict:
+    """The tasks of a DAG's run once all have ended."""
+    run = airflow.runs[dag]
+    wait_for(
+        lambda: all(each["state"] in DONE for each in airflow.home.tasks(dag, run).values()), f"{dag} ends", PATIENCE_S
+    )
+    return airflow.home.tasks(dag, run)
+
+
+def published(specs: Path, name: str) -> int:
+    return ScoringProject(specs / name, f"file://{specs / name}/data").published().num_rows
+
+
+def session_of(pid: int) -> list[int]:
+    """Processes of the session that a driver leads: itself, its JVM, its Python workers."""
+    done = subprocess.run(["ps", "-o", "pid=", "-s", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_airflow_knows_the_provider_and_reads_every_dag_without_our_packages(home):
+    """Airflow's environment has no pyspark, MLflow or Great Expectations."""
+    site = home.environment / "lib"
+    assert not [
+        path.name for path in site.glob("*/site-packages/*") if path.name in {"pyspark", "mlflow", "great_expectations"}
+    ]
+    code = f"""
+import json
+from airflow.providers_manager import ProvidersManager
+from airflow.dag_processing.dagbag import DagBag
+from airflow.configuration import conf
+found = {{}}
+for folder in ({str(HERE / "dags")!r}, {str(ROOT / "examples" / "airflow")!r}):
+    bag = DagBag(folder, include_examples=False)
+    found.update({{dag: sorted(bag.dags[dag].task_ids) for dag in bag.dags}})
+    assert not bag.import_errors, bag.import_errors
+assert "firesteel" in ProvidersManager().providers
+assert conf.get("firesteel", "command").endswith("/firesteel")
+print(json.dumps(found))
+"""
+    done = subprocess.run(
+        [str(home.environment / "bin" / "python"), "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(home.variables),
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["flight_delay_scores"] == ["score"]
+    assert found["flight_delay_backfill"][:3] == ["scores_2013.2013-01", "scores_2013.2013-02", "scores_2013.2013-03"]
+    assert {"scores_2013.pin", "scores_2013.finish"} < set(found["flight_delay_backfill"])
+
+
+def test_a_deferred_task_publishes_and_returns_what_the_next_one_finds_done(airflow):
+    tasks = ended(airflow, "deferred")
+    assert {name: each["state"] for name, each in tasks.items()} == {"score": "success", "again": "success"}
+    run = airflow.runs["deferred"]
+    log = airflow.home.log("deferred", run, "score")
+    assert "deferred" in log.lower()
+    assert "PUBLISHED" in log
+    first, again = (airflow.home.xcom("deferred", run, name) for name in ("score", "again"))
+    assert (first["state"], first["contract"], first["exit_code"], first["error"]) == ("published", 1, 0, "")
+    assert first["rows"]["in"] == first["rows"]["scored"] == published(airflow.specs, "plain")
+    assert first["intervals"][0]["interval"] == DAY
+    assert first["intervals"][0]["partitions_total"] == 2
+    assert first["run_id"] == airflow.home.xcom("deferred", run, "score", "firesteel_run_id")
+    assert Path(first["report"]).is_file()
+    assert first["mlflow_run_id"]
+    assert again["state"] == "skipped"
+    assert again["intervals"][0]["published_by"] == first["run_id"]
+    assert again["intervals"][0]["partitions"] == first["intervals"][0]["partitions"]
+    assert len(Ledger(area(airflow.specs, "plain")).history("scores")) == 1
+
+
+def test_each_published_partition_is_an_event_of_an_asset(airflow):
+    ended(airflow, "deferred")
+    events = airflow.home.call("GET", "assets/events", params={"limit": 100})["asset_events"]
+    found = {each["uri"]: each["extra"] for each in events}
+    result = airflow.home.xcom("deferred", airflow.runs["deferred"], "score")
+    sink = f"file://{airflow.specs}/plain/data/scores"
+    partitions = result["intervals"][0]["partitions"]
+    assert {f"{sink}/{each}" for each in partitions} < set(found)
+    assert found[f"{sink}/{partitions[0]}"]["interval"] == DAY
+    assert found["file:///scores"]["partitions"] == partitions
+
+
+def test_data_that_a_gate_refuses_are_not_scored_again(airflow):
+    task = ended(airflow, "refused")["score"]
+    assert (task["state"], task["try_number"]) == ("failed", 1)
+    assert "a gate refused the data; nothing was published: FS7001" in airflow.home.log(
+        "refused", airflow.runs["refused"], "score"
+    )
+    assert not (airflow.specs / "refused" / "data" / "scores").exists()
+
+
+def test_an_input_that_is_late_is_waited_for_by_retries(airflow):
+    run = airflow.runs["not_ready"]
+    wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["try_number"] > 1, "a second try", PATIENCE_S)
+    assert "an input is not ready; nothing was read: FS4002" in airflow.home.log("not_ready", run, "score")
+    folder = airflow.specs / "not_ready"
+    ScoringProject(folder, f"file://{folder}/data").write_points(rows=30, files=1)
+    task = ended(airflow, "not_ready")["score"]
+    assert task["state"] == "success"
+    assert published(airflow.specs, "not_ready") == airflow.home.xcom("not_ready", run, "score")["rows"]["scored"]
+
+
+def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once(airflow):
+    marks, run = airflow.specs / "killed" / "marks", airflow.runs["killed"]
+    wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch", PATIENCE_S)
+    first = airflow.home.xcom("killed", run, "score", "firesteel_run_id")
+    (state,) = runs(area(airflow.specs, "killed"), first)
+    task = _parent(state.begun.pid)
+    for pid in (_parent(task), task):  # the worker that supervises, and the task
+        os.kill(pid, signal.SIGKILL)
+    wait_for(
+        lambda: "waiting for it" in airflow.home.log("killed", run, "score", 2),
+        "the retry has found the driver",
+        PATIENCE_S,
+    )
+    (marks / "go").touch()
+    task = ended(airflow, "killed")["score"]
+    assert (task["state"], task["try_number"]) == ("success", 2)
+    assert airflow.home.xcom("killed", run, "score")["run_id"] == first
+    (record,) = Ledger(area(airflow.specs, "killed")).history("scores")
+    assert (record.run_id, record.state) == (first, "published")
+    assert published(airflow.specs, "killed") == record.counts.scored
+
+
+def test_a_task_that_is_marked_failed_ends_its_driver_and_releases_the_lease(airflow):
+    marks, run = airflow.specs / "ended" / "marks", airflow.runs["ended"]
+    wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch", PATIENCE_S)
+    name = airflow.home.xcom("ended", run, "score", "firesteel_run_id")
+    found = area(airflow.specs, "ended")
+    driver = runs(found, name)[0].begun.pid
+    assert len(session_of(driver)) >= 2
+    airflow.home.call("PATCH", f"dags/ended/dagRuns/{run}/taskInstances/score", json={"new_state": "failed"})
+    wait_for(lambda: not session_of(driver), "the driver and all that it started are gone", PATIENCE_S)
+    assert all(state.released for state in read_states(Place(found, "scores", DAY)))
+    assert runs(found, name)[0].ended.exit_code == 130
+    assert not list(found.storage.walk(f"{found.base}/staging"))
+    assert not (airflow.specs / "ended" / "data" / "scores").exists()
+    (marks / "go").touch()
+
+
+def test_a_backfill_is_pinned_once_and_scored_part_by_part(airflow):
+    tasks = ended(airflow, "two_days")
+    assert {name: each["state"] for name, each in tasks.items()} == dict.fromkeys(
+        ("scores.pin", "scores.2024-01-01", "scores.2024-01-02", "scores.finish"), "success"
+    )
+    made = {name: airflow.home.xcom("two_days", airflow.runs["two_days"], name) for name in tasks}
+    assert made["scores.pin"]["intervals"][0]["reason"] == "planned: not published yet"
+    assert [each["interval"] for each in made["scores.2024-01-02"]["intervals"]] == ["2024-01-02"]
+    (state,) = {each["published_by"] for each in made["scores.finish"]["intervals"][1:]}
+    assert state == made["scores.2024-01-02"]["run_id"]
+    assert made["scores.finish"]["state"] == "skipped"
+    found = area(airflow.specs, "two_days")
+    assert len(Ledger(found).history("scores")) == 2
+    assert not list(found.storage.walk(f"{found.base}/backfill"))
+
+
+def test_dag_test_runs_it_in_one_process(home, airflow):
+    """As an author tries a DAG, with what the scheduler's runs have published already."""
+    ended(airflow, "deferred")
+    said = home.airflow("dags", "test", "deferred", DAY)
+    assert "state=success" in said or "Marking run" in said
+    assert len(Ledger(area(airflow.specs, "plain")).history("scores")) == 1
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

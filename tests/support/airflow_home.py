@@ -1,0 +1,230 @@
+"""A real Airflow 3 in an environment of its own, with firesteel's package beside it and firesteel itself elsewhere.
+
+The environment is made once for its constraints and kept in the user's cache. firesteel comes into it as people bring it: the wheel,
+without its dependencies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from firesteel.jobs.embedded.ports import free_port
+from support.waiting import wait_for
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent / "airflow"
+BIN = Path(sys.prefix, "bin")
+READY_S = 240.0
+PARTS = (
+    ("api-server",),
+    ("scheduler", "--skip-serve-logs"),
+    ("dag-processor",),
+    ("triggerer", "--skip-serve-logs"),
+)
+
+
+def airflow_environment() -> Path:
+    """The environment's folder; about half a minute the first time, when packages are fetched."""
+    constraints = HERE / "constraints.txt"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = hashlib.sha256(constraints.read_bytes() + version.encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "firesteel")
+    folder = cache / f"airflow-{digest}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"airflow-{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / ".done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _quietly([str(BIN / "uv"), "venv", "--quiet", "--python", sys.executable, str(folder)])
+            pip = [str(BIN / "uv"), "pip", "install", "--quiet", "--compile-bytecode"]
+            _quietly([*pip, "--python", str(folder / "bin" / "python"), "--requirements", str(constraints)])
+            (folder / ".done").touch()
+    return folder
+
+
+def install_beside(environment: Path, target: Path) -> Path:
+    """firesteel's wheel without its dependencies, in a folder for PYTHONPATH: no checkout changes the shared environment."""
+    wheels = target.with_name(f"{target.name}-wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
+    _quietly(build)
+    (wheel,) = wheels.glob("*.whl")
+    python = str(environment / "bin" / "python")
+    _quietly(
+        [
+            str(BIN / "uv"),
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--python",
+            python,
+            "--target",
+            str(target),
+            str(wheel),
+        ]
+    )
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class AirflowHome:
+    """An AIRFLOW_HOME on SQLite, and what a person does with it."""
+
+    environment: Path
+    folder: Path
+    variables: Mapping[str, str]
+    url: str
+
+    @classmethod
+    def make(cls, environment: Path, site: Path, folder: Path, dags: Path, more: Mapping[str, str]) -> AirflowHome:
+        """Configure it by the environment, and make its database."""
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("AIRFLOW", "PYTHONPATH", "VIRTUAL_ENV"))
+        }
+        settings = {
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "6",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "for tests of one machine alone, long enough for HMAC with SHA-512 keys.",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "AIRFLOW__FIRESTEEL__COMMAND": str(BIN / "firesteel"),
+            "AIRFLOW__FIRESTEEL__WORK_FOLDER": str(folder / "work"),
+            "PYTHONPATH": str(site),
+        }
+        home = cls(environment, folder, {**kept, **settings, **more}, f"http://127.0.0.1:{port}")
+        home.airflow("db", "migrate")
+        return home
+
+    def airflow(self, *words: str) -> str:
+        """Airflow's command line; what it printed, errors and all."""
+        done = subprocess.run(
+            [str(self.environment / "bin" / "airflow"), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+            check=False,
+            env=dict(self.variables),
+            cwd=self.folder,
+        )
+        assert done.returncode == 0, done.stdout[-8000:]
+        return done.stdout
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """API server, scheduler, DAG processor and triggerer, each a process, until the block ends."""
+        logs = self.folder / "parts"
+        logs.mkdir(exist_ok=True)
+        started: list[subprocess.Popen[bytes]] = []
+        try:
+            for words in PARTS:
+                with (logs / f"{words[0]}.log").open("wb") as log:
+                    command = [str(self.environment / "bin" / "airflow"), *words]
+                    started.append(
+                        subprocess.Popen(
+                            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(self.variables), cwd=self.folder,
+                            start_new_session=True,
+                        )
+                    )  # fmt: skip
+            wait_for(self._ready, f"Airflow is ready; see {logs}", READY_S)
+            yield
+        finally:
+            self._stop(started)
+
+    def _ready(self) -> bool:
+        try:
+            health = requests.get(f"{self.url}/api/v2/monitor/health", timeout=30).json()
+        except (requests.RequestException, ValueError):
+            return False
+        return all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor", "triggerer"))
+
+    def _stop(self, started: Sequence[subprocess.Popen[bytes]]) -> None:
+        for process in started:
+            process.terminate()
+        deadline = time.monotonic() + 20
+        for process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in started:
+            process.wait()
+
+    def processes(self) -> list[int]:
+        """All processes of this home, by their environment: some have left the process groups that we know."""
+        wanted, found = f"AIRFLOW_HOME={self.folder}".encode(), []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if wanted in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Airflow's REST API, as its pages and people use it."""
+        token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
+        answer = requests.request(
+            method, f"{self.url}/api/v2/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=60, **options
+        )
+        assert answer.ok, f"{answer.status_code} {answer.text}"
+        return answer.json()
+
+    def trigger(self, dag: str, day: str) -> str:
+        """Start a run; its id."""
+        made = self.call("POST", f"dags/{dag}/dagRuns", json={"logical_date": f"{day}T00:00:00Z"})
+        return str(made["dag_run_id"])
+
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
+        """Task instances by task."""
+        found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {each["task_id"]: each for each in found}
+
+    def xcom(self, dag: str, run: str, task: str, key: str = "return_value") -> Any:
+        """What a task left."""
+        path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}"
+        value = self.call("GET", path, params={"deserialize": "true"})["value"]
+        return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        """A task's log, as it was written."""
+        path = self.folder / "logs" / f"dag_id={dag}" / f"run_id={run}" / f"task_id={task}" / f"attempt={attempt}.log"
+        return path.read_text() if path.exists() else ""
+
+
+def _quietly(words: Sequence[str]) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
