@@ -115,6 +115,8 @@ def parser() -> argparse.ArgumentParser:
     own, tcp, verbs = Limits(), TcpLimits(), VerbsLimits()
     parse = argparse.ArgumentParser("firesteel-shuffled", description="The shuffle service of one node.")
     parse.add_argument("--status", action="store_true", help="ask the service at --socket how it is, as JSON, and end")
+    parse.add_argument("--doctor", action="store_true", help="look at this machine's RDMA, say what to change, and end")
+    parse.add_argument("--json", action="store_true", help="what --doctor finds, as JSON")
     parse.add_argument(
         "--socket",
         type=Path,
@@ -229,13 +231,18 @@ def read(words: argparse.Namespace) -> Settings:
             stall_s=words.stall,
         ),
         transport=words.transport,
-        verbs=VerbsLimits(
-            device=words.device,
-            gid_index=words.gid_index,
-            stage_bytes=words.stage_bytes,
-            lane_bytes=words.lane_bytes,
-            lanes=words.lanes,
-        ),
+        verbs=verbs_limits(words),
+    )
+
+
+def verbs_limits(words: argparse.Namespace) -> VerbsLimits:
+    """Those of a command line."""
+    return VerbsLimits(
+        device=words.device,
+        gid_index=words.gid_index,
+        stage_bytes=words.stage_bytes,
+        lane_bytes=words.lane_bytes,
+        lanes=words.lanes,
     )
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from firesteel.rdma_shuffle.doctor import INFINIBAND
 from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent, Why
 
+_NET = Path("/sys/class/net")
 _V4 = bytes(10) + b"\xff\xff"
 _LINK_LOCAL = b"\xfe\x80"
+_UNROUTED = 2
 _IWARP = "iWARP"
 
 
@@ -26,6 +28,15 @@ class Place:
     gid_index: int
     gid: bytes
     ethernet: bool
+    routed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetDevice:
+    """The network interface of an Ethernet port."""
+
+    name: str
+    mtu: int
 
 
 def choose(device: str | None = None, gid_index: int | None = None, root: Path = INFINIBAND) -> Place:
@@ -71,7 +82,7 @@ def _place(device: Path, port: Path, wanted: int | None, seen: list[str]) -> Pla
         seen.append(f"{name} has no address" + ("" if wanted is None else f" at index {wanted}"))
         return None
     best = min(gids, key=lambda index: (_rank(port, index, gids[index]) if ethernet else 0, index))
-    return Place(device.name, int(port.name), best, gids[best], ethernet)
+    return Place(device.name, int(port.name), best, gids[best], ethernet, _rank(port, best, gids[best]) < _UNROUTED)
 
 
 def _rank(port: Path, index: int, gid: bytes) -> int:
@@ -80,7 +91,7 @@ def _rank(port: Path, index: int, gid: bytes) -> int:
         return 0
     if routed and not gid.startswith(_LINK_LOCAL):
         return 1
-    return 2 if routed else 3
+    return _UNROUTED if routed else _UNROUTED + 1
 
 
 def gids_of(port: Path) -> dict[int, bytes]:
@@ -91,6 +102,13 @@ def gids_of(port: Path) -> dict[int, bytes]:
         if any(gid[8:]):  # an empty entry may carry the subnet's prefix
             found[int(entry.name)] = gid
     return found
+
+
+def net_device(port: Path) -> NetDevice | None:
+    """The interface below a port; None on InfiniBand."""
+    name = _text(port / "gid_attrs" / "ndevs" / "0")
+    mtu = _text(_NET / name / "mtu") if name else ""
+    return NetDevice(name, int(mtu)) if mtu.isdigit() else None
 
 
 def _text(path: Path) -> str:

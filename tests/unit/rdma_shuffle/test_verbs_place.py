@@ -1,0 +1,156 @@
+"""Which device, port and address is used, and what is said when none can be: from a sysfs of files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from firesteel.conf.errors import FiresteelError
+from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent, Why
+from firesteel.rdma_shuffle.transport.verbs.library import SYSTEM, load
+from firesteel.rdma_shuffle.transport.verbs.place import choose
+
+V4 = "0000:0000:0000:0000:0000:ffff:0a4d:0001"
+LINK_LOCAL = "fe80:0000:0000:0000:805c:49ff:fe86:9425"
+GLOBAL_V6 = "2001:0db8:0000:0000:0000:0000:0000:0001"
+EMPTY = "0000:0000:0000:0000:0000:0000:0000:0000"
+PREFIX_ONLY = "fe80:0000:0000:0000:0000:0000:0000:0000"
+V1, V2 = "IB/RoCE v1", "RoCE v2"
+
+
+def port(
+    root: Path,
+    device: str,
+    gids: list[tuple[str, str]],
+    *,
+    state: str = "4: ACTIVE",
+    layer: str = "Ethernet",
+    node: str = "1: CA",
+    number: int = 1,
+) -> None:
+    folder = root / device / "ports" / str(number)
+    (folder / "gids").mkdir(parents=True)
+    (folder / "gid_attrs" / "types").mkdir(parents=True)
+    (root / device / "node_type").write_text(node + "\n")
+    (folder / "state").write_text(state + "\n")
+    (folder / "link_layer").write_text(layer + "\n")
+    for index, (gid, kind) in enumerate(gids):
+        (folder / "gids" / str(index)).write_text(gid + "\n")
+        (folder / "gid_attrs" / "types" / str(index)).write_text(kind + "\n")
+
+
+def why(root: Path, *asked: object) -> tuple[Why, str]:
+    with pytest.raises(VerbsAbsent) as error:
+        choose(*asked, root=root)
+    assert isinstance(error.value, FiresteelError)
+    assert error.value.code == "FS9111"
+    return error.value.why, error.value.what
+
+
+def test_an_address_of_ipv4_and_roce_v2_is_taken_before_all_others(tmp_path: Path) -> None:
+    port(tmp_path, "a", [(LINK_LOCAL, V1), (LINK_LOCAL, V2), (GLOBAL_V6, V2), (V4, V1), (V4, V2), (EMPTY, V2)])
+    place = choose(root=tmp_path)
+    assert (place.device, place.port, place.gid_index, place.ethernet, place.routed) == ("a", 1, 4, True, True)
+    assert place.gid[-4:] == bytes([10, 77, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("gids", "index", "routed"),
+    [
+        ([(LINK_LOCAL, V2), (GLOBAL_V6, V2)], 1, True),
+        ([(LINK_LOCAL, V1), (LINK_LOCAL, V2)], 1, False),
+        ([(LINK_LOCAL, V1)], 0, False),
+    ],
+)
+def test_without_one_the_next_best_is_taken_and_known_as_such(tmp_path: Path, gids, index: int, routed: bool) -> None:
+    port(tmp_path, "a", gids)
+    place = choose(root=tmp_path)
+    assert (place.gid_index, place.routed) == (index, routed)
+
+
+def test_on_infiniband_the_first_address_is_taken(tmp_path: Path) -> None:
+    port(tmp_path, "a", [(LINK_LOCAL, "IB/RoCE v1"), (V4, "IB/RoCE v1")], layer="InfiniBand")
+    place = choose(root=tmp_path)
+    assert (place.gid_index, place.ethernet) == (0, False)
+
+
+def test_ports_that_are_down_or_bare_are_passed_over_and_named_when_there_is_no_other(tmp_path: Path) -> None:
+    port(tmp_path, "a", [(V4, V2)], state="1: DOWN")
+    port(tmp_path, "b", [(EMPTY, V2), (PREFIX_ONLY, V2)])
+    assert why(tmp_path) == (Why.NO_PORT, "port 1 of a is DOWN; port 1 of b has no address")
+    port(tmp_path, "b", [(V4, V2)], number=2)
+    assert (choose(root=tmp_path).device, choose(root=tmp_path).port) == ("b", 2)
+
+
+def test_iwarp_is_passed_over_with_its_reason(tmp_path: Path) -> None:
+    port(tmp_path, "siw0", [(V4, V2)], node="4: RNIC")
+    found, said = why(tmp_path)
+    assert found is Why.NO_PORT
+    assert "iWARP" in said
+
+
+def test_what_is_asked_for_is_taken_or_missed_by_name(tmp_path: Path) -> None:
+    port(tmp_path, "a", [(V4, V2), (GLOBAL_V6, V2)])
+    assert choose("a", 1, tmp_path).gid_index == 1
+    assert why(tmp_path, "b")[0] is Why.NO_DEVICE
+    assert why(tmp_path, "a", 7) == (Why.NO_PORT, "port 1 of a has no address at index 7")
+    assert why(tmp_path / "absent") == (Why.NO_DEVICE, f"there is no RDMA device in {tmp_path / 'absent'}")
+
+
+# -- pyverbs ---------------------------------------------------------------------------------------------------------
+
+HAS = any((folder / "pyverbs").is_dir() for folder in SYSTEM)
+
+
+def in_a_process_of_its_own(code: str) -> str:
+    """What is imported stays imported."""
+    head = "from firesteel.rdma_shuffle.transport.verbs.library import load\nfrom pathlib import Path\nimport sys\n"
+    done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif("pyverbs" in sys.modules, reason="pyverbs is loaded already")
+def test_a_machine_without_pyverbs_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(VerbsAbsent, match=str(tmp_path)) as error:
+        load((tmp_path,))
+    assert error.value.why is Why.NO_LIBRARY
+
+
+@pytest.mark.skipif("pyverbs" in sys.modules, reason="pyverbs is loaded already")
+def test_a_pyverbs_of_another_python_is_refused_before_it_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "pyverbs").mkdir()
+    (tmp_path / "pyverbs" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "pyverbs" / "device.cpython-37m-x86_64-linux-gnu.so").touch()
+    with pytest.raises(VerbsAbsent, match=r"not built for Python") as error:
+        load((tmp_path,))
+    assert error.value.why is Why.NO_LIBRARY
+
+
+@pytest.mark.skipif("pyverbs" in sys.modules, reason="pyverbs is loaded already")
+def test_a_pyverbs_that_does_not_load_is_a_reason_and_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "pyverbs").mkdir()
+    (tmp_path / "pyverbs" / "__init__.py").touch()
+    (tmp_path / "pyverbs" / f"device{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(b"no library")
+    said = in_a_process_of_its_own(f"load((Path({str(tmp_path)!r}),))")
+    assert "FS9111" in said
+    assert "does not load" in said
+
+
+@pytest.mark.skipif(not HAS, reason=f"no pyverbs in {SYSTEM}: apt-get install python3-pyverbs")
+def test_of_the_system_s_packages_pyverbs_alone_is_loaded() -> None:
+    code = "found = load()\nprint(found.device.__file__)\nprint([each for each in sys.path if 'dist-packages' in each])"
+    told = in_a_process_of_its_own(code).splitlines()
+    assert "/pyverbs/device" in told[0]
+    assert told[1] == "[]"
+
+
+def test_the_error_goes_between_processes() -> None:
+    import pickle
+
+    error = VerbsAbsent(Why.NO_MEMORY, "what", "do")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.why, again.what, again.hint, again.code) == (error.why, "what", "do", "FS9111")
