@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,9 @@ def guest_kernel() -> Path:
         pytest.skip(f"no guest: {error}")
 
 
-def pytest_in(guest: Guest, words: Sequence[str], seconds: float) -> dict[str, str]:
+def pytest_in(
+    guest: Guest, words: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Run pytest in the guest; returns what became of each test: passed, failed or skipped."""
     command = [
         sys.executable,
@@ -41,7 +43,7 @@ def pytest_in(guest: Guest, words: Sequence[str], seconds: float) -> dict[str, s
         "--junitxml=/run/share/junit.xml",
         *words,
     ]
-    done = guest.start(command, VARIABLES, ROOT).wait(seconds)
+    done = guest.start(command, {**VARIABLES, **(variables or {})}, ROOT).wait(seconds)
     report = guest.share / "junit.xml"
     assert report.exists(), told(done)
     found: dict[str, str] = {}

@@ -17,7 +17,10 @@ NODES = ("127.0.0.1", "127.0.0.2")
 
 
 class Services:
-    """The services of the nodes; `socket` is what `spark.firesteel.shuffle.socket` takes for all of them."""
+    """The services of the nodes; `socket` is what `spark.firesteel.shuffle.socket` takes for all of them.
+
+    `{number}` in one of `words` is the number of the node.
+    """
 
     def __init__(self, folder: Path, nodes: tuple[str, ...] = NODES, *words: str) -> None:
         self.folder, self.nodes, self._words = folder, nodes, words
@@ -50,9 +53,10 @@ class Services:
         words += ["--listen", f"{node}:{self._ports[node]}", "--cluster-secret", str(self._secret)]
         for other in self.nodes:
             words += ["--peer", f"{other}={other}:{self._ports[other]}"]
+        words += [word.replace("{number}", str(self.nodes.index(node))) for word in self._words]
         (self.folder / f"outputs-{node}").mkdir(exist_ok=True)
         with (self.folder / f"{node}.log").open("a") as log:
-            command = [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words, *self._words]
+            command = [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words]
             process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
         self._processes[node] = process
         wait_for(lambda: process.poll() is not None or bool(self._ask(node)), f"the service of {node} answers")

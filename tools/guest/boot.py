@@ -124,7 +124,8 @@ class Guest:
     ) -> Self:
         """Boot, and run a command (or a line of shell) in `folder`, with these variables and no others of ours."""
         line = words if isinstance(words, str) else shlex.join(words)
-        variables = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": os.environ["PATH"], "FIRESTEEL_GUEST": self._network}
+        kept = {name: os.environ[name] for name in ("HOME", "PATH", "JAVA_HOME") if name in os.environ}
+        variables = {**kept, "LANG": "C.UTF-8", "FIRESTEEL_GUEST": self._network}
         exports = [f"export {name}={shlex.quote(value)}" for name, value in {**variables, **(environ or {})}.items()]
         where = f"cd {shlex.quote(str(folder or Path.cwd()))}"
         (self.share / "command").write_text("\n".join([*exports, where, line]) + "\n")

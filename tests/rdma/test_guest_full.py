@@ -1,0 +1,62 @@
+"""What takes minutes in a guest: services that are harmed, a Spark application, two machines on a link. `make test-rdma` runs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from firesteel.rdma_shuffle.jar import build_or_find
+from guest.boot import Guest, pair
+from support.guests import FULL, ROOT, VARIABLES, guest_kernel, pytest_in
+
+pytestmark = [
+    pytest.mark.skipif(not FULL, reason="minutes in a guest: make test-rdma runs it"),
+    pytest.mark.timeout(2400),
+]
+
+
+def test_services_lose_peers_memory_and_time_over_verbs_as_over_tcp(tmp_path) -> None:
+    """The fault tests of the services, as they are; with devices there, `auto` takes verbs."""
+    words = [
+        "tests/rdma/inside/test_services.py",
+        "tests/fault/test_shuffle_node.py",
+        "tests/fault/test_shuffle_security.py",
+    ]
+    with Guest(guest_kernel(), tmp_path / "share", memory_mib=3072) as guest:
+        found = pytest_in(guest, ["--timeout=600", *words], 1800)
+    assert len(found) > 50
+
+
+def test_a_spark_application_over_verbs_gives_the_bytes_of_the_sort_shuffle(tmp_path, shuffle_digests) -> None:
+    build_or_find()  # into the cache, before a slow guest has to
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / "digests.json").write_text(json.dumps(shuffle_digests))
+    variables = {"FIRESTEEL_SHUFFLE_DIGESTS": "/run/share/digests.json"}
+    with Guest(guest_kernel(), share, memory_mib=5120) as guest:
+        found = pytest_in(guest, ["tests/rdma/inside/test_spark.py", "--timeout=1500"], 1500, variables)
+    assert len(found) == 7
+
+
+def test_two_machines_on_a_link_of_which_one_loses_its_power_in_mid_read(tmp_path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "support" / "two_machines.py")]
+    variables = {**VARIABLES, "PYTHONPATH": str(ROOT / "tests")}
+    with pair(guest_kernel(), tmp_path) as (reader, owner):
+        owner.start([*command, "owner"], variables)
+        owner.wait_for("ready", 120)
+        reader.start([*command, "reader"], variables)
+        whole = json.loads(reader.wait_for("whole", 180))
+        assert whole["right"]
+        assert whole["status"]["verbs"]["falls"] == {}
+        assert whole["status"]["gauges"]["verbs_bytes"] == whole["status"]["counters"]["remote_bytes"] > 24 << 20
+        reader.wait_for("reading", 120)
+        owner.kill()
+        lost = json.loads(reader.wait_for("lost", 240))
+        assert set(lost["reasons"]) <= {"UNREACHABLE", "TIMEOUT"}
+        assert lost["took"] < 60
+        gauges = lost["status"]["gauges"]
+        assert [gauges[name] for name in ("fenced_bytes", "lane_requests", "lent_bytes", "in_flight_bytes")] == [0] * 4
+        assert json.loads(reader.wait_for("ended", 120)) == 0
+        assert reader.wait(60).check() == ""
