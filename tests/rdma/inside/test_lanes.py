@@ -250,6 +250,30 @@ def test_a_cancelled_read_leaves_nothing_staged(run):
     run(test)
 
 
+def test_reads_that_are_cancelled_while_a_lane_is_made_leave_no_lane_at_the_owner(run):
+    blocks = blocks_of(10)
+
+    async def test(ends: Ends) -> None:
+        ends.two.far_shelf.put("app", 0, 1, blocks)
+        view = memoryview(ends.two.buffer(10))
+        for turns in range(40):
+            task = asyncio.create_task(ends.near.read("far", "app", pieces_of(blocks), view))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if turns % 2:
+                ends.near.forget("app")
+        assert await read(ends.two, pieces_of(blocks)) == blocks[0]
+        await ends.settle()
+        async with asyncio.timeout(20):
+            while len(ends.far.serving) > len(ends.lanes):  # noqa: ASYNC110 - the last PART is on its way
+                await asyncio.sleep(0.005)
+        assert resources()["qp"] == 2 * len(ends.lanes)
+
+    run(test)
+
+
 def test_memory_outside_the_slab_and_an_application_without_slab_are_read_by_tcp(run):
     blocks = blocks_of(100_000)
 

@@ -14,7 +14,7 @@ import errno
 import logging
 import mmap
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from firesteel.rdma_shuffle.allocator import Allocator
 from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
@@ -102,14 +102,21 @@ class Staging:
             self._map.close()
 
 
+class Destroyed(Protocol):
+    """A queue pair, as its domain sees it."""
+
+    def destroy(self) -> None: ...
+
+
 class Domain:
-    """One application's. Both parts are made when first needed."""
+    """One application's. Both parts are made when first needed; `pairs` are the queue pairs that lie in it."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self.pd: Any = device.library.pd.PD(device.context)
         self._landing: Landing | None = None
         self.staging: Staging | None = None
+        self.pairs: set[Destroyed] = set()
 
     def landing(self, whole: memoryview | None) -> Landing:
         """The slab `whole`, registered.
@@ -136,7 +143,9 @@ class Domain:
         return (self._landing is not None) + (self.staging is not None)
 
     def close(self) -> None:
-        """After all of its queue pairs are destroyed. Idempotent."""
+        """Queue pairs first, then registrations, then memory. Idempotent."""
+        for pair in list(self.pairs):
+            pair.destroy()
         landing, self._landing = self._landing, None
         staging, self.staging = self.staging, None
         for part in (landing, staging):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from firesteel.rdma_shuffle.blocks import Piece
 from firesteel.rdma_shuffle.fault import Reason, ShuffleFault, malformed
@@ -24,17 +24,21 @@ MOST_STAGE = 4 << 20
 class ReadLane:
     """One lane to one peer for one application, on the connection that it was made over. `open` makes it."""
 
-    def __init__(self, device: Device, link: TcpLink, pair: Pair, connected: Connected) -> None:
-        self._device, self._link, self._pair = device, link, pair
+    def __init__(
+        self, device: Device, link: TcpLink, pair: Pair, connected: Connected, gone: Callable[[], None]
+    ) -> None:
+        self._device, self._link, self._pair, self._gone = device, link, pair, gone
         self._number = connected.lane
         self._most = min(MOST_STAGE, connected.size, device.most_message)
         self._credits = Credits(min(connected.end.reads, pair.end.reads), connected.size)
-        self.users = 0
-        self.unsubscribe = link.when_ended(pair.fail)
+        self._users = 0
+        self._unsubscribe = link.when_ended(self._ended)
 
     @classmethod
-    async def open(cls, device: Device, domain: Domain, link: TcpLink, application: str, secret: bytes) -> ReadLane:
-        """Ask the peer for a lane and connect both ends.
+    async def open(
+        cls, device: Device, domain: Domain, link: TcpLink, application: str, secret: bytes, gone: Callable[[], None]
+    ) -> ReadLane:
+        """Ask the peer for a lane and connect both ends. `gone` is called when the connection ends, and the lane with it.
 
         Raises
         ------
@@ -44,22 +48,25 @@ class ReadLane:
             As of any request.
         """
         try:
-            pair = Pair(device, domain.pd, serves=False)
+            pair = Pair(device, domain, serves=False)
         except (device.library.error, OSError) as error:
             raise FallDown(Why.LANE_BROKE, f"no queue pair can be made: {one_line(error)}") from error
+        asking = asyncio.create_task(link.request(application, secret, lambda handle: Connect(handle, pair.end)))
         try:
-            answer = await link.request(application, secret, lambda handle: Connect(handle, pair.end))
-            connected = _connected(answer)
+            connected = _connected(await asyncio.shield(asking))
             pair.connect(connected.end)
-        except ShuffleFault as fault:
+        except BaseException as error:
             pair.destroy()
-            if fault.reason is Reason.NO_SPACE:
-                raise FallDown(Why.PEER_HAS_NONE, fault.detail) from fault
+            # The peer has been asked: a lane that it makes for us is given up when it says so, without us.
+            asking.add_done_callback(lambda task: _give_up(link, task))
+            if isinstance(error, ShuffleFault) and error.reason is Reason.NO_SPACE:
+                raise FallDown(Why.PEER_HAS_NONE, error.detail) from error
             raise
-        except BaseException:
-            pair.destroy()
-            raise
-        return cls(device, link, pair, connected)
+        return cls(device, link, pair, connected, gone)
+
+    def _ended(self) -> None:
+        self._pair.fail()
+        self._gone()
 
     @property
     def alive(self) -> bool:
@@ -67,11 +74,11 @@ class ReadLane:
 
     @property
     def idle(self) -> bool:
-        return not self.users
+        return not self._users
 
     async def read(self, pieces: Sequence[Piece], into: memoryview, lkey: int) -> None:
         """Fill `into`, which is registered as `lkey`. The fence of `Transport.read` holds."""
-        self.users += 1
+        self._users += 1
         self._link.busy_bytes += len(into)
         try:
             base, at = address_of(into), 0
@@ -87,7 +94,7 @@ class ReadLane:
             else:
                 await _all([self._part(*each, lkey) for each in parts])
         finally:
-            self.users -= 1
+            self._users -= 1
             self._link.busy_bytes -= len(into)
 
     async def _part(self, pieces: list[Piece], address: int, size: int, lkey: int) -> None:
@@ -128,13 +135,13 @@ class ReadLane:
 
     def close(self) -> None:
         """Break it, and tell the peer. Idempotent."""
-        self.unsubscribe()
+        self._unsubscribe()
         self._pair.fail()
         self._link.say(Part(self._number))
 
     def destroy(self) -> None:
         """The application's memory goes: nothing may land any more, at once."""
-        self.unsubscribe()
+        self._unsubscribe()
         self._pair.destroy()
         self._link.say(Part(self._number))
 
@@ -143,6 +150,11 @@ def _connected(answer: Message) -> Connected:
     if not isinstance(answer, Connected) or not answer.size:
         raise malformed("CONNECT had another answer than CONNECTED")
     return answer
+
+
+def _give_up(link: TcpLink, asking: asyncio.Task[Message]) -> None:
+    if not asking.cancelled() and asking.exception() is None and isinstance(answer := asking.result(), Connected):
+        link.say(Part(answer.lane))
 
 
 async def _all(works: Sequence[Coroutine[None, None, None]]) -> None:

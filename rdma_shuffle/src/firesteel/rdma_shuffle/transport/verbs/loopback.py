@@ -102,7 +102,7 @@ async def measure(limits: VerbsLimits) -> Speeds:
 async def _bare(device: Device, memory: mmap.mmap) -> float:
     """READs of 1 MiB, four at a time, between two queue pairs: what nothing above can be faster than."""
     domain = Domain(device)
-    reads, serves = Pair(device, domain.pd, serves=False), Pair(device, domain.pd, serves=True)
+    reads, serves = Pair(device, domain, serves=False), Pair(device, domain, serves=True)
     try:
         landing, staging = domain.landing(memoryview(memory)), domain.stage(SIZE)
         serves.connect(reads.end)

@@ -20,6 +20,7 @@ from firesteel.rdma_shuffle.peer_messages import Endpoint
 from firesteel.rdma_shuffle.settled import settled
 from firesteel.rdma_shuffle.transport.verbs.absent import FallDown, Why
 from firesteel.rdma_shuffle.transport.verbs.device import GONE, Device, one_line
+from firesteel.rdma_shuffle.transport.verbs.domain import Domain
 
 _LOG = logging.getLogger(__name__)
 GRACE_S = 0.25
@@ -38,13 +39,13 @@ class Pair:
     Parameters
     ----------
     domain
-        The protection domain: a peer reaches what is registered in it, and nothing else.
+        A peer reaches what is registered in it, and nothing else. Its end destroys the pair.
     serves
         Whether the peer may read from us by it.
     """
 
-    def __init__(self, device: Device, domain: Any, *, serves: bool) -> None:
-        self._device = device
+    def __init__(self, device: Device, domain: Domain, *, serves: bool) -> None:
+        self._device, self._domain = device, domain
         library, place = device.library, device.place
         enums = library.enums
         capacity = library.qp.QPCap(max_send_wr=device.reads + 1, max_recv_wr=1, max_send_sge=1, max_recv_sge=1)
@@ -53,7 +54,8 @@ class Pair:
         )
         attributes = library.qp.QPAttr(port_num=place.port)
         attributes.qp_access_flags = self._access = enums.IBV_ACCESS_REMOTE_READ if serves else 0
-        self._qp: Any = library.qp.QP(domain, initial, attributes)
+        self._qp: Any = library.qp.QP(domain.pd, initial, attributes)
+        domain.pairs.add(self)
         self._flights: set[asyncio.Future[int]] = set()
         self.broken = False
         self._destroyed = False
@@ -67,6 +69,8 @@ class Pair:
         FallDown
             LANE_BROKE: the device refuses it.
         """
+        if self.broken:
+            raise FallDown(Why.LANE_BROKE, "the application has ended")
         library, place = self._device.library, self._device.place
         route = library.addr.GlobalRoute(dgid=library.addr.GID(_gid_text(other.gid)), sgid_index=place.gid_index)
         route.hop_limit = 64
@@ -156,6 +160,7 @@ class Pair:
         if self._destroyed:
             return
         self._destroyed = self.broken = True
+        self._domain.pairs.discard(self)
         try:
             self._qp.close()
         except (self._device.library.error, OSError) as error:

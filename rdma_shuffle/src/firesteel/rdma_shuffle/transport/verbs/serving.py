@@ -77,11 +77,11 @@ class Serving:
         ShuffleFault
             NO_SPACE: by TCP, then.
         """
-        domain = self._domain(application)
-        self._room(0 if domain.staging else self._stage_bytes)
         try:
+            domain = self._domain(application)
+            self._room(0 if domain.staging else self._stage_bytes)
             staging = domain.stage(self._stage_bytes)
-            pair = Pair(self._device, domain.pd, serves=True)
+            pair = Pair(self._device, domain, serves=True)
         except FallDown as down:
             raise ShuffleFault(Reason.NO_SPACE, down.detail) from down
         except (self._device.library.error, OSError) as error:
@@ -120,16 +120,18 @@ class Serving:
         except BaseException:
             lane.bytes -= size
             raise
-        view = lane.staging.view(offset, size)
         try:
-            await copy([each for each in found if each], view)
+            lane.must_live()
+            view = lane.staging.view(offset, size)
+            try:
+                await copy([each for each in found if each], view)
+            finally:
+                view.release()
             lane.must_live()
         except BaseException:
             lane.bytes -= size
             lane.staging.give(offset)
             raise
-        finally:
-            view.release()
         lease = next(self._numbers) & 0xFFFFFFFF
         lane.leases[lease] = (offset, size)
         self.staged_bytes += size

@@ -38,6 +38,7 @@ class VerbsTransport:
 
     def __init__(self, tcp: TcpTransport, store: Store, device: Device, limits: VerbsLimits) -> None:
         self._tcp, self._store, self.device, self.limits = tcp, store, device, limits
+        self._most_lanes = min(limits.lanes, device.most_pairs)
         self._domains: dict[str, Domain] = {}
         self._lanes: OrderedDict[tuple[TcpLink, str], ReadLane] = OrderedDict()
         self._connecting: dict[tuple[TcpLink, str], asyncio.Lock] = {}
@@ -138,11 +139,11 @@ class VerbsTransport:
                 lane = None
             if lane is None:
                 self._make_room()
-                lane = await ReadLane.open(self.device, self._domain(application), link, application, secret)
-                if self._closed or not link.alive or self._store.secret(application) != secret:
+                domain = self._domain(application)
+                lane = await ReadLane.open(self.device, domain, link, application, secret, lambda: self._drop(key))
+                if self._closed or not lane.alive or not link.alive or self._store.secret(application) != secret:
                     lane.destroy()
                     raise FallDown(Why.LANE_BROKE, "the connection, or the application, has ended")
-                link.when_ended(lambda: self._drop(key))
             self._lanes[key] = lane  # newest last
             return lane
 
@@ -151,19 +152,19 @@ class VerbsTransport:
         self._connecting.pop(key, None)
 
     def _make_room(self) -> None:
-        if self.lane_count < self.limits.lanes:
+        if self.lane_count < self._most_lanes:
             return
         for key, lane in self._lanes.items():
             if lane.idle:
                 lane.close()
                 self._drop(key)
                 return
-        raise FallDown(Why.LANE_BROKE, f"all {self.limits.lanes} lanes are busy")
+        raise FallDown(Why.LANE_BROKE, f"all {self._most_lanes} lanes are busy")
 
     def _room(self, pin: int) -> None:
         """Whether a peer may have one more lane, and a staging area of `pin` bytes for it."""
-        if self.lane_count >= self.limits.lanes:
-            raise ShuffleFault(Reason.NO_SPACE, f"there are {self.limits.lanes} lanes, the most that are allowed")
+        if self.lane_count >= self._most_lanes:
+            raise ShuffleFault(Reason.NO_SPACE, f"there are {self._most_lanes} lanes, the most that are allowed")
         if pin > self.pinnable():
             raise ShuffleFault(Reason.NO_SPACE, "the limit of pinned bytes leaves no room for staging")
 
@@ -183,7 +184,7 @@ class VerbsTransport:
             "verbs_reads": self.reads,
             "verbs_bytes": self.bytes,
             "lanes": self.lane_count,
-            "lanes_limit": self.limits.lanes,
+            "lanes_limit": self._most_lanes,
             "lane_requests": self.device.posted,
             "registrations": sum(each.registrations for each in self._domains.values()),
             "staging_bytes": self.staging_bytes,

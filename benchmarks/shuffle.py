@@ -1,0 +1,246 @@
+"""What the shuffle service gives of a device: blocks read through two services by verbs, over `ib_read_bw` on the same two ports.
+
+    python benchmarks/shuffle.py verbs [--rounds 5]
+
+On a machine without RDMA devices it runs in a guest with two of Soft-RoCE (tools/guest), where a READ is work of the one CPU: only
+the ratios say anything, and they say nothing of hardware. Each round measures, one after the other: `ib_read_bw`, timed from
+outside (it has no clock in the guest) by two runs of different length; the services by verbs; the services by TCP. CPU seconds are
+those of the whole machine. Raw numbers and the environment go to benchmarks/results/shuffle_verbs.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from firesteel.rdma_shuffle.blocks import Range, Table
+from firesteel.rdma_shuffle.client import Client, status, wait_until_up
+from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "shuffle_verbs.json"
+DEVICES = {"node-a": ("rxe0", "10.77.0.1"), "node-b": ("rxe1", "10.77.0.2")}
+SIZES = {"1 MiB": 1 << 20, "64 KiB": 1 << 16}
+APP, KEY = "benchmark", b"k" * 32
+FETCH_BYTES = 8 << 20
+"""Of one FETCH: what Spark asks for at a time is `spark.reducer.maxSizeInFlight` / 5, 9.6 MiB."""
+OUTSTANDING = 4
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Of moving `bytes`."""
+
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+
+    def minus(self, other: Spent) -> Spent:
+        return Spent(self.bytes - other.bytes, self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
+
+    def told(self) -> dict[str, float]:
+        return {
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 4),
+            "cpu_seconds": round(self.cpu_seconds, 3),
+            "mib_per_second": round(self.bytes / self.seconds / (1 << 20), 2),
+            "cpu_seconds_per_gib": round(self.cpu_seconds / self.bytes * _GIB, 3),
+        }
+
+
+def spent(work: Callable[[], int]) -> Spent:
+    cpu, clock = _cpu(), time.monotonic()
+    moved = work()
+    return Spent(moved, time.monotonic() - clock, _cpu() - cpu)
+
+
+def _cpu() -> float:
+    """Seconds that the machine has worked: user, nice, system, irq, softirq."""
+    words = Path("/proc/stat").read_text().split()
+    return sum(int(words[at]) for at in (1, 2, 3, 6, 7)) / os.sysconf("SC_CLK_TCK")
+
+
+# -- ib_read_bw ------------------------------------------------------------------------------------------------------
+
+
+def perftest(size: int, count: int) -> int:
+    """`count` READs by ib_read_bw with completion events: a polling one would starve Soft-RoCE of the only CPU."""
+    words = ["ib_read_bw", "-e", "-F", "-x", "1", "-s", str(size), "-n", str(count), "-p", "18515"]
+    server = subprocess.Popen([*words, "-d", DEVICES["node-b"][0]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            done = subprocess.run(
+                [*words, "-d", DEVICES["node-a"][0], DEVICES["node-b"][1]], capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"ib_read_bw: {done.stdout}{done.stderr}")
+            time.sleep(0.2)  # the server does not listen yet
+        server.wait(30)
+    finally:
+        server.kill()
+        server.wait()
+    return size * count
+
+
+# -- services --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def services(base: Path, transport: str) -> Iterator[tuple[Client, Client, Path]]:
+    """Two services and a client of each, on a device each."""
+    secret = base / "secret"
+    secret.touch(0o600)
+    secret.write_bytes(b"c" * 32)
+    processes, clients = [], []
+    try:
+        for port, (name, (device, _)) in enumerate(DEVICES.items(), 7500):
+            words = ["--node", name, "--socket", str(base / name), "--folder", str(base / f"{name}-folder")]
+            words += ["--listen", f"127.0.0.1:{port}", "--cluster-secret", str(secret), "--transport", transport]
+            words += ["--device", device, "--peer", "node-a=127.0.0.1:7500", "--peer", "node-b=127.0.0.1:7501"]
+            words += ["--slab-bytes", "128m"]
+            command = [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words]
+            processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            wait_until_up(base / name, 60)
+            client = Client(base / name, timeout_s=120)
+            client.claim(APP, KEY)
+            client.hello(APP, KEY)
+            clients.append(client)
+        yield clients[0], clients[1], base / "node-b-folder"
+    finally:
+        for client in clients:
+            client.close()
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def put(owner: Client, folder: Path, size: int) -> list[Range]:
+    """A map output of one FETCH's bytes, in blocks of `size`."""
+    from google_crc32c import value as crc32c
+
+    blocks = [secrets.token_bytes(size) for _ in range(FETCH_BYTES // size)]
+    data = folder / APP / f"{size}.data"
+    data.write_bytes(b"".join(blocks))
+    owner.register(0, size, str(data), "", Table.of([(len(each), crc32c(each)) for each in blocks]))
+    return [Range(0, size, reduce, reduce + 1) for reduce in range(len(blocks))]
+
+
+def fetch(reader: Client, asked: Sequence[Range], fetches: int) -> int:
+    """All blocks, `fetches` times, several FETCHes at a time. The bytes are in shared memory, and are not looked at."""
+    sent = 0
+    for _ in range(min(OUTSTANDING, fetches)):
+        reader.send(Fetch("node-b", 120_000, tuple(asked)))
+        sent += 1
+    for _ in range(fetches):
+        answer = reader.receive()
+        blocks = decode(answer.kind, answer.body)
+        assert isinstance(blocks, Blocks), blocks
+        assert all(hasattr(each, "table") for each in blocks.found), blocks.found
+        reader.release(blocks.lease)
+        if sent < fetches:
+            reader.send(Fetch("node-b", 120_000, tuple(asked)))
+            sent += 1
+    return fetches * FETCH_BYTES
+
+
+def through_services(transport: str, size: int, fetches: int) -> Spent:
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        with services(base, transport) as (reader, owner, outputs):
+            asked = put(owner, outputs, size)
+            fetch(reader, asked, OUTSTANDING)  # lanes, slabs, first pages
+            before = json.loads(status(base / "node-a"))
+            found = spent(lambda: fetch(reader, asked, fetches))
+            told = json.loads(status(base / "node-a"))
+            if transport == "verbs":
+                moved = told["gauges"]["verbs_bytes"] - before["gauges"]["verbs_bytes"]
+                assert (moved, told["verbs"]["falls"]) == (found.bytes, {}), told
+            return found
+
+
+# -- all of it -------------------------------------------------------------------------------------------------------
+
+
+def measure(rounds: int, mib: int) -> dict[str, Any]:
+    found: dict[str, Any] = {name: [] for name in SIZES}
+    for _ in range(rounds):
+        for name, size in SIZES.items():
+            count = (mib << 20) // size
+            short = spent(lambda size=size, count=count: perftest(size, count // 4))
+            long = spent(lambda size=size, count=count: perftest(size, count + count // 4))
+            each = {
+                "ib_read_bw": long.minus(short).told(),
+                "verbs": through_services("verbs", size, (mib << 20) // FETCH_BYTES).told(),
+                "tcp": through_services("tcp", size, (mib << 20) // FETCH_BYTES).told(),
+            }
+            print(name, each, flush=True)
+            found[name].append(each)
+    return {
+        "rounds": found,
+        "ratios": {
+            name: {
+                "verbs / ib_read_bw, bytes a second": _ratio(each, "verbs", "ib_read_bw", "mib_per_second"),
+                "verbs / ib_read_bw, CPU seconds a GiB": _ratio(each, "verbs", "ib_read_bw", "cpu_seconds_per_gib"),
+                "verbs / tcp, bytes a second": _ratio(each, "verbs", "tcp", "mib_per_second"),
+                "verbs / tcp, CPU seconds a GiB": _ratio(each, "verbs", "tcp", "cpu_seconds_per_gib"),
+            }
+            for name, each in found.items()
+        },
+        "environment": {
+            "what": "Soft-RoCE (rdma_rxe) between two interfaces of one User-Mode Linux guest of one CPU; no hardware",
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "outstanding": OUTSTANDING,
+            "fetch_bytes": FETCH_BYTES,
+        },
+    }
+
+
+def _ratio(rounds: Sequence[dict[str, dict[str, float]]], over: str, under: str, what: str) -> float:
+    return round(median(each[over][what] / each[under][what] for each in rounds), 3)
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("what", choices=("verbs",))
+    parse.add_argument("--rounds", type=int, default=5)
+    parse.add_argument("--mib", type=int, default=128, help="what each measurement moves (%(default)s)")
+    parse.add_argument("--out", type=Path, default=RESULTS)
+    parse.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    asked = parse.parse_args()
+    if asked.inside:
+        asked.out.write_text(json.dumps(measure(asked.rounds, asked.mib), indent=2) + "\n")
+        return
+    sys.path.insert(0, str(HERE.parent / "tools"))
+    from guest.boot import Guest, kernel
+
+    words = [sys.executable, str(HERE / "shuffle.py"), "verbs", "--inside", "--out", "/run/share/found.json"]
+    words += ["--rounds", str(asked.rounds), "--mib", str(asked.mib)]
+    with tempfile.TemporaryDirectory() as folder, Guest(kernel(build=True), Path(folder), memory_mib=2560) as guest:
+        print(guest.start(words).wait(3000).check())
+        found = json.loads((Path(folder) / "found.json").read_text())
+    found["environment"]["load_of_the_host"] = os.getloadavg()[0]
+    asked.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found["ratios"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
