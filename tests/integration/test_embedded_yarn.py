@@ -1,4 +1,4 @@
-"""A real YARN as processes; what it runs is in test_submit_yarn.py and fault/test_yarn_harmed.py."""
+"""A real YARN on a highly available HDFS as processes; what it runs is in test_submit_yarn.py and fault/test_yarn_harmed.py."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from support.waiting import runs
 def test_its_daemons_are_up_and_listen_on_this_machine_only(yarn):
     assert yarn.live_nodes() == 2
     names = [process.name for process in yarn.processes]
-    assert names[-3:] == ["resourcemanager", "nodemanager-0", "nodemanager-1"]
+    pairs = [f"{kind}-{number}" for kind in ("namenode", "zkfc", "datanode", "nodemanager") for number in (0, 1)]
+    assert sorted(names) == sorted([*pairs, *(f"journalnode-{n}" for n in (0, 1, 2)), "zookeeper", "resourcemanager"])
     found = listening(process.pid for process in yarn.processes[-3:])
     assert len(found) == 5 + 2 * 3
-    assert set(found) == {LOOPBACK}
+    assert set(listening(process.pid for process in yarn.processes)) == {LOOPBACK}
     state = state_of(yarn.folder)
     assert state is not None
     assert all(runs(state.processes[name]) for name in names)

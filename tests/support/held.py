@@ -34,7 +34,7 @@ class Held(mlflow.pyfunc.PythonModel):
         values = model_input["a"].to_numpy()
         if self.batches == 2 if self.at is None else (values == self.at).any():
             Path(self.folder, str(os.getpid())).touch()
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 240
             while not Path(self.folder, "go").exists():
                 if time.monotonic() > deadline:
                     raise TimeoutError("nobody said go")
@@ -61,13 +61,13 @@ def holding(marks: Path) -> list[int]:
 
 
 @contextmanager
-def in_mid_batch(marks: Path, harm: Callable[[list[int]], None]) -> Iterator[None]:
+def in_mid_batch(marks: Path, harm: Callable[[list[int]], None], timeout_s: float = 120.0) -> Iterator[None]:
     """Do harm, with the ids of the processes that wait, once one does; then let all go on."""
     failed: list[BaseException] = []
 
     def act() -> None:
         try:
-            wait_for(lambda: bool(holding(marks)), "a worker is in the middle of a batch", 120)
+            wait_for(lambda: bool(holding(marks)), "a worker is in the middle of a batch", timeout_s)
             harm(holding(marks))
         except BaseException as error:  # noqa: BLE001 - it is raised in the test's own thread
             failed.append(error)

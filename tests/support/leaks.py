@@ -57,8 +57,12 @@ class CommandLines:
                     continue
 
 
-def run(words: list[str], folder: Path, environ: dict[str, str]) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+def run(
+    words: list[str], folder: Path, environ: dict[str, str], timeout_s: float = 280.0
+) -> tuple[subprocess.CompletedProcess[str], set[str]]:
     """Run a program to its end; what it did, and every command line of that time."""
     with CommandLines() as watch:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False, cwd=folder, env=environ)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=folder, env=environ
+        )
     return done, watch.seen

@@ -33,7 +33,7 @@ def on_yarn(project: ScoringProject, more: str = "") -> None:
 
 def submitted(project: ScoringProject, *words: str):
     """`firesteel submit --run`, as a person would call it."""
-    return firesteel("submit", "--start", DAY, "--run", *words, folder=project.folder)
+    return firesteel("submit", "--start", DAY, "--run", *words, folder=project.folder, timeout_s=560)
 
 
 def published_bytes(project: ScoringProject) -> Counter[tuple[str, str]]:
