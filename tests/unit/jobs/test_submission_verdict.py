@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -119,3 +120,19 @@ def test_a_second_driver_lets_the_error_of_the_first_stand(plan, second_attempt)
     Handover.of(plan, "S7").leave_error(GateFailed("FS7001", "12 rows are out of range."))
     with pytest.raises(GateFailed, match="FS7001 the first attempt ended with: 12 rows are out of range"):
         run_submitted(plan, "S7")
+
+
+def test_a_driver_uses_the_configuration_that_was_sent_along_and_not_its_nodes(
+    plan, second_attempt, tmp_path, monkeypatch
+):
+    result = sample_result(plan, (published(plan, 1), published(plan, 2)))
+    Handover.of(plan, "S7").leave(result)
+    monkeypatch.setenv("HADOOP_CONF_DIR", "/etc/hadoop/of/the/node")
+    sent = tmp_path / "container" / "__spark_conf__" / "__hadoop_conf__"
+    sent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "container")
+    run_submitted(plan, "S7")
+    assert os.environ["HADOOP_CONF_DIR"] == "/etc/hadoop/of/the/node"
+    (sent / "core-site.xml").write_text("<configuration/>")
+    run_submitted(plan, "S7")
+    assert os.environ["HADOOP_CONF_DIR"] == str(sent)

@@ -21,7 +21,7 @@ from firesteel.jobs.embedded.processes import Process, wait_until
 _RM_PORTS = {"": "address", "-scheduler": "scheduler.address", "-tracker": "resource-tracker.address",
              "-admin": "admin.address", "-http": "webapp.address"}  # fmt: skip
 _NM_PORTS = {"": "address", "-localizer": "localizer.address", "-http": "webapp.address"}
-_INHERITED = "JAVA_HOME,HADOOP_CONF_DIR,SPARK_LOCAL_IP,PATH,LANG,TZ"
+_INHERITED = "JAVA_HOME,SPARK_LOCAL_IP,PATH,LANG,TZ"
 """What containers take from their NodeManager's environment."""
 
 
@@ -92,12 +92,7 @@ class EmbeddedYarn(Cluster):
         """Start a NodeManager."""
         assert self._jvm is not None
         name, conf = f"nodemanager-{number}", self._node_conf(number)
-        environ = {
-            **os.environ,
-            "JAVA_HOME": str(self._jvm.java.home),
-            "HADOOP_CONF_DIR": str(self.conf_dir),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-        }
+        environ = {**os.environ, "JAVA_HOME": str(self._jvm.java.home), "SPARK_LOCAL_IP": "127.0.0.1"}
         self._launch(name, self._jvm.command("yarn.server.nodemanager.NodeManager", conf, heap_mib=160), environ)
 
     def kill_driver(self) -> list[int]:

@@ -93,6 +93,7 @@ class Watch:
     def __init__(self, managers: ResourceManagers, tag: str, tell: Callable[[Application], None]) -> None:
         self._managers, self._tag, self._tell = managers, tag, tell
         self._last: Application | None = None
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {tag}", daemon=True)
 
@@ -108,14 +109,15 @@ class Watch:
 
     def look(self) -> Application | None:
         """What is known now."""
-        found = self._managers.find(self._tag)
-        if found is None:
-            return self._last
-        before, self._last = self._last, found
-        seen = ("state", "tracking_url", "attempt")
-        if before is None or any(getattr(before, name) != getattr(found, name) for name in seen):
-            self._tell(found)
-        return found
+        with self._lock:  # a change is told once
+            found = self._managers.find(self._tag)
+            if found is None:
+                return self._last
+            before, self._last = self._last, found
+            seen = ("state", "tracking_url", "attempt")
+            if before is None or any(getattr(before, name) != getattr(found, name) for name in seen):
+                self._tell(found)
+            return found
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):

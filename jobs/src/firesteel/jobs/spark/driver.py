@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, kind_of
+from firesteel.conf.hadoop import CONF_DIR
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.application import attempt_of
 from firesteel.jobs.spark.handover import Handover, Stopped
@@ -22,6 +24,9 @@ from firesteel.pipelines.storage.open import locate
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.result import RunResult
+
+SHIPPED = "__spark_conf__/__hadoop_conf__"
+"""Where YARN puts it: LOCALIZED_CONF_DIR and LOCALIZED_HADOOP_CONF_DIR of org.apache.spark.deploy.yarn.Client."""
 
 PATIENCE_S = LEASE_TTL_S + 10.0
 PAUSE_S = 1.0
@@ -35,6 +40,7 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
     FiresteelError
         As `run_plan`; it is left as well.
     """
+    _use_shipped_configuration()
     take_delivered()
     place = Handover.of(plan, submission)
     if attempt_of(os.environ.get("CONTAINER_ID", "")) > 1:
@@ -51,6 +57,13 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
         raise
     place.leave(result)
     return result
+
+
+def _use_shipped_configuration() -> None:
+    """The Hadoop configuration of the submitter, which Spark sends along: the plan was made with it, and a node may have none."""
+    shipped = Path(SHIPPED).resolve()
+    if (shipped / "core-site.xml").is_file():
+        os.environ[CONF_DIR] = str(shipped)
 
 
 def _wait_for_leases(plan: Plan) -> None:
