@@ -33,6 +33,7 @@ VERBS = {
     "history": ("ledger", "Every attempt, newest first."),
     "standing": ("standing", "What stands of some intervals, and who works on them: for schedulers."),
     "report": ("report", "Where the page of a run lies."),
+    "data-docs": ("data_docs", "What the gates of a run found, as Great Expectations' Data Docs."),
     "recover": ("ledger", "Finish or discard what a dead run left."),
     "rollback": ("undo", "Bring back what an interval was before its newest publish."),
     "cancel": ("undo", "Stop a run: nothing of what it is at work on is published."),

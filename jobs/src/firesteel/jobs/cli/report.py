@@ -17,6 +17,12 @@ def report(run: str, as_json: bool) -> None:
 
     Reports are looked for where runs leave them, in .firesteel/runs below the working directory. MLflow has a copy.
     """
+    found = run_folder(run)
+    click.echo((found / "result.json").read_text(encoding="utf-8") if as_json else str(found / "report.html"))
+
+
+def run_folder(run: str) -> Path:
+    """What a run has left below the working directory; that of the newest run without a name."""
     from firesteel.jobs.run.runner import RUNS_FOLDER
 
     folder = Path.cwd() / RUNS_FOLDER
@@ -25,5 +31,4 @@ def report(run: str, as_json: bool) -> None:
         what = f"no report of run {run}" if run else "no report"
         newest = f" Newest: {', '.join(known[-3:])}." if known else ""
         raise click.UsageError(f"{what} in {folder}.{newest} Call it where the run was called, or look into MLflow.")
-    found = folder / (run or known[-1])
-    click.echo((found / "result.json").read_text(encoding="utf-8") if as_json else str(found / "report.html"))
+    return folder / (run or known[-1])

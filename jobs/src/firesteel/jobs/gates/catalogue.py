@@ -33,6 +33,9 @@ _LEFT_OUT = {
 _OTHER_TABLES = {"expect_query_results_to_match_comparison", "expect_table_row_count_to_equal_other_table"}
 """They compare with a second data source, which a gate does not have."""
 
+_OURS = {"drift", "row_count_matches"}
+"""Registered by `data_docs.py`, to be drawn."""
+
 _TYPES_BY_SCHEMA = {"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"}
 """Their row-wise metric is missing on Spark, since Great Expectations looks at the schema instead."""
 
@@ -67,7 +70,7 @@ def from_registry() -> dict[str, Signature]:
 
     on_spark = {name for name, entry in _registered_metrics.items() if "SparkDFExecutionEngine" in entry["providers"]}
     found = {}
-    for name in sorted(list_registered_expectation_implementations()):
+    for name in sorted({*list_registered_expectation_implementations()} - _OURS):
         kind = get_expectation_impl(name)
         fields = {key: field.required for key, field in kind.__fields__.items() if key not in _LEFT_OUT}
         row_wise = getattr(kind, "map_metric", None)

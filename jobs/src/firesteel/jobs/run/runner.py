@@ -16,6 +16,7 @@ from firesteel.conf.errors import FiresteelError, PlanDrift
 from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
+from firesteel.jobs.gates.validations import FILE, write_validations
 from firesteel.jobs.lineage.record import LineageRecord
 from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.ceiling import Ceiling
@@ -122,6 +123,7 @@ def run_plan(
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
         write_report(result, plan, folder / "report.html")
         (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+        write_validations(result, plan, folder / FILE)
         result = tracker.finish(result, folder / "report.html")
     on_event(Event("run_done", facts={"state": result.state}))
     return result

@@ -28,6 +28,8 @@ _HOW = ("workers", "warmup")
 """What of a score step changes no row."""
 _TOGETHER = ("batch_size", "batch_concurrency")
 """Intervals do not know of those that run beside them."""
+_SAID = {"description", "meta", "notes"}
+"""What people write about an expectation."""
 _PERFORMANCE = (
     "spark.sql.shuffle.partitions",
     "spark.sql.adaptive.",
@@ -72,6 +74,10 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
     if settings:
         meaning["configuration"] = settings
     gates = meaning.pop("gates", {})
+    for gate in gates.values():
+        gate["expect"] = [
+            {key: value for key, value in each.items() if key not in _SAID} for each in gate.get("expect", [])
+        ]
     if taking := _taking(gates):
         meaning["gates"] = taking
     return (("gates", _digest(gates)), ("spec", _digest(meaning)))

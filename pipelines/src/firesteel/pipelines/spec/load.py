@@ -2,7 +2,7 @@
 
 ::
 
-    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> features expanded -> pydantic -> checked -> LoadedSpec
+    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> features, suites expanded -> pydantic -> checked -> LoadedSpec
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from firesteel.pipelines.spec.features import expand_features
 from firesteel.pipelines.spec.model import Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
 from firesteel.pipelines.spec.secret_places import secret_errors
+from firesteel.pipelines.spec.suites import expand_suites
 from firesteel.pipelines.spec.support import unsupported
 from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
 from firesteel.pipelines.spec.values import ParamValue, parse_param
@@ -96,14 +97,16 @@ def load_spec(
     resolved = resolver.tree(_without(tree, "params", "profiles"))
     errors += resolver.errors
     resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
-    resolved = expand_features(resolved, errors)
+    resolved = expand_suites(expand_features(resolved, errors), path.parent, errors)
     spec, resolved = validate_tree(Spec, resolved, errors)
     if spec is None:
         raise SpecErrors.of(errors)
     errors += unsupported(spec, resolved)
     errors += contradictions(spec, resolved)
     kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
-    canonical = spec if errors else Spec.model_validate(expand_features(kept, []).plain())
+    canonical = (
+        spec if errors else Spec.model_validate(expand_suites(expand_features(kept, []), path.parent, []).plain())
+    )
     return LoadedSpec(path, parsed.text, profile or DEFAULT_PROFILE, values, spec, canonical, resolved, tuple(errors))
 
 

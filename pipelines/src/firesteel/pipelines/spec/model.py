@@ -18,6 +18,7 @@ from pydantic import (
     JsonValue,
     Tag,
     field_validator,
+    model_validator,
 )
 
 from firesteel.conf.secrets import FORM, references
@@ -314,7 +315,18 @@ class Gate(Part):
     """Expectations on a source, a step, or the staged files of a sink (`sink:NAME`)."""
 
     on: str = Field(pattern=r"^(sink:)?[A-Za-z_][A-Za-z0-9_]*$")
-    expect: Expectations = Field(min_length=1)
+    suite: str | None = Field(
+        None,
+        description="A suite of Great Expectations beside the spec, unchanged: its JSON file. Its expectations come before those "
+        "of `expect`.",
+    )
+    expect: Expectations = Field((), min_length=1)
+
+    @model_validator(mode="after")
+    def _some(self) -> Gate:
+        if not self.expect and self.suite is None:
+            raise ValueError("a gate has expectations: say some under `expect`, or name a `suite`")
+        return self
 
 
 class Files(Part):
