@@ -32,13 +32,13 @@ sources:
     select: {{dt: "${{interval.ds}}"}}
     contract: {{mode: additive, columns: {{id: bigint, a: double, b: int, c: double}}}}
 models:
-  m: {{uri: "{model}", method: {method}, trust: {{formats: [skops, lightgbm, onnx, pickle]}}}}
+  m: {{uri: "{model}", method: {method}, trust: {{formats: [skops, lightgbm, onnx, pickle]}}{challenger}}}
 steps:
   features: {{sql: "{sql}", args: {{floor: -15.0}}}}
   scored:
     score:
       input: features
-      model: m
+      model: m{publish}
       keep: [id, c, dt, origin]
       output: {{p: "{output}"}}
       batch: {{rows: 64}}
@@ -59,6 +59,9 @@ class ScoringProject:
     folder: Path
     root: str
     kind: str = "logistic"
+    challenger: str = ""
+    """The spec's own words, a mapping or a URI."""
+    publish_challenger: str = ""
 
     def write_points(self, rows: int = 500, files: int = 3) -> None:
         """Points of one day, with nulls and integers in `b`; several files and row groups for each origin."""
@@ -105,6 +108,8 @@ class ScoringProject:
         proba = self.kind in {"logistic", "forest"}
         text = SPEC.format(
             root=self.root, model=model, method="predict_proba" if proba else "predict", sql=sql, operator=operator,
+            challenger=f", challenger: {self.challenger}" if self.challenger else "",
+            publish=f"\n      publish_challenger: {self.publish_challenger}" if self.publish_challenger else "",
             accelerate=accelerate, output="double from [1]" if proba else "double", tracking=self.folder / "mlflow.db",
         )  # fmt: skip
         path = self.folder / "pipeline.yaml"

@@ -197,7 +197,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
     ("old", "new"),
     [
         ("unit: day,", "unit: day, batch_size: 7,"),
-        ("    method: predict_proba", "    challenger: models:/flight_delay@challenger\n    method: predict_proba"),
         ("\ngates:\n", "\n  again: {score: {input: features, model: delay, output: {q: double}}}\ngates:\n"),
     ],
 )

@@ -78,6 +78,7 @@ CODES: dict[str, Code] = {
     "FS5003": Code("more rows failed to score than on_error allows", "Look at the first error; nothing was published."),
     "FS5004": Code("dead letters lack a column that is needed now", "Run the interval again with --force."),
     "FS5005": Code("all dead letters failed again", "Mend the model or what it calls; they stay open."),
+    "FS5006": Code("a challenger was given up", "Mend it; the champion's rows are whole."),
     # drift
     "FS6001": Code("an input partition changed since the plan was made", "Run `plan` again."),
     "FS6002": Code("the model or the alias moved since the plan was made", "Run `plan` again, or pin the version."),

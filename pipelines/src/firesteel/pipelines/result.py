@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -62,6 +62,64 @@ class GateResult:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputAgreement:
+    """How far champion and challenger agree in one output.
+
+    Attributes
+    ----------
+    compared
+        Rows in which both have a value; of numbers, a finite one.
+    alike
+        Fraction of the rows that both scored in which both have the same value, or none.
+    within
+        Of numbers: that fraction with values within the tolerance.
+    mean_difference, max_difference, correlation
+        Of numbers: the absolute difference on average and at most, and Pearson's correlation (None where one side is constant).
+    sample
+        Of numbers: some pairs (champion, challenger), at random, for a picture.
+    """
+
+    output: str
+    compared: int
+    alike: float | None
+    within: float | None = None
+    mean_difference: float | None = None
+    max_difference: float | None = None
+    correlation: float | None = None
+    sample: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A challenger beside its champion.
+
+    Attributes
+    ----------
+    rows
+        Rows that both scored.
+    failed, errors
+        Rows on which the challenger raised, and how often which class.
+    left_out
+        Rows that only the champion scored, since the challenger was given up or could not be loaded; `problem` says why.
+    """
+
+    uri: str
+    version: str = ""
+    digest: str = ""
+    rows: int = 0
+    failed: int = 0
+    left_out: int = 0
+    problem: str = ""
+    tolerance: float = 0.0
+    errors: tuple[tuple[str, int], ...] = ()
+    outputs: tuple[OutputAgreement, ...] = ()
+
+    def without_samples(self) -> Agreement:
+        """As the ledger keeps it."""
+        return replace(self, outputs=tuple(replace(each, sample=()) for each in self.outputs))
+
+
+@dataclass(frozen=True, slots=True)
 class IntervalResult:
     """What became of one interval. `seconds` of the driver's clock by stage, `bytes` and `files` as published."""
 
@@ -82,6 +140,8 @@ class IntervalResult:
     """How it was scored: operator, forms of the model, each with its reason."""
     worker_seconds: tuple[tuple[str, float], ...] = ()
     """Where the time of the Python workers went, summed over tasks: load, read, decode, model, encode, write."""
+    agreement: Agreement | None = None
+    """Of the challenger with the champion; None where there is no challenger, or nothing was scored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whether an earlier attempt at a task died on this machine: then its model is put behind a wall.
+"""Whether an earlier attempt at a task died on this machine: then its challenger is left out, and its model put behind a wall.
 
 A worker that dies says nothing. So each task leaves a mark while it runs; a mark whose process is gone is that of a death.
 Tasks that are tried again for another reason, a lost executor or a decommissioned one, find no mark and run as ever.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from firesteel.udfs.spec import ScoreSpec
 
+DIED = "a Python worker died while it scored: these rows were scored without it"
+
 
 @contextmanager
 def attempt_at(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterator[ScoreSpec]:
@@ -29,22 +31,33 @@ def attempt_at(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterat
     job
         A name that no other scoring has, and all attempts at this one share.
     """
-    if context is None or spec.on_error.action != "dead_letter":
+    rival = spec.challenger if spec.challenger is not None and not spec.challenger.off else None
+    if context is None or (spec.on_error.action != "dead_letter" and rival is None):
         yield spec
         return
     folder = Path(tempfile.gettempdir(), f"firesteel-tasks-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     mark = folder / f"{job}-{context.partitionId()}"
-    died = context.attemptNumber() > 0 and _of_the_dead(mark)
-    mark.write_text(str(os.getpid()), encoding="ascii")
+    deaths = _deaths(mark) if context.attemptNumber() > 0 else 0
+    mark.write_text(f"{os.getpid()} {deaths}", encoding="ascii")
     try:
-        yield replace(spec, forms="guarded") if died else spec
+        yield _suited(spec, deaths)
     finally:
         mark.unlink(missing_ok=True)
 
 
-def _of_the_dead(mark: Path) -> bool:
+def _suited(spec: ScoreSpec, deaths: int) -> ScoreSpec:
+    """After a death the challenger is left out, which may have been its cause; after one without it the model gets its wall."""
+    rival = spec.challenger
+    if deaths and rival is not None and not rival.off:
+        spec, deaths = replace(spec, challenger=replace(rival, off=DIED)), deaths - 1
+    return replace(spec, forms="guarded") if deaths and spec.on_error.action == "dead_letter" else spec
+
+
+def _deaths(mark: Path) -> int:
+    """How often attempts at the task died on this machine, the last one among them; none when that one is not dead."""
     try:
-        return not Path(f"/proc/{mark.read_text(encoding='ascii')}").exists()
+        pid, before = mark.read_text(encoding="ascii").split()
+        return 0 if Path(f"/proc/{pid}").exists() else int(before) + 1
     except (OSError, ValueError):
-        return False
+        return 0

@@ -24,8 +24,15 @@ class _Alarm(BaseException):
     """Not an Exception, so that a model's own `except Exception` does not swallow it."""
 
 
-def within(timeout_s: float | None, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def within(
+    timeout_s: float | None, call: Callable[[Any], Any], late: Callable[[BatchTimeout], Exception] = lambda error: error
+) -> Callable[[Any], Any]:
     """The call, with a deadline for each use.
+
+    Parameters
+    ----------
+    late
+        What is raised in place of a `BatchTimeout`.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def within(timeout_s: float | None, call: Callable[[Any], Any]) -> Callable[[Any
         try:
             return call(batch)
         except _Alarm:
-            raise BatchTimeout(f"no answer within {timeout_s:g} s") from None
+            raise late(BatchTimeout(f"no answer within {timeout_s:g} s")) from None
         finally:
             faulthandler.cancel_dump_traceback_later()
             signal.setitimer(signal.ITIMER_REAL, 0)

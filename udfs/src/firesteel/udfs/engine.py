@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.udfs.dead_letter import Failed, Scored, bisect
-from firesteel.udfs.deadline import within
+from firesteel.udfs.deadline import BatchTimeout, within
 from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
 from firesteel.udfs.forms.choose import candidates, choose, sample_of
 from firesteel.udfs.forms.matrix import layout_of
@@ -29,11 +29,18 @@ _ALONE = {"reference": "asked for", "guarded": "a worker died: each call has a p
 class Engine:
     """One model for one set of columns in one worker. The form is chosen with the first batch, and kept."""
 
-    def __init__(self, loaded: LoadedModel, spec: ScoreSpec, types: Mapping[str, pa.DataType]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        spec: ScoreSpec,
+        types: Mapping[str, pa.DataType],
+        late: Callable[[BatchTimeout], Exception] = lambda error: error,
+    ) -> None:
+        self._late = late
         self._loaded = loaded
         self._spec = spec
         self._types = types
-        self._reference = Reference(within(spec.timeout_s, loaded.predict), spec.features)
+        self._reference = Reference(within(spec.timeout_s, loaded.predict, late), spec.features)
         self._form: Form | None = None
         self.choice = Choice(REFERENCE, "no rows")
 
@@ -76,7 +83,7 @@ class Engine:
         try:
             batch = form.encode(table)
             clock.add("decode")
-            prediction = within(self._spec.timeout_s, form.predict)(batch) if batch is not None else None
+            prediction = within(self._spec.timeout_s, form.predict, self._late)(batch) if batch is not None else None
         except FiresteelError:
             raise
         except Exception:  # noqa: BLE001 - the reference scores these rows again and says what is wrong with which

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.accumulators import AccumulatorParam
 
+from firesteel.udfs.agreement import Tally
 from firesteel.udfs.dead_letter import DeadLetter
 from firesteel.udfs.forms.base import Choice
 
@@ -27,6 +28,7 @@ class TaskReport:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     rows_by_form: dict[str, int] = field(default_factory=dict)
     choice: Choice | None = None
+    challenger: Tally | None = None
 
     def count_form(self, form: str, rows: int) -> None:
         """Add rows to those that a form has seen."""
@@ -51,7 +53,8 @@ class Clock:
 class ScoreReport:
     """The counts of one action over a scored frame. `seconds` are summed over workers.
 
-    `choices` are the forms that workers chose, each form and reason once, with the largest difference of any worker.
+    `choices` are the forms that workers chose, each form and reason once, with the largest difference of any worker. `challenger` is
+    None where there is none.
     """
 
     rows_in: int
@@ -63,6 +66,7 @@ class ScoreReport:
     seconds: tuple[tuple[str, float], ...]
     rows_by_form: tuple[tuple[str, int], ...] = ()
     choices: tuple[Choice, ...] = ()
+    challenger: Tally | None = None
 
 
 class ByPartition(AccumulatorParam):
@@ -106,9 +110,15 @@ def summarise(tasks: dict[int, TaskReport]) -> ScoreReport:
             known = choices.get(key, task.choice)
             largest = max(known.largest_difference, task.choice.largest_difference)
             choices[key] = replace(known, largest_difference=largest)
+    rival: Tally | None = None
+    for task in ordered:
+        if task.challenger is not None:
+            rival = rival or Tally()
+            rival.merge(task.challenger)
     letters: list[Any] = [letter for task in ordered for letter in task.dead_letters]
     return ScoreReport(
         rows_in=total("rows_in"), rows_scored=total("rows_scored"), dead_letters=tuple(letters), loads=total("loads"), batches=total("batches"),
         max_batch_rows=max((task.max_batch_rows for task in ordered), default=0), seconds=tuple(sorted(seconds.items())),
         rows_by_form=tuple(sorted(forms.items())), choices=tuple(choices[key] for key in sorted(choices)),
+        challenger=rival,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.guard import guarded
 from firesteel.udfs.model import LoadedModel, load_model
 from firesteel.udfs.report import ByPartition, Clock, ScoreReport, TaskReport, summarise
+from firesteel.udfs.shadow import Shadow
 from firesteel.udfs.spec import ScoreSpec
 from firesteel.udfs.worker_errors import WorkerError, worker_error
 
@@ -64,12 +65,12 @@ def score(df: DataFrame, spec: ScoreSpec) -> Scored:
     from pyspark.sql import functions as F  # noqa: N812
     from pyspark.sql.types import StructField, StructType
 
-    columns = list(dict.fromkeys((*spec.keep, *spec.features)))
+    columns = spec.columns
     missing = [name for name in columns if name not in df.columns]
     if missing:
         raise ValueError(f"no such column: {', '.join(missing)}; there are {', '.join(df.columns)}")
     kept = [df.schema[name] for name in spec.keep]
-    outputs = [StructField(output.name, _type(output.type)) for output in spec.outputs]
+    outputs = [StructField(output.name, _type(output.type)) for output in spec.made]
     schema = StructType([*kept, *outputs])
     tasks = df.sparkSession.sparkContext.accumulator({}, ByPartition())
     zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
@@ -122,11 +123,12 @@ def score_batches(
             spec, timeout_s=None, warmup=False
         )  # the guard's own; a process that computes once has no first call
     else:
-        loaded, fresh = load_model(spec.model, spec.threads, spec.models_in_memory)
+        loaded, fresh = load_model(spec.model, spec.threads, spec.models_in_memory + (spec.challenger is not None))
         report.loads += fresh
     clock.add("load")
     types = [schema.field(output.name).type for output in spec.outputs]
     engine: Engine | None = None
+    shadow = Shadow(spec, spec.challenger, types, report) if spec.challenger else None
     for table in rebatch(batches, spec.batch_rows, spec.batch_bytes):
         clock.add("read")
         report.rows_in += table.num_rows
@@ -146,6 +148,9 @@ def score_batches(
             columns = [_one(kept.column(name)).cast(schema.field(name).type) for name in spec.keep]
             report.rows_scored += rows
             clock.add("encode")
+            if shadow is not None:
+                arrays += shadow.columns(table.slice(piece.start, rows), arrays)
+                clock.add("challenger")
             yield pa.RecordBatch.from_arrays([*columns, *arrays], schema=schema)
             clock.add("write")
 

@@ -39,6 +39,31 @@ class ErrorBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class Challenger:
+    """A second model over the same rows: how far it agrees with the first is counted, and what it does harms no row.
+
+    Attributes
+    ----------
+    model
+        None where there is none to be scored: `off` says why.
+    features
+        Its own columns.
+    tolerance
+        Largest absolute difference of two numbers that agree.
+    publish
+        Columns of its scores in the result, one for each output; none for none.
+    off
+        Why it is not scored, if so.
+    """
+
+    model: ModelRef | None
+    features: tuple[str, ...]
+    tolerance: float = 0.01
+    publish: tuple[Output, ...] = ()
+    off: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreSpec:
     """A whole scoring: batches end at `batch_rows` or `batch_bytes`, whichever comes first; `threads` per worker.
 
@@ -61,3 +86,15 @@ class ScoreSpec:
     warmup: bool = False
     timeout_s: float | None = None
     models_in_memory: int = 1
+    challenger: Challenger | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the input that are needed."""
+        more = self.challenger.features if self.challenger and not self.challenger.off else ()
+        return tuple(dict.fromkeys((*self.keep, *self.features, *more)))
+
+    @property
+    def made(self) -> tuple[Output, ...]:
+        """The columns that come out beside those that are kept."""
+        return (*self.outputs, *(self.challenger.publish if self.challenger else ()))

@@ -32,6 +32,7 @@ def show_plan(plan: Plan) -> None:
     """The plan: what is pinned, the pipeline as a tree, a line an interval, and what will be asked for."""
     console = plain_console()
     _head(console, plan)
+    _plan_challenger(console, plan)
     console.print(_intervals(plan))
     work = [interval for interval in plan.intervals if interval.action == "score"]
     console.print(
@@ -79,6 +80,21 @@ def _head(console: Console, plan: Plan) -> None:
     for tree in trees(plan):
         console.print(tree)
         console.print()
+
+
+def _plan_challenger(console: Console, plan: Plan) -> None:
+    from rich.markup import escape
+
+    rival = plan.score_step.challenger if plan.score_step else None
+    if rival is None:
+        return
+    if rival.error:
+        console.print(f"[yellow]challenger[/] {escape(rival.uri)} is not scored: {escape(rival.error)}\n")
+    elif rival.pinned is not None:
+        what = f"published as {', '.join(each.name for each in rival.outputs)}" if rival.outputs else "not published"
+        console.print(
+            f"[bold]challenger[/] {escape(rival.uri)} v{rival.pinned.version} (sha {rival.pinned.digest[:8]}), {what}\n"
+        )
 
 
 def _resources(console: Console, plan: Plan) -> None:
@@ -154,7 +170,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
         console.print(line, soft_wrap=True)
     if result.executors:
         console.print(f"  executors    {summary(result.executors)}", soft_wrap=True)
-    for line in _gates(result.intervals):
+    for line in (*_challenger(result.intervals), *_gates(result.intervals)):
         console.print(line)
     if result.mlflow_run_id:
         console.print(f"  MLflow run   {result.mlflow_run_id}  ({escape(result.mlflow_uri)})", soft_wrap=True)
@@ -179,6 +195,22 @@ def _scored(result: RunResult) -> list[str]:
         for form in each.forms:
             difference = "" if form.difference is None else f", largest difference {form.difference:.2g}"
             lines.append(f"  form         {escape(form.name)}, {form.rows:,} rows: {escape(form.reason)}{difference}")
+    return lines
+
+
+def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
+    """A line on the challenger, and one for each output."""
+    from rich.markup import escape
+
+    from firesteel.jobs.report.agreement import headline, over_intervals, words
+
+    whole = over_intervals([each.agreement for each in intervals if each.agreement is not None])
+    if whole is None:
+        return []
+    version = f" v{whole.version}" if whole.version else ""
+    colour = "yellow" if whole.failed or whole.problem else "green"
+    lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(headline(whole))}"]
+    lines += [f"                 {escape(each.output)}: {words(each, whole.tolerance)}" for each in whole.outputs]
     return lines
 
 

@@ -49,7 +49,7 @@ def distribution(
         ]
     moments = df.agg(*asked).collect()[0]
     edges = {
-        name: _edges(moments[f"min{number}"], moments[f"max{number}"], bins)
+        name: round_edges(moments[f"min{number}"], moments[f"max{number}"], bins)
         for number, name in enumerate(numeric)
         if moments[f"finite{number}"]
     }
@@ -100,7 +100,7 @@ def describe(chunks: Sequence[Any], rows: int, each: Callable[..., Iterable[Any]
     mean = sum(found[3] for found in moments) / finite if finite else None
     histogram: list[JsonValue] = []
     if low is not None and high is not None:
-        bounds = _edges(low, high, BINS)
+        bounds = round_edges(low, high, BINS)
         counts = np.sum([*each(lambda chunk: _counts(chunk, bounds), chunks)], axis=0)
         histogram = [[bounds[index], bounds[index + 1], int(count)] for index, count in enumerate(counts)]
     return {
@@ -139,7 +139,7 @@ def _counts(chunk: Any, bounds: list[float]) -> Any:
     return counts
 
 
-def _edges(low: float, high: float, bins: int) -> list[float]:
+def round_edges(low: float, high: float, bins: int) -> list[float]:
     """Edges at multiples of 1, 2 or 5 times a power of ten: readable, and mostly the same from day to day."""
     if high - low < LEAST_SPAN or not math.isfinite(high - low):
         return [low, high]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from firesteel.conf.quantities import byte_size, duration, plural
 from firesteel.jobs.gates.words import expected, observed
 from firesteel.jobs.report import bars, executors, graph, histogram
+from firesteel.jobs.report.agreement import duel
 from firesteel.jobs.report.figures import count, moment, share
 from firesteel.jobs.report.scored import PHASES, scored_by, worker_seconds
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan
+    from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, ModelPlan, Plan
     from firesteel.pipelines.result import Counts, ExpectationResult, GateResult, IntervalResult, RunResult
 
 _LISTED = 12
@@ -105,6 +106,8 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
             (each, histogram.draw(each, f"dist{n}w", 900), histogram.draw(each, f"dist{n}n", 340))
             for n, each in enumerate(distributions)
         ),
+        "duel": duel(result, plan),
+        "models": _models(plan),
         "graph_wide": graph.draw(nodes, "dagw", down=False),
         "graph_narrow": graph.draw(nodes, "dagn", down=True),
         "scored_by": scored_by(result),
@@ -120,6 +123,13 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
         "facts": _facts(result, plan),
         "mlflow_link": result.mlflow_uri if result.mlflow_uri.startswith(("http://", "https://")) else "",
     }
+
+
+def _models(plan: Plan) -> tuple[tuple[str, ModelPlan], ...]:
+    """The models that were pinned, a challenger among them."""
+    rival = plan.score_step.challenger if plan.score_step else None
+    more = [(f"{rival.pinned.name}, challenger", rival.pinned)] if rival and rival.pinned else []
+    return (*((model.name, model) for model in plan.models), *more)
 
 
 @dataclass(frozen=True, slots=True)

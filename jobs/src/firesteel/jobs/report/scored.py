@@ -17,6 +17,7 @@ PHASES = {
     "decode": "input to the model's form",
     "model": "in the model",
     "encode": "scores to Arrow",
+    "challenger": "in the challenger",
     "write": "handing on",
 }
 """What the workers' clock knows, in the order in which a row meets it. `read` of the direct operator is reading and decoding

@@ -23,7 +23,7 @@ from firesteel.jobs.run.earlier import Successes
 from firesteel.jobs.run.findings import Findings
 from firesteel.jobs.run.gating import Gating
 from firesteel.jobs.run.inputs import make_inputs
-from firesteel.jobs.run.scoring import check_budget, score_spec, scoring_facts, write_dead_letters
+from firesteel.jobs.run.scoring import agreement_of, check_budget, score_spec, scoring_facts, write_dead_letters
 from firesteel.jobs.run.staged import StagedFiles, drift_columns, score_columns
 from firesteel.jobs.run.watch import watched
 from firesteel.jobs.spark.lower import (
@@ -37,11 +37,12 @@ from firesteel.jobs.spark.lower import (
 from firesteel.jobs.spark.written import rows_written
 from firesteel.jobs.timeline.build import INTERVAL
 from firesteel.pipelines.events import Event, OnEvent
-from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import Counts, IntervalResult
 from firesteel.pipelines.storage.open import locate
+from firesteel.udfs.attempts import DIED
 from firesteel.udfs.score import score
 from firesteel.udfs.worker_errors import worker_died
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from firesteel.udfs.model import ModelRef
     from firesteel.udfs.report import ScoreReport
     from firesteel.udfs.score import Scored
+    from firesteel.udfs.spec import ScoreSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Runner:
     attempt: Attempt
     on_event: OnEvent
     mlflow_run_id: str = ""
+    challenger: ModelRef | str = ""
+    """The score step's challenger, or why it is not scored."""
     ceiling: Ceiling | None = field(default=None, kw_only=True)
 
     def run(self, interval: IntervalPlan) -> tuple[IntervalResult, FiresteelError | None]:
@@ -133,6 +137,7 @@ class Runner:
                     work_seconds=findings.seconds.get("score and stage", 0.0),
                     profiles=tuple(findings.drifts.profiles.values()),
                     task_seconds=findings.task_seconds,
+                    agreement=findings.agreement.without_samples() if findings.agreement else None,
                 )
         files = record.files[len(done.files) :] if done and appends else record.files
         return self._result(
@@ -177,14 +182,7 @@ class Runner:
                 frame = self.spark.table(scoring.input)
                 expected = {column.name: column.type for column in self._columns(scoring.input)}
                 check_columns(frame, scoring.input, expected)
-            try:
-                rows_in, report, fell_back = self._scored(interval, sink, storage, transaction, findings)
-            except Exception as error:
-                if scoring is None or scoring.on_error.action != "dead_letter" or not worker_died(error):
-                    raise
-                # Some row ends the process that scores it: once more, with a process for each batch, to find out which.
-                self.on_event(Event("scoring", interval.id, {"again": "a Python worker died"}))
-                rows_in, report, fell_back = self._scored(interval, sink, storage, transaction, findings, guarded=True)
+            rows_in, report, fell_back = self._score_to_the_end(interval, sink, storage, transaction, findings)
         findings.task_seconds = seen.task_seconds
         files = StagedFiles.below(storage, transaction.staging_path)
         with findings.timed("audit"):
@@ -198,8 +196,31 @@ class Runner:
         findings.counts = Counts(rows_in=rows_in, scored=staged) + findings.aside
         if report is not None and scoring is not None:
             findings.scoring = scoring_facts(scoring, report, fell_back, findings.resumed_rows)
+            findings.agreement = agreement_of(scoring, report)
             self._account(interval, report, scoring, rows_in, staged, findings)
         self._check_balance(interval, staged, files.files, findings)
+
+    def _score_to_the_end(
+        self, interval: IntervalPlan, sink: SinkPlan, storage: Storage, transaction: Transaction, findings: Findings
+    ) -> tuple[int, ScoreReport | None, str]:
+        """Score and stage, whatever ends the workers: at first as planned, then without the challenger, which may be the cause.
+
+        At last with a process for each batch, to find the rows that end it.
+        """
+        step = self.plan.score_step
+        ways: list[tuple[bool, ModelRef | str]] = [(False, self.challenger)]
+        if step is not None and not isinstance(self.challenger, str):
+            ways.append((False, DIED))
+        if step is not None and step.on_error.action == "dead_letter":
+            ways.append((True, self.challenger if isinstance(self.challenger, str) else DIED))
+        for number, (guarded, challenger) in enumerate(ways, 1):
+            try:
+                return self._scored(interval, sink, storage, transaction, findings, challenger, guarded=guarded)
+            except Exception as error:
+                if number == len(ways) or not worker_died(error):
+                    raise
+                self.on_event(Event("scoring", interval.id, {"again": "a Python worker died"}))
+        raise AssertionError("the last way returns or raises")
 
     def _scored(
         self,
@@ -208,15 +229,17 @@ class Runner:
         storage: Storage,
         transaction: Transaction,
         findings: Findings,
+        challenger: ModelRef | str,
         *,
-        guarded: bool = False,
+        guarded: bool,
     ) -> tuple[int, ScoreReport | None, str]:
         """Score and stage: the rows in, what the operator counted, and why it was not the planned one."""
         scoring = self.plan.score_step
-        work = self._direct(interval, scoring, storage, transaction, findings, guarded=guarded) if scoring else ""
+        spec = score_spec(scoring, self.models[scoring.model], challenger, guarded=guarded) if scoring else None
+        work = self._direct(interval, scoring, storage, transaction, findings, spec) if scoring and spec else ""
         if isinstance(work, str):
             storage.delete(transaction.staging_path)
-            return *self._through_spark(interval, sink, storage, transaction, guarded=guarded), work
+            return *self._through_spark(interval, sink, storage, transaction, spec), work
         result = work.run(self.spark)
         commit(storage, transaction.staging_path, result)
         return result.rows_in, result.report, ""
@@ -228,8 +251,7 @@ class Runner:
         storage: Storage,
         transaction: Transaction,
         findings: Findings,
-        *,
-        guarded: bool,
+        spec: ScoreSpec,
     ) -> DirectWork | str:
         """The direct job, without what is done already, or why there is none; nothing where the plan has none."""
         if step.operator != "direct":
@@ -241,7 +263,7 @@ class Runner:
             self.spark,
             self.plan,
             interval,
-            score_spec(step, self.models[step.model], guarded=guarded),
+            spec,
             transaction.staging_path,
             self._lineage(step),
             done,
@@ -263,8 +285,7 @@ class Runner:
         sink: SinkPlan,
         storage: Storage,
         transaction: Transaction,
-        *,
-        guarded: bool,
+        spec: ScoreSpec | None,
     ) -> tuple[int, ScoreReport | None]:
         """Stage by a Spark job: rows in by Spark's own count, and the operator's report."""
         from pyspark.sql import Observation
@@ -274,11 +295,11 @@ class Runner:
         scored: Scored | None = None
         after = self.plan.scored_relations
         for step in self.plan.steps:
-            if isinstance(step, ScoreStepPlan):
+            if isinstance(step, ScoreStepPlan) and spec is not None:
                 rows = self.spark.table(step.input).observe(seen, F.count(F.lit(1)).alias("rows"))
-                scored = score(rows, score_spec(step, self.models[step.model], guarded=guarded))
+                scored = score(rows, spec)
                 scored.df.createOrReplaceTempView(step.name)
-            elif step.name in after:
+            elif isinstance(step, SqlStepPlan) and step.name in after:
                 make_view(self.spark, step)
         frame = self.spark.table(sink.source)
         write_staged(
@@ -405,5 +426,6 @@ class Runner:
             distributions=findings.distributions,
             scoring=findings.scoring,
             worker_seconds=tuple(findings.worker_seconds.items()),
+            agreement=findings.agreement,
             error=error,
         )

@@ -172,7 +172,7 @@ def _spec(
     columns = [column for column in source.columns if column.name.lower() in read]
     schema = _arrow(columns)
     partitions = _arrow(source.partitions)
-    outputs = [Column(output.name, output.type) for output in step.outputs]
+    outputs = [Column(output.name, output.type) for output in step.made]
     lineages = [column for column in sink.columns if column.name in sink.lineage_columns]
     kept = [column for column in chain.columns if column.name in step.keep]
     kinds = {each.name: each.type for each in _arrow([*kept, *outputs, *lineages])}
@@ -190,21 +190,17 @@ def _spec(
         ),
         projections=tuple(Projection(each.columns, each.where) for each in chain.maps),
         score=scoring,
-        scored=_schema([(name, kinds[name]) for name in (*step.keep, *_names(step))]),
+        scored=_schema([(name, kinds[name]) for name in (*step.keep, *(output.name for output in step.made))]),
         write=WriteSpec(
             _place(sink.path), staging, data, sink.partition_by, tuple(constants), codec, sink.file_bytes or 0
         ),
     )
 
 
-def _names(step: ScoreStepPlan) -> tuple[str, ...]:
-    return tuple(output.name for output in step.outputs)
-
-
 def _read(chain: Chain, step: ScoreStepPlan) -> set[str]:
     """The columns of the source that the first map, or the score, names."""
     if not chain.maps:
-        return {*step.keep, *step.features}
+        return {*step.columns_read}
     found: set[str] = set()
 
     def visit(expression: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from firesteel.jobs.gates.drift import Drifts
-from firesteel.pipelines.result import Counts, GateResult
+from firesteel.pipelines.result import Agreement, Counts, GateResult
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class Findings:
     worker_seconds: dict[str, float] = field(default_factory=dict)
     distributions: tuple[tuple[str, JsonValue], ...] = ()
     scoring: tuple[tuple[str, JsonValue], ...] = ()
+    agreement: Agreement | None = None
 
     @property
     def reached_score(self) -> int:

@@ -41,6 +41,8 @@ class Intervals:
     ----------
     keep_going
         Begin others after a failure; not after the ceiling of executor-hours.
+    challenger
+        The score step's challenger, or why it is not scored.
     done, failure
         What became of each so far, and the first failure.
     """
@@ -53,6 +55,7 @@ class Intervals:
     on_event: OnEvent
     keep_going: bool
     ceiling: Ceiling
+    challenger: ModelRef | str = ""
     done: dict[str, IntervalResult] = field(default_factory=dict)
     failure: FiresteelError | None = None
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -133,7 +136,9 @@ class Intervals:
             slots=max(1, session.sparkContext.defaultParallelism // at_once),
         )
         mlflow_run = self.tracker.run_id
-        runner = Runner(session, self.plan, self.models, attempt, self._tell, mlflow_run, ceiling=self.ceiling)
+        runner = Runner(
+            session, self.plan, self.models, attempt, self._tell, mlflow_run, self.challenger, ceiling=self.ceiling
+        )
         return runner.run(interval)
 
     def _tell(self, event: Event) -> None:

@@ -14,7 +14,7 @@ from firesteel.conf.errors import FiresteelError, RowErrorBudget
 from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.jobs.run.attempt import Runner
-from firesteel.jobs.run.runner import ship
+from firesteel.jobs.run.runner import ship, ship_challenger
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.tracking.registry import fetch_pinned
@@ -59,7 +59,8 @@ def replay(
     folders = {model.name: Path(fetch_pinned(model, plan.tracking.uri)) for model in plan.models}
     with open_session(plan, spark) as session:
         models = ship(session, plan, folders)
-        outcome, failure = Replay(session, plan, models, attempt, on_event, "", tuple(found)).run(planned)
+        challenger = ship_challenger(session, plan)
+        outcome, failure = Replay(session, plan, models, attempt, on_event, "", challenger, tuple(found)).run(planned)
     return RunResult(
         attempt.run_id,
         plan.pipeline,
@@ -176,8 +177,8 @@ class Replay(Runner):
             rows = self.spark.table(step.input).schema
             from pyspark.sql.types import StructField, StructType
 
-            names = {*step.features, *step.keep}
-            check_letters(storage, self.found, names)
+            names = {*step.columns_read}
+            check_letters(storage, self.found, {*step.features, *step.keep})
             row = StructType([field for field in rows.fields if field.name in names])
             reader = self.spark.read.schema(StructType([StructField("row", row)])).option("mode", "FAILFAST")
             frame = reader.json([f"{storage.base_uri}{each.path}" for each in self.found]).select("row.*")

@@ -115,8 +115,11 @@ def run_plan(
             on_event(Event("session", facts=asdict(shuffle)))
             result = replace(result, shuffle=shuffle)
             models = ship(session, plan, folders)
+            challenger = ship_challenger(session, plan)
             with Ceiling(session, plan.resources.max_executor_hours, f"firesteel-{run_id}") as ceiling:
-                result = Intervals(session, plan, models, tracker, lineage, on_event, keep_going, ceiling).run(result)
+                result = Intervals(
+                    session, plan, models, tracker, lineage, on_event, keep_going, ceiling, challenger
+                ).run(result)
         _prune(plan)
         result = replace(result, executors=executors_of(log, plan, since=at if spark is not None else None))
         result = lineage.finish(result)
@@ -165,3 +168,29 @@ def ship(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict
         )
         for model in plan.models
     }
+
+
+def ship_challenger(session: SparkSession, plan: Plan) -> ModelRef | str:
+    """Send the score step's challenger to the executors, or say why not: the champion scores without it.
+
+    Raises
+    ------
+    FiresteelError
+        Its scores are to be published, and it is not there.
+    """
+    from firesteel.udfs.model import ModelRef, ship_model
+
+    planned = plan.score_step.challenger if plan.score_step else None
+    if planned is None or planned.pinned is None or planned.error:
+        return planned.error if planned else ""
+    model = planned.pinned
+    try:
+        folder = fetch_pinned(model, plan.tracking.uri)
+        return ModelRef(
+            f"{model.name} challenger", model.digest, ship_model(session, folder, model.digest), model.method
+        )
+    except FiresteelError as error:
+        if planned.outputs:
+            raise
+        _log.warning("the challenger of %s is not scored: %s", model.name, error)
+        return str(error)

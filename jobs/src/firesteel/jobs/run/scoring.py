@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RowErrorBudget
 from firesteel.conf.redaction import redact
+from firesteel.pipelines.result import Agreement, OutputAgreement
+from firesteel.udfs.agreement import Tally
 from firesteel.udfs.dead_letter import plain
-from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
+from firesteel.udfs.spec import Challenger, ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from firesteel.pipelines.plan.model import OnError, ScoreStepPlan
     from firesteel.pipelines.storage.base import Storage
+    from firesteel.udfs.agreement import OutputTally
     from firesteel.udfs.dead_letter import DeadLetter
     from firesteel.udfs.model import ModelRef
     from firesteel.udfs.report import ScoreReport
 
 
-def score_spec(step: ScoreStepPlan, model: ModelRef, *, guarded: bool = False) -> ScoreSpec:
+def score_spec(
+    step: ScoreStepPlan, model: ModelRef, challenger: ModelRef | str = "", *, guarded: bool = False
+) -> ScoreSpec:
     """The operator's own description of the step.
 
     Parameters
     ----------
+    challenger
+        The step's challenger, or why it is not scored.
     guarded
         Score each batch in a process of its own: see `firesteel.udfs.guard`.
     """
@@ -41,6 +49,7 @@ def score_spec(step: ScoreStepPlan, model: ModelRef, *, guarded: bool = False) -
         warmup=step.warmup,
         timeout_s=step.timeout_s,
         models_in_memory=step.models_in_memory,
+        challenger=_challenger(step, challenger),
         forms="guarded"
         if guarded
         else "reference"
@@ -48,6 +57,57 @@ def score_spec(step: ScoreStepPlan, model: ModelRef, *, guarded: bool = False) -
         else "compiled"
         if step.accelerate == "auto"
         else "native",
+    )
+
+
+def _challenger(step: ScoreStepPlan, found: ModelRef | str) -> Challenger | None:
+    planned = step.challenger
+    if planned is None:
+        return None
+    off = (found or "it is not scored here") if isinstance(found, str) else ""
+    return Challenger(
+        None if isinstance(found, str) else found,
+        planned.features,
+        planned.tolerance,
+        tuple(Output(output.name, output.type, output.select) for output in planned.outputs),
+        off,
+    )
+
+
+def agreement_of(step: ScoreStepPlan, report: ScoreReport) -> Agreement | None:
+    """How the step's challenger agreed with its model, for the record; None where there is none."""
+    planned, tally = step.challenger, report.challenger
+    if planned is None:
+        return None
+    tally = tally or Tally()
+    pinned = planned.pinned
+    return Agreement(
+        planned.uri,
+        pinned.version if pinned else "",
+        pinned.digest if pinned else "",
+        tally.rows,
+        tally.failed,
+        report.rows_scored - tally.rows - tally.failed,
+        tally.gave_up,
+        planned.tolerance,
+        tuple(sorted(tally.errors.items())),
+        tuple(_output(name, each) for name, each in tally.outputs.items()),
+    )
+
+
+def _output(name: str, tally: OutputTally) -> OutputAgreement:
+    alike = tally.alike / tally.rows if tally.rows else None
+    if not tally.numeric:
+        return OutputAgreement(name, tally.compared, alike)
+    return OutputAgreement(
+        name,
+        tally.compared,
+        alike,
+        tally.near / tally.rows if tally.rows else None,
+        tally.mean_abs,
+        tally.max_abs if tally.compared and math.isfinite(tally.max_abs) else None,
+        tally.correlation,
+        tuple((champion, challenger) for _, champion, challenger in tally.sample),
     )
 
 

@@ -45,7 +45,7 @@ def relation(spark: SparkSession, plan: Plan, interval: IntervalPlan, name: str)
         if isinstance(step, ScoreStepPlan):
             schema = schema_of(step.columns)
             # The operator of a real run; its model is loaded by tasks, and no task runs here.
-            frame = spark.table(step.input).select(*dict.fromkeys((*step.features, *step.keep)))
+            frame = spark.table(step.input).select(*step.columns_read)
             frame.mapInArrow(lambda batches: batches, schema).createOrReplaceTempView(step.name)
         else:
             make_view(spark, step)

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.gates.check import DRIFT
+from firesteel.jobs.report.agreement import over_intervals
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModelInput
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
-    from firesteel.pipelines.result import ExecutorUse, IntervalResult, RunResult
+    from firesteel.pipelines.result import Agreement, ExecutorUse, IntervalResult, RunResult
 
 _LOG = logging.getLogger(__name__)
 
@@ -220,6 +221,9 @@ class RunTracker:
             "master": plan.master,
         }
         values |= {f"model.{model.name}": f"{model.resolved_uri} sha {model.digest[:12]}" for model in plan.models}
+        rival = plan.score_step.challenger if plan.score_step else None
+        if rival is not None and rival.pinned is not None:
+            values[f"challenger.{rival.pinned.name}"] = f"{rival.pinned.resolved_uri} sha {rival.pinned.digest[:12]}"
         values |= {f"param.{name}": str(value) for name, value in params.items()}
         self._log(self._run_id, params=values)
         self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
@@ -313,6 +317,23 @@ class _Recording:
         return False
 
 
+_SUMMED = ("challenger.rows", "challenger.failed", "challenger.left_out")
+
+
+def _agreement_metrics(agreement: Agreement | None) -> dict[str, float]:
+    """`challenger.rows`, `.failed`, `.left_out`, and `challenger.OUTPUT.correlation` and others."""
+    if agreement is None:
+        return {}
+    found: dict[str, float] = dict(zip(_SUMMED, (agreement.rows, agreement.failed, agreement.left_out), strict=True))
+    for each in agreement.outputs:
+        output = _NO_METRIC.sub("_", each.output)
+        for name in ("mean_difference", "max_difference", "correlation", "within", "alike"):
+            value = getattr(each, name)
+            if value is not None:
+                found[f"challenger.{output}.{name}"] = value
+    return found
+
+
 _NO_METRIC = re.compile(r"[^\w ./:-]")
 """What MLflow takes in no name."""
 _COUNTED = ("model_loads", "batches", "largest_batch", "resumed_rows")
@@ -338,7 +359,7 @@ def interval_metrics(result: IntervalResult) -> dict[str, float]:
         found["gates_failed"] = sum(not gate.success for gate in result.gates)
         found["expectations_passed"] = sum(each.success for each in verdicts)
         found["expectations_failed"] = sum(not each.success for each in verdicts)
-    return found | _drift_metrics(result)
+    return found | _drift_metrics(result) | _agreement_metrics(result.agreement)
 
 
 def _drift_metrics(result: IntervalResult) -> dict[str, float]:
@@ -356,12 +377,17 @@ def _drift_metrics(result: IntervalResult) -> dict[str, float]:
 
 
 def run_metrics(result: RunResult) -> dict[str, float]:
-    """The numbers of a run: sums over its intervals, and how many of them were published, skipped and failed; the largest drift."""
+    """The numbers of a run: sums over its intervals, and how many of them were published, skipped and failed.
+
+    Of drift the largest, of a challenger the agreement over all intervals.
+    """
     found: dict[str, float] = {}
+    agreements = [each.agreement for each in result.intervals if each.agreement is not None]
     for interval in result.intervals:
-        for name, value in interval_metrics(interval).items():
+        for name, value in interval_metrics(replace(interval, agreement=None)).items():
             largest = name == "largest_batch" or name.startswith("drift.")
             found[name] = max(found.get(name, 0), value) if largest else found.get(name, 0) + value
+    found |= _agreement_metrics(over_intervals(agreements))
     if found.get("worker_seconds.model"):
         found["rows_per_model_second"] = result.counts.scored / found["worker_seconds.model"]
     found |= asdict(result.counts)

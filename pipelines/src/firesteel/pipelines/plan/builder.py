@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.conf.partitions import partition_name
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
+from firesteel.pipelines.plan.challengers import published_challengers, unpinned_challengers, with_challengers
 from firesteel.pipelines.plan.cost import check_ceiling
 from firesteel.pipelines.plan.decide import Published, decide
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
@@ -97,9 +98,10 @@ def build_plan(
     if logical.unknown:
         logical = _look(loaded, logical, listing, request.wait_s)
     steps, errors = _steps(loaded, logical, {model.name: model for model in models})
+    steps = with_challengers(loaded, logical, steps, backend, errors)
     if errors:
         raise SpecErrors.of(errors)
-    features = {step.name: step.features for step in steps if isinstance(step, ScoreStepPlan)}
+    features = {step.name: step.columns_read for step in steps if isinstance(step, ScoreStepPlan)}
     draft, rules = optimize(first_draft(spec, logical, features))
     inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
     listing.check_contracts(inputs)
@@ -112,7 +114,7 @@ def build_plan(
         on_progress("ledger", number, len(wanted))
         read = inputs[slot.id]
         outputs = tuple(SinkOutput(sink, _directories(loaded, logical, sink, slot)) for sink in spec.sinks)
-        parts = made_of(code, models, plan.environment, read or ())
+        parts = made_of(code, (*models, *published_challengers(steps)), plan.environment, read or ())
         digest = plan_hash(parts, slot.id)
         interval = IntervalPlan(
             slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts
@@ -149,6 +151,7 @@ def sketch(loaded: LoadedSpec, logical: Logical, backend: Backend) -> Plan:
     )
     steps, _ = _steps(loaded, logical, {model.name: model for model in models})
     features = {step.name: step.features or None for step in steps if isinstance(step, ScoreStepPlan)}
+    steps = unpinned_challengers(spec, steps)
     draft, rules = optimize(first_draft(spec, logical, features))
     return _assemble(loaded, draft, rules, models, steps, backend.environment())
 
@@ -241,7 +244,7 @@ def _steps(
                     plan.features,
                     plan.input,
                     logical.relations[plan.input],
-                    _places(logical, plan.input),
+                    logical.places(plan.input),
                     where,
                 )
         elif isinstance(step, SqlStep):
@@ -252,19 +255,6 @@ def _steps(
                 )
             )
     return tuple(steps), errors
-
-
-def _places(logical: Logical, relation: str) -> dict[str, Where]:
-    """Where each column of a SQL step is written."""
-    parsed = logical.selects.get(relation)
-    if parsed is None:
-        return {}
-    places = {}
-    for select in parsed.tree.selects:
-        starts = [node.meta["start"] for node in select.walk() if "start" in node.meta]
-        if starts:
-            places[select.alias_or_name] = parsed.text.at(min(starts))
-    return places
 
 
 def _score_step(name: str, score: Score, logical: Logical, model: ModelPlan) -> ScoreStepPlan:

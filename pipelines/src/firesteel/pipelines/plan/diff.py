@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol
 
 import sqlglot
 from sqlglot.errors import SqlglotError
 
 from firesteel.pipelines.plan.fingerprint import changes_results
-from firesteel.pipelines.plan.model import Column, Expectation, GatePlan, IntervalPlan, ModelPlan, Plan, SqlStepPlan
+from firesteel.pipelines.plan.model import (
+    ChallengerPlan,
+    Column,
+    Expectation,
+    GatePlan,
+    IntervalPlan,
+    ModelPlan,
+    Plan,
+    SqlStepPlan,
+)
 from firesteel.pipelines.sql.predicates import DIALECT
 
 Touches = Literal["results", "gates", "nothing"]
@@ -123,7 +132,9 @@ def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
             continue
         score = kind == "step" and not isinstance(old, SqlStepPlan)
         touches: Touches = "nothing" if ("score" if score else kind, field.name) in _HARMLESS else "results"
-        if field.name == "sql":
+        if field.name == "challenger":
+            yield from _challenger(of, one, other)
+        elif field.name == "sql":
             lines = _sql_lines(str(one), str(other))
             if lines:
                 yield Change(of, "SQL changed", "results", lines)
@@ -142,6 +153,27 @@ def _model(of: str, old: ModelPlan, new: ModelPlan) -> Iterator[Change]:
         same = old.digest == new.digest
         what = f"v{old.version} (sha {old.digest[:8]}) -> v{new.version} (sha {new.digest[:8]})"
         yield Change(of, f"{what}{', the same bytes' if same else ''}", "nothing" if same else "results")
+
+
+def _challenger(of: str, old: ChallengerPlan | None, new: ChallengerPlan | None) -> Iterator[Change]:
+    """Results only where its scores are published."""
+    published = any(each is not None and each.outputs for each in (old, new))
+    touches: Touches = "results" if published else "nothing"
+    if old is None or new is None:
+        yield Change(
+            of, f"challenger {new.uri if new else old.uri if old else ''} is {'new' if new else 'gone'}", touches
+        )
+        return
+    before, after = (each.pinned for each in (old, new))
+    if before is not None and after is not None:
+        for change in _model(f"{of} challenger", before, after):
+            yield replace(change, touches=change.touches if published else "nothing")
+    if old.uri != new.uri:
+        yield Change(of, f"challenger: {old.uri} -> {new.uri}", "nothing")
+    if old.tolerance != new.tolerance:
+        yield Change(of, f"challenger's tolerance: {old.tolerance:g} -> {new.tolerance:g}", "nothing")
+    if old.outputs != new.outputs:
+        yield Change(of, f"columns of the challenger: {_said(old.outputs)} -> {_said(new.outputs)}", "results")
 
 
 def _expectations(of: str, old: GatePlan, new: GatePlan) -> Iterator[Change]:

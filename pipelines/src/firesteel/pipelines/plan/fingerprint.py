@@ -25,7 +25,7 @@ Parts = tuple[tuple[str, str], ...]
 
 _LEFT_OUT = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _HOW = ("workers", "warmup")
-"""What of a score step changes no row."""
+"""What of a score step changes no row. Neither does a challenger that is not published, nor its tolerance."""
 _TOGETHER = ("batch_size", "batch_concurrency")
 """Intervals do not know of those that run beside them."""
 _SAID = {"description", "meta", "notes"}
@@ -62,6 +62,16 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         step = meaning["steps"][name]
         step.pop("sql_file", None)
         step["sql"] = text
+    published = {
+        step["score"]["model"]
+        for step in meaning.get("steps", {}).values()
+        if step.get("score", {}).get("publish_challenger")
+    }
+    for name, model in meaning.get("models", {}).items():
+        if name not in published:
+            model.pop("challenger", None)
+        elif "challenger" in model:
+            model["challenger"].pop("tolerance", None)
     for step in meaning.get("steps", {}).values():
         for name in _HOW:
             step.get("score", {}).pop(name, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firesteel.pipelines.plan.logical import challenger_outputs_of
 from firesteel.pipelines.plan.model import ColumnLineage, RowLineage
 from firesteel.pipelines.rules.draft import Draft
 
@@ -61,7 +62,7 @@ def _scored(draft: Draft, step: str, made: dict[str, _Made]) -> _Made:
     whole: Origins = frozenset().union(*(before.values.get(name, frozenset()) for name in features))
     values = {name.lower(): before.values.get(name.lower(), frozenset()) for name in score.keep}
     models = {name.lower(): before.models.get(name.lower(), frozenset()) for name in score.keep}
-    for output in score.output:
+    for output in (*score.output, *(each.name for each in challenger_outputs_of(score))):
         values[output.lower()] = whole
         models[output.lower()] = frozenset({score.model})
     return _Made(values, models, before.rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
@@ -66,6 +66,18 @@ class Logical:
             relation, column = self.origins[relation][column]
         return relation, column
 
+    def places(self, relation: str) -> dict[str, Where]:
+        """Where each column of a SQL step is written."""
+        parsed = self.selects.get(relation)
+        if parsed is None:
+            return {}
+        places = {}
+        for select in parsed.tree.selects:
+            starts = [node.meta["start"] for node in select.walk() if "start" in node.meta]
+            if starts:
+                places[select.alias_or_name] = parsed.text.at(min(starts))
+        return places
+
 
 def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None) -> Logical:
     """Analyse a loaded spec.
@@ -111,6 +123,12 @@ def parse_output(text: str) -> tuple[str, str]:
 def outputs_of(score: Score) -> tuple[OutputColumn, ...]:
     """The output columns of a score step."""
     return tuple(OutputColumn(name, *parse_output(text)) for name, text in score.output.items())
+
+
+def challenger_outputs_of(score: Score) -> tuple[OutputColumn, ...]:
+    """The columns of the challenger that are published; none unless the step says so."""
+    prefix = score.publish_challenger
+    return tuple(replace(each, name=f"{prefix}{each.name}") for each in outputs_of(score)) if prefix else ()
 
 
 def _stays(uri: str) -> bool:
@@ -333,6 +351,7 @@ class _Analysis:
                 self.error(
                     "FS1013", f"`{column}` is both kept and an output.", "steps", name, "score", "output", column
                 )
+        outputs += self._published_challenger(name, score, outputs)
         if score.input in self.unknown_relations:
             columns = {column: Column(column, UNKNOWN) for column in score.keep}
         kept = [columns[column] for column in score.keep if column in columns]
@@ -340,6 +359,21 @@ class _Analysis:
         self.origins[name] = {column.name: (score.input, column.name) for column in kept}
         self.uses[name] = set()
         self.uses.setdefault(score.input, set()).update(column for column in named if column in columns)
+
+    def _published_challenger(self, name: str, score: Score, outputs: list[Column]) -> list[Column]:
+        path = ("steps", name, "score", "publish_challenger")
+        if score.publish_challenger is None:
+            return []
+        model = self.spec.models.get(score.model)
+        if model is not None and model.challenger is None:
+            hint = f"Name one under models.{score.model}.challenger, or leave this out."
+            self.error("FS1005", f"model `{score.model}` has no challenger to be published.", *path, hint=hint)
+        taken = {*score.keep, *(column.name for column in outputs)}
+        made = [Column(f"{score.publish_challenger}{column.name}", column.type) for column in outputs]
+        for column in made:
+            if column.name in taken:
+                self.error("FS1013", f"`{column.name}` is the challenger's column, and taken.", *path)
+        return made
 
     def ends(self) -> None:
         for name, gate in self.spec.gates.items():

@@ -81,6 +81,37 @@ class ModelPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputColumn:
+    """An output of a score step: `select` is "" for the whole prediction, `[i]` for an index, or a column's name."""
+
+    name: str
+    type: str
+    select: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengerPlan:
+    """A second model that is scored beside the first, and pinned as it is.
+
+    Attributes
+    ----------
+    pinned
+        None where it could not be, or need not; `error` then says why.
+    features
+        Its own columns.
+    outputs
+        Its columns of the step, one for each of the step's outputs; none where nothing of it is published.
+    """
+
+    uri: str
+    pinned: ModelPlan | None
+    tolerance: float
+    features: tuple[str, ...] = ()
+    outputs: tuple[OutputColumn, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SqlStepPlan:
     """A view: one SELECT over sources and steps. `args` are bound by Spark, never pasted."""
 
@@ -90,15 +121,6 @@ class SqlStepPlan:
     reads: tuple[str, ...]
     columns: tuple[Column, ...]
     kind: Literal["sql"] = "sql"
-
-
-@dataclass(frozen=True, slots=True)
-class OutputColumn:
-    """An output of a score step: `select` is "" for the whole prediction, `[i]` for an index, or a column's name."""
-
-    name: str
-    type: str
-    select: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +154,19 @@ class ScoreStepPlan:
     warmup: bool = False
     timeout_s: float | None = None
     models_in_memory: int = 1
+    challenger: ChallengerPlan | None = None
     kind: Literal["score"] = "score"
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The columns of the input that are needed: kept ones, features, and those of the challenger."""
+        more = self.challenger.features if self.challenger else ()
+        return tuple(dict.fromkeys((*self.keep, *self.features, *more)))
+
+    @property
+    def made(self) -> tuple[OutputColumn, ...]:
+        """The columns that scoring adds."""
+        return (*self.outputs, *(self.challenger.outputs if self.challenger else ()))
 
 
 StepPlan = Annotated[SqlStepPlan | ScoreStepPlan, Field(discriminator="kind")]

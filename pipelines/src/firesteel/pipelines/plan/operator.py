@@ -125,10 +125,10 @@ def direct_chain(
                 raise NotMapOnlyError(f"{name}.{column.name} is {column.type}")
         maps.append(made)
     types = {column.name: column.type for column in columns}
-    for name in (*step.keep, *step.features):
+    for name in step.columns_read:
         if name not in types:
             raise NotMapOnlyError(f"`{name}` is not a column of {step.input}")
-    types = {name: types[name] for name in step.keep} | {output.name: output.type for output in step.outputs}
+    types = {name: types[name] for name in step.keep} | {output.name: output.type for output in step.made}
     for name in sink.partition_by:
         if types.get(name, UNKNOWN) not in _PARTITIONS:
             raise NotMapOnlyError(f"partition `{name}` of {sink.name} is {types.get(name, UNKNOWN)}")

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from firesteel.conf.errors import StorageError, Where
 from firesteel.pipelines.profile import Profile
-from firesteel.pipelines.result import Counts
+from firesteel.pipelines.result import Agreement, Counts
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class LedgerRecord:
     what was published; or a rollback to what the token `restores` had published (0: what was there before any). `appended`
     are the hashes of all plans whose rows are in, where plans are appended. `profiles` are of the columns with a drift gate:
     what later intervals are held against. `policy` is what allowed the publish: each policy's digest and the number of its rule.
+    `agreement` is that of the model's challenger.
     """
 
     pipeline: str
@@ -74,6 +75,7 @@ class LedgerRecord:
     appended: tuple[str, ...] = ()
     profiles: tuple[Profile, ...] = ()
     policy: str = ""
+    agreement: Agreement | None = None
 
     def holds(self, plan_hash: str) -> bool:
         """Whether the rows of a plan are in."""

@@ -44,7 +44,7 @@ from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
 from firesteel.pipelines.publish.swap import prepare, swap
-from firesteel.pipelines.result import Counts
+from firesteel.pipelines.result import Agreement, Counts
 from firesteel.pipelines.storage.paths import join
 
 __all__ = ["Area", "Attempt", "Transaction"]
@@ -128,6 +128,7 @@ class Transaction:
         work_seconds: float = 0.0,
         task_seconds: float = 0.0,
         profiles: tuple[Profile, ...] = (),
+        agreement: Agreement | None = None,
     ) -> LedgerRecord:
         """Replace every planned directory by its staged content; those without content become absent.
 
@@ -139,6 +140,8 @@ class Transaction:
             Time of reading, scoring and staging, by the clock and summed over tasks, for the ledger.
         profiles
             Of the columns that later intervals are held against.
+        agreement
+            Of the model's challenger with it.
 
         Raises
         ------
@@ -156,9 +159,10 @@ class Transaction:
             for path in planned
         )
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
-        return self._commit(
-            directories, replace(record, work_seconds=work_seconds, task_seconds=task_seconds, profiles=profiles)
+        record = replace(
+            record, work_seconds=work_seconds, task_seconds=task_seconds, profiles=profiles, agreement=agreement
         )
+        return self._commit(directories, record)
 
     def append(
         self,
@@ -169,6 +173,7 @@ class Transaction:
         work_seconds: float = 0.0,
         task_seconds: float = 0.0,
         profiles: tuple[Profile, ...] = (),
+        agreement: Agreement | None = None,
     ) -> LedgerRecord:
         """Add the staged files to what is published, as one plan more, and replace nothing.
 
@@ -190,6 +195,7 @@ class Transaction:
             work_seconds=work_seconds,
             task_seconds=task_seconds,
             profiles=profiles,
+            agreement=agreement,
         )
         if onto is not None:
             record = replace(
@@ -217,6 +223,7 @@ class Transaction:
             replayed=replayed,
             appended=onto.appended,
             profiles=onto.profiles,
+            agreement=onto.agreement,
         )
         return self._add(planned, record)
 
@@ -247,6 +254,7 @@ class Transaction:
             action="rollback",
             appended=restored.appended if restored else (),
             profiles=restored.profiles if restored else (),
+            agreement=restored.agreement if restored else None,
             restores=restored.token if restored else 0,
         )
         return self._commit(directories, record)

@@ -149,13 +149,29 @@ class Trust(Part):
     max_size: Bytes | None = None
 
 
+class Challenger(Part):
+    """A second model that scores the same rows in the same scan. How far it agrees is recorded; its scores are published on request."""
+
+    uri: str = Field(description="As the model's own.")
+    tolerance: float = Field(0.01, ge=0, description="Two numbers agree whose absolute difference is at most this.")
+
+
+def _challenger(value: Any) -> Any:
+    return {"uri": value} if isinstance(value, str) else value
+
+
 class Model(Part):
     """A registered model. An alias is resolved to a version and the digest of its bytes when the plan is made."""
 
     uri: str = Field(description="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")
     method: Literal["predict", "predict_proba"] = "predict"
     trust: Trust = Trust()
-    challenger: str | None = Field(None, description="A second model scored in the same scan.")
+    challenger: Annotated[
+        Challenger | None, BeforeValidator(_challenger, json_schema_input_type=str | Challenger | None)
+    ] = Field(
+        None,
+        description="A second model that is scored in the same scan, by its URI or with a tolerance, too. Method and trust are the model's.",
+    )
 
 
 class Batch(Part):
@@ -201,6 +217,11 @@ class Score(Part):
     on_error: RowErrors = RowErrors()
     operator: Literal["auto", "pandas", "arrow", "direct"] = "auto"
     accelerate: Literal["auto", "off"] = "off"
+    publish_challenger: str | None = Field(
+        None,
+        pattern=NAME,
+        description="A prefix: each output of the model's challenger becomes a column PREFIX + OUTPUT, null where it has no score.",
+    )
 
 
 class SqlStep(Part):

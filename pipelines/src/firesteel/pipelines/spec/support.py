@@ -26,9 +26,6 @@ def _uses(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     interval = spec.interval
     if interval.batch_size != 1:
         yield ("interval", "batch_size"), "other than 1"
-    for name, model in spec.models.items():
-        if model.challenger:
-            yield ("models", name, "challenger"), "scoring"
     scores = [name for name, step in spec.steps.items() if isinstance(step, ScoreStep)]
     yield from ((("steps", name), "as a second score step") for name in scores[1:])
     if len(spec.sinks) > 1:

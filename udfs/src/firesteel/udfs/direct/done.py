@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from firesteel.conf.version import VERSION
+from firesteel.udfs.agreement import tally_from
 from firesteel.udfs.dead_letter import DeadLetter, plain
 from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
 from firesteel.udfs.forms.base import Choice
@@ -74,7 +75,8 @@ def read_mark(text: bytes) -> Done | None:
 def _report(value: Mapping[str, Any]) -> TaskReport:
     letters = [DeadLetter(tuple(each["row"].items()), each["error"], each["message"]) for each in value["dead_letters"]]
     choice = Choice(**value["choice"]) if value["choice"] else None
-    return TaskReport(**{**value, "dead_letters": letters, "choice": choice})
+    rival = tally_from(value["challenger"]) if value["challenger"] else None
+    return TaskReport(**{**value, "dead_letters": letters, "choice": choice, "challenger": rival})
 
 
 def apart(found: Iterable[Done]) -> list[Done]:

@@ -151,7 +151,7 @@ def run_task(spec: DirectSpec, splits: tuple[Split, ...], index: int, attempt: i
 
 
 def _input(spec: DirectSpec, splits: tuple[Split, ...], result: TaskResult) -> Iterator[pa.RecordBatch]:
-    columns = list(dict.fromkeys((*spec.score.keep, *spec.score.features)))
+    columns = list(spec.score.columns)
     for table in scan(open_files(spec.scan.place), spec.scan, splits, result):
         for projection in spec.projections:
             table = project(table, projection)  # noqa: PLW2901
