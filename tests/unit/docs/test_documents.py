@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_a_piece_of_a_spec_is_valid_in_the_example(block, tmp_path):
     spec = piece if "spec_version" in piece else merged(yaml.load(example.read_text(encoding="utf-8")), place(piece))
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql" / "features.sql").write_bytes((example.parent / "sql" / "features.sql").read_bytes())
+    for name in (gate["suite"] for gate in spec.get("gates", {}).values() if "suite" in gate):
+        suite = {"expectations": [{"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}}]}
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(suite), encoding="utf-8")
     with (tmp_path / "pipeline.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(spec, file)
     params = {"root": "file:///data"} if "root" in spec.get("params", {}) else {}
