@@ -7,14 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from firesteel.conf.errors import InputNotReady
+from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.ledger import Ledger
@@ -23,10 +23,11 @@ from firesteel.pipelines.storage.open import locate
 from support.airflow_home import HERE, ROOT, AirflowHome, airflow_environment, install_beside
 from support.held import holding
 from support.scoring_project import DAY, ScoringProject
-from support.waiting import wait_for
+from support.waiting import wait_for as wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
+CASES = ("deferred", "killed", "ended", "refused", "not_ready", "two_days")
 DONE = {"success", "failed", "skipped", "upstream_failed"}
 NO_SUCH_SCORE = """
 gates:
@@ -37,15 +38,23 @@ gates:
 PATIENCE_S = 300.0
 
 
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Every half second: a look through the API costs the API server as much as a task does."""
+    wait_until(condition, what, PATIENCE_S, every_s=0.5)
+
+
 @pytest.fixture(scope="module")
 def specs(tmp_path_factory) -> Path:
     """A small project for each case, with data and a model of its own."""
     folder = tmp_path_factory.mktemp("specs")
+    database = folder / "mlflow.db"
+    connect(f"sqlite:///{database}")  # made once: MLflow takes seconds to, and two at once harm each other
 
     def made(name: str, kind: str = "logistic") -> ScoringProject:
         (folder / name).mkdir()
         if kind == "logistic" and name != "plain":
             shutil.copytree(folder / "plain" / "model-logistic", folder / name / "model-logistic")
+        shutil.copy(database, folder / name / "mlflow.db")
         return ScoringProject(folder / name, f"file://{folder / name}/data", kind)
 
     plain = made("plain")
@@ -81,15 +90,19 @@ def home(specs, tmp_path_factory) -> AirflowHome:
 
 @pytest.fixture(scope="module")
 def airflow(home, specs) -> Iterator[SimpleNamespace]:
-    """An Airflow that runs, and a run of each DAG, all at once: each test waits for its own."""
+    """An Airflow that runs."""
     with home.running():
-        names = ("killed", "ended", "deferred", "refused", "not_ready", "two_days")
-        wait_for(
-            lambda: set(names) <= {each["dag_id"] for each in home.call("GET", "dags")["dags"]}, "the DAGs", PATIENCE_S
-        )
-        with ThreadPoolExecutor(len(names)) as pool:
-            started = dict(zip(names, pool.map(lambda name: home.trigger(name, DAY), names), strict=True))
-        yield SimpleNamespace(home=home, runs=started, specs=specs)
+        wait_for(lambda: set(CASES) <= {each["dag_id"] for each in home.call("GET", "dags")["dags"]}, "the DAGs")
+        yield SimpleNamespace(home=home, runs={}, specs=specs)
+
+
+def begun(airflow, dag: str) -> str:
+    """The id of a DAG's run. The next case is begun as well: it gets ready while this one is waited for."""
+    at = CASES.index(dag)
+    for name in CASES[at : at + 2]:
+        if name not in airflow.runs:
+            airflow.runs[name] = airflow.home.trigger(name, DAY)
+    return airflow.runs[dag]
 
 
 def area(specs: Path, name: str) -> Area:
@@ -99,10 +112,8 @@ def area(specs: Path, name: str) -> Area:
 
 def ended(airflow, dag: str) -> dict:
     """The tasks of a DAG's run once all have ended."""
-    run = airflow.runs[dag]
-    wait_for(
-        lambda: all(each["state"] in DONE for each in airflow.home.tasks(dag, run).values()), f"{dag} ends", PATIENCE_S
-    )
+    run = begun(airflow, dag)
+    wait_for(lambda: all(each["state"] in DONE for each in airflow.home.tasks(dag, run).values()), f"{dag} ends")
     return airflow.home.tasks(dag, run)
 
 
@@ -129,7 +140,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.configuration import conf
 found = {{}}
 for folder in ({str(HERE / "dags")!r}, {str(ROOT / "examples" / "airflow")!r}):
-    bag = DagBag(folder, include_examples=False)
+    bag = DagBag(folder)
     found.update({{dag: sorted(bag.dags[dag].task_ids) for dag in bag.dags}})
     assert not bag.import_errors, bag.import_errors
 assert "firesteel" in ProvidersManager().providers
@@ -183,29 +194,9 @@ def test_each_published_partition_is_an_event_of_an_asset(airflow):
     assert found["file:///scores"]["partitions"] == partitions
 
 
-def test_data_that_a_gate_refuses_are_not_scored_again(airflow):
-    task = ended(airflow, "refused")["score"]
-    assert (task["state"], task["try_number"]) == ("failed", 1)
-    assert "a gate refused the data; nothing was published: FS7001" in airflow.home.log(
-        "refused", airflow.runs["refused"], "score"
-    )
-    assert not (airflow.specs / "refused" / "data" / "scores").exists()
-
-
-def test_an_input_that_is_late_is_waited_for_by_retries(airflow):
-    run = airflow.runs["not_ready"]
-    wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["try_number"] > 1, "a second try", PATIENCE_S)
-    assert "an input is not ready; nothing was read: FS4002" in airflow.home.log("not_ready", run, "score")
-    folder = airflow.specs / "not_ready"
-    ScoringProject(folder, f"file://{folder}/data").write_points(rows=30, files=1)
-    task = ended(airflow, "not_ready")["score"]
-    assert task["state"] == "success"
-    assert published(airflow.specs, "not_ready") == airflow.home.xcom("not_ready", run, "score")["rows"]["scored"]
-
-
 def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once(airflow):
-    marks, run = airflow.specs / "killed" / "marks", airflow.runs["killed"]
-    wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch", PATIENCE_S)
+    marks, run = airflow.specs / "killed" / "marks", begun(airflow, "killed")
+    wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch")
     first = airflow.home.xcom("killed", run, "score", "firesteel_run_id")
     (state,) = runs(area(airflow.specs, "killed"), first)
     task = _parent(state.begun.pid)
@@ -214,7 +205,6 @@ def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once
     wait_for(
         lambda: "waiting for it" in airflow.home.log("killed", run, "score", 2),
         "the retry has found the driver",
-        PATIENCE_S,
     )
     (marks / "go").touch()
     task = ended(airflow, "killed")["score"]
@@ -226,19 +216,39 @@ def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once
 
 
 def test_a_task_that_is_marked_failed_ends_its_driver_and_releases_the_lease(airflow):
-    marks, run = airflow.specs / "ended" / "marks", airflow.runs["ended"]
-    wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch", PATIENCE_S)
+    marks, run = airflow.specs / "ended" / "marks", begun(airflow, "ended")
+    wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch")
     name = airflow.home.xcom("ended", run, "score", "firesteel_run_id")
     found = area(airflow.specs, "ended")
     driver = runs(found, name)[0].begun.pid
     assert len(session_of(driver)) >= 2
     airflow.home.call("PATCH", f"dags/ended/dagRuns/{run}/taskInstances/score", json={"new_state": "failed"})
-    wait_for(lambda: not session_of(driver), "the driver and all that it started are gone", PATIENCE_S)
+    wait_for(lambda: not session_of(driver), "the driver and all that it started are gone")
     assert all(state.released for state in read_states(Place(found, "scores", DAY)))
     assert runs(found, name)[0].ended.exit_code == 130
     assert not list(found.storage.walk(f"{found.base}/staging"))
     assert not (airflow.specs / "ended" / "data" / "scores").exists()
     (marks / "go").touch()
+
+
+def test_data_that_a_gate_refuses_are_not_scored_again(airflow):
+    task = ended(airflow, "refused")["score"]
+    assert (task["state"], task["try_number"]) == ("failed", 1)
+    assert "a gate refused the data; nothing was published: FS7001" in airflow.home.log(
+        "refused", airflow.runs["refused"], "score"
+    )
+    assert not (airflow.specs / "refused" / "data" / "scores").exists()
+
+
+def test_an_input_that_is_late_is_waited_for_by_retries(airflow):
+    run = begun(airflow, "not_ready")
+    wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["try_number"] > 1, "a second try")
+    assert "an input is not ready; nothing was read: FS4002" in airflow.home.log("not_ready", run, "score")
+    folder = airflow.specs / "not_ready"
+    ScoringProject(folder, f"file://{folder}/data").write_points(rows=30, files=1)
+    task = ended(airflow, "not_ready")["score"]
+    assert task["state"] == "success"
+    assert published(airflow.specs, "not_ready") == airflow.home.xcom("not_ready", run, "score")["rows"]["scored"]
 
 
 def test_a_backfill_is_pinned_once_and_scored_part_by_part(airflow):

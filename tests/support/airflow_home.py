@@ -89,6 +89,7 @@ class AirflowHome:
     folder: Path
     variables: Mapping[str, str]
     url: str
+    headers: dict[str, str]
 
     @classmethod
     def make(cls, environment: Path, site: Path, folder: Path, dags: Path, more: Mapping[str, str]) -> AirflowHome:
@@ -115,8 +116,8 @@ class AirflowHome:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API_AUTH__JWT_SECRET": "for tests of one machine alone, long enough for HMAC with SHA-512 keys.",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -125,7 +126,7 @@ class AirflowHome:
             "AIRFLOW__FIRESTEEL__WORK_FOLDER": str(folder / "work"),
             "PYTHONPATH": str(site),
         }
-        home = cls(environment, folder, {**kept, **settings, **more}, f"http://127.0.0.1:{port}")
+        home = cls(environment, folder, {**kept, **settings, **more}, f"http://127.0.0.1:{port}", {})
         home.airflow("db", "migrate")
         return home
 
@@ -160,7 +161,7 @@ class AirflowHome:
                             start_new_session=True,
                         )
                     )  # fmt: skip
-            wait_for(self._ready, f"Airflow is ready; see {logs}", READY_S)
+            wait_for(self._ready, f"Airflow is ready; see {logs}", READY_S, every_s=0.5)
             yield
         finally:
             self._stop(started)
@@ -196,10 +197,10 @@ class AirflowHome:
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Airflow's REST API, as its pages and people use it."""
-        token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
-        answer = requests.request(
-            method, f"{self.url}/api/v2/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=60, **options
-        )
+        if not self.headers:
+            token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
+            self.headers["Authorization"] = f"Bearer {token}"
+        answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=self.headers, timeout=60, **options)
         assert answer.ok, f"{answer.status_code} {answer.text}"
         return answer.json()
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Return when the condition holds; fail the test when it does not in time."""
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0, *, every_s: float = 0.02) -> None:
+    """Return when the condition holds; fail the test when it does not in time. `every_s`: looking may cost others something."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def runs(pid: int) -> bool:

@@ -5,10 +5,14 @@ Its keys are a contract (`CONTRACT`), held by a test. Lists are cut to a bounded
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import JsonValue
 
-from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.result import Counts, GateResult, IntervalResult, RunResult
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import Plan
 
 CONTRACT = 1
 MAX_INTERVALS = 100

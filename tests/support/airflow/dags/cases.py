@@ -33,7 +33,9 @@ with dag("refused"):
     FiresteelOperator(task_id="score", spec=spec("refused"), retries=3, **QUICK)
 
 with dag("not_ready"):
-    FiresteelOperator(task_id="score", spec=spec("not_ready"), retries=100, **QUICK)
+    FiresteelOperator(
+        task_id="score", spec=spec("not_ready"), retries=100, **{**QUICK, "retry_delay": timedelta(seconds=5)}
+    )
 
 with dag("killed"):
     FiresteelOperator(task_id="score", spec=spec("killed"), retries=3, **QUICK)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from firesteel.jobs.cli.options import json_option, spec_options
-from firesteel.jobs.cli.show import plain_console
 
 
 @click.command()
@@ -49,6 +48,8 @@ def standing(
 
 def _show(found: dict[str, Any]) -> None:
     from rich.table import Table
+
+    from firesteel.jobs.cli.show import plain_console
 
     console = plain_console()
     for run in found["runs"]:
