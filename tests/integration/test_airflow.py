@@ -78,11 +78,11 @@ def specs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(specs, tmp_path_factory) -> AirflowHome:
+def home(specs, wheel, tmp_path_factory) -> AirflowHome:
     """An Airflow that is not running yet."""
     environment = airflow_environment()
     folder = tmp_path_factory.mktemp("airflow")
-    site = install_beside(environment, folder / "site")
+    site = install_beside(environment, wheel, folder / "site")
     connection = {"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}
     more = {"FIRESTEEL_TEST_SPECS": str(specs), "AIRFLOW_CONN_SPARK_SMALL": json.dumps(connection)}
     return AirflowHome.make(environment, site, folder / "home", HERE / "dags", more)

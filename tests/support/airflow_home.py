@@ -57,12 +57,8 @@ def airflow_environment() -> Path:
     return folder
 
 
-def install_beside(environment: Path, target: Path) -> Path:
+def install_beside(environment: Path, wheel: Path, target: Path) -> Path:
     """firesteel's wheel without its dependencies, in a folder for PYTHONPATH: no checkout changes the shared environment."""
-    wheels = target.with_name(f"{target.name}-wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
-    _quietly(build)
-    (wheel,) = wheels.glob("*.whl")
     python = str(environment / "bin" / "python")
     _quietly(
         [
