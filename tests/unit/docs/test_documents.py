@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -39,10 +40,12 @@ def commands(text: str) -> list[list[str]]:
     """The firesteel lines of a shell block, without what a shell does with them."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
-        for part in re.split(r"&&|\|\||;", line):
-            words = shlex.split(part, comments=True)
-            if words[:1] == ["firesteel"]:
-                found.append(words[1:])
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")  # one in a comment or in quotes ends no command
+        lexer.whitespace_split = True
+        for ends, words in groupby(lexer, lambda word: word in {";", "&&", "||"}):
+            first, *rest = words
+            if not ends and first == "firesteel":
+                found.append(rest)
     return found
 
 
