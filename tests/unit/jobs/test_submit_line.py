@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.jobs.spark.shipment import Shipment
+from firesteel.jobs.spark.shipment import Shipment, importable
 from firesteel.jobs.spark.submit import submit_conf, submit_line
 from support.sample_run import sample_plan
 
@@ -98,3 +98,17 @@ def test_yarn_without_a_configuration_is_said_before_spark_asks_nobody(monkeypat
     monkeypatch.delenv("YARN_CONF_DIR", raising=False)
     with pytest.raises(RuntimeFault, match="FS9030 the master is yarn, and neither HADOOP_CONF_DIR"):
         Shipment().check("yarn")
+
+
+def test_a_wheel_travels_as_what_spark_puts_on_executors_paths(tmp_path):
+    from pyspark import SparkContext
+
+    wheel = tmp_path / "firesteel-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(b"PK")
+    (tmp_path / "plans").mkdir()
+    sent = importable(wheel, tmp_path / "plans")
+    assert sent == tmp_path / "plans" / "firesteel-0.1.0-py3-none-any.zip"
+    assert sent.read_bytes() == b"PK"
+    assert sent.suffix in SparkContext.PACKAGE_EXTENSIONS
+    assert wheel.suffix not in SparkContext.PACKAGE_EXTENSIONS
+    assert importable(sent, tmp_path) == sent

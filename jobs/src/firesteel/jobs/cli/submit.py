@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -78,7 +79,7 @@ def submit(
 
     In cluster mode the exit code is the ledger's word on the planned intervals, and not spark-submit's.
     """
-    from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
+    from firesteel.jobs.spark.shipment import MODE_KEY, Shipment, importable
     from firesteel.jobs.spark.submit import submit_line
     from firesteel.pipelines import Pipeline
 
@@ -99,6 +100,8 @@ def submit(
         shipment.check(made.master)
         folder = Path(".firesteel", "plans")
         folder.mkdir(parents=True, exist_ok=True)
+        if py_files:
+            shipment = replace(shipment, py_files=importable(py_files, folder))
         path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
         path.write_text(made.to_json(), encoding="utf-8")
         click.echo(shlex.join(submit_line(made, path, shipment, run_id=run_id)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,3 +110,12 @@ class Shipment:
     def tag(self) -> str:
         """What the application is found by on YARN, which writes tags in lower case."""
         return f"firesteel-{self.id}".lower()
+
+
+def importable(wheel: Path, folder: Path) -> Path:
+    """A wheel under a name that Spark puts on executors' paths: pyspark passes over all but .zip, .egg and .jar."""
+    if wheel.suffix != ".whl":
+        return wheel
+    target = folder / f"{wheel.stem}.zip"
+    shutil.copyfile(wheel, target)
+    return target
