@@ -240,14 +240,16 @@ def test_data_that_a_gate_refuses_are_not_scored_again(airflow):
     assert not (airflow.specs / "refused" / "data" / "scores").exists()
 
 
-def test_an_input_that_is_late_is_waited_for_by_retries(airflow):
+def test_an_input_that_is_late_is_waited_for_by_retries_or_by_rescheduling(airflow):
     run = begun(airflow, "not_ready")
     wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["try_number"] > 1, "a second try")
     assert "an input is not ready; nothing was read: FS4002" in airflow.home.log("not_ready", run, "score")
     folder = airflow.specs / "not_ready"
     ScoringProject(folder, f"file://{folder}/data").write_points(rows=30, files=1)
-    task = ended(airflow, "not_ready")["score"]
-    assert task["state"] == "success"
+    wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["state"] in DONE, "the input is there")
+    tasks = airflow.home.tasks("not_ready", run)
+    assert tasks["score"]["state"] == "success"
+    assert (tasks["later"]["state"], tasks["later"]["try_number"]) == ("up_for_reschedule", 1)
     assert published(airflow.specs, "not_ready") == airflow.home.xcom("not_ready", run, "score")["rows"]["scored"]
 
 

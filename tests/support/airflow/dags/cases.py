@@ -36,6 +36,13 @@ with dag("not_ready"):
     FiresteelOperator(
         task_id="score", spec=spec("not_ready"), retries=100, **{**QUICK, "retry_delay": timedelta(seconds=5)}
     )
+    FiresteelOperator(
+        task_id="later",
+        spec=spec("not_ready"),
+        interval="2024-01-09",
+        not_ready="reschedule",
+        not_ready_delay=timedelta(hours=1),
+    )
 
 with dag("killed"):
     FiresteelOperator(task_id="score", spec=spec("killed"), retries=3, **QUICK)
