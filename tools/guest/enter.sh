@@ -14,6 +14,8 @@ address_ready() { # address_ready DEVICE: wait until the GID table has the IPv4 
 }
 
 ip link set lo up
+# A READ of 4 MiB is answered by 1024 packets at once. What the backlog does not hold is dropped, and sent again 67 ms later.
+echo 20000 >/proc/sys/net/core/netdev_max_backlog
 case $FS_NETWORK in
   devices) # two ends of one cable, both in here, a Soft-RoCE device on each
     ip link add eth0 type veth peer name eth1

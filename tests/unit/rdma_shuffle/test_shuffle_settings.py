@@ -92,9 +92,11 @@ def test_the_text_for_prometheus_has_each_metric_once_with_its_type() -> None:
     metrics = Metrics()
     metrics.add("remote_bytes", 5)
     metrics.faults["NO_SPACE"] += 2
+    metrics.falls["lane_broke"] += 3
     text = prometheus(metrics, {"pinned_bytes": 3.0, "disk_bytes_limit": float("inf")})
     assert "firesteel_shuffle_remote_bytes_total 5\n" in text
     assert 'firesteel_shuffle_faults_total{reason="NO_SPACE"} 2\n' in text
+    assert 'firesteel_shuffle_verbs_falls_total{reason="lane_broke"} 3\n' in text
     assert "firesteel_shuffle_disk_bytes_limit inf\n" in text
     samples = [line.split(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(samples) == len(set(samples))

@@ -197,7 +197,7 @@ def _rdma() -> Finding:
         return Finding("rdma", "note", f"{ports}; {limits}", "No port is ACTIVE with an address: bring the link up.")
     if state.shm_bytes < MIN_SHM:
         return Finding("rdma", "note", f"{ports}; {limits}", "Give /dev/shm at least 1 GiB for slabs.")
-    return Finding("rdma", "ok", f"{ports}; {limits}")
+    return Finding("rdma", "ok", f"{ports}; {limits}", "`firesteel-shuffled --doctor` looks closer, and reads by it.")
 
 
 def _shuffle() -> Finding:

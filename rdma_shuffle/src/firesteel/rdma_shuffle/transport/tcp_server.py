@@ -118,11 +118,8 @@ class PeerConversation(Conversation):
                 return self._laned().connect(self, self._application(message.handle), message)
             case Stage():
                 return await self._laned().stage(self, message.lane, message.pieces)
-            case Unstage():
-                self._laned().unstage(self, message.lane, message.lease)
-                return None
-            case Part():
-                self._laned().part(self, message.lane)
+            case Unstage() | Part():
+                self._give_up(message)
                 return None
             case Renew():
                 self._store.notice(self._application(message.handle), Renewed())
@@ -138,6 +135,13 @@ class PeerConversation(Conversation):
         if self._lanes is None:
             raise ShuffleFault(Reason.NO_SPACE, f"{self._names[0]} has no lanes to give")
         return self._lanes
+
+    def _give_up(self, message: Unstage | Part) -> None:
+        """What is not known is ignored: nobody waits for an answer."""
+        if self._lanes and isinstance(message, Unstage):
+            self._lanes.unstage(self, message.lane, message.lease)
+        elif self._lanes:
+            self._lanes.part(self, message.lane)
 
     async def _prove(self, message: Prove, request: int) -> None:
         wanted = proof.dials(self._cluster, self._nonce, message.nonce, message.node, message.wanted)
