@@ -27,7 +27,7 @@ from support.waiting import wait_for as wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-CASES = ("deferred", "killed", "ended", "refused", "not_ready", "two_days")
+CASES = ("deferred", "killed", "ended", "not_ready", "two_days")
 DONE = {"success", "failed", "skipped", "upstream_failed"}
 NO_SUCH_SCORE = """
 gates:
@@ -161,6 +161,16 @@ print(json.dumps(found))
     assert {"scores_2013.pin", "scores_2013.finish"} < set(found["flight_delay_backfill"])
 
 
+def test_data_that_a_gate_refuses_are_not_scored_again(home, specs):
+    """By `dag.test()`, as an author tries a DAG; the task has three retries."""
+    said = home.airflow("dags", "test", "refused", DAY, code=1)
+    assert "a gate refused the data; nothing was published: FS7001" in said
+    assert "DagRun failed" in said
+    (record,) = Ledger(area(specs, "refused")).history("scores")
+    assert record.state == "failed"
+    assert not (specs / "refused" / "data" / "scores").exists()
+
+
 def test_a_deferred_task_publishes_and_returns_what_the_next_one_finds_done(airflow):
     tasks = ended(airflow, "deferred")
     assert {name: each["state"] for name, each in tasks.items()} == {"score": "success", "again": "success"}
@@ -231,15 +241,6 @@ def test_a_task_that_is_marked_failed_ends_its_driver_and_releases_the_lease(air
     (marks / "go").touch()
 
 
-def test_data_that_a_gate_refuses_are_not_scored_again(airflow):
-    task = ended(airflow, "refused")["score"]
-    assert (task["state"], task["try_number"]) == ("failed", 1)
-    assert "a gate refused the data; nothing was published: FS7001" in airflow.home.log(
-        "refused", airflow.runs["refused"], "score"
-    )
-    assert not (airflow.specs / "refused" / "data" / "scores").exists()
-
-
 def test_an_input_that_is_late_is_waited_for_by_retries_or_by_rescheduling(airflow):
     run = begun(airflow, "not_ready")
     wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["try_number"] > 1, "a second try")
@@ -267,14 +268,6 @@ def test_a_backfill_is_pinned_once_and_scored_part_by_part(airflow):
     found = area(airflow.specs, "two_days")
     assert len(Ledger(found).history("scores")) == 2
     assert not list(found.storage.walk(f"{found.base}/backfill"))
-
-
-def test_dag_test_runs_it_in_one_process(home, airflow):
-    """As an author tries a DAG, with what the scheduler's runs have published already."""
-    ended(airflow, "deferred")
-    said = home.airflow("dags", "test", "deferred", DAY)
-    assert "state=success" in said or "Marking run" in said
-    assert len(Ledger(area(airflow.specs, "plain")).history("scores")) == 1
 
 
 def _parent(pid: int) -> int:
