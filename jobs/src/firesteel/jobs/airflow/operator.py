@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -177,7 +178,7 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         self, context: Any, event: Mapping[str, Any], call: Mapping[str, Any], run_id: str, handle: list[Any]
     ) -> Any:
         """Go on where the trigger saw the run end."""
-        made, there = Call.of(call), Handle(*handle)
+        made, there = replace(Call.of(call), environment=tuple(self.environment.items())), Handle(*handle)
         if event["why"] == "late":
             self._running = (made, run_id)
             end(made, run_id, there, self.kill_timeout).wait()
@@ -306,7 +307,8 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
                 time.time() + limit.total_seconds() if limit else 0.0,
             ),
             method_name="resume_run",
-            kwargs={"call": call.as_dict(), "run_id": run_id, "handle": words},
+            # Airflow encrypts what a trigger is given, and not this.
+            kwargs={"call": replace(call, environment=()).as_dict(), "run_id": run_id, "handle": words},
         )
 
     def _follow(self, driver: Driver, tail: Tail) -> str:

@@ -68,6 +68,10 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
             },
         )
 
+    def __repr__(self) -> str:
+        """The run alone: Airflow logs this, and `call` has the environment of the driver."""
+        return f"<FiresteelTrigger run {self.run_id}>"
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: `{"why": "ended" | "late" | "blind", "text": ...}`."""
         handle, failed = Handle(*self.handle), 0
