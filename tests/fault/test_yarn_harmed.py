@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
+from firesteel.conf.hadoop import HadoopConf
 from firesteel.conf.yarn import resourcemanager_urls
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.application import ResourceManagers
 from firesteel.pipelines.plan.model import Plan
 from support.held import holding, in_mid_batch
-from support.runs import firesteel
 from support.scoring_project import DAY, ScoringProject
 from support.waiting import wait_for
 from support.yarn_runs import attempts, leftovers, made, on_yarn, published_bytes, submitted
@@ -93,21 +93,34 @@ def test_a_run_goes_on_when_the_active_namenode_is_killed_and_the_other_one_take
     published_once(project, quiet)
 
 
+@pytest.fixture
+def knows_both(spark, yarn_env):
+    """The session of all tests, with the NameNodes of this HDFS."""
+    conf = spark.sparkContext._jsc.hadoopConfiguration()
+    names = ("dfs.nameservices", "dfs.ha.", "dfs.namenode.rpc-address.", "dfs.client.failover.")
+    settings = {key: value for key, value in HadoopConf.load().values.items() if key.startswith(names)}
+    for key, value in settings.items():
+        conf.set(key, value)
+    yield spark
+    for key in settings:
+        conf.unset(key)
+
+
 def test_sparks_own_reader_and_writer_go_on_when_the_active_namenode_is_killed(
-    yarn_env: EmbeddedYarn, tmp_path, recovery
+    yarn_env: EmbeddedYarn, knows_both, tmp_path, runs
 ):
     project = made(tmp_path, f"{yarn_env.hdfs.uri}/harmed/{tmp_path.name}", "held", "arrow")
+    plan = project.plan("arrow")
 
     def harm(_: list[int]) -> None:
         hdfs = yarn_env.hdfs
-        killed = hdfs.kill_active()
-        hdfs.start_namenode(killed)
+        hdfs.start_namenode(hdfs.kill_active())
 
     with in_mid_batch(project.folder / "marks", harm, PATIENCE_S):
-        done = firesteel("run", "--start", DAY, folder=project.folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+        result = run_plan(plan, spark=knows_both, runs=runs)
+    assert result.state == "published", result.error
     yarn_env.hdfs.wait_for_namenodes()
-    assert project.published().num_rows == attempts(project)[-1].counts.rows_in > 0
+    assert project.published().num_rows == result.counts.rows_in == result.counts.scored > 0
     assert leftovers(project) == []
 
 

@@ -21,6 +21,9 @@ from firesteel.jobs.embedded.processes import Process, wait_until
 _RM_PORTS = {"": "address", "-scheduler": "scheduler.address", "-tracker": "resource-tracker.address",
              "-admin": "admin.address", "-http": "webapp.address"}  # fmt: skip
 _NM_PORTS = {"": "address", "-localizer": "localizer.address", "-http": "webapp.address"}
+_JAVA_OPTIONS = (
+    "spark.driver.defaultJavaOptions", "spark.executor.defaultJavaOptions", "spark.yarn.am.extraJavaOptions"
+)  # fmt: skip
 _INHERITED = "JAVA_HOME,SPARK_LOCAL_IP,PATH,LANG,TZ"
 """What containers take from their NodeManager's environment."""
 
@@ -193,6 +196,8 @@ class EmbeddedYarn(Cluster):
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.yarn.report.interval": "500ms",
+            # Processes that live for a minute on a few cores that all of them share: C2 costs more than it gives.
+            **dict.fromkeys(_JAVA_OPTIONS, "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"),
         }
         text = "".join(f"{key} {value}\n" for key, value in defaults.items())
         (self.conf_dir / "spark-defaults.conf").write_text(text, encoding="utf-8")
