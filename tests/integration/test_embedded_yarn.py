@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from firesteel.jobs.doctor import examine
 from firesteel.jobs.embedded.cluster import ask, state_of
 from support.listening import LOOPBACK, listening
 from support.waiting import runs
@@ -25,3 +28,9 @@ def test_its_version_is_that_of_the_client_of_pyspark(yarn):
 
     info = ask(f"{yarn.web_url}/ws/v1/cluster/info")["clusterInfo"]
     assert (info["state"], info["hadoopVersion"]) == ("STARTED", SERVER.rpartition(":")[2])
+
+
+def test_doctor_says_what_it_has(yarn_env):
+    found = {each.subject: each for each in examine(None, "", {})}
+    assert found["hadoop"].state == found["yarn"].state == "ok"
+    assert re.fullmatch(r"2 nodes; free: \d of 6 cores, .* of 8\.0 GiB", found["yarn"].found)

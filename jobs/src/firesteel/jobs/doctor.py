@@ -41,7 +41,7 @@ class Finding:
 
 def examine(spec: Path | None, profile: str, params: dict[str, str]) -> list[Finding]:
     """All findings, in the order in which a run would stumble over them."""
-    findings = [_python(), _java(), _packages(), _hadoop()]
+    findings = [_python(), _java(), _packages(), _hadoop(), *_yarn()]
     if spec is not None:
         findings += _spec(spec, profile, params)
     return [
@@ -91,6 +91,33 @@ def _hadoop() -> Finding:
             "Point it at the cluster's client configuration.",
         )
     return Finding("hadoop", "ok", f"HADOOP_CONF_DIR={folder}")
+
+
+def _yarn() -> Iterator[Finding]:
+    """Nothing where no YARN is configured."""
+    from firesteel.conf.yarn import resourcemanager_urls
+    from firesteel.jobs.spark.application import ResourceManagers
+
+    try:
+        urls = resourcemanager_urls()
+    except FiresteelError as error:
+        yield Finding("yarn", "fail", error.what, error.hint)
+        return
+    if not urls:
+        return
+    found = ResourceManagers(urls).capacity()
+    if found is None:
+        advice = (
+            "Is it up, and is yarn-site.xml the cluster's? Without it only the states of applications are not seen."
+        )
+        yield Finding("yarn", "note", f"no ResourceManager answers at {', '.join(urls)}", advice)
+        return
+    what = (
+        f"{plural(found.nodes, 'node')}; free: {found.free_cores} of {plural(found.cores, 'core')}, "
+        f"{byte_size(found.free_mib << 20)} of {byte_size(found.mib << 20)}"
+    )
+    advice = "" if found.nodes else "No NodeManager has registered: applications wait for one."
+    yield Finding("yarn", "ok" if found.nodes else "note", what, advice)
 
 
 def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]:

@@ -44,6 +44,17 @@ class Application:
         return f"{self.id} {self.state}{end}"
 
 
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a cluster has, and what of it is free; memory in MiB."""
+
+    nodes: int
+    free_cores: int
+    cores: int
+    free_mib: int
+    mib: int
+
+
 class ResourceManagers:
     """The ResourceManagers of one cluster; with HA, one of them answers. A cluster that does not answer is no error here."""
 
@@ -58,6 +69,14 @@ class ResourceManagers:
             return None
         newest = max(apps, key=lambda each: int(each.get("startedTime", 0)))
         return _application(newest)
+
+    def capacity(self) -> Capacity | None:
+        """What the cluster has; None when nobody answers."""
+        facts = (self._ask("GET", "/ws/v1/cluster/metrics") or {}).get("clusterMetrics")
+        if not isinstance(facts, dict):
+            return None
+        names = ("activeNodes", "availableVirtualCores", "totalVirtualCores", "availableMB", "totalMB")
+        return Capacity(*(int(facts.get(name, 0)) for name in names))
 
     def kill(self, application: str) -> bool:
         """Ask for an application's end; whether that was heard."""
