@@ -123,9 +123,9 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSta
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def yarn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedYarn]:
-    """A YARN with two NodeManagers on an HDFS in high availability. Sets nothing global: `yarn_env` does, for one test."""
+    """A YARN with two NodeManagers on an HDFS in high availability: 13 JVMs, so only while a file asks for them. Sets nothing global: `yarn_env` does, for one test."""
     from firesteel.jobs.embedded.hdfs_ha import EmbeddedHdfsHa
     from firesteel.jobs.embedded.yarn import EmbeddedYarn
 

@@ -1,31 +1,149 @@
-"""Harm done to a highly available HDFS and to YARN in the middle of a batch: the published bytes are those of a quiet run.
+"""Plans on a real YARN and a highly available HDFS: in cluster mode, and with harm done in the middle of a batch.
 
-How long each recovery took is in the test's record (`--junitxml`) and printed (`-s`); no test asserts a time.
+One file, since each process that runs tests has clusters of its own. The published bytes after harm are those of a quiet run. How
+long each recovery took is in the test's record (`--junitxml`) and printed (`-s`); no test asserts a time.
 """
 
 from __future__ import annotations
 
+import datetime
+import os
+import re
+import shutil
 import sys
 import time
+import venv
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from firesteel.conf.hadoop import HadoopConf
 from firesteel.conf.yarn import resourcemanager_urls
+from firesteel.jobs.demo.flights import load_flights
+from firesteel.jobs.doctor import examine
+from firesteel.jobs.embedded.cluster import ask, state_of
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.application import ResourceManagers
+from firesteel.jobs.spark.environment import pack
 from firesteel.pipelines.plan.model import Plan
+from support import leaks
 from support.held import holding, in_mid_batch
+from support.listening import LOOPBACK, listening
+from support.runs import Project
 from support.scoring_project import DAY, ScoringProject
-from support.waiting import wait_for
+from support.waiting import runs, wait_for
 from support.yarn_runs import attempts, leftovers, made, on_yarn, published_bytes, submitted
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PATIENCE_S = 240.0
 """A machine with two cores and much else to do needs a minute for what takes it ten seconds alone."""
+DATABASE = "db-91f7c2e4d05b"
+KEY = "Kx7 q\"1'&<\\€:=#!%+ä-Zt9vQ"
+SMALL = """{master: yarn, executors: {min: 1, max: 2, cores: 1, memory: 512m}}
+configuration:
+  spark.sql.shuffle.partitions: "2"
+  spark.executor.memoryOverhead: 512m
+  spark.driver.memory: 768m
+  spark.hadoop.demo.store: "${secret:store/key}\""""
+GATE = """
+gates:
+  output_ok:
+    on: sink:scores
+    expect: [{type: expect_column_values_to_be_between, column: p, min_value: 2, max_value: 3}]
+"""
+
+
+def test_its_daemons_are_up_and_listen_on_this_machine_only(yarn):
+    assert yarn.live_nodes() == 2
+    names = [process.name for process in yarn.processes]
+    pairs = [f"{kind}-{number}" for kind in ("namenode", "zkfc", "datanode", "nodemanager") for number in (0, 1)]
+    assert sorted(names) == sorted([*pairs, *(f"journalnode-{n}" for n in (0, 1, 2)), "zookeeper", "resourcemanager"])
+    found = listening(process.pid for process in yarn.processes[-3:])
+    assert len(found) == 5 + 2 * 3
+    assert set(listening(process.pid for process in yarn.processes)) == {LOOPBACK}
+    state = state_of(yarn.folder)
+    assert state is not None
+    assert all(runs(state.processes[name]) for name in names)
+
+
+def test_its_version_is_that_of_the_client_of_pyspark(yarn):
+    from firesteel.jobs.embedded.hadoop import SERVER
+
+    info = ask(f"{yarn.web_url}/ws/v1/cluster/info")["clusterInfo"]
+    assert (info["state"], info["hadoopVersion"]) == ("STARTED", SERVER.rpartition(":")[2])
+
+
+def test_doctor_says_what_it_has(yarn_env):
+    found = {each.subject: each for each in examine(None, "", {})}
+    assert found["hadoop"].state == found["yarn"].state == "ok"
+    assert re.fullmatch(r"2 nodes; free: \d of 6 cores, .* of 8\.0 GiB", found["yarn"].found)
+
+
+@pytest.fixture
+def archive(tmp_path) -> Path:
+    """An environment of an interpreter and one line that says where the packages are; firesteel is not among them."""
+    made = tmp_path / "made"
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(made)
+    own = next((made / "lib").glob("python*")) / "site-packages"
+    # A .pth file is read for folders of the environment only: not the one that points to this checkout.
+    own.joinpath("packages.pth").write_text(f"{Path(sys.prefix, own.relative_to(made))}\n")
+    pack(tmp_path / "environment.tar.gz", made)
+    shutil.rmtree(made)
+    return tmp_path / "environment.tar.gz"
+
+
+@pytest.fixture
+def flights(yarn_env, flight_model, tmp_path) -> Project:
+    """Real flights of a day in the highly available HDFS, tracked in a database whose name is a secret."""
+    known = Path(flight_model.removeprefix("sqlite:///"))
+    shutil.copy(known, known.with_name(f"{DATABASE}.db"))
+    root = f"{yarn_env.hdfs.uri}/flights"
+    day = datetime.date(2013, 6, 1)
+    load_flights(root, days=(day, day))
+    return Project(tmp_path / "flights", root, f"sqlite:///{known.parent}/${{secret:mlflow/database}}.db")
+
+
+def test_flights_are_scored_by_a_driver_on_the_cluster_that_had_nothing_but_what_was_sent(
+    flights, yarn, archive, wheel
+):
+    flights.pipeline({'{master: "local[2]"}': SMALL, 'configuration: {spark.sql.shuffle.partitions: "4"}\n': ""})
+    words = [sys.executable, "-m", "firesteel.jobs.cli.main", "submit", "--start", "2013-06-01", "--run"]
+    words += ["--param", f"root={flights.root}", "--deploy-mode", "cluster"]
+    words += ["--archive", str(archive), "--py-files", str(wheel)]
+    secrets = {"FIRESTEEL_SECRET_MLFLOW_DATABASE": DATABASE, "FIRESTEEL_SECRET_STORE_KEY": KEY}
+    done, lines = leaks.run(words, flights.folder, {**os.environ, **secrets}, timeout_s=560)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout.splitlines()[0]
+    assert "--deploy-mode cluster" in printed
+    assert "spark.pyspark.python=./environment/bin/python" in printed
+    assert "'spark.hadoop.demo.store=${secret:store/key}'" in printed
+    assert "FINISHED SUCCEEDED" in done.stderr
+    assert "PUBLISHED" in done.stdout
+    assert flights.rows() == 754
+    report = next((flights.folder / ".firesteel" / "runs").rglob("report.html"))
+    assert "flight_delay_scores" in report.read_text()
+    assert flights.leftovers() == []
+    assert leaks.in_text(done.stdout + done.stderr + "\n".join(lines), DATABASE, KEY) == []
+    assert leaks.in_files(flights.folder, DATABASE, KEY, but=Path("/nothing")) == []
+    logs = [path for path in yarn.folder.glob("container-logs-*/*/*/*") if path.is_file()]
+    assert any(path.name == "stderr" for path in logs)
+    assert [path for path in logs if leaks.in_text(path.read_bytes(), DATABASE, KEY)] == []
+
+
+def test_a_gate_that_fails_on_the_cluster_gives_its_exit_code_and_no_second_driver_scores_again(yarn_env, tmp_path):
+    project = made(tmp_path, f"{yarn_env.hdfs.uri}/refused", "logistic")
+    on_yarn(project, GATE)
+    done = submitted(project, "--deploy-mode", "cluster")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "FS7001" in done.stderr
+    assert "FAILED  points" in done.stdout
+    assert "driver 2" in done.stderr  # YARN starts one after every bad end
+    assert [each.state for each in attempts(project)] == ["failed"]
+    assert not published_bytes(project)
+    assert leftovers(project) == []
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +190,7 @@ def another_waits(project: ScoringProject, before: list[int]) -> None:
     wait_for(lambda: bool(set(holding(project.folder / "marks")) - set(before)), "the lost task runs again", PATIENCE_S)
 
 
+@pytest.mark.fault
 def test_a_run_goes_on_when_the_active_namenode_is_killed_and_the_other_one_takes_over(
     yarn_env: EmbeddedYarn, project, quiet, recovery
 ):
@@ -106,6 +225,7 @@ def knows_both(spark, yarn_env):
         conf.unset(key)
 
 
+@pytest.mark.fault
 def test_sparks_own_reader_and_writer_go_on_when_the_active_namenode_is_killed(
     yarn_env: EmbeddedYarn, knows_both, tmp_path, runs
 ):
@@ -124,6 +244,7 @@ def test_sparks_own_reader_and_writer_go_on_when_the_active_namenode_is_killed(
     assert leftovers(project) == []
 
 
+@pytest.mark.fault
 def test_a_node_that_dies_with_its_executor_in_mid_stage_costs_no_row(yarn_env: EmbeddedYarn, project, quiet, recovery):
     """A task that died is tried again with a process for each batch (ADR 8): none of these waits, and the run ends by itself."""
     lost: list[tuple[int, float]] = []
@@ -146,6 +267,7 @@ def test_a_node_that_dies_with_its_executor_in_mid_stage_costs_no_row(yarn_env: 
         yarn_env.wait_for_nodes(2)
 
 
+@pytest.mark.fault
 def test_a_resourcemanager_that_restarts_in_mid_run_finds_the_application_running(
     yarn_env: EmbeddedYarn, project, quiet, recovery
 ):
@@ -175,6 +297,7 @@ def test_a_resourcemanager_that_restarts_in_mid_run_finds_the_application_runnin
     published_once(project, quiet)
 
 
+@pytest.mark.fault
 def test_a_driver_that_dies_on_the_cluster_is_followed_by_one_that_goes_on(
     yarn_env: EmbeddedYarn, project, quiet, recovery
 ):
