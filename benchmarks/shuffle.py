@@ -11,7 +11,9 @@ those of the whole machine. Raw numbers and the environment go to benchmarks/res
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import mmap
 import os
 import platform
 import secrets
@@ -29,6 +31,9 @@ from typing import Any
 from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
 from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
+from firesteel.rdma_shuffle.transport.verbs.device import Device
+from firesteel.rdma_shuffle.transport.verbs.domain import Domain
+from firesteel.rdma_shuffle.transport.verbs.pair import Pair
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "shuffle_verbs.json"
@@ -38,6 +43,8 @@ APP, KEY = "benchmark", b"k" * 32
 FETCH_BYTES = 8 << 20
 """Of one FETCH: what Spark asks for at a time is `spark.reducer.maxSizeInFlight` / 5, 9.6 MiB."""
 OUTSTANDING = 4
+READS = 16
+"""That ib_read_bw has on their way at a time: as many as a lane may have. Its own 128 lose packets on Soft-RoCE."""
 _GIB = 1 << 30
 
 
@@ -80,6 +87,7 @@ def _cpu() -> float:
 def perftest(size: int, count: int) -> int:
     """`count` READs by ib_read_bw with completion events: a polling one would starve Soft-RoCE of the only CPU."""
     words = ["ib_read_bw", "-e", "-F", "-x", "1", "-s", str(size), "-n", str(count), "-p", "18515"]
+    words += ["-t", str(READS), "-o", str(READS)]
     server = subprocess.Popen([*words, "-d", DEVICES["node-b"][0]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30
@@ -176,6 +184,28 @@ def through_services(transport: str, size: int, fetches: int) -> Spent:
             return found
 
 
+# -- what Python costs ------------------------------------------------------------------------------------------------
+
+
+async def requests(count: int) -> dict[str, float]:
+    """READs of 8 bytes one after the other, between two queue pairs of this process: posting, the event, the future."""
+    device = Device.open(DEVICES["node-a"][0])
+    domain = Domain(device)
+    reads, serves = Pair(device, domain, serves=False), Pair(device, domain, serves=True)
+    landing, staging = domain.landing(memoryview(mmap.mmap(-1, 1 << 16))), domain.stage(1 << 16)
+    serves.connect(reads.end)
+    reads.connect(serves.end)
+    cpu = time.process_time()
+    for _ in range(count):
+        await reads.read(landing.base, landing.lkey, 8, staging.base, staging.rkey)
+    cpu = time.process_time() - cpu
+    reads.destroy()
+    serves.destroy()
+    domain.close()
+    device.close()
+    return {"cpu_us_of_a_read": round(cpu / count * 1e6, 1)}
+
+
 # -- all of it -------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +225,7 @@ def measure(rounds: int, mib: int) -> dict[str, Any]:
             found[name].append(each)
     return {
         "rounds": found,
+        "python": asyncio.run(requests(2000)),
         "ratios": {
             name: {
                 "verbs / ib_read_bw, bytes a second": _ratio(each, "verbs", "ib_read_bw", "mib_per_second"),
@@ -222,7 +253,7 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("what", choices=("verbs",))
     parse.add_argument("--rounds", type=int, default=5)
-    parse.add_argument("--mib", type=int, default=128, help="what each measurement moves (%(default)s)")
+    parse.add_argument("--mib", type=int, default=256, help="what each measurement moves (%(default)s)")
     parse.add_argument("--out", type=Path, default=RESULTS)
     parse.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     asked = parse.parse_args()
