@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from firesteel.jobs.embedded.yarn import EmbeddedYarn
     from support.runs import Project
 
+# Great Expectations, imported by what calls itself `-c` and has no grpc, ends the process; a worker of pytest-xdist does.
+if sys.argv[0] == "-c":
+    sys.argv[0] = "pytest"
+
 # How long an example takes is the machine's business, and it is shared: no test is about time.
 hypothesis.settings.register_profile("firesteel", deadline=None)
 hypothesis.settings.load_profile("firesteel")

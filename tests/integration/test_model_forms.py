@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import hypothesis.strategies as st
 import mlflow.pyfunc
@@ -55,7 +56,11 @@ def run(ref: ModelRef, table: pa.Table, forms: str, rows: int = 16) -> tuple[lis
     report = TaskReport(0, 0)
     found = list(score_batches(table.to_batches(max_chunksize=11), spec, schema, report))
     values = pa.Table.from_batches(found, schema).to_pylist()
-    letters = [(dict(each.row)["id"], each.error, each.message) for each in report.dead_letters]
+    # XGBoost's messages begin with the time of day.
+    letters = [
+        (dict(each.row)["id"], each.error, re.sub(r"\[\d\d:\d\d:\d\d\]", "", each.message))
+        for each in report.dead_letters
+    ]
     return [(row["id"], row["y"]) for row in values], letters, report
 
 
