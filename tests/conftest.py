@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from firesteel.jobs.embedded.yarn import EmbeddedYarn
     from support.runs import Project
 
-# Great Expectations, imported by what calls itself `-c` and has no grpc, ends the process; a worker of pytest-xdist does.
-if sys.argv[0] == "-c":
-    sys.argv[0] = "pytest"
+# Where the main module is no file, as in a worker of pytest-xdist, and grpc is not there, pyspark takes whoever probes Spark Connect,
+# as Great Expectations does, for its own doctests: `sys.exit(0)`. Without grpc the probe finds nothing in any case.
+if importlib.util.find_spec("grpc") is None:
+    sys.modules["pyspark.sql.connect.utils"] = None
 
 # How long an example takes is the machine's business, and it is shared: no test is about time.
 hypothesis.settings.register_profile("firesteel", deadline=None)

@@ -23,6 +23,7 @@ from firesteel.jobs.tracking import RunTracker, fetch_pinned, mark_dead_runs, re
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Column, ModelPlan
 from support.sample_run import failed, published, sample_plan, sample_result
+from support.wire import authority, behind_tls
 
 pytestmark = [
     pytest.mark.integration,
@@ -441,3 +442,18 @@ def test_a_server_gives_models_by_digest_and_takes_runs(
     assert {each.path for each in client.list_artifacts(tracker.run_id)} == {"plan.json", "spec.yaml", "result.json"}
     assert client.get_experiment_by_name("/batch/flight_delay") is not None
     assert capfd.readouterr().out == "", "standard output belongs to --json"
+
+
+def test_a_server_is_reached_over_tls_by_who_verifies_it_and_by_nobody_else(server, tmp_path, monkeypatch):
+    signed = authority(tmp_path)
+    with behind_tls(signed.server, int(server.rpartition(":")[2])) as port:
+        uri = f"https://127.0.0.1:{port}"
+        with pytest.raises(RuntimeFault, match="FS9003") as refused:
+            connect(uri)
+        assert "certificate" in str(refused.value).lower()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(signed.ca))
+        plan = sample_plan(tracking_uri=uri)
+        with RunTracker.open(plan, "20130604T101112-7f3a") as tracker:
+            done = tracker.finish(sample_result(plan, (published(plan, 1),)))
+        assert tracker.problems == []
+        assert connect(uri).get_run(done.mlflow_run_id).info.status == "FINISHED"

@@ -68,14 +68,17 @@ def _without_spark_connect() -> Iterator[None]:
     doctests and answers with `sys.exit(0)`: the run would end at once, and look like a success.
     """
     probed = "pyspark.sql.connect.utils"
-    block = probed not in sys.modules and importlib.util.find_spec("grpc") is None
-    if block:
-        sys.modules[probed] = None  # type: ignore[assignment]  # the import system's way to say: not there
+    if importlib.util.find_spec("grpc") is not None:
+        yield
+        return
+    before = sys.modules.pop(probed, None)
+    sys.modules[probed] = None  # type: ignore[assignment]  # the import system's way to say: not there
     try:
         yield
     finally:
-        if block:
-            sys.modules.pop(probed, None)
+        del sys.modules[probed]
+        if before is not None:
+            sys.modules[probed] = before
 
 
 def validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[RawResult]:
