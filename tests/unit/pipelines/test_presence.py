@@ -13,8 +13,11 @@ import pytest
 from firesteel.conf.errors import GateFailed, LeaseConflict
 from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.lease import Attempt, Lease
+from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.presence import KEEP_S, Presence, runs
+from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.standing import standing
+from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
 
 RUN = "20260502T031000-ab59cc"
@@ -55,6 +58,7 @@ def test_a_killed_process_leaves_a_dead_run(area, tmp_path):
     code = f"""
 import os, signal
 from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.presence import Presence
 from firesteel.pipelines.storage.open import locate
 storage, base = locate("file://{tmp_path}")
@@ -117,3 +121,35 @@ def test_standing_says_who_holds_an_interval_and_that_nothing_is_published(area)
     assert held["held_by"]["run_id"] == RUN
     assert (held["newest"], held["published"], free["held_by"]) == (None, None, None)
     assert standing(area, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"][0]["held_by"] is None
+
+
+def test_standing_names_the_partitions_that_have_files_and_not_those_that_were_planned(area):
+    place = Place(area, "scores", "2013-06-01")
+    files = (
+        PublishedFile("dt=2013-06-01/origin=JFK/a.parquet", 5),
+        PublishedFile("dt=2013-06-01/origin=LGA/b.parquet", 7),
+    )
+    record = LedgerRecord(
+        "p",
+        "default",
+        "scores",
+        "2013-06-01",
+        1,
+        RUN,
+        "hash",
+        "published",
+        "t",
+        "t",
+        Counts(3, 3),
+        ("dt=2013-06-01",),
+        files,
+    )
+    write_record(place, record)
+    (interval,) = standing(area, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"]
+    assert interval["published"] == interval["newest"]
+    assert interval["published"]["partitions"] == ["dt=2013-06-01/origin=JFK", "dt=2013-06-01/origin=LGA"]
+    assert (
+        interval["published"]["files"],
+        interval["published"]["bytes"],
+        interval["published"]["rows"]["scored"],
+    ) == (2, 12, 3)

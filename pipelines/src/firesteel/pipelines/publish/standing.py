@@ -80,6 +80,9 @@ def _holder(place: Place) -> JsonValue:
 def _record(record: LedgerRecord | None) -> JsonValue:
     if record is None:
         return None
+    directories = sorted(
+        {file.path.rpartition("/")[0] for file in record.files}
+    )  # `partitions` are those that were planned
     return {
         "run_id": record.run_id,
         "state": record.state,
@@ -89,8 +92,8 @@ def _record(record: LedgerRecord | None) -> JsonValue:
         "rows": rows(record.counts),
         "files": len(record.files),
         "bytes": sum(file.length for file in record.files),
-        "partitions": list(record.partitions[:MAX_PARTITIONS]),
-        "partitions_total": len(record.partitions),
+        "partitions": list(directories[:MAX_PARTITIONS]),
+        "partitions_total": len(directories),
         "mlflow_run_id": record.mlflow_run_id,
         "error": record.error[:MAX_TEXT],
     }
