@@ -61,7 +61,7 @@ def holding(marks: Path) -> list[int]:
 
 
 @contextmanager
-def in_mid_batch(marks: Path, harm: Callable[[list[int]], None], timeout_s: float = 120.0) -> Iterator[None]:
+def in_mid_batch(marks: Path, harm: Callable[[list[int]], None], timeout_s: float = 240.0) -> Iterator[None]:
     """Do harm, with the ids of the processes that wait, once one does; then let all go on."""
     failed: list[BaseException] = []
 

@@ -127,7 +127,7 @@ def _driver(code: str, plan_file: Path, *words: str) -> subprocess.CompletedProc
         [sys.executable, "-c", code, str(plan_file), *words],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
         cwd=plan_file.parent,
         env=dict(os.environ),
