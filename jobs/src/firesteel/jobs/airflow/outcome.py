@@ -157,22 +157,23 @@ def summary(brief: Mapping[str, Any], found: Mapping[str, Any], run_id: str, exi
 
 
 def _interval(each: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
-    own = {
-        "reason": "",
-        "rows": 0,
-        "files": 0,
-        "bytes": 0,
-        "partitions": [],
-        "partitions_total": 0,
-        "error": "",
-        **each,
+    """One interval, what matters to a reader first."""
+    made = {
+        "interval": each["interval"],
+        "state": each["state"],
+        "published_by": record["run_id"] if record else "",
+        "rows": each.get("rows", 0),
+        "partitions_total": each.get("partitions_total", 0),
+        "partitions": each.get("partitions", []),
+        "files": each.get("files", 0),
+        "bytes": each.get("bytes", 0),
+        "reason": each.get("reason", ""),
+        "error": each.get("error", ""),
     }
-    if record is None:
-        return {**own, "published_by": ""}
-    if own["files"]:
-        return {**own, "published_by": record["run_id"]}
+    if record is None or made["files"]:
+        return made
     from_ledger = {key: record[key] for key in ("files", "bytes", "partitions", "partitions_total")}
-    return {**own, **from_ledger, "rows": record["rows"]["scored"], "published_by": record["run_id"]}
+    return {**made, **from_ledger, "rows": record["rows"]["scored"]}
 
 
 def _done(result: Mapping[str, Any]) -> str:
