@@ -92,7 +92,7 @@ def test_one_id_is_announced_once_and_may_be_taken_over(area):
 
 
 def test_runs_of_one_task_are_found_by_what_their_ids_share(area):
-    for run_id in ("20260502T041000-ab59cc", RUN, "20260502T031000-ffffff", "xab59cc"):
+    for run_id in (RUN, "20260502T031000-ffffff", "xab59cc", "20260502T041000-ab59cc"):
         with Presence(area, run_id) as presence:
             presence.end(0, {})
     assert [name for name, _, _ in states(area, "ab59cc")] == [RUN, "20260502T041000-ab59cc"]
