@@ -453,7 +453,17 @@ def test_a_server_is_reached_over_tls_by_who_verifies_it_and_by_nobody_else(serv
         assert "certificate" in str(refused.value).lower()
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(signed.ca))
         plan = sample_plan(tracking_uri=uri)
-        with RunTracker.open(plan, "20130604T101112-7f3a") as tracker:
+        with RunTracker.open(replace(plan, models=()), "20130604T101112-7f3a") as tracker:
             done = tracker.finish(sample_result(plan, (published(plan, 1),)))
         assert tracker.problems == []
         assert connect(uri).get_run(done.mlflow_run_id).info.status == "FINISHED"
+
+
+def test_a_version_that_the_registry_has_lost_costs_the_link_to_it_and_nothing_else(server):
+    plan = sample_plan(tracking_uri=server)
+    with RunTracker.open(plan, "20130604T101112-7f3b") as tracker:
+        done = tracker.finish(sample_result(plan, (published(plan, 1),)))
+    (problem,) = tracker.problems
+    assert f"linking {plan.models[0].resolved_uri}" in problem
+    run = connect(server).get_run(done.mlflow_run_id)
+    assert (run.info.status, run.inputs.model_inputs) == ("FINISHED", [])

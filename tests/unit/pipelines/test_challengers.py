@@ -86,7 +86,9 @@ def test_one_that_is_published_makes_columns_and_its_bytes_are_in_the_hash(tmp_p
     assert again.intervals[0].plan_hash != plan.intervals[0].plan_hash
     assert planned(tmp_path, data, TOLERANT | PUBLISHED).intervals[0].plan_hash == plan.intervals[0].plan_hash
     lineage = {each.column: each for each in plan.lineage}
-    assert lineage["next_p_delay"].values == lineage["p_delay"].values
+    assert lineage["next_p_delay"].values == (("flights", "distance"), ("flights", "sched_dep_time"))
+    assert set(lineage["next_p_delay"].values) < set(lineage["p_delay"].values)
+    assert ("flights", "flight_id") not in lineage["p_delay"].values
     assert lineage["next_p_delay"].models == ("delay",)
 
 

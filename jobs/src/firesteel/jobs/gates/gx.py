@@ -71,14 +71,13 @@ def _without_spark_connect() -> Iterator[None]:
     if importlib.util.find_spec("grpc") is not None:
         yield
         return
-    before = sys.modules.pop(probed, None)
+    before = {name: sys.modules[name] for name in (probed,) if name in sys.modules}  # a None of somebody else's stays
     sys.modules[probed] = None  # type: ignore[assignment]  # the import system's way to say: not there
     try:
         yield
     finally:
         del sys.modules[probed]
-        if before is not None:
-            sys.modules[probed] = before
+        sys.modules.update(before)
 
 
 def validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[RawResult]:

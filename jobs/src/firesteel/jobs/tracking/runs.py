@@ -254,9 +254,11 @@ class RunTracker:
             name, _, version = model.resolved_uri.removeprefix("models:/").partition("/")
             if not model.resolved_uri.startswith("models:/"):
                 continue
-            source = self._client.get_model_version(name, version).source or ""
-            if source.startswith("models:/m-"):
-                found.append(LoggedModelInput(source.removeprefix("models:/")))
+            # A link for readers: a registry that lost the version since it was pinned, or is another server's, stops nothing.
+            with self._recording(f"linking {model.resolved_uri}"):
+                source = self._client.get_model_version(name, version).source or ""
+                if source.startswith("models:/m-"):
+                    found.append(LoggedModelInput(source.removeprefix("models:/")))
         return found
 
     def _interval(self, interval: str) -> IntervalPlan | None:

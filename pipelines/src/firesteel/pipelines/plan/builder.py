@@ -101,8 +101,9 @@ def build_plan(
     steps = with_challengers(loaded, logical, steps, backend, errors)
     if errors:
         raise SpecErrors.of(errors)
-    features = {step.name: step.columns_read for step in steps if isinstance(step, ScoreStepPlan)}
-    draft, rules = optimize(first_draft(spec, logical, features))
+    scores = [step for step in steps if isinstance(step, ScoreStepPlan)]
+    rivals = {step.name: step.challenger.features for step in scores if step.challenger}
+    draft, rules = optimize(first_draft(spec, logical, {step.name: step.features for step in scores}, rivals))
     inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
     listing.check_contracts(inputs)
     plan = _assemble(loaded, draft, rules, models, steps, backend.environment())

@@ -57,13 +57,18 @@ def _scored(draft: Draft, step: str, made: dict[str, _Made]) -> _Made:
     score = draft.score(step)
     assert score is not None
     before = made[score.input]
-    named = draft.features.get(step)
-    features = [name.lower() for name in named] if named is not None else list(before.values)
-    whole: Origins = frozenset().union(*(before.values.get(name, frozenset()) for name in features))
+
+    def whole(named: tuple[str, ...] | None) -> Origins:
+        features = [name.lower() for name in named] if named is not None else list(before.values)
+        return frozenset().union(*(before.values.get(name, frozenset()) for name in features))
+
     values = {name.lower(): before.values.get(name.lower(), frozenset()) for name in score.keep}
     models = {name.lower(): before.models.get(name.lower(), frozenset()) for name in score.keep}
-    for output in (*score.output, *(each.name for each in challenger_outputs_of(score))):
-        values[output.lower()] = whole
+    features = draft.features.get(step)
+    outputs = dict.fromkeys(score.output, features)
+    outputs |= {each.name: draft.rivals.get(step, features) for each in challenger_outputs_of(score)}
+    for output, read in outputs.items():
+        values[output.lower()] = whole(read)
         models[output.lower()] = frozenset({score.model})
     return _Made(values, models, before.rows)
 

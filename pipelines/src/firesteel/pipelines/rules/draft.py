@@ -41,6 +41,8 @@ class Draft:
     ----------
     features
         Score step -> the columns that its model takes; None where the model is not known (offline).
+    rivals
+        Score step -> the columns that its challenger takes, where it has one.
     """
 
     spec: Spec
@@ -48,6 +50,7 @@ class Draft:
     features: Mapping[str, tuple[str, ...] | None]
     scans: tuple[Scan, ...]
     stages: tuple[StagePlan, ...]
+    rivals: Mapping[str, tuple[str, ...]]
 
     def scan(self, source: str) -> Scan | None:
         """The scan of a source; None for a step."""
@@ -84,7 +87,12 @@ class Draft:
         return frozenset(found)
 
 
-def first_draft(spec: Spec, logical: Logical, features: Mapping[str, tuple[str, ...] | None]) -> Draft:
+def first_draft(
+    spec: Spec,
+    logical: Logical,
+    features: Mapping[str, tuple[str, ...] | None],
+    rivals: Mapping[str, tuple[str, ...]] | None = None,
+) -> Draft:
     """Everything is read, and every step is a stage of its own."""
     scans = tuple(
         Scan(
@@ -98,4 +106,4 @@ def first_draft(spec: Spec, logical: Logical, features: Mapping[str, tuple[str, 
         StagePlan((f"sink:{name}",), (f"spreads by {', '.join(sink.partition_by)}",))
         for name, sink in spec.sinks.items()
     ]
-    return Draft(spec, logical, features, scans, tuple(stages))
+    return Draft(spec, logical, features, scans, tuple(stages), rivals or {})

@@ -40,7 +40,7 @@ def needed_columns(draft: Draft) -> dict[str, set[str]]:
         if score is not None:
             features = draft.features.get(step)
             columns = _all(draft, score.input)
-            wanted = columns if features is None else {*features, *score.keep}
+            wanted = columns if features is None else {*features, *draft.rivals.get(step, ()), *score.keep}
             lower = {column.lower() for column in wanted}
             needed[score.input] |= {column for column in columns if column.lower() in lower}
         elif step in logical.needs:
