@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from firesteel.conf.errors import LeaseConflict, StorageError
 from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
+from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.run.runner import run_plan
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.storage.base import Storage
@@ -84,23 +86,45 @@ def test_a_namenode_that_restarts_meanwhile_is_waited_for(hdfs_env, project, qui
     assert staged(project) == []
 
 
-@pytest.mark.parametrize("victim", ["worker", "executor"])
-def test_a_worker_or_an_executor_that_is_killed_in_mid_batch_costs_no_row(standalone, project, quiet, victim):
+@pytest.mark.parametrize("victim", ["python worker", "executor", "node"])
+def test_a_worker_or_an_executor_or_a_node_that_is_killed_in_mid_batch_costs_no_row(standalone, project, quiet, victim):
+    """A node is Spark's Worker with its executors, gone at once; it is back when the run is over."""
+    lost: list[int] = []
     project.plan("direct")
     path = project.folder / "pipeline.yaml"
     path.write_text(path.read_text().replace("local[2]", standalone.master))
 
     def harm(waiting: list[int]) -> None:
         pid = waiting[0]
-        os.kill(pid if victim == "worker" else executor_of(pid), signal.SIGKILL)
+        if victim == "node":
+            executor = executor_of(pid)
+            number = worker_of(executor, standalone)
+            lost.append(number)
+            standalone.kill_worker(number)
+            with contextlib.suppress(ProcessLookupError):  # it ends itself when its Worker is gone
+                os.kill(executor, signal.SIGKILL)
+            return
+        os.kill(pid if victim == "python worker" else executor_of(pid), signal.SIGKILL)
 
-    with in_mid_batch(project.folder / "marks", harm):
-        done = firesteel("run", "--start", DAY, "--json", folder=project.folder)
+    try:
+        with in_mid_batch(project.folder / "marks", harm):
+            done = firesteel("run", "--start", DAY, "--json", folder=project.folder)
+    finally:
+        for number in lost:
+            standalone.start_worker(number)
+        wait_for(lambda: standalone.alive_workers() == 2, "both Workers are there")
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout)["counts"]
     assert (counts["dead_letter"], counts["rows_in"]) == (0, counts["scored"])
     assert rows_of(project.published()) == quiet
     assert staged(project) == []
+
+
+def worker_of(executor: int, standalone: EmbeddedStandalone) -> int:
+    """The number of the Worker that started an executor."""
+    parent = int(Path(f"/proc/{executor}/stat").read_text().rpartition(")")[2].split()[1])
+    (name,) = [process.name for process in standalone.processes if process.pid == parent]
+    return int(name.removeprefix("worker-"))
 
 
 def executor_of(worker: int) -> int:

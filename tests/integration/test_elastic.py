@@ -8,7 +8,7 @@ import mlflow
 import pytest
 
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
-from support.bursty import Bursty
+from support.bursty import Bursty, there
 from support.runs import firesteel
 
 pytestmark = pytest.mark.timeout(600)  # five JVMs start: seconds on an idle machine, minutes on a busy one
@@ -40,12 +40,6 @@ def burst(cluster, tmp_path_factory):
     done = firesteel("run", "--start", "2024-01-01", "--end", "2024-01-03", folder=project.folder, timeout_s=580)
     assert done.returncode == 0, done.stderr
     return project, done
-
-
-def there(use, at_s):
-    return sum(
-        life["added_s"] <= at_s and (life["removed_s"] is None or life["removed_s"] > at_s) for life in use["executors"]
-    )
 
 
 def test_one_executor_becomes_four_and_one_again(burst):

@@ -1,4 +1,7 @@
-"""A pipeline with `shuffle: {manager: rdma}`: the same rows as with Spark's own shuffle, and a stated reason when it is not had."""
+"""A pipeline with `shuffle: {manager: rdma}`: the same rows as with Spark's own shuffle, and a stated reason when it is not had.
+
+Where there are RDMA devices, as in the guest of tests/rdma, the nodes read from each other by verbs; elsewhere by TCP.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from firesteel.conf.shuffle import PLUGIN
 from firesteel.jobs.embedded.cluster import ask
 from firesteel.jobs.spark.shuffle import joined, with_plugin
 from firesteel.rdma_shuffle.jar import build_or_find
+from support.rdma import RDMA_DEVICES, VERBS
 from support.runs import DAY, firesteel
 from support.shuffle import worker_on
 from support.shuffle_services import NODES, Services
@@ -28,6 +32,9 @@ from support.waiting import runs, wait_for
 pytestmark = pytest.mark.integration
 
 HERE, THERE = NODES
+PATIENCE_S = 1200 if RDMA_DEVICES else 240
+"""A guest has one processor, which it emulates."""
+SLOW = {"spark.network.timeout": "600s", "spark.firesteel.shuffle.fetchTimeout": "120s"}
 DRIVER = """
 import sys
 from pathlib import Path
@@ -43,7 +50,7 @@ HOLD = """
 import os, time
 
 open(HELD, "w").close()
-deadline = time.monotonic() + 200
+deadline = time.monotonic() + 1200
 while not os.path.exists(GO) and time.monotonic() < deadline:
     time.sleep(0.05)
 """
@@ -53,7 +60,7 @@ while not os.path.exists(GO) and time.monotonic() < deadline:
 def cluster(tmp_path_factory, standalone):
     """Workers on two hosts, and the services of both."""
     folder = tmp_path_factory.mktemp("nodes")
-    with Services(folder) as services, worker_on(THERE, standalone, folder):
+    with Services(folder, NODES, *(VERBS if RDMA_DEVICES else ())) as services, worker_on(THERE, standalone, folder):
         yield services, standalone
 
 
@@ -65,6 +72,7 @@ def changes(master: str, manager: str, fallback: str = "sort", **conf: str) -> d
         "spark.driver.memory": "1g",
         "spark.cores.max": "3",
         "spark.dynamicAllocation.executorIdleTimeout": "10s",
+        **(SLOW if RDMA_DEVICES else {}),
         **conf,
     }
     resources = {
@@ -130,7 +138,7 @@ def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, p
     services, standalone = cluster
     plain = project.pipeline(changes(standalone.master, "sort"))
     process = start(project, plain.plan(DAY))
-    text, _ = process.communicate(timeout=240)
+    text, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, (project.folder / "log").read_text()[-4000:]
     assert json.loads(text)["shuffle"] == {"asked": "sort", "used": "sort", "reason": "", "text": ""}
     expected = published(project)
@@ -143,7 +151,7 @@ def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, p
         project, project.pipeline(changes(standalone.master, "rdma", "fail", **settings)).plan(DAY, force=True)
     )
     try:
-        wait_for(lambda: held.exists() or process.poll() is not None, "the score has its maps", 180)
+        wait_for(lambda: held.exists() or process.poll() is not None, "the score has its maps", PATIENCE_S)
         assert process.poll() is None, (project.folder / "log").read_text()[-4000:]
         assert outputs(services)
         victims = executors(standalone)
@@ -154,7 +162,7 @@ def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, p
         services.start(THERE)
         wait_for(lambda: not any(map(runs, victims)), "the executors are gone")
         go.touch()
-        text, _ = process.communicate(timeout=240)
+        text, _ = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == 0, (project.folder / "log").read_text()[-4000:]
@@ -164,6 +172,8 @@ def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, p
     assert published(project).equals(expected)
     assert project.leftovers() == []
     assert services.total("local_blocks") + services.total("remote_blocks") > 0  # who made them could not give them
+    if RDMA_DEVICES:
+        assert services.gauge("verbs_bytes") == services.total("remote_bytes") > 0, "every remote byte came by RDMA"
     tags = mlflow.MlflowClient(tracking_uri=project.tracking).get_run(result["mlflow_run_id"]).data.tags
     assert tags["firesteel.shuffle"] == "rdma"
 

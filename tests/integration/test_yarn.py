@@ -7,6 +7,8 @@ long each recovery took is in the test's record (`--junitxml`) and printed (`-s`
 from __future__ import annotations
 
 import datetime
+import io
+import json
 import os
 import re
 import shutil
@@ -16,6 +18,8 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from firesteel.conf.hadoop import HadoopConf
@@ -29,9 +33,10 @@ from firesteel.jobs.spark.application import ResourceManagers
 from firesteel.jobs.spark.environment import pack
 from firesteel.pipelines.plan.model import Plan
 from support import leaks
+from support.bursty import Bursty, there
 from support.held import holding, in_mid_batch
 from support.listening import LOOPBACK, listening
-from support.runs import Project
+from support.runs import Project, firesteel
 from support.scoring_project import DAY, ScoringProject
 from support.waiting import runs, wait_for
 from support.yarn_runs import attempts, leftovers, made, on_yarn, published_bytes, submitted
@@ -131,6 +136,63 @@ def test_flights_are_scored_by_a_driver_on_the_cluster_that_had_nothing_but_what
     logs = [path for path in yarn.folder.glob("container-logs-*/*/*/*") if path.is_file()]
     assert any(path.name == "stderr" for path in logs)
     assert [path for path in logs if leaks.in_text(path.read_bytes(), DATABASE, KEY)] == []
+
+
+@pytest.mark.parametrize("where", ["yarn", "standalone"])
+def test_flights_in_high_availability_are_scored_the_same_from_yarn_and_from_standalone(
+    flights, yarn_env, spark, knows_both, runs, request, where
+):
+    """The driver is here. A run on one machine in the same HDFS is what both are compared with."""
+    plain = flights.pipeline({})
+    assert run_plan(plain.plan("2013-06-01"), spark=knows_both, runs=runs).state == "published"
+    expected = rows_of_flights(flights)
+    master = "yarn" if where == "yarn" else request.getfixturevalue("standalone").master
+    secret = "  spark.hadoop.demo.store"
+    small = "\n".join(line for line in SMALL.splitlines() if not line.startswith(secret)).replace(
+        "master: yarn", f'master: "{master}"'
+    )
+    flights.pipeline({'{master: "local[2]"}': small, 'configuration: {spark.sql.shuffle.partitions: "4"}\n': ""})
+    words = ["submit", "--start", "2013-06-01", "--run", "--force", "--param", f"root={flights.root}"]
+    done = firesteel(
+        *words, folder=flights.folder, environ={"FIRESTEEL_SECRET_MLFLOW_DATABASE": DATABASE}, timeout_s=560
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"--master {master}" in done.stdout
+    assert rows_of_flights(flights) == expected
+    assert flights.leftovers() == []
+
+
+def rows_of_flights(flights: Project) -> list[dict]:
+    """What is published, without the columns that name the run."""
+    tables = [pq.read_table(io.BytesIO(data)) for path, data in sorted(flights.published().items()) if "dt=" in path]
+    table = pa.concat_tables(tables).drop_columns(["_run_id", "_plan_hash"])
+    assert table.num_rows == 754
+    return table.sort_by("flight_id").to_pylist()
+
+
+def test_one_executor_becomes_three_and_one_again_on_yarn(yarn_env, tmp_path):
+    """As on standalone (test_elastic.py), from the highly available HDFS; executors that go leave no service behind."""
+    days, wanted = (
+        {"2024-01-01": 1, "2024-01-02": 12, "2024-01-03": 1},
+        {"2024-01-01": 1, "2024-01-02": 3, "2024-01-03": 1},
+    )
+    project = Bursty(tmp_path, crowd=True, root=f"{yarn_env.hdfs.uri}/burst")
+    project.write(days, wanted)
+    executors = {"min": 1, "max": 3, "initial": 1, "cores": 1, "memory": "512m", "idle_timeout": "2s"}
+    settings = {
+        "spark.default.parallelism": "6",
+        "spark.driver.memory": "768m",
+        "spark.executor.memoryOverhead": "512m",
+    }
+    project.plan("2024-01-01", "2024-01-03", {"master": "yarn", "executors": executors}, settings)
+    done = firesteel("run", "--start", "2024-01-01", "--end", "2024-01-03", folder=project.folder, timeout_s=560)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.rows() == {day: files * 20 for day, files in days.items()}
+    (path,) = project.folder.glob(".firesteel/runs/*/result.json")
+    use = json.loads(path.read_text())["executors"]
+    assert (use["peak"], use["lost"]) == (3, 0)
+    assert [life["why"] for life in use["executors"] if life["removed_s"] is not None] == ["idle"] * 2
+    assert [there(use, stage["end_s"] - 0.001) for stage in use["stages"]] == [1, 3, 1]
 
 
 def test_a_gate_that_fails_on_the_cluster_gives_its_exit_code_and_no_second_driver_scores_again(yarn_env, tmp_path):

@@ -13,7 +13,7 @@ from support.guests import FULL, ROOT, VARIABLES, guest_kernel, pytest_in
 
 pytestmark = [
     pytest.mark.skipif(not FULL, reason="minutes in a guest: make test-rdma runs it"),
-    pytest.mark.timeout(2400),
+    pytest.mark.timeout(2700),
 ]
 
 
@@ -38,6 +38,17 @@ def test_a_spark_application_over_verbs_gives_the_bytes_of_the_sort_shuffle(tmp_
     with Guest(guest_kernel(), share, memory_mib=5120) as guest:
         found = pytest_in(guest, ["tests/rdma/inside/test_spark.py", "--timeout=1500"], 1500, variables)
     assert len(found) == 7
+
+
+def test_a_pipeline_over_verbs_publishes_the_rows_of_the_sort_shuffle_while_executors_and_a_service_die(
+    tmp_path,
+) -> None:
+    """The test of ordinary CI, as it is, where nodes have devices: under dynamic allocation, with a model, to the published files."""
+    build_or_find()
+    words = ["tests/integration/test_shuffle_pipeline.py", "-k", "same_rows", "--timeout=2400"]
+    with Guest(guest_kernel(), tmp_path / "share", memory_mib=7168) as guest:
+        found = pytest_in(guest, words, 2400)
+    assert len(found) == 1
 
 
 def test_two_machines_on_a_link_of_which_one_loses_its_power_in_mid_read(tmp_path) -> None:

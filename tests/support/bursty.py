@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import mlflow
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from firesteel.pipelines import Pipeline, Plan
+from firesteel.pipelines.storage.open import locate
 
 ROWS = 20
 SPEC = """
@@ -76,23 +79,25 @@ class Crowd(mlflow.pyfunc.PythonModel):
 
 @dataclass(frozen=True, slots=True)
 class Bursty:
-    """Everything below one folder."""
+    """Data below `root`, a URI; model and tracking in `folder`, and the data as well by default."""
 
     folder: Path
     crowd: bool = False
+    root: str = ""
 
     def write(self, days: Mapping[str, int], wanted: Mapping[str, int] | None = None) -> None:
         """Day -> how many files of 20 rows it has: a file is two seconds of work, or waits for the executors `wanted` that day."""
         if not (self.folder / "model").exists():
             self._model()
         for day, files in days.items():
-            place = self.folder / "data" / "points" / f"dt={day}"
-            place.mkdir(parents=True, exist_ok=True)
+            storage, base = locate(self._root)
             for number in range(files):
                 ids = range(number * ROWS, (number + 1) * ROWS)
                 values = [float((wanted or {}).get(day, each)) for each in ids]
                 table = pa.table({"id": pa.array(ids, pa.int64()), "a": values})
-                pq.write_table(table, place / f"part-{number:03d}.parquet")
+                sink = io.BytesIO()
+                pq.write_table(table, sink)
+                storage.create(f"{base}/points/dt={day}/part-{number:03d}.parquet", sink.getvalue())
 
     def plan(
         self,
@@ -106,7 +111,7 @@ class Bursty:
     ) -> Plan:
         """Plan a range of days."""
         text = SPEC.format(
-            root=f"file://{self.folder}/data", folder=self.folder, rows=ROWS, interval=interval,
+            root=self._root, folder=self.folder, rows=ROWS, interval=interval,
             resources=json.dumps(resources), configuration=json.dumps(configuration or {}),
         )  # fmt: skip
         path = self.folder / "pipeline.yaml"
@@ -115,10 +120,17 @@ class Bursty:
 
     def rows(self) -> dict[str, int]:
         """Published rows by day."""
-        return {
-            place.name.removeprefix("dt="): sum(pq.read_metadata(file).num_rows for file in place.glob("*.parquet"))
-            for place in sorted((self.folder / "data" / "scores").glob("dt=*"))
-        }
+        storage, base = locate(f"{self._root}/scores")
+        found: dict[str, int] = {}
+        for file in storage.walk(base):
+            day = file.path[len(base) + 1 :].partition("/")[0].removeprefix("dt=")
+            if file.name.endswith(".parquet"):
+                found[day] = found.get(day, 0) + pq.read_metadata(io.BytesIO(storage.read(file.path))).num_rows
+        return found
+
+    @property
+    def _root(self) -> str:
+        return self.root or f"file://{self.folder}/data"
 
     def _model(self) -> None:
         from mlflow.models import ModelSignature
@@ -132,3 +144,10 @@ class Bursty:
             mlflow.pyfunc.save_model(self.folder / "model", python_model=model, signature=signature)
         finally:
             cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def there(use: Mapping[str, Any], at_s: float) -> int:
+    """How many executors of a result's `executors` there were at a moment of the run, in seconds from its start."""
+    return sum(
+        life["added_s"] <= at_s and (life["removed_s"] is None or life["removed_s"] > at_s) for life in use["executors"]
+    )

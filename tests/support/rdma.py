@@ -25,3 +25,6 @@ def _devices() -> tuple[list[str], str]:
 
 RDMA_DEVICES, _WHY = _devices()
 needs_rdma = pytest.mark.skipif(not RDMA_DEVICES, reason=f"{_WHY}; tests/rdma runs this in a guest that has some")
+
+VERBS = ["--transport", "verbs", *(["--device", "rxe{number}"] if {"rxe0", "rxe1"} <= set(RDMA_DEVICES) else [])]
+"""Options of `Services` under which nodes read by verbs, each on a device of its own in a guest."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
-from support.rdma import RDMA_DEVICES
+from support.rdma import VERBS
 from support.shuffle import Application, plugin_conf, worker_on
 from support.shuffle_services import NODES, Services
 from support.waiting import wait_for
@@ -44,9 +44,8 @@ def digests(request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("verbs")
-    words = ["--transport", "verbs"] + (["--device", "rxe{number}"] if {"rxe0", "rxe1"} <= set(RDMA_DEVICES) else [])
     with (
-        Services(folder / "services", NODES, *words) as services,
+        Services(folder / "services", NODES, *VERBS) as services,
         EmbeddedStandalone(folder / "spark", workers=1) as standalone,
         worker_on(THERE, standalone, folder),
     ):

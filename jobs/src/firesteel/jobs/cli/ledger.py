@@ -56,8 +56,10 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
     """Finish what a dead run had journaled, discard what it had not.
 
     Runs do this by themselves for their intervals; one of the same plan also goes on with the tasks that the dead one had finished.
+    Records that MLflow did not take when it was away are given to it.
     """
     from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.tracking.spool import deliver
     from firesteel.pipelines.publish.recover import leftovers
     from firesteel.pipelines.publish.recover import recover as recover_interval
 
@@ -68,6 +70,8 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
             record = recover_interval(area, name, sink.path, interval)
             if record is not None:
                 records.append(record)
+    for run in deliver(area):
+        click.echo(f"MLflow has the record of run {run} now.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)
 
 

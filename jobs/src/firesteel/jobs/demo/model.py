@@ -105,7 +105,7 @@ def _samples() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _fit(train: pd.DataFrame) -> Pipeline:
-    """Scale, fill nulls from the nearest known flights, and regress.
+    """Scale, fill nulls with the mean of known flights, and regress.
 
     Not SimpleImputer, nor trees: skops 0.16 trusts neither `numpy.dtype` nor scikit-learn's tree structures, and this
     model is to load with nothing trusted beyond skops' own list.
@@ -118,8 +118,10 @@ def _fit(train: pd.DataFrame) -> Pipeline:
     features = train[list(FEATURES)]
     scaler = StandardScaler().fit(features)
     scaled = scaler.transform(features)
-    # The imputer keeps the rows that it is fitted on: some hundred, so that the model stays small and quick.
-    imputer = KNNImputer().fit(scaler.transform(features.dropna().head(NEIGHBOURS_FROM)))
+    # The imputer keeps the rows that it is fitted on: some hundred, so that the model stays small and quick. All of them are
+    # neighbours: many flights are equally near, and which five of those numpy takes depends on the processor.
+    known = scaler.transform(features.dropna().head(NEIGHBOURS_FROM))
+    imputer = KNNImputer(n_neighbors=NEIGHBOURS_FROM).fit(known)
     regression = LogisticRegression(max_iter=500).fit(imputer.transform(scaled), train["late"].astype("int32"))
     return Pipeline([("scale", scaler), ("impute", imputer), ("regress", regression)])
 

@@ -25,6 +25,7 @@ from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.spark.shuffle import shuffle_in_use
 from firesteel.jobs.timeline.eventlog import EventLog
 from firesteel.jobs.timeline.read import executors_of
+from firesteel.jobs.tracking import spool
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
@@ -96,6 +97,7 @@ def run_plan(
         on_event(Event("run_done", facts={"state": result.state}))
         return result
     folder = (runs or Path.cwd() / RUNS_FOLDER) / run_id
+    spool.deliver(_area(plan))
     with (
         RunTracker.open(plan, run_id) as tracker,
         LineageRecord.open(
@@ -128,14 +130,20 @@ def run_plan(
         (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
         write_validations(result, plan, folder / FILE)
         result = tracker.finish(result, folder / "report.html")
+        if tracker.problems:
+            spool.keep(_area(plan), plan, result, tracker.problems)
     on_event(Event("run_done", facts={"state": result.state}))
     return result
 
 
+def _area(plan: Plan) -> Area:
+    storage, base = locate(plan.storage)
+    return Area(storage, base, plan.pipeline, plan.profile)
+
+
 def _permit(plan: Plan, run_id: str, at: str) -> None:
     """Ask the site's policies before anything is read: the plan may be another user's, or older than they are."""
-    storage, base = locate(plan.storage)
-    area = Area(storage, base, plan.pipeline, plan.profile)
+    area = _area(plan)
     for interval in [each for each in plan.intervals if each.action == "score"][:1]:
         attempt = Attempt(run_id, interval.plan_hash, os_user(), socket.gethostname(), at)
         for sink in plan.sinks:
@@ -144,8 +152,7 @@ def _permit(plan: Plan, run_id: str, at: str) -> None:
 
 def _prune(plan: Plan) -> None:
     """Delete old dead letters and quarantined rows. What is published is published, whether that works or not."""
-    storage, base = locate(plan.storage)
-    area = Area(storage, base, plan.pipeline, plan.profile)
+    area = _area(plan)
     for sink in plan.sinks:
         for what, prune, keep_s in (
             ("dead letters", prune_letters, sink.keep_letters_s),

@@ -7,8 +7,9 @@
                  |------exit code 130, Ctrl-C--------> KILLED
                  `------(process died)---------------> FAILED, by the next start (dead.py)
 
-A tracking server that cannot be reached stops a run before anything is written (FS9003 from `open`). One that goes away
-later does not: data that is published stays published. What could not be recorded is logged once and kept in `problems`.
+A tracking server that cannot be reached stops a run before anything is written (FS9003 from `open`), unless the spec says
+`required: false`. One that goes away later does not: data that is published stays published. What could not be recorded is
+logged once and kept in `problems`; the record as a whole goes to the storage then, and to MLflow later (spool.py).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import hashlib
 import logging
 import re
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 from firesteel.conf.errors import RuntimeFault
@@ -77,6 +79,7 @@ class RunTracker:
         self._run_id = ""
         self._children: dict[str, str] = {}
         self._ended = False
+        self._started_ms: int | None = None
 
     @classmethod
     def open(
@@ -100,19 +103,63 @@ class RunTracker:
         Raises
         ------
         RuntimeFault
-            FS9003 when MLflow cannot be reached or refuses: before anything is read or written.
+            FS9003 when MLflow is required and cannot be reached or refuses: before anything is read or written.
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
-        name = experiment or plan.tracking.experiment or f"firesteel/{plan.pipeline}"
-        client = connect(uri)
-        uri = client.tracking_uri
-        with mlflow_faults(uri, f"opening experiment {name}"):
-            experiment_id = _experiment(client, name, uri)
-        mark_dead_runs(plan.pipeline, plan.profile, experiment=name, tracking_uri=uri, client=client)
-        tracker = cls(client, uri, plan, run_id, experiment_id)
-        with mlflow_faults(uri, "starting a run"):
-            tracker._start(params or {})
+        try:
+            name = experiment or _name(plan)
+            client, experiment_id = _reach(uri, name)
+            tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
+            tracker._begin(name, params or {})
+        except RuntimeFault as fault:
+            if plan.tracking.required:
+                raise
+            tracker = cls(cast("MlflowClient", _Away(str(fault))), uri, plan, run_id, "")
+            tracker._remember(str(fault))
         return tracker
+
+    @classmethod
+    def again(cls, plan: Plan, result: RunResult) -> Self:
+        """Record a run that has ended, as far as MLflow does not have it. What it refuses is in `problems`.
+
+        Raises
+        ------
+        RuntimeFault
+            FS9003 when MLflow cannot be reached.
+        """
+        client, experiment_id = _reach(plan.tracking.uri, _name(plan))
+        tracker = cls(client, client.tracking_uri, plan, result.run_id, experiment_id)
+        tracker._replay(result)
+        return tracker
+
+    def _begin(self, experiment: str, params: Mapping[str, object]) -> None:
+        plan, uri = self._plan, self._tracking_uri
+        mark_dead_runs(plan.pipeline, plan.profile, experiment=experiment, tracking_uri=uri, client=self._client)
+        with mlflow_faults(uri, "starting a run"):
+            self._start(params)
+
+    def _replay(self, result: RunResult) -> None:
+        self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
+        with self._recording(f"recording run {result.run_id}"):
+            if not self._found():
+                self._start({})
+            for each in result.intervals:
+                if each.interval not in self._children and each.state != "skipped":
+                    self.interval_started(each.interval)
+                self.interval_finished(each)
+            if not result.error:  # whoever started next may have taken it for dead
+                self._client.set_tag(self._run_id, ERROR, "")
+            self.finish(result)
+
+    def _found(self) -> bool:
+        """Take up the run, and the children, that MLflow has already."""
+        for run in self._client.search_runs([self._experiment_id], f"tags.`{RUN_ID}` = '{self._firesteel_run_id}'"):
+            interval = run.data.tags.get(INTERVAL)
+            if interval is None:
+                self._run_id = run.info.run_id
+            else:
+                self._children[interval] = run.info.run_id
+        return bool(self._run_id)
 
     @property
     def run_id(self) -> str:
@@ -126,7 +173,9 @@ class RunTracker:
 
     @property
     def url(self) -> str:
-        """Where the run is seen: a link for a server, the database for a local store."""
+        """Where the run is seen: a link for a server, the database for a local store; nothing when MLflow has no run."""
+        if not self._run_id:
+            return ""
         if self._tracking_uri.startswith("http"):
             base = without_secrets(self._tracking_uri).rstrip("/")
             return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run_id}"
@@ -204,7 +253,10 @@ class RunTracker:
     def _start(self, params: Mapping[str, object]) -> None:
         plan = self._plan
         run = self._client.create_run(
-            self._experiment_id, tags=self._tags(), run_name=f"{plan.pipeline} {self._firesteel_run_id}"
+            self._experiment_id,
+            start_time=self._started_ms,
+            tags=self._tags(),
+            run_name=f"{plan.pipeline} {self._firesteel_run_id}",
         )
         self._run_id = run.info.run_id
         work = [interval for interval in plan.intervals if interval.action == "score"]
@@ -255,10 +307,14 @@ class RunTracker:
             if not model.resolved_uri.startswith("models:/"):
                 continue
             # A link for readers: a registry that lost the version since it was pinned, or is another server's, stops nothing.
-            with self._recording(f"linking {model.resolved_uri}"):
-                source = self._client.get_model_version(name, version).source or ""
-                if source.startswith("models:/m-"):
-                    found.append(LoggedModelInput(source.removeprefix("models:/")))
+            try:
+                with mlflow_faults(self._tracking_uri, f"linking {model.resolved_uri}"):
+                    source = self._client.get_model_version(name, version).source or ""
+            except RuntimeFault as fault:
+                _LOG.warning("the MLflow run has no link to its model: %s", fault)
+                continue
+            if source.startswith("models:/m-"):
+                found.append(LoggedModelInput(source.removeprefix("models:/")))
         return found
 
     def _interval(self, interval: str) -> IntervalPlan | None:
@@ -296,6 +352,30 @@ class RunTracker:
         if not self.problems:
             _LOG.warning("the run goes on without all of its MLflow record: %s", problem)
         self.problems.append(problem)
+
+
+def _reach(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """A client, and the id of the experiment."""
+    client = connect(uri)
+    with mlflow_faults(client.tracking_uri, f"opening experiment {experiment}"):
+        return client, _experiment(client, experiment, client.tracking_uri)
+
+
+def _name(plan: Plan) -> str:
+    """The experiment."""
+    return plan.tracking.experiment or f"firesteel/{plan.pipeline}"
+
+
+class _Away:
+    """In the place of a client for an MLflow that could not be reached when the run began: nothing is tried again."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> object:
+        from mlflow.exceptions import MlflowException
+
+        raise MlflowException(self._why)
 
 
 class _Recording:

@@ -199,7 +199,7 @@ def _assemble(
 def _tracking(loaded: LoadedSpec) -> TrackingPlan:
     mlflow, events = loaded.spec.tracking.mlflow, loaded.spec.tracking.openlineage
     if events is None:
-        return TrackingPlan(mlflow.uri, mlflow.experiment)
+        return TrackingPlan(mlflow.uri, mlflow.experiment, required=mlflow.required)
     namespace = events.namespace or ".".join(("firesteel", *({loaded.profile} - {DEFAULT_PROFILE})))
     if isinstance(events, HttpLineage):
         lineage = LineagePlan(
@@ -214,7 +214,7 @@ def _tracking(loaded: LoadedSpec) -> TrackingPlan:
         )
     else:
         lineage = LineagePlan("file", events.path, namespace, events.timeout, events.required)
-    return TrackingPlan(mlflow.uri, mlflow.experiment, lineage)
+    return TrackingPlan(mlflow.uri, mlflow.experiment, lineage, mlflow.required)
 
 
 def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:

@@ -367,6 +367,7 @@ class TrackingPlan:
     uri: str = ""
     experiment: str = ""
     openlineage: LineagePlan | None = None
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -511,6 +511,10 @@ class Mlflow(Part):
 
     uri: str = ""
     experiment: str = ""
+    required: bool = Field(
+        default=True,
+        description="Refuse to run when MLflow cannot be reached. Otherwise the record is kept in `storage` and delivered later.",
+    )
 
 
 class _Lineage(Part):

@@ -1,0 +1,66 @@
+"""A real MLflow tracking server, which a test may kill and start again on the same port and database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from firesteel.jobs.embedded.ports import remembered_ports
+from support.waiting import wait_for
+
+
+class MlflowServer:
+    """`uri` is its address. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._port = remembered_ports(folder / "ports.json", ["mlflow"])["mlflow"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it; returns when it answers."""
+        words = ["server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
+        words += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        words += ["--artifacts-destination", str(self._folder / "artifacts")]
+        environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self._folder / "log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", *words],
+                stdout=log,
+                stderr=log,
+                env=environ,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        self._process = process
+        wait_for(lambda: process.poll() is not None or self._healthy(), "the MLflow server answers", 240)
+        assert process.poll() is None, (self._folder / "log").read_text()
+
+    def kill(self) -> None:
+        """SIGKILL, to it and to its workers."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(30)
+            self._process = None
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
