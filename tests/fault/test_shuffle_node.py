@@ -411,9 +411,10 @@ class Meddler:
 )
 def test_a_bit_that_flipped_on_the_wire_is_caught(cluster: Cluster, at: int, reasons: set[Reason] | None) -> None:
     """In GREET, PROVED, ATTACHED, LOCATED, DATA: by a proof or a tag, and the connection ends. In the data: by CRC32C."""
-    far = cluster.node("node-b").start()
+    way = ["--transport", "tcp"] if reasons else []  # by RDMA, data pass by the one who meddles
+    far = cluster.node("node-b", *way).start()
     meddler = Meddler(far.port, at)
-    near = cluster.node("node-a", "--peer", f"node-b=127.0.0.1:{meddler.port}", "--stall", "2").start()
+    near = cluster.node("node-a", *way, "--peer", f"node-b=127.0.0.1:{meddler.port}", "--stall", "2").start()
     with near.client() as a, far.client() as b:
         asked = far.put(b, 0, 0, [secrets.token_bytes(10_000)])
         with pytest.raises(ShuffleFault) as error:

@@ -70,6 +70,7 @@ def test_a_record_that_mlflow_did_not_take_is_kept_and_delivered_later(spark, tm
             assert [run.info.status for run in (parent, child)] == ["FINISHED", "FINISHED"]
             assert parent.data.metrics["rows_in"] == child.data.metrics["rows_in"] == result.counts.rows_in
             assert parent.data.tags["firesteel.published"].startswith(f"{project.root}/scores")
+            assert parent.data.tags["mlflow.note.content"].startswith("**Published**")
             assert child.data.tags["firesteel.interval"] == DAY
             text = client.download_artifacts(parent.info.run_id, "result.json", str(tmp_path))
             assert json.loads(open(text).read())["run_id"] == result.run_id

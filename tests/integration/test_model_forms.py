@@ -137,7 +137,7 @@ def test_the_form_its_reason_and_its_largest_difference_are_reported(models, kin
         assert report.choice.form == expected
         assert report.rows_by_form == {expected: 200}
         if forms != "reference":
-            assert report.choice.reason.startswith("agrees with pyfunc within")
+            assert report.choice.reason.startswith("agrees with pyfunc ")
             assert report.choice.checked_rows == 5 + 64  # the example and the first batch
             assert report.choice.largest_difference <= (1e-6 if forms == "compiled" else 0.0)
 

@@ -101,7 +101,7 @@ def test_zero_rows_empty_the_planned_partitions(project, spark, runs):
 
 def test_a_failed_output_gate_publishes_nothing(project, spark, runs):
     pipeline = project.pipeline()
-    run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    stands = run_plan(pipeline.plan(DAY), spark=spark, runs=runs).run_id
     before = project.published()
     strict = project.pipeline({"min_value: 0, max_value: 1": "min_value: 0, max_value: 0.000001"})
     result = run_plan(strict.plan(DAY), spark=spark, runs=runs)
@@ -113,6 +113,8 @@ def test_a_failed_output_gate_publishes_nothing(project, spark, runs):
     assert [record.state for record in Ledger(area_of(strict)).history("scores")] == ["failed", "published"]
     tracked = mlflow.MlflowClient(tracking_uri=project.tracking).get_run(result.mlflow_run_id)
     assert tracked.info.status == "FAILED"
+    status = firesteel("status", "--param", f"root={project.root}", folder=project.folder)
+    assert f"{DAY} of scores: what run {stands} published on " in status.stdout
 
 
 def test_a_failed_input_gate_stops_before_scoring_and_a_warning_does_not(project, spark, runs):

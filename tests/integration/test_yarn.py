@@ -138,28 +138,25 @@ def test_flights_are_scored_by_a_driver_on_the_cluster_that_had_nothing_but_what
     assert [path for path in logs if leaks.in_text(path.read_bytes(), DATABASE, KEY)] == []
 
 
-@pytest.mark.parametrize("where", ["yarn", "standalone"])
 def test_flights_in_high_availability_are_scored_the_same_from_yarn_and_from_standalone(
-    flights, yarn_env, spark, knows_both, runs, request, where
+    flights, knows_both, runs, standalone, monkeypatch
 ):
     """The driver is here. A run on one machine in the same HDFS is what both are compared with."""
-    plain = flights.pipeline({})
-    assert run_plan(plain.plan("2013-06-01"), spark=knows_both, runs=runs).state == "published"
-    expected = rows_of_flights(flights)
-    master = "yarn" if where == "yarn" else request.getfixturevalue("standalone").master
-    secret = "  spark.hadoop.demo.store"
-    small = "\n".join(line for line in SMALL.splitlines() if not line.startswith(secret)).replace(
-        "master: yarn", f'master: "{master}"'
-    )
-    flights.pipeline({'{master: "local[2]"}': small, 'configuration: {spark.sql.shuffle.partitions: "4"}\n': ""})
-    words = ["submit", "--start", "2013-06-01", "--run", "--force", "--param", f"root={flights.root}"]
-    done = firesteel(
-        *words, folder=flights.folder, environ={"FIRESTEEL_SECRET_MLFLOW_DATABASE": DATABASE}, timeout_s=560
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"--master {master}" in done.stdout
-    assert rows_of_flights(flights) == expected
-    assert flights.leftovers() == []
+    monkeypatch.setenv("FIRESTEEL_SECRET_MLFLOW_DATABASE", DATABASE)
+    assert run_plan(flights.pipeline({}).plan("2013-06-01"), spark=knows_both, runs=runs).state == "published"
+    # Other numbers of tasks make other batches, and BLAS rounds those otherwise in the last bit.
+    expected = [{**row, "p_delay": pytest.approx(row["p_delay"], rel=1e-12)} for row in rows_of_flights(flights)]
+    without_secret = "".join(f"{line}\n" for line in SMALL.splitlines() if "demo.store" not in line).rstrip()
+    for master in ("yarn", standalone.master):
+        resources = without_secret.replace("master: yarn", f'master: "{master}"')
+        spec = {'{master: "local[2]"}': resources, 'configuration: {spark.sql.shuffle.partitions: "4"}\n': ""}
+        flights.pipeline(spec)
+        words = ["submit", "--start", "2013-06-01", "--run", "--force", "--param", f"root={flights.root}"]
+        done = firesteel(*words, folder=flights.folder, timeout_s=560)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"--master {master}" in done.stdout
+        assert rows_of_flights(flights) == expected
+        assert flights.leftovers() == []
 
 
 def rows_of_flights(flights: Project) -> list[dict]:

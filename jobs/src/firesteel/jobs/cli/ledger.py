@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @spec_options
 @json_option
 def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """The newest attempt at each interval."""
+    """The newest attempt at each interval; where it published nothing, also what readers see from before."""
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.ledger import Ledger
 
@@ -33,6 +33,12 @@ def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> N
         if (record := ledger.latest(sink, interval)) is not None
     ]
     show_records(records, loaded.spec.name, as_json=as_json)
+    for record in [] if as_json else records:
+        stands = ledger.published(record.sink, record.interval) if record.state != "published" else None
+        if stands is not None:
+            click.echo(
+                f"{record.interval} of {record.sink}: what run {stands.run_id} published on {stands.ended_at} stands."
+            )
 
 
 @click.command()

@@ -51,6 +51,8 @@ INTERVAL = "firesteel.interval"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's page shows experiments of this kind as runs with metrics, and else may take them for conversations."""
 _TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
@@ -216,6 +218,8 @@ class RunTracker:
 
     def finish(self, result: RunResult, report: Path | str = "") -> RunResult:
         """Record the whole run, its result and its report, and end it. Returns the stamped result."""
+        from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
         result = self.stamp(result)
         report = Path(report or result.report)
         partitions = tuple(partition for each in result.intervals for partition in each.partitions)
@@ -230,6 +234,7 @@ class RunTracker:
                 self._client.set_tag(self._run_id, LINEAGE, str(result.lineage)[:_TAG_LIMIT])
             if result.error:
                 self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
+            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _note(result, self._plan)[:_TAG_LIMIT])
             if report.is_file():
                 self._client.log_artifact(self._run_id, str(report))
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
@@ -352,6 +357,28 @@ class RunTracker:
         if not self.problems:
             _LOG.warning("the run goes on without all of its MLflow record: %s", problem)
         self.problems.append(problem)
+
+
+def _note(result: RunResult, plan: Plan) -> str:
+    """The run's description, in Markdown: what whoever opens its page wants to know first."""
+    counts = result.counts
+    places = ", ".join(f"`{sink.path}`" for sink in plan.sinks)
+    done = [each for each in result.intervals if each.state == "published"]
+    verdict = f"**{result.state.capitalize()}**" + (f": {result.error}" if result.error else "")
+    lines = [verdict]
+    if done:
+        partitions = sum(len(each.partitions) for each in done)
+        lines.append(
+            f"{len(done)} of {len(result.intervals)} intervals, {partitions} partitions published to {places}."
+        )
+    lines.append(
+        f"{counts.rows_in:,} rows in = {counts.scored:,} scored + {counts.dead_letter:,} dead letter "
+        f"+ {counts.quarantined:,} quarantined + {counts.dropped:,} dropped."
+    )
+    lines.append(
+        "Under Artifacts: `report.html` has gates, times and executors; `plan.json` says why, `spec.yaml` what."
+    )
+    return "\n\n".join(lines)
 
 
 def _reach(uri: str, experiment: str) -> tuple[MlflowClient, str]:
@@ -513,7 +540,7 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
                 hint="Create the experiment with an artifact location of its own, or keep the secret out of the folder.",
             )
         try:
-            return client.create_experiment(name, artifact_location=location)
+            return client.create_experiment(name, artifact_location=location, tags=_KIND)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -99,7 +99,8 @@ def choose(reference: Reference, found: Candidates, samples: Sequence[pa.Table])
         if not problem and largest > form.tolerance:
             problem = f"{form.name} differs by {largest:.3g}, more than {form.tolerance:g}"
         if not problem:
-            reason = "; ".join([f"agrees with pyfunc within {form.tolerance:g}", *reasons])
+            how = f"within {form.tolerance:g}" if form.tolerance else "bit for bit"
+            reason = "; ".join([f"agrees with pyfunc {how}", *reasons])
             return form, Choice(form.name, reason, rows, largest)
         reasons.append(problem)
     return reference, Choice(REFERENCE, "; ".join(reasons))
