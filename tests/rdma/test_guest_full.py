@@ -9,7 +9,7 @@ import pytest
 
 from firesteel.rdma_shuffle.jar import build_or_find
 from guest.boot import Guest, pair
-from support.guests import FULL, ROOT, VARIABLES, guest_kernel, pytest_in
+from support.guests import FULL, ROOT, VARIABLES, guest_kernel, many_mappings, pytest_in
 
 pytestmark = [
     pytest.mark.skipif(not FULL, reason="minutes in a guest: make test-rdma runs it"),
@@ -46,7 +46,7 @@ def test_a_pipeline_over_verbs_publishes_the_rows_of_the_sort_shuffle_while_exec
     """The test of ordinary CI, as it is, where nodes have devices: under dynamic allocation, with a model, to the published files."""
     build_or_find()
     words = ["tests/integration/test_shuffle_pipeline.py", "-k", "same_rows", "--timeout=2400"]
-    with Guest(guest_kernel(), tmp_path / "share", memory_mib=7168) as guest:
+    with many_mappings(), Guest(guest_kernel(), tmp_path / "share", memory_mib=7168) as guest:
         found = pytest_in(guest, words, 2400)
     assert len(found) == 1
 

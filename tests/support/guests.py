@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,29 @@ def guest_kernel() -> Path:
         return kernel(build=FULL)
     except NoGuest as error:
         pytest.skip(f"no guest: {error}")
+
+
+@contextmanager
+def many_mappings(wanted: int = 1 << 20) -> Iterator[None]:
+    """Let processes of the host have so many mappings meanwhile: in User-Mode Linux each page of a guest's process may be one.
+
+    The default of 65,530 is 256 MiB, less than a Python that has loaded MLflow and a model.
+    """
+    limit = Path("/proc/sys/vm/max_map_count")
+    before = int(limit.read_text())
+    if before >= wanted:
+        yield
+        return
+    try:
+        limit.write_text(str(wanted))
+    except OSError:
+        pytest.skip(
+            f"vm.max_map_count is {before}, and a guest needs more for this: sysctl -w vm.max_map_count={wanted}"
+        )
+    try:
+        yield
+    finally:
+        limit.write_text(str(before))
 
 
 def pytest_in(
