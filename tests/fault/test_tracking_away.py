@@ -60,10 +60,14 @@ def test_a_record_that_mlflow_did_not_take_is_kept_and_delivered_later(spark, tm
         assert rows_of(project.published()) == quiet
         assert kept(project) == sorted(f"{each.run_id}.json" for each in (midway, without))
 
+        storage, base = locate(f"{project.root}/_firesteel/points/tracking/default")
+        storage.create(f"{base}/00-cut-short.json", b'{"plan": {}')
         server.start()
         done = firesteel("recover", folder=project.folder)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert kept(project) == []
+        assert kept(project) == ["00-cut-short.json"]  # in nobody's way, and for a person
+        assert "00-cut-short.json cannot be read, and stays" in done.stderr
+        storage.delete(f"{base}/00-cut-short.json")
         for result in (midway, without):
             assert f"MLflow has the record of run {result.run_id} now." in done.stdout
             client, parent, child = recorded(server.uri, result.run_id)

@@ -96,6 +96,9 @@ def test_what_other_pages_show_runs_in_its_project(tmp_path):
             text = re.sub(r"\d{8}T\d{6}-[0-9a-f]{6}", run, shown) if run and "--run-id" not in shown else shown
             for long, short in SHORTER.items():
                 text = text.replace(long, short)
+            text = re.sub(r"\s+#.*", "", text) if block.language == "bash" else text
+            if text in ran:  # pages show some of the same
+                continue
             reader.types(block, text)
             ran.append(text)
             if not run and (published := re.search(r"PUBLISHED .* run (\S+)", reader.said)):

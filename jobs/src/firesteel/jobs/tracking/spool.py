@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.redaction import redact
+from firesteel.jobs.tracking.connect import one_line
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.layout import Area, file_name
@@ -52,21 +53,32 @@ def deliver(area: Area) -> tuple[str, ...]:
     tuple of str
         The runs that MLflow has now.
     """
-    delivered = []
+    delivered: list[str] = []
     try:
         for file in area.storage.walk(_folder(area)):
-            record = json.loads(area.storage.read(file.path))
-            plan = Plan.from_json(json.dumps(record["plan"]))
-            result = _RESULT.validate_python(record["result"])
+            kept = _read(area, file.path)
+            if kept is None:
+                continue
+            plan, result = kept
             tracker = RunTracker.again(plan, result)
             if tracker.problems:
                 break  # it is said already, and the next record would meet the same
             area.storage.delete(file.path)
             delivered.append(result.run_id)
             _LOG.info("MLflow has the record of run %s now: %s", result.run_id, tracker.url)
-    except (FiresteelError, ValueError, KeyError) as error:
+    except FiresteelError as error:
         _LOG.warning("records that MLflow did not take stay in %s: %s", _folder(area), error)
     return tuple(delivered)
+
+
+def _read(area: Area, path: str) -> tuple[Plan, RunResult] | None:
+    """A record; None for one that cannot be read, which stays for a person and is in nobody's way."""
+    try:
+        record = json.loads(area.storage.read(path))
+        return Plan.from_json(json.dumps(record["plan"])), _RESULT.validate_python(record["result"])
+    except (FiresteelError, ValueError, KeyError, TypeError) as error:
+        _LOG.warning("the record %s cannot be read, and stays: %s", path, one_line(error))
+        return None
 
 
 def _folder(area: Area) -> str:

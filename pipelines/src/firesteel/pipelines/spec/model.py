@@ -513,7 +513,8 @@ class Mlflow(Part):
     experiment: str = ""
     required: bool = Field(
         default=True,
-        description="Refuse to run when MLflow cannot be reached. Otherwise the record is kept in `storage` and delivered later.",
+        description="Refuse to run when MLflow cannot be reached. Otherwise the record is kept in `storage` and delivered later. "
+        "Models by `models:/` URI come from MLflow all the same.",
     )
 
 
