@@ -113,7 +113,9 @@ def _gates(found: Any) -> str:
             ("rows", "a count of every column", "compiled to one pass", "Great Expectations on Spark", "ratio"), rows
         )
         + "\nWanted: five times. Great Expectations 1.24 bundles these metrics into few jobs itself, so that on large frames both are "
-        "bound by the\nsame conditions over the same rows; where jobs are all overhead, as on a day of flights, one pass shows.\n"
+        "bound by the\nsame conditions over the same rows; where jobs are all overhead, as on a day of flights, one pass shows. It takes "
+        "six times the bare scan\nitself, so that five times is a fifth over the scan for ten conditions; the regular expression alone, "
+        "which is Java's for both, takes half\nof the compiled time (3.1 of 5.4 s over 5 million rows, on a busy machine).\n"
     )
 
 

@@ -21,8 +21,10 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.presence import runs
 from firesteel.pipelines.storage.open import locate
 from support.airflow_home import HERE, ROOT, AirflowHome, airflow_environment, install_beside
+from support.documents import blocks, documents
 from support.held import holding
-from support.scoring_project import DAY, ScoringProject
+from support.runs import firesteel
+from support.scoring_project import DAY, ScoringProject, rows_of
 from support.waiting import wait_for as wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -117,8 +119,12 @@ def ended(airflow, dag: str) -> dict:
     return airflow.home.tasks(dag, run)
 
 
+def project_of(specs: Path, name: str) -> ScoringProject:
+    return ScoringProject(specs / name, f"file://{specs / name}/data")
+
+
 def published(specs: Path, name: str) -> int:
-    return ScoringProject(specs / name, f"file://{specs / name}/data").published().num_rows
+    return project_of(specs, name).published().num_rows
 
 
 def session_of(pid: int) -> list[int]:
@@ -159,6 +165,17 @@ print(json.dumps(found))
     assert found["flight_delay_scores"] == ["score"]
     assert found["flight_delay_backfill"][:3] == ["scores_2013.2013-01", "scores_2013.2013-02", "scores_2013.2013-03"]
     assert {"scores_2013.pin", "scores_2013.finish"} < set(found["flight_delay_backfill"])
+
+
+def test_the_dags_of_the_documents_are_built_in_airflows_environment(home):
+    shown = [block for document in documents() for block in blocks(document) if "from airflow.sdk" in block.text]
+    assert len(shown) >= 2
+    for block in shown:
+        words = [str(home.environment / "bin" / "python"), "-c", block.text]
+        done = subprocess.run(
+            words, env=dict(home.variables), cwd=home.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{block}: {done.stderr}"
 
 
 def test_data_that_a_gate_refuses_are_not_scored_again(home, specs):
@@ -223,7 +240,10 @@ def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once
     assert airflow.home.xcom("killed", run, "score")["run_id"] == first
     (record,) = Ledger(area(airflow.specs, "killed")).history("scores")
     assert (record.run_id, record.state) == (first, "published")
-    assert published(airflow.specs, "killed") == record.counts.scored
+    after_harm = rows_of(project_of(airflow.specs, "killed").published())
+    quiet = firesteel("run", "--start", DAY, "--force", folder=airflow.specs / "killed")
+    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
+    assert rows_of(project_of(airflow.specs, "killed").published()) == after_harm
 
 
 def test_a_task_that_is_marked_failed_ends_its_driver_and_releases_the_lease(airflow):

@@ -20,7 +20,7 @@ _CHANGES = re.compile(
     r"|\b[0-9a-f]{12}\b"  # digests
     r"|[\d,.]+ (?:[KM]iB|B|s)\b"  # how long, and sizes: the libraries' versions are in the files
 )
-SHOWN = ("README.md", "examples/flights/README.md", "docs/how-to/airflow.md", "docs/how-to/suites.md",
+SHOWN = ("README.md", "examples/flights/README.md", "docs/how-to/airflow.md", "docs/how-to/suites.md", "docs/how-to/lineage.md",
          "docs/how-to/clusters.md", "docs/concepts/security.md")  # fmt: skip
 ELSEWHERE = {
     "make ": "the targets themselves",

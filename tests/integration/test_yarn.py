@@ -37,7 +37,7 @@ from support.bursty import Bursty, there
 from support.held import holding, in_mid_batch
 from support.listening import LOOPBACK, listening
 from support.runs import Project, firesteel
-from support.scoring_project import DAY, ScoringProject
+from support.scoring_project import DAY, ScoringProject, rows_of
 from support.waiting import runs, wait_for
 from support.yarn_runs import attempts, leftovers, made, on_yarn, published_bytes, submitted
 
@@ -299,8 +299,11 @@ def test_sparks_own_reader_and_writer_go_on_when_the_active_namenode_is_killed(
         result = run_plan(plan, spark=knows_both, runs=runs)
     assert result.state == "published", result.error
     yarn_env.hdfs.wait_for_namenodes()
-    assert project.published().num_rows == result.counts.rows_in == result.counts.scored > 0
+    assert result.counts.rows_in == result.counts.scored > 0
     assert leftovers(project) == []
+    after_harm = rows_of(project.published())
+    assert run_plan(project.plan("arrow", force=True), spark=knows_both, runs=runs).state == "published"
+    assert rows_of(project.published()) == after_harm
 
 
 @pytest.mark.fault
