@@ -6,6 +6,7 @@ that no test has cannot stand in the table.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,8 @@ MAX_CASES = 24
 def collected() -> dict[str, dict[str, list[str]]]:
     """Cases by file and test, as pytest collects them."""
     words = [sys.executable, "-m", "pytest", "tests", "-m", "fault", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    environ = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}  # they change what it prints
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, env=environ)
     if done.returncode:
         raise SystemExit(f"pytest collects no tests: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     found: dict[str, dict[str, list[str]]] = {}
