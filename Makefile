@@ -8,7 +8,7 @@ COMPONENTS := conf pipelines udfs rdma_shuffle jobs
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env demo demo-clean test test-rdma test-unit lint format docs docs-check airflow-pins wheel cluster-up cluster-down clean
+.PHONY: help env demo demo-clean test test-long test-rdma test-unit lint format docs docs-check airflow-pins wheel cluster-up cluster-down clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -30,8 +30,11 @@ demo-clean:  ## remove what the demo keeps in the temporary directory
 	rm -rf "$${TMPDIR:-/tmp}/firesteel-demo-$$(id -u)"
 
 # A file runs as a whole in one of two processes, each with its own Spark, HDFS and models: tests mostly wait for them to start.
-test: env  ## the whole test suite: unit, contract, integration, fault
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: env  ## the test suite: unit, contract, integration, fault
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+
+test-long: env  ## what `make test` leaves out: tests of minutes each that stand near others
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m long
 
 test-rdma: env  ## the shuffle over real RDMA verbs, in a guest with Soft-RoCE; builds its kernel once (minutes)
 	FIRESTEEL_RDMA=full $(BIN)/python -m pytest tests/rdma

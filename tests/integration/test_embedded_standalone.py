@@ -58,7 +58,7 @@ def test_both_workers_run_a_job(standalone):
 
 
 def test_its_rest_server_is_off(standalone):
-    assert [process.name for process in standalone.processes] == ["master", "worker-0", "worker-1"]
+    assert sorted(process.name for process in standalone.processes) == ["master", "worker-0", "worker-1"]
     command = Path(f"/proc/{standalone.processes[0].pid}/cmdline").read_bytes()
     assert b"spark.master.rest.enabled=false" in command
     assert "Started REST server" not in (standalone.folder / "logs" / "master.log").read_text()

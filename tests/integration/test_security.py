@@ -24,7 +24,7 @@ from support.runs import DAY, Project
 from support.waiting import wait_for
 from support.wire import FRONT, carried, holds, relays
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 SECRET = f"auth-{secrets.token_hex(16)}"
 UI_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")

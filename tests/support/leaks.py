@@ -58,7 +58,7 @@ class CommandLines:
 
 
 def run(
-    words: list[str], folder: Path, environ: dict[str, str], timeout_s: float = 280.0
+    words: list[str], folder: Path, environ: dict[str, str], timeout_s: float = 560.0
 ) -> tuple[subprocess.CompletedProcess[str], set[str]]:
     """Run a program to its end; what it did, and every command line of that time."""
     with CommandLines() as watch:
