@@ -68,7 +68,9 @@ PEER = st.one_of(
     st.builds(peer_messages.Attach, NAME, BYTES32),
     st.builds(peer_messages.Attached, U32),
     st.builds(peer_messages.Locate, U32, RANGES),
-    st.builds(peer_messages.Located, st.lists(st.one_of(st.builds(Found, TABLE), MISSING), max_size=5).map(tuple)),
+    st.builds(
+        peer_messages.Located, st.lists(st.one_of(st.builds(Found, TABLE, st.just(())), MISSING), max_size=5).map(tuple)
+    ),
     st.builds(peer_messages.Read, U32, st.lists(PIECE, max_size=5).map(tuple)),
     st.builds(peer_messages.Data, U64),
     st.builds(peer_messages.Renew, U32),

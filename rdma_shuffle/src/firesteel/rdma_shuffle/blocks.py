@@ -31,8 +31,7 @@ class Piece(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileExtent:
+class FileExtent(NamedTuple):
     """Bytes in a file of this node."""
 
     path: str
@@ -40,8 +39,7 @@ class FileExtent:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class SlabExtent:
+class SlabExtent(NamedTuple):
     """Bytes in a slab of this node."""
 
     slab: int
@@ -90,8 +88,7 @@ class Table:
         return cls(b"".join(ENTRY.pack(*block) for block in blocks))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A range that is there."""
 
     table: Table

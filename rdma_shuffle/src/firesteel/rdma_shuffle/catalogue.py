@@ -170,16 +170,24 @@ class Catalogue:
 
     def locate(self, asked: Range) -> Found | Missing:
         """The range's blocks and the extent of a file that holds them."""
-        output = self._outputs.get(asked.shuffle, {}).get(asked.map_id)
-        if output is None:
-            return Missing(Reason.NOT_HERE, f"no map output {asked.shuffle}/{asked.map_id}")
-        if asked.end > len(output.table):
-            return Missing(
-                Reason.NOT_HERE, f"map output {asked.shuffle}/{asked.map_id} has {len(output.table)} reduces"
-            )
+        try:
+            output = self._output(asked)
+        except ShuffleFault as fault:
+            return Missing(fault.reason, fault.detail)
         start, end = output.offsets[asked.first], output.offsets[asked.end]
         extents = (FileExtent(output.path, start, end - start),) if end > start else ()
         return Found(output.table.cut(asked.first, asked.end), extents)
+
+    def _output(self, asked: Range) -> Output:
+        """The map output that has all of a range."""
+        outputs = self._outputs.get(asked.shuffle)
+        output = outputs.get(asked.map_id) if outputs else None
+        if output is None:
+            raise ShuffleFault(Reason.NOT_HERE, f"no map output {asked.shuffle}/{asked.map_id}")
+        if asked.end >= len(output.offsets):
+            reduces = len(output.offsets) - 1
+            raise ShuffleFault(Reason.NOT_HERE, f"map output {asked.shuffle}/{asked.map_id} has {reduces} reduces")
+        return output
 
     def piece(self, piece: Piece) -> FileExtent | None:
         """Where a piece lies; None if it has no bytes.
@@ -189,13 +197,12 @@ class Catalogue:
         ShuffleFault
             NOT_HERE, or MALFORMED for a piece that does not lie within its range.
         """
-        found = self.locate(piece.range)
-        if isinstance(found, Missing):
-            raise ShuffleFault(found.reason, found.detail)
-        whole = found.extents[0] if found.extents else FileExtent("", 0, 0)
-        if piece.skip + piece.length > whole.length or not isinstance(whole, FileExtent):
+        asked, skip, length = piece
+        output = self._output(asked)
+        start = output.offsets[asked.first] + skip
+        if start + length > output.offsets[asked.end]:
             raise ShuffleFault(Reason.MALFORMED, "a piece that lies outside its range")
-        return FileExtent(whole.path, whole.offset + piece.skip, piece.length) if piece.length else None
+        return FileExtent(output.path, start, length) if length else None
 
     # -- removing ------------------------------------------------------------------------------------------------
 

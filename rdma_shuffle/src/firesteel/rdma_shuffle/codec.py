@@ -103,6 +103,15 @@ class Body:
             raise malformed(f"{count} items cannot follow")
         return count
 
+    @property
+    def left(self) -> int:
+        """How many bytes are not read yet."""
+        return len(self._bytes) - self._at
+
+    def peek(self) -> bytes:
+        """All that is left, which stays to be read."""
+        return self._bytes[self._at :]
+
     def rest(self) -> bytes:
         """All that is left."""
         return self.raw(len(self._bytes) - self._at)

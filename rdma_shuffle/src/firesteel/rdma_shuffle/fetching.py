@@ -22,9 +22,10 @@ _ANSWER_SHARE = 0.95
 
 @dataclass(slots=True)
 class Chunk:
-    """Blocks that lie one behind the other in one room. `indices` into what was asked for."""
+    """Blocks that lie one behind the other in one room: which of those that were asked for, and their sizes."""
 
     indices: list[int]
+    sizes: list[int]
     size: int
 
 
@@ -95,17 +96,16 @@ class Fetching:
         deadline: float,
     ) -> None:
         try:
-            room = await self._filled(application, owner, _pieces(ranges, found, chunk), chunk.size, deadline)
+            room = await self._filled(application, owner, _pieces(ranges, chunk), chunk.size, deadline)
         except ShuffleFault as fault:
             for index in chunk.indices:
                 found[index] = Missing(fault.reason, fault.detail)
             return
         rooms.append(room)
         at = 0
-        for index in chunk.indices:
+        for index, size in zip(chunk.indices, chunk.sizes, strict=True):
             each = found[index]
             assert isinstance(each, Found)
-            size = each.table.total()
             found[index] = Found(each.table, (room.extent(at, size),))
             at += size
 
@@ -158,12 +158,8 @@ class Fetching:
         reading.cancel()
 
 
-def _pieces(ranges: Sequence[Range], found: Sequence[Found | Missing], chunk: Chunk) -> list[Piece]:
-    return [
-        Piece(ranges[index], 0, each.table.total())
-        for index in chunk.indices
-        if isinstance(each := found[index], Found)
-    ]
+def _pieces(ranges: Sequence[Range], chunk: Chunk) -> list[Piece]:
+    return [Piece(ranges[index], 0, size) for index, size in zip(chunk.indices, chunk.sizes, strict=True)]
 
 
 def _chunks(found: Sequence[Found | Missing], most: int) -> list[Chunk]:
@@ -175,7 +171,8 @@ def _chunks(found: Sequence[Found | Missing], most: int) -> list[Chunk]:
             continue
         if chunks and chunks[-1].size + size <= most:
             chunks[-1].indices.append(index)
+            chunks[-1].sizes.append(size)
             chunks[-1].size += size
         else:
-            chunks.append(Chunk([index], size))
+            chunks.append(Chunk([index], [size], size))
     return chunks

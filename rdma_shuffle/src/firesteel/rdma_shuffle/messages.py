@@ -41,6 +41,8 @@ MAX_NAME = 200
 SECRET_BYTES = 32
 
 _RANGE = struct.Struct(">IQII")
+_FOUND = struct.Struct(">BI")
+_FOUND_ONE = struct.Struct(f">BI{ENTRY.size}s")
 _SLAB_EXTENT = struct.Struct(">BIQQ")
 
 
@@ -179,7 +181,7 @@ class Blocks:
             parts.append(found_bytes(each))
             if isinstance(each, Found):
                 parts.append(u16(len(each.extents)))
-                parts.extend(_extent_bytes(extent) for extent in each.extents)
+                parts += [_extent_bytes(extent) for extent in each.extents]
         return b"".join(parts)
 
     @classmethod
@@ -342,7 +344,7 @@ def found_bytes(found: Found | Missing) -> bytes:
     """Lengths and checksums, or a reason: what BLOCKS and LOCATED share."""
     if isinstance(found, Missing):
         return u8(found.reason) + detail(found.detail)
-    return u8(0) + u32(len(found.table)) + found.table.data
+    return _FOUND.pack(0, len(found.table)) + found.table.data
 
 
 def read_found(body: Body) -> Found | Missing:
@@ -350,6 +352,23 @@ def read_found(body: Body) -> Found | Missing:
     if reason:
         return Missing(Reason.of(reason), body.text())
     return Found(read_table(body, body.count(ENTRY.size, MAX_ANSWERED_REDUCES)))
+
+
+def read_all_found(body: Body) -> tuple[Found | Missing, ...]:
+    """`u32 n, n x found`, up to the end of the body.
+
+    A reducer mostly asks for one block of each map, and all are there: then all have one length, and are read in one step.
+    """
+    count = body.count(3, MAX_BLOCKS)
+    if body.left == count * _FOUND_ONE.size:
+        data = body.peek()
+        ones = [
+            Found(Table(entry)) for reason, blocks, entry in _FOUND_ONE.iter_unpack(data) if blocks == 1 and not reason
+        ]
+        if len(ones) == count:
+            body.rest()
+            return tuple(ones)
+    return tuple([read_found(body) for _ in range(count)])
 
 
 def _extent_bytes(extent: Extent) -> bytes:

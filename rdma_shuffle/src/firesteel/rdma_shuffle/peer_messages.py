@@ -18,7 +18,7 @@ from firesteel.rdma_shuffle.messages import (
     Ok,
     found_bytes,
     ranges_bytes,
-    read_found,
+    read_all_found,
     read_ranges,
 )
 
@@ -136,7 +136,7 @@ class Located:
 
     @classmethod
     def read(cls, body: Body) -> Located:
-        return cls(tuple(read_found(body) for _ in range(body.count(3, MAX_BLOCKS))))
+        return cls(read_all_found(body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ import os
 import struct
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from firesteel.rdma_shuffle.blocks import FileExtent
 from firesteel.rdma_shuffle.codec import HEAD, MAX_FRAME_UNPROVED, Frame, frame
@@ -215,7 +214,8 @@ class FrameStream(asyncio.BufferedProtocol):
             self.post(message, request)
             gathered = bytearray()
             for path, parts in groupby(joined(extents), key=lambda each: each.path):
-                with _open(path) as file:
+                file = opened(path)
+                try:
                     for part in parts:
                         if part.length < _CHUNK:
                             gathered += _exactly(file, part.offset, part.length)
@@ -225,17 +225,20 @@ class FrameStream(asyncio.BufferedProtocol):
                             await self.drained()
                         if part.length >= _CHUNK:
                             await self._send_file(file, part.offset, part.length)
+                finally:
+                    os.close(file)
             self._put(gathered)
             await self.drained()
 
-    async def _send_file(self, file: BinaryIO, offset: int, length: int) -> None:
+    async def _send_file(self, file: int, offset: int, length: int) -> None:
         loop = asyncio.get_running_loop()
         if self._transport is None or self._closed:
             raise ConnectionResetError("the connection is lost")
         if not _in_memory(file, offset, length):
             # sendfile would wait for the disk inside the event loop.
             await loop.run_in_executor(None, _load, file, offset, length)
-        sent = await loop.sendfile(self._transport, file, offset, length, fallback=False)
+        with os.fdopen(file, "rb", buffering=0, closefd=False) as source:
+            sent = await loop.sendfile(self._transport, source, offset, length, fallback=False)
         self.sent += sent
         if sent != length:
             raise _shorter()
@@ -293,27 +296,28 @@ def joined(extents: Sequence[FileExtent]) -> list[FileExtent]:
     return joined
 
 
-def _open(path: str) -> BinaryIO:
-    return Path(path).open("rb", buffering=0)
+def opened(path: str) -> int:
+    """A descriptor to read from, which the caller closes. A file object takes twice as long, and there is a file a map."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _exactly(file: BinaryIO, offset: int, length: int) -> bytes:
-    data = os.pread(file.fileno(), length, offset)
+def _exactly(file: int, offset: int, length: int) -> bytes:
+    data = os.pread(file, length, offset)
     if len(data) != length:
         raise _shorter()
     return data
 
 
-def _in_memory(file: BinaryIO, offset: int, length: int) -> bool:
+def _in_memory(file: int, offset: int, length: int) -> bool:
     """Whether the page cache seems to hold it: its first and last page are asked."""
     byte = [bytearray(1)]
     try:
-        return all(os.preadv(file.fileno(), byte, at, os.RWF_NOWAIT) == 1 for at in (offset, offset + length - 1))
+        return all(os.preadv(file, byte, at, os.RWF_NOWAIT) == 1 for at in (offset, offset + length - 1))
     except OSError:  # EAGAIN: not there; EOPNOTSUPP: this file system does not tell
         return False
 
 
-def _load(file: BinaryIO, offset: int, length: int) -> None:
+def _load(file: int, offset: int, length: int) -> None:
     scratch = [bytearray(_LOAD)]
     for at in range(offset, offset + length, _LOAD):
-        os.preadv(file.fileno(), scratch, at)
+        os.preadv(file, scratch, at)

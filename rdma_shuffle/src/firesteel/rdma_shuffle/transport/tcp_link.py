@@ -342,6 +342,6 @@ def batches(pieces: Sequence[Piece], most: int) -> list[list[Piece]]:
                 batches.append([])
                 room = most
             part = min(left, room)
-            batches[-1].append(Piece(piece.range, skip, part))
+            batches[-1].append(piece if part == piece.length else Piece(piece.range, skip, part))
             skip, left, room = skip + part, left - part, room - part
     return [batch for batch in batches if batch]

@@ -6,13 +6,11 @@ import asyncio
 import os
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import BinaryIO
 
 from firesteel.rdma_shuffle.blocks import FileExtent
 from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
 from firesteel.rdma_shuffle.settled import settled
-from firesteel.rdma_shuffle.stream import joined
+from firesteel.rdma_shuffle.stream import joined, opened
 
 
 async def copy(extents: Sequence[FileExtent], into: memoryview) -> None:
@@ -27,22 +25,21 @@ async def copy(extents: Sequence[FileExtent], into: memoryview) -> None:
     loop = asyncio.get_running_loop()
     for path, parts in groupby(joined(extents), key=lambda each: each.path):
         try:
-            with _open(path) as file:
+            file = opened(path)
+            try:
                 for part in parts:
                     view = into[at : at + part.length]
-                    done = _cached(file.fileno(), view, part.offset)
+                    done = _cached(file, view, part.offset)
                     if done < part.length:
                         # The event loop must not wait for a disk.
-                        work = loop.run_in_executor(None, _wait, file.fileno(), view[done:], part.offset + done)
+                        work = loop.run_in_executor(None, _wait, file, view[done:], part.offset + done)
                         await settled(work)
                         work.result()
                     at += part.length
+            finally:
+                os.close(file)
         except OSError as error:
             raise ShuffleFault(Reason.NOT_HERE, f"a map output cannot be read: {error.strerror}") from error
-
-
-def _open(path: str) -> BinaryIO:
-    return Path(path).open("rb", buffering=0)
 
 
 def _cached(descriptor: int, view: memoryview, offset: int) -> int:
