@@ -3,6 +3,7 @@
     python benchmarks/elasticity.py --record          # tasks of a real scoring run, from its event log
     python benchmarks/elasticity.py --cluster         # one round of the burst on a cluster: firesteel, Spark's defaults, a fixed size
     python benchmarks/elasticity.py --overhead        # one round: from the command to the first task, against a plain spark-submit
+    python benchmarks/elasticity.py --loss            # one round: an executor is killed at 90 % of an interval's tasks, against a quiet run
     python benchmarks/elasticity.py --simulate        # replay, and draw
 
 `--cluster` runs the same pipeline with three ways to allocate, one after the other, and appends a round; run it several times.
@@ -15,16 +16,17 @@ benchmarks/results/elasticity.json, the plot to docs/concepts/elasticity.svg.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executa
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from drawing import lines_chart
+from machine import environment
 
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.run.runner import run_plan
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--loss", action="store_true")
     parser.add_argument("--simulate", action="store_true")
     options = parser.parse_args()
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rounds": []}
@@ -74,22 +78,13 @@ def main() -> None:
         found["rounds"].append(cluster_round(len(found["rounds"])))
     if options.overhead:
         found.setdefault("overhead", []).append(overhead_round(len(found.get("overhead", []))))
+    if options.loss:
+        found.setdefault("loss", []).append(loss_round(len(found.get("loss", []))))
     if options.simulate:
         found["replayed"] = [replayed(name, run) for each in found["rounds"] for name, run in each["runs"].items()]
         found["simulated"] = simulated(found)
         PLOT.write_text(plot(found), encoding="utf-8")
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def environment() -> dict[str, Any]:
-    """Of this machine, now."""
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "spark": version("pyspark"),
-    }
 
 
 def recorded() -> dict[str, Any]:
@@ -212,6 +207,73 @@ def burst(project: Bursty, resources: dict[str, Any], configuration: dict[str, s
         "tasks": tasks_by_stage(folder),
         "conf": dict(plan.spark_conf),
     }
+
+
+def loss_round(number: int) -> dict[str, Any]:
+    """The large day on a fixed cluster, quiet and with an executor killed at nine tenths of its tasks."""
+    runs = {}
+    with tempfile.TemporaryDirectory() as name:
+        project = Bursty(Path(name))
+        project.write({"2024-01-04": DAYS["2024-01-04"]})
+        with EmbeddedStandalone(Path(name) / "cluster", cores=PEAK, memory="3g") as cluster:
+            resources = {"master": cluster.master, "executors": {"memory": "512m", "min": PEAK, "max": PEAK}}
+            conf = {"spark.driver.memory": "600m", "spark.default.parallelism": "32"}
+            for way in ("quiet", "killed")[:: -1 if number % 2 else 1]:
+                plan = project.plan("2024-01-04", "2024-01-04", resources, conf, force=True)
+                killer = Killer(0.9) if way == "killed" else None
+                if killer:
+                    killer.start()
+                result = run_plan(plan, runs=project.folder / f"runs-{way}")
+                if killer:
+                    killer.join()
+                use = result.executors
+                if result.state != "published" or use is None:
+                    raise SystemExit(result.error or "no timeline")
+                scoring = max(use.stages, key=lambda stage: stage.end_s - stage.begin_s)
+                runs[way] = {
+                    "makespan_s": use.seconds,
+                    "scoring_s": round(scoring.end_s - scoring.begin_s, 3),
+                    "lost": use.lost,
+                    "killed_at": killer and killer.at,
+                }
+                print(way, runs[way], flush=True)
+    return {"environment": environment(), "runs": runs}
+
+
+class Killer(threading.Thread):
+    """Kills one executor of this process's application once so large a part of a stage's tasks is done."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__(daemon=True)
+        self.part = part
+        self.at: str | None = None
+
+    def run(self) -> None:
+        """See above."""
+        from pyspark import SparkContext
+
+        while self.at is None:
+            time.sleep(0.05)
+            context = SparkContext._active_spark_context  # noqa: SLF001
+            if context is None or context._jsc is None:  # noqa: SLF001
+                continue
+            tracker = context.statusTracker()
+            for stage in tracker.getActiveStageIds():
+                info = tracker.getStageInfo(stage)
+                if info is not None and info.numTasks >= 16 and info.numCompletedTasks >= self.part * info.numTasks:
+                    os.kill(executors_of(context.applicationId)[0], signal.SIGKILL)
+                    self.at = f"{info.numCompletedTasks} of {info.numTasks} tasks"
+
+
+def executors_of(application: str) -> list[int]:
+    """Processes of an application's executors on this machine."""
+    wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", application.encode()}
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if wanted <= set(path.read_bytes().split(b"\0")):
+                found.append(int(path.parent.name))
+    return found
 
 
 PLAIN = """

@@ -30,6 +30,10 @@ def main() -> None:
         _gates(_results("gates")),
         _transaction(_results("transaction")),
     ]
+    if (elasticity := _results("elasticity")).get("rounds"):
+        sections.append(_elasticity(elasticity))
+    if spark := _results("shuffle_spark"):
+        sections.append(_shuffle(spark, _results("shuffle_verbs")))
     PAGE.write_text("\n".join([head, *sections]), encoding="utf-8")
 
 
@@ -140,8 +144,100 @@ def _transaction(found: Any) -> str:
     )
 
 
+def _elasticity(found: Any) -> str:
+    rounds = [each["runs"] for each in found["rounds"]]
+    rows = []
+    for name in rounds[0]:
+        runs = [each[name] for each in rounds]
+        waits = [wait for run in runs for wait in run["scale_out_s"]]
+        over = statistics.median(run["executor_seconds"] / run["ideal_executor_seconds"] for run in runs)
+        fixed = statistics.median(
+            each[name]["executor_seconds"] / each["fixed at the peak"]["executor_seconds"] for each in rounds
+        )
+        rows.append(
+            (
+                name,
+                _median([run["makespan_s"] for run in runs]),
+                f"{statistics.median(run['executor_seconds'] for run in runs):.0f}",
+                f"{over:.2f}",
+                f"{fixed:.2f}",
+                f"{statistics.median(waits):.1f} s" if waits else "",
+            )
+        )
+    lost = [each["runs"] for each in found["loss"]]
+    adds = [run["killed"]["makespan_s"] / run["quiet"]["makespan_s"] - 1 for run in lost]
+    scoring = [run["killed"]["scoring_s"] / run["quiet"]["scoring_s"] - 1 for run in lost]
+    starts = [each["seconds"] for each in found["overhead"]]
+    more = statistics.median(each["firesteel run"] - each["spark-submit"] for each in starts)
+    head = (
+        "way",
+        "makespan",
+        "executor-seconds",
+        "of the ideal",
+        "of the fixed size",
+        "backlog to a new executor at work",
+    )
+    return (
+        "## Elasticity\n\n`python benchmarks/elasticity.py`. Nine days of one file and a burst of 64 on a real standalone cluster with room for "
+        f"four executors of one core; the model\nsleeps, so that two cores are enough for four; {len(rounds)} rounds, medians. The ideal has an "
+        "executor for each running task, and one that is always there.\n\n"
+        + _table(head, rows)
+        + "\nWanted: 1.15 of the ideal, three quarters of the fixed size, 5 s from backlog to a new executor at work.\n\n"
+        f"An executor killed at nine tenths of an interval's tasks adds {statistics.median(adds):.0%} to the makespan and "
+        f"{statistics.median(scoring):.0%} to the scoring stage (medians of {len(lost)};\nwanted: at most 15 %). From the command to the first "
+        f"task `firesteel run` takes {_median([each['firesteel run'] for each in starts])}, a hand-written job by `spark-submit` "
+        f"{_median([each['spark-submit'] for each in starts])}:\n{more:.1f} s more (medians of {len(starts)}; wanted: at most 2 s).\n\n"
+        "What other sizes would do is simulated from recorded tasks: [elasticity](../concepts/elasticity.md).\n"
+    )
+
+
+def _shuffle(spark: Any, verbs: Any) -> str:
+    parts = []
+    for place in dict.fromkeys(each["place"] for each in spark["ratios"]):
+        each_job = [each for each in spark["ratios"] if each["place"] == place]
+        others = [name for name in each_job[0] if isinstance(each_job[0][name], dict) and name != "firesteel"]
+        head = ["job", "firesteel", *others]
+        head += [f"time / {name}" for name in others] + [f"CPU / {name}" for name in others]
+        rows = []
+        for each in each_job:
+            row = [each["job"], *(f"{each[name]['seconds']:.2f} s" for name in ("firesteel", *others))]
+            row += [f"{each[name]['firesteel / it, seconds']:.2f}" for name in others]
+            row += [f"{each[name]['firesteel / it, cpu_seconds']:.2f}" for name in others]
+            rows.append(tuple(row))
+        parts.append(f"{place.capitalize()}:\n\n" + _table(tuple(head), rows) + "\n")
+    rounds = len({row["round"] for row in spark["rows"]})
+    return (
+        "## The shuffle\n\n`python benchmarks/shuffle_spark.py`. Whole jobs on a standalone cluster, two executors of one core, rows that do not "
+        f"compress, {rounds} rounds interleaved, medians;\nthe ratios are medians of the rounds' own. CPU is the whole machine's, services "
+        "included. No hardware for RDMA was there: between nodes blocks\ngo by TCP, on one node the reader maps the file.\n\n"
+        + "".join(parts)
+        + "Wanted: no more time than Netty at any size, and less CPU from 64 KiB up.\n"
+        + (_verbs(verbs) if verbs else "")
+    )
+
+
+def _verbs(found: Any) -> str:
+    reads = [
+        (size, *(f"{value:.2f}" for value in ratios.values()), _median_rate(found["rounds"][size]))
+        for size, ratios in found["ratios"].items()
+    ]
+    names = list(next(iter(found["ratios"].values())))
+    return (
+        "\n`python benchmarks/shuffle_verbs.py`. Blocks through two services by verbs over Soft-RoCE in a guest of one CPU, where each packet is "
+        "work of that CPU:\nnothing of hardware follows from it.\n\n"
+        + _table(("blocks of", *names, "`ib_read_bw`"), reads)
+        + "\nWanted: 0.9 of `ib_read_bw` at 1 MiB and 0.7 at 64 KiB.\n"
+    )
+
+
 def _results(name: str) -> Any:
-    return json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    """Nothing where it was not measured yet."""
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _median_rate(rounds: list[Any]) -> str:
+    return f"{statistics.median(each['ib_read_bw']['mib_per_second'] for each in rounds):.0f} MiB/s"
 
 
 def _median(seconds: list[float]) -> str:

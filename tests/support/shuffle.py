@@ -40,7 +40,7 @@ PLAIN = {
 class Application:
     """A Spark application that runs jobs by name, one after the other; what it wrote stays in `folder`."""
 
-    def __init__(self, folder: Path, master: str, conf: dict[str, str]) -> None:
+    def __init__(self, folder: Path, master: str, conf: dict[str, str], script: Path = JOBS) -> None:
         self.folder = folder
         for name in ("marks", "events"):
             (folder / name).mkdir(parents=True)
@@ -56,7 +56,7 @@ class Application:
         request.write_text(json.dumps({"master": master, "conf": {**PLAIN, **own, **conf}}))
         with (folder / "log").open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(JOBS), str(request)],
+                [sys.executable, str(script), str(request)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -152,11 +152,13 @@ def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def worker_on(host: str, standalone: EmbeddedStandalone, folder: Path) -> Iterator[None]:
+def worker_on(
+    host: str, standalone: EmbeddedStandalone, folder: Path, *, cores: int = 1, memory: str = "1g"
+) -> Iterator[None]:
     """One more Worker, on another address of this machine: to Spark it is another host."""
     before = standalone.alive_workers()
     command = [str(pyspark_home() / "bin" / "spark-class"), "org.apache.spark.deploy.worker.Worker", "--host", host]
-    command += ["--cores", "1", "--memory", "1g", "--webui-port", "0", "--work-dir", str(folder / "worker")]
+    command += ["--cores", str(cores), "--memory", memory, "--webui-port", "0", "--work-dir", str(folder / "worker")]
     environ = {
         **os.environ,
         "SPARK_HOME": str(pyspark_home()),

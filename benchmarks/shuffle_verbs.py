@@ -1,6 +1,6 @@
 """What the shuffle service gives of a device: blocks read through two services by verbs, over `ib_read_bw` on the same two ports.
 
-    python benchmarks/shuffle.py verbs [--rounds 5]
+    python benchmarks/shuffle_verbs.py [--rounds 5]
 
 On a machine without RDMA devices it runs in a guest with two of Soft-RoCE (tools/guest), where a READ is work of the one CPU: only
 the ratios say anything, and they say nothing of hardware. Each round measures, one after the other: `ib_read_bw`, timed from
@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from machine import cpu_seconds
 
 from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
@@ -70,15 +72,9 @@ class Spent:
 
 
 def spent(work: Callable[[], int]) -> Spent:
-    cpu, clock = _cpu(), time.monotonic()
+    cpu, clock = cpu_seconds(), time.monotonic()
     moved = work()
-    return Spent(moved, time.monotonic() - clock, _cpu() - cpu)
-
-
-def _cpu() -> float:
-    """Seconds that the machine has worked: user, nice, system, irq, softirq."""
-    words = Path("/proc/stat").read_text().split()
-    return sum(int(words[at]) for at in (1, 2, 3, 6, 7)) / os.sysconf("SC_CLK_TCK")
+    return Spent(moved, time.monotonic() - clock, cpu_seconds() - cpu)
 
 
 # -- ib_read_bw ------------------------------------------------------------------------------------------------------
@@ -251,7 +247,6 @@ def _ratio(rounds: Sequence[dict[str, dict[str, float]]], over: str, under: str,
 
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("what", choices=("verbs",))
     parse.add_argument("--rounds", type=int, default=5)
     parse.add_argument("--mib", type=int, default=256, help="what each measurement moves (%(default)s)")
     parse.add_argument("--out", type=Path, default=RESULTS)
@@ -263,7 +258,7 @@ def main() -> None:
     sys.path.insert(0, str(HERE.parent / "tools"))
     from guest.boot import Guest, kernel
 
-    words = [sys.executable, str(HERE / "shuffle.py"), "verbs", "--inside", "--out", "/run/share/found.json"]
+    words = [sys.executable, str(Path(__file__)), "--inside", "--out", "/run/share/found.json"]
     words += ["--rounds", str(asked.rounds), "--mib", str(asked.mib)]
     with tempfile.TemporaryDirectory() as folder, Guest(kernel(build=True), Path(folder), memory_mib=2560) as guest:
         print(guest.start(words).wait(3000).check())
