@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-POOL_BYTES = 1 << 20
+POOL_BYTES = 1 << 17
 """Of random bytes, of which each row has a piece: more than a compressor looks back."""
 
 
