@@ -16,7 +16,6 @@ benchmarks/results/elasticity.json, the plot to docs/concepts/elasticity.svg.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -45,6 +44,7 @@ from firesteel.pipelines.plan.allocation import START_S, worth_it
 from firesteel.pipelines.result import ExecutorUse
 from firesteel.pipelines.spec.model import Executors
 from support.bursty import Bursty
+from support.shuffle import executors_of
 
 RESULTS = Path(__file__).parent / "results" / "elasticity.json"
 PLOT = Path(__file__).parents[1] / "docs" / "concepts" / "elasticity.svg"
@@ -225,6 +225,7 @@ def loss_round(number: int) -> dict[str, Any]:
                     killer.start()
                 result = run_plan(plan, runs=project.folder / f"runs-{way}")
                 if killer:
+                    killer.over.set()
                     killer.join()
                 use = result.executors
                 if result.state != "published" or use is None:
@@ -241,19 +242,19 @@ def loss_round(number: int) -> dict[str, Any]:
 
 
 class Killer(threading.Thread):
-    """Kills one executor of this process's application once so large a part of a stage's tasks is done."""
+    """Kills one executor of this process's application once so large a part of a stage's tasks is done, unless the run is `over` before."""
 
     def __init__(self, part: float) -> None:
         super().__init__(daemon=True)
         self.part = part
         self.at: str | None = None
+        self.over = threading.Event()
 
     def run(self) -> None:
         """See above."""
         from pyspark import SparkContext
 
-        while self.at is None:
-            time.sleep(0.05)
+        while not self.over.wait(0.05):
             context = SparkContext._active_spark_context  # noqa: SLF001
             if context is None or context._jsc is None:  # noqa: SLF001
                 continue
@@ -263,17 +264,7 @@ class Killer(threading.Thread):
                 if info is not None and info.numTasks >= 16 and info.numCompletedTasks >= self.part * info.numTasks:
                     os.kill(executors_of(context.applicationId)[0], signal.SIGKILL)
                     self.at = f"{info.numCompletedTasks} of {info.numTasks} tasks"
-
-
-def executors_of(application: str) -> list[int]:
-    """Processes of an application's executors on this machine."""
-    wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", application.encode()}
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if wanted <= set(path.read_bytes().split(b"\0")):
-                found.append(int(path.parent.name))
-    return found
+                    return
 
 
 PLAIN = """

@@ -30,7 +30,8 @@ def main() -> None:
         _gates(_results("gates")),
         _transaction(_results("transaction")),
     ]
-    if (elasticity := _results("elasticity")).get("rounds"):
+    elasticity = _results("elasticity")
+    if all(elasticity.get(part) for part in ("rounds", "overhead", "loss")):
         sections.append(_elasticity(elasticity))
     if spark := _results("shuffle_spark"):
         sections.append(_shuffle(spark, _results("shuffle_verbs")))

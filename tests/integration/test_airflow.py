@@ -240,6 +240,7 @@ def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once
     assert airflow.home.xcom("killed", run, "score")["run_id"] == first
     (record,) = Ledger(area(airflow.specs, "killed")).history("scores")
     assert (record.run_id, record.state) == (first, "published")
+    assert published(airflow.specs, "killed") == record.counts.scored
     after_harm = rows_of(project_of(airflow.specs, "killed").published())
     quiet = firesteel("run", "--start", DAY, "--force", folder=airflow.specs / "killed")
     assert quiet.returncode == 0, quiet.stdout + quiet.stderr

@@ -106,14 +106,7 @@ class Application:
 
     def executors(self, host: str = "") -> list[int]:
         """The processes of its executors on this machine; of one host's alone if it is named."""
-        wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", self.about["app"].encode()}
-        wanted |= {host.encode()} if host else set()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                if wanted <= set(path.read_bytes().split(b"\0")):
-                    found.append(int(path.parent.name))
-        return found
+        return executors_of(self.about["app"], host)
 
     def kill_executors(self, host: str = "") -> None:
         """SIGKILL to all, or to one host's; returns when they are gone."""
@@ -136,6 +129,18 @@ class Application:
             for event in ends
             if event["Task Type"] == "ShuffleMapTask" and event["Task End Reason"]["Reason"] == "Success"
         )
+
+
+def executors_of(application: str, host: str = "") -> list[int]:
+    """The processes of an application's executors on this machine; of one host's alone if it is named."""
+    wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", application.encode()}
+    wanted |= {host.encode()} if host else set()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if wanted <= set(path.read_bytes().split(b"\0")):
+                found.append(int(path.parent.name))
+    return found
 
 
 def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:

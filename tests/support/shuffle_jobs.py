@@ -170,6 +170,11 @@ JOBS = {job.__name__: job for job in NAMES}
 
 
 def main() -> None:
+    serve(lambda spark, line: JOBS[line.strip()](spark))
+
+
+def serve(job) -> None:
+    """Open the session that the request asks for, and answer each line with what `job` of session and line returns."""
     from pyspark.sql import SparkSession
 
     request = json.loads(Path(sys.argv[1]).read_text())
@@ -185,7 +190,7 @@ def main() -> None:
         reason=conf.get("spark.firesteel.shuffle.fallbackReason", None),
     )
     for line in sys.stdin:
-        say(result=JOBS[line.strip()](spark))
+        say(result=job(spark, line))
     spark.stop()
 
 

@@ -99,7 +99,7 @@ class Body:
             Whether the count is a u16 and not a u32.
         """
         count = self.u16() if short else self.u32()
-        if count > most or count * item_bytes > len(self._bytes) - self._at:
+        if count > most or count * item_bytes > self.left:
             raise malformed(f"{count} items cannot follow")
         return count
 
@@ -114,11 +114,11 @@ class Body:
 
     def rest(self) -> bytes:
         """All that is left."""
-        return self.raw(len(self._bytes) - self._at)
+        return self.raw(self.left)
 
     def end(self) -> None:
         """Nothing is left."""
-        if self._at != len(self._bytes):
+        if self.left:
             raise malformed("the body is too long")
 
 
