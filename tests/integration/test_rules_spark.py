@@ -44,13 +44,16 @@ def tables(spark):
     weather = [
         (some("JFK", "LGA"), some(0, 1, 5), some(1.0, 2.0, 101.0), some(3.0), chance.choice(days)) for _ in range(25)
     ]
-    return {
+    made = {
         "flights": spark.createDataFrame(
             flights,
             "flight_id string, dep_delay double, distance int, hour int, tail string, dt date, origin string, due date",
         ).cache(),
         "weather": spark.createDataFrame(weather, "origin string, hour int, temp double, wind double, dt date").cache(),
     }
+    yield made
+    for frame in made.values():
+        frame.unpersist()
 
 
 def _result(spark, tables, case):

@@ -40,6 +40,7 @@ class Relay:
             try:
                 near, _ = self._front.accept()
                 far = socket.create_connection((BEHIND, self.port), 10)
+                far.settimeout(None)  # the ten seconds are for connecting: a peer may say nothing for longer
             except OSError:
                 if self._front.fileno() < 0:
                     return

@@ -7,7 +7,6 @@ ledger (`firesteel status`). With `--submission` the result is left in the stora
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -22,11 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.called import taken_over
+    from firesteel.jobs.cli.interrupt import end_politely
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.run.runner import run_plan
     from firesteel.pipelines.plan.model import Plan
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
+    end_politely()
     try:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
         with taken_over(plan, options.run_id) as tell:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
 from typing import Any
@@ -15,6 +14,7 @@ import click
 from firesteel.conf.errors import FiresteelError, SpecErrors
 from firesteel.conf.redaction import redact, scrub
 from firesteel.conf.version import VERSION
+from firesteel.jobs.cli.interrupt import end_politely
 from firesteel.jobs.cli.parent import end_with_parent
 
 VERBS = {
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def invoke(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end aborts the transaction on its way out
+    end_politely()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         end_with_parent()

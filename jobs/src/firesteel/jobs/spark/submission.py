@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +20,14 @@ from firesteel.jobs.spark.secret_settings import REDACTION, delivered, propertie
 from firesteel.jobs.spark.shipment import WAIT_KEY, Shipment
 from firesteel.jobs.spark.submit import HERE, log_settings, submit_conf, submit_environment, submit_line
 from firesteel.jobs.spark.verdict import Verdict, decide, tokens_before
+from firesteel.pipelines.publish.process import children
 from firesteel.pipelines.result import RunResult
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
 
+_ABORT_S = 20.0
+"""For an interrupted driver to abort its transaction: less than the 30 that Airflow's operator gives the whole submission."""
 _DELIVERED = r"^spark\.firesteel\.secret\."
 
 
@@ -93,17 +98,29 @@ def _run(
     watch: Watch,
     managers: ResourceManagers | None,
 ) -> int:
-    """Run it; an interruption ends the application too, wherever its driver is."""
-    with subprocess.Popen(line, env=dict(environment), pass_fds=descriptors) as process:
+    """Run it; an interruption ends the application too, wherever its driver is.
+
+    A driver here is told itself, and has `_ABORT_S` while its JVM still lives: one whose JVM goes first has failed, not been ended.
+    So Ctrl-C, which a terminal sends to all, is not for the JVM.
+    """
+    with subprocess.Popen(line, env=dict(environment), pass_fds=descriptors, preexec_fn=_deaf) as process:  # noqa: PLW1509 - as PySpark does
         try:
             return process.wait()
         except KeyboardInterrupt:
             application = watch.look() if managers else None
+            for driver in children(process.pid)[:1]:  # the others are Python workers, where the JVM is the executor too
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired, KeyboardInterrupt):  # told again: at once
+                    os.kill(driver, signal.SIGTERM)
+                    process.wait(_ABORT_S)
             process.terminate()
             process.wait()
             if managers and application and not application.ended and not managers.kill(application.id):
                 sys.stderr.write(f"{application.id} could not be stopped and runs on: yarn application -kill\n")
             raise
+
+
+def _deaf() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""SIGTERM is an interruption, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from firesteel.jobs.cli.interrupt import end_politely
+from firesteel.pipelines.publish.process import children
+
+
+@pytest.fixture(autouse=True)
+def _polite():
+    before = signal.getsignal(signal.SIGTERM)
+    end_politely()
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def undoing(done: list[str]):
+    try:
+        yield
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            int("an abort meets errors of its own")
+        except ValueError:
+            signal.raise_signal(signal.SIGTERM)
+        done.append("undone")
+
+
+def test_what_one_undoes_the_next_does_not_interrupt():
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), undoing(done):
+        signal.raise_signal(signal.SIGTERM)
+        done.append("not reached")
+    assert done == ["undone"]
+
+
+def test_one_that_comes_after_another_error_interrupts():
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            int("a run that fails")
+        except ValueError:
+            signal.raise_signal(signal.SIGTERM)
+            done.append("not reached")
+    with pytest.raises(KeyboardInterrupt):  # nor is an earlier one remembered
+        signal.raise_signal(signal.SIGTERM)
+    assert done == []
+
+
+def test_children_are_found_oldest_first():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as first:
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as second:
+            found = children(os.getpid())
+            assert [pid for pid in found if pid in {first.pid, second.pid}] == [first.pid, second.pid]
+            assert children(second.pid) == []
+            second.kill()
+        first.kill()
+        first.wait()
+        assert first.pid not in children(os.getpid())
