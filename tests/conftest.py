@@ -107,6 +107,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("long")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_spark(request: pytest.FixtureRequest) -> None:
+    """Every driver that a test of a real Spark starts, here or in another process."""
+    if any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
+        from support.quick_jvm import quick_jvm
+
+        os.environ["SPARK_SUBMIT_OPTS"] = quick_jvm()
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session on local[2]. Tests that stop a context start one of their own, in a process of its own."""
@@ -154,8 +163,9 @@ def hdfs_env(hdfs: EmbeddedHdfs, monkeypatch: pytest.MonkeyPatch) -> EmbeddedHdf
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStandalone]:
     """A Spark standalone cluster with two Workers of one core."""
     from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+    from support.quick_jvm import quick_executors
 
-    with EmbeddedStandalone(tmp_path_factory.mktemp("standalone"), workers=2) as cluster:
+    with quick_executors(EmbeddedStandalone(tmp_path_factory.mktemp("standalone"), workers=2)) as cluster:
         yield cluster
 
 

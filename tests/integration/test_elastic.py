@@ -9,6 +9,7 @@ import pytest
 
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from support.bursty import Bursty, there
+from support.quick_jvm import quick_executors
 from support.runs import firesteel
 
 pytestmark = pytest.mark.timeout(600)  # five JVMs start: seconds on an idle machine, minutes on a busy one
@@ -20,7 +21,7 @@ WANTED = {"2024-01-01": 1, "2024-01-02": 4, "2024-01-03": 1}
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """One Worker with room for four executors."""
-    with EmbeddedStandalone(tmp_path_factory.mktemp("elastic"), cores=4, memory="3g") as cluster:
+    with quick_executors(EmbeddedStandalone(tmp_path_factory.mktemp("elastic"), cores=4, memory="3g")) as cluster:
         yield cluster
 
 

@@ -20,6 +20,7 @@ from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.pipelines import Plan
 from firesteel.pipelines.plan.security import DEFAULTS, STRICT
 from support import leaks
+from support.quick_jvm import quick_executors
 from support.runs import DAY, Project
 from support.waiting import wait_for
 from support.wire import FRONT, carried, holds, relays
@@ -84,7 +85,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStanda
         key: value for key, value in {**STRICT, **DEFAULTS}.items() if key.startswith(("spark.auth", "spark.net"))
     }
     folder = tmp_path_factory.mktemp("guarded")
-    with EmbeddedStandalone(folder, workers=2, settings=settings, secret=SECRET) as cluster:
+    with quick_executors(EmbeddedStandalone(folder, workers=2, settings=settings, secret=SECRET)) as cluster:
         yield cluster
 
 

@@ -64,7 +64,9 @@ def run_submission(
     before = tokens_before(plan) if remote else {}
     environment = submit_environment(plan)
     if remote:  # it has a JVM of its own, which would log a line a second
-        environment.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile=file:{log_settings()}")
+        own = environment.get("SPARK_SUBMIT_OPTS", "")
+        if "log4j2.configurationFile" not in own:
+            environment["SPARK_SUBMIT_OPTS"] = f"{own} -Dlog4j2.configurationFile=file:{log_settings()}".lstrip()
     managers = ResourceManagers(resourcemanager_urls() if plan.master == "yarn" else ())
     with _secrets(plan, conf, carried=remote) as (secrets_file, descriptors):
         line = submit_line(plan, plan_file, shipment, secrets_file=secrets_file, run_id=run_id)
