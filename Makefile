@@ -31,6 +31,7 @@ demo-clean:  ## remove what the demo keeps in the temporary directory
 
 # A file runs as a whole in one of two processes, each with its own Spark, HDFS and models: tests mostly wait for them to start.
 test: env  ## the test suite: unit, contract, integration, fault
+	@tools/prerequisites.sh $(PYTHON) chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
 test-long: env  ## what `make test` leaves out: tests of minutes each that stand near others

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Say in one sentence what is missing before anything is installed; install it from Debian's packages when we are root.
+#     prerequisites.sh [PYTHON [PACKAGE...]]    packages, each with a command of its name, that tests do without
 set -euo pipefail
 python=${1:-python3}
 
@@ -13,14 +14,21 @@ python=${1:-python3}
   exit 1
 }
 
-need() { # need COMMAND PACKAGE
+there() { # there COMMAND PACKAGE: whether it is, or has been installed
   command -v "$1" >/dev/null && return
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing $2 (no $1 here)" >&2
-    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >&2 && return
-  fi
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return
+  echo "installing $2 (no $1 here)" >&2
+  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >&2
+}
+
+need() { # need COMMAND PACKAGE
+  there "$1" "$2" && return
   echo "firesteel needs $1; install it, e.g. with: apt-get install $2" >&2
   exit 1
 }
 need java openjdk-17-jdk-headless
 need mvn maven
+
+for package in "${@:2}"; do
+  there "$package" "$package" || echo "no $package: its tests are skipped; install it, e.g. with: apt-get install $package" >&2
+done
