@@ -29,7 +29,7 @@ demo: env  ## score a week of flights on a real HDFS, from nothing; again: skips
 demo-clean:  ## remove what the demo keeps in the temporary directory
 	rm -rf "$${TMPDIR:-/tmp}/firesteel-demo-$$(id -u)"
 
-# A file runs as a whole in one of two processes, each with its own Spark, HDFS and models: tests mostly wait for them to start.
+# A file runs as a whole in one of two processes, each with its own Spark, HDFS and models.
 test: env  ## the test suite: unit, contract, integration, fault
 	@tools/prerequisites.sh $(PYTHON) chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"

@@ -187,7 +187,8 @@ def _elasticity(found: Any) -> str:
         f"An executor killed at nine tenths of an interval's tasks adds {statistics.median(adds):.0%} to the makespan and "
         f"{statistics.median(scoring):.0%} to the scoring stage (medians of {len(lost)};\nwanted: at most 15 %). From the command to the first "
         f"task `firesteel run` takes {_median([each['firesteel run'] for each in starts])}, a hand-written job by `spark-submit` "
-        f"{_median([each['spark-submit'] for each in starts])}:\n{more:.1f} s more (medians of {len(starts)}; wanted: at most 2 s).\n\n"
+        f"{_median([each['spark-submit'] for each in starts])} (medians of {len(starts)});\n"
+        f"the median of the differences is {more:.1f} s (wanted: at most 2 s).\n\n"
         "What other sizes would do is simulated from recorded tasks: [elasticity](../concepts/elasticity.md).\n"
     )
 

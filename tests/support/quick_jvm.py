@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,11 +59,11 @@ def quick_jvm() -> str:
 @contextmanager
 def quick_executors(cluster: EmbeddedStandalone) -> Iterator[EmbeddedStandalone]:
     """Run a cluster whose executors are quick: they inherit it from their Workers."""
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("JAVA_TOOL_OPTIONS", quick_jvm())
-            stack.enter_context(cluster)
-        yield cluster
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", quick_jvm())
+        with cluster:
+            patch.undo()
+            yield cluster
 
 
 def _make(archive: Path) -> None:

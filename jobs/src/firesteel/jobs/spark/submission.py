@@ -105,7 +105,9 @@ def _run(
     A driver here is told itself, and has `_ABORT_S` while its JVM still lives: one whose JVM goes first has failed, not been ended.
     So Ctrl-C, which a terminal sends to all, is not for the JVM.
     """
-    with subprocess.Popen(line, env=dict(environment), pass_fds=descriptors, preexec_fn=_deaf) as process:  # noqa: PLW1509 - as PySpark does
+    with _deaf():
+        process = subprocess.Popen(line, env=dict(environment), pass_fds=descriptors)
+    with process:
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -121,8 +123,14 @@ def _run(
             raise
 
 
-def _deaf() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started meanwhile ignores SIGINT. Not by `preexec_fn`: Python between fork and exec may hang where there are threads."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

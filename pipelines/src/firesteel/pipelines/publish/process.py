@@ -19,13 +19,8 @@ def machine_id() -> str:
 
 def started_at(pid: int) -> str:
     """When a process started, in ticks since the boot; empty when there is no such process, or only its remains."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    # proc(5): the command, in parentheses, may hold anything; state is field 3, starttime field 22.
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in {"Z", "X"} else fields[19]
+    fields = _stat(pid)
+    return fields[19] if fields else ""
 
 
 def is_dead(machine: str, pid: int, start: str) -> bool:
@@ -36,11 +31,18 @@ def is_dead(machine: str, pid: int, start: str) -> bool:
 def children(pid: int) -> list[int]:
     """The processes that a process started and that live, oldest first, by /proc; nothing where there is none."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if fields[0] not in {"Z", "X"} and fields[1] == str(pid):  # proc(5): state is field 3, ppid field 4
-            found.append((int(fields[19]), int(stat.parent.name)))
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields and fields[1] == str(pid):
+            found.append((int(fields[19]), int(entry.name)))
     return [child for _, child in sorted(found)]
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from field 3 on (state, ppid, ..., starttime is field 22); empty when there is no such process, or only its remains."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    fields = text.rpartition(")")[2].split()  # proc(5): the command, in parentheses, may hold anything
+    return [] if fields[0] in {"Z", "X"} else fields
