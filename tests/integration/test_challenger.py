@@ -15,9 +15,7 @@ import pytest
 from firesteel.conf.errors import ModelError
 from firesteel.jobs.cli.show import show_result
 from firesteel.jobs.run.runner import run_plan
-from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.attempts import DIED
 from support.deadly import KILLED, save_deadly
 from support.models import save
@@ -54,7 +52,7 @@ def run(spark, runs, plan):
 
 
 def record_of(project):
-    return Ledger(Area(*locate(f"{project.root}/_firesteel/points"), "points", "default")).published("scores", DAY)
+    return Ledger(project.area).published("scores", DAY)
 
 
 def test_each_operator_scores_both_in_one_scan_and_publishes_the_champion_alone(spark, base, runs, models, capsys):

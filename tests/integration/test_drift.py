@@ -22,9 +22,7 @@ from firesteel.jobs.run.runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Expectation, GatePlan
 from firesteel.pipelines.profile import Profile
-from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.storage.open import locate
 from support.scoring_project import DAY, ScoringProject
 
 pytestmark = pytest.mark.integration
@@ -182,7 +180,7 @@ def project(tmp_path):
 
 
 def ledger(project):
-    return Ledger(Area(*locate(f"{project.root}/_firesteel/points"), "points", "default"))
+    return Ledger(project.area)
 
 
 def run(spark, runs, project, start, end="", psi_max=0.2, severity="critical"):

@@ -52,10 +52,6 @@ def aside(project: ScoringProject, relation: str = "points"):
     return pads.dataset(folder, format="parquet", partitioning="hive").to_table().sort_by("id").to_pylist()
 
 
-def area_of(project: ScoringProject) -> Area:
-    return Area(*locate(f"{project.root}/_firesteel/points"), "points", "default")
-
-
 def in_sql(spark, project: ScoringProject, where: str) -> set[int]:
     points = spark.read.parquet(f"{project.root}/points")
     return {row.id for row in points.where(where).select("id").collect()}
@@ -81,7 +77,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     gate = result.intervals[0].gates[0]
     assert [gate.success, *(each.success for each in gate.expectations)] == [True, False, False]
     assert gate.expectations[0].note == f"{len(no_b):,} rows quarantined"
-    (found,) = quarantined(area_of(project), ("scores",))
+    (found,) = quarantined(project.area, ("scores",))
     assert (found.relation, found.interval, found.run_id, found.standing) == ("points", DAY, result.run_id, True)
     rows = spark.read.parquet(f"{project.root}/_firesteel/points/quarantine/points").collect()
     assert {row.id for row in rows} == no_b | low_c
@@ -99,7 +95,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert plain.counts.quarantined == 0
     other = project.published()
     assert published.drop_columns(["_run_id", "_scored_at"]).equals(other.drop_columns(["_run_id", "_scored_at"]))
-    assert [each.standing for each in quarantined(area_of(project), ("scores",))] == [False]
+    assert [each.standing for each in quarantined(project.area, ("scores",))] == [False]
 
 
 def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_looked_at(spark, project, runs):
@@ -118,7 +114,7 @@ def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_
 def test_an_expectation_that_holds_takes_no_row_out(spark, project, runs):
     result = run(spark, runs, project.plan(gates=gates(NO_B.replace("b,", "b, mostly: 0.5,"))))
     assert (result.counts.quarantined, dict(result.intervals[0].scoring)["operator"]) == (0, "direct")
-    assert not quarantined(area_of(project), ("scores",))
+    assert not quarantined(project.area, ("scores",))
 
 
 def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(spark, project, runs):
@@ -126,7 +122,7 @@ def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(
     result = run_plan(project.plan(gates=gates(NO_B, many)), spark=spark, runs=runs)
     assert (result.state, result.exit_code) == ("failed", 3)
     assert "FS7001" in result.error
-    assert not quarantined(area_of(project), ("scores",))
+    assert not quarantined(project.area, ("scores",))
     held = f"  after: {{on: points, expect: [{many}]}}\n"
     apart = "gates:\n  input_ok: {on: points, expect: [" + NO_B + "]}\n" + held
     result = run_plan(project.plan(gates=apart), spark=spark, runs=runs)
@@ -174,7 +170,7 @@ def test_the_command_line_lists_it_and_old_rows_are_deleted(spark, project, runs
     text = firesteel("quarantine", "ls", folder=project.folder).stdout
     assert f"{row['rows']:,} rows, standing" in text
     assert row["path"] in text
-    area = area_of(project)
+    area = project.area
     assert prune_quarantine(area, 30 * 86_400, now_s=time.time()) == 0
     old = time.time() - 31 * 86_400
     os.utime(row["path"].removeprefix("file://"), (old, old))

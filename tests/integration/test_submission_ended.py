@@ -10,12 +10,12 @@ import sys
 import mlflow
 import pytest
 
-from firesteel.pipelines.publish.layout import Area, Place
+from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.presence import runs
-from firesteel.pipelines.storage.open import locate
 from support.held import holding
 from support.scoring_project import DAY, ScoringProject
+from support.waiting import runs as alive
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -36,24 +36,24 @@ def test_a_submission_that_is_ended_was_cancelled_and_has_not_failed(held, by):
     with (held.folder / "said").open("w") as said:
         client = subprocess.Popen(words, cwd=held.folder, stdout=said, stderr=said, start_new_session=True)
     try:
-        wait_for(lambda: bool(holding(marks)) or client.poll() is not None, "a batch is scored", 200)
+        wait_for(lambda: len(holding(marks)) == 2 or client.poll() is not None, "both tasks are in mid-batch", 200)
         if by == "SIGTERM to the client":
             client.terminate()
         else:
             os.killpg(client.pid, signal.SIGINT)
         code = client.wait(100)
+        # A worker that outlived its driver for a moment must not be told to go on and stage its file.
+        wait_for(lambda: not any(map(alive, holding(marks))), "the workers have ended with their driver")
     finally:
         (marks / "go").touch()
         client.kill()
     text = (held.folder / "said").read_text()
     assert code == 130, text
     assert "Cancelled. Nothing half-done was published." in text
-    storage, base = locate(f"file://{held.folder}/data/_firesteel/points")
-    area = Area(storage, base, "points", "default")
-    (state,) = runs(area, "ended")
+    (state,) = runs(held.area, "ended")
     assert (state.ended.exit_code, state.ended.brief.get("error", "")) == (130, ""), text
     tracked = mlflow.MlflowClient(f"sqlite:///{held.folder}/mlflow.db").search_runs(["1"])
     assert {run.info.status for run in tracked} == {"KILLED"}, text
-    assert all(each.released for each in read_states(Place(area, "scores", DAY)))
-    assert not list(storage.walk(f"{base}/staging"))
+    assert all(each.released for each in read_states(Place(held.area, "scores", DAY)))
+    assert not list(held.area.storage.walk(f"{held.area.base}/staging"))
     assert not (held.folder / "data" / "scores").exists()

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.storage.open import locate
@@ -49,13 +48,12 @@ def published_bytes(project: ScoringProject) -> Counter[tuple[str, str]]:
 
 def attempts(project: ScoringProject) -> list[LedgerRecord]:
     """What the ledger says, the oldest attempt first."""
-    storage, base = locate(f"{project.root}/_firesteel/points")
-    return list(reversed(Ledger(Area(storage, base, "points", "default")).history("scores", DAY)))
+    return list(reversed(Ledger(project.area).history("scores", DAY)))
 
 
 def leftovers(project: ScoringProject) -> list[str]:
     """What no ended run may leave: staged files, and results that nobody took."""
-    storage, base = locate(f"{project.root}/_firesteel/points")
+    storage, base = project.area.storage, project.area.base
     return [each.path for kind in ("staging", "submissions") for each in storage.walk(f"{base}/{kind}")]
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from firesteel.jobs.cli.interrupt import end_politely
+from firesteel.jobs.interrupt import end_politely
 from firesteel.pipelines.publish.process import children
 
 

@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.called import taken_over
-    from firesteel.jobs.cli.interrupt import end_politely
     from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.interrupt import end_politely
     from firesteel.jobs.run.runner import run_plan
     from firesteel.pipelines.plan.model import Plan
 

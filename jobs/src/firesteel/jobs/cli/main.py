@@ -14,8 +14,8 @@ import click
 from firesteel.conf.errors import FiresteelError, SpecErrors
 from firesteel.conf.redaction import redact, scrub
 from firesteel.conf.version import VERSION
-from firesteel.jobs.cli.interrupt import end_politely
 from firesteel.jobs.cli.parent import end_with_parent
+from firesteel.jobs.interrupt import end_politely
 
 VERBS = {
     "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),

@@ -17,6 +17,7 @@ from firesteel.jobs.embedded.hdfs_ha import EmbeddedHdfsHa
 from firesteel.jobs.embedded.processes import wait_until
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
+from firesteel.jobs.interrupt import end_politely
 
 DOWN_S = 60.0
 VARIABLES = {name: name for name in ("HADOOP_CONF_DIR", "SPARK_CONF_DIR", "SPARK_LOCAL_IP")} | {
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(cluster: Cluster) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `down` ends it as Ctrl-C does
+    end_politely()  # `down` ends it as Ctrl-C does
     try:
         with cluster:
             _say(*(f"{name}: {address}" for name, address in cluster.addresses.items()))
