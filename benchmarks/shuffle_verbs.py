@@ -5,7 +5,8 @@
 On a machine without RDMA devices it runs in a guest with two of Soft-RoCE (tools/guest), where a READ is work of the one CPU: only
 the ratios say anything, and they say nothing of hardware. Each round measures, one after the other: `ib_read_bw`, timed from
 outside (it has no clock in the guest) by two runs of different length; the services by verbs; the services by TCP. CPU seconds are
-those of the whole machine. Raw numbers and the environment go to benchmarks/results/shuffle_verbs.json.
+those of the whole machine; each measurement moves a GiB, since starting costs as much as moving a few hundred MiB. Raw numbers and
+the environment go to benchmarks/results/shuffle_verbs.json.
 """
 
 from __future__ import annotations
@@ -80,27 +81,33 @@ def spent(work: Callable[[], int]) -> Spent:
 # -- ib_read_bw ------------------------------------------------------------------------------------------------------
 
 
-def perftest(size: int, count: int) -> int:
+PORT = 18515
+"""Of ib_read_bw's own connection, on which its two sides find each other."""
+
+
+def perftest(size: int, count: int) -> Spent:
     """`count` READs by ib_read_bw with completion events: a polling one would starve Soft-RoCE of the only CPU."""
-    words = ["ib_read_bw", "-e", "-F", "-x", "1", "-s", str(size), "-n", str(count), "-p", "18515"]
+    words = ["ib_read_bw", "-e", "-F", "-x", "1", "-s", str(size), "-n", str(count), "-p", str(PORT)]
     words += ["-t", str(READS), "-o", str(READS)]
+    client = [*words, "-d", DEVICES["node-a"][0], DEVICES["node-b"][1]]
     server = subprocess.Popen([*words, "-d", DEVICES["node-b"][0]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30
-        while True:
-            done = subprocess.run(
-                [*words, "-d", DEVICES["node-a"][0], DEVICES["node-b"][1]], capture_output=True, text=True, check=False
-            )
-            if done.returncode == 0:
-                break
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"ib_read_bw: {done.stdout}{done.stderr}")
-            time.sleep(0.2)  # the server does not listen yet
+        while not _listened(PORT):
+            if time.monotonic() > deadline or server.poll() is not None:
+                raise RuntimeError(f"ib_read_bw does not listen on {PORT}")
+            time.sleep(0.05)
+        found = spent(lambda: subprocess.run(client, capture_output=True, check=True) and size * count)
         server.wait(30)
     finally:
         server.kill()
         server.wait()
-    return size * count
+    return found
+
+
+def _listened(port: int) -> bool:
+    lines = [each for name in ("tcp", "tcp6") for each in Path("/proc/net", name).read_text().splitlines()]
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines[1:])
 
 
 # -- services --------------------------------------------------------------------------------------------------------
@@ -210,8 +217,7 @@ def measure(rounds: int, mib: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name, size in SIZES.items():
             count = (mib << 20) // size
-            short = spent(lambda size=size, count=count: perftest(size, count // 4))
-            long = spent(lambda size=size, count=count: perftest(size, count + count // 4))
+            short, long = perftest(size, count // 4), perftest(size, count + count // 4)
             each = {
                 "ib_read_bw": long.minus(short).told(),
                 "verbs": through_services("verbs", size, (mib << 20) // FETCH_BYTES).told(),
@@ -232,6 +238,7 @@ def measure(rounds: int, mib: int) -> dict[str, Any]:
             for name, each in found.items()
         },
         "environment": {
+            "system_call_us": system_call_us(),
             "what": "Soft-RoCE (rdma_rxe) between two interfaces of one User-Mode Linux guest of one CPU; no hardware",
             "kernel": platform.release(),
             "python": platform.python_version(),
@@ -241,6 +248,14 @@ def measure(rounds: int, mib: int) -> dict[str, Any]:
     }
 
 
+def system_call_us() -> float:
+    """What the shortest one costs: a fraction of a microsecond on an ordinary kernel, and the guest's is not one."""
+    began = time.monotonic()
+    for _ in range(10_000):
+        os.getppid()
+    return round((time.monotonic() - began) * 100, 2)
+
+
 def _ratio(rounds: Sequence[dict[str, dict[str, float]]], over: str, under: str, what: str) -> float:
     return round(median(each[over][what] / each[under][what] for each in rounds), 3)
 
@@ -248,7 +263,7 @@ def _ratio(rounds: Sequence[dict[str, dict[str, float]]], over: str, under: str,
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--rounds", type=int, default=5)
-    parse.add_argument("--mib", type=int, default=256, help="what each measurement moves (%(default)s)")
+    parse.add_argument("--mib", type=int, default=1024, help="what each measurement moves (%(default)s)")
     parse.add_argument("--out", type=Path, default=RESULTS)
     parse.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     asked = parse.parse_args()
