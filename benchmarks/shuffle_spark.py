@@ -4,9 +4,9 @@
 
 A standalone cluster, two executors of one core: on two addresses of this machine, which are two nodes to Spark, and on one. The
 applications of all contenders are alive at once and run each job in turn, so that a busy neighbour is everybody's; who begins
-changes from round to round. Rows are random bytes and do not compress. The time is the whole job's, maps and reduces; CPU seconds are those
-of the whole machine, services and drivers included. Each job's digest is the same for all. Raw numbers and the environment go to
-benchmarks/results/shuffle_spark.json.
+changes from round to round; a first round, in which each is compiled, is not kept. Rows are random bytes and do not compress. The
+time is the whole job's, maps and reduces; CPU seconds are those of the whole machine, services and drivers included. Each job's
+digest is the same for all. Raw numbers and the environment go to benchmarks/results/shuffle_spark.json.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ SHUFFLES = (
     Shuffle("group, 2 GiB", 2048, 32, 32),
     Shuffle("sort, 2 GiB", 2048, 32, 32, kind="sort"),
 )
-WARM = Shuffle("warm", 64, 8, 8)
 ORDINARY = {
     "spark.cores.max": "2",
     "spark.executor.cores": "1",
@@ -101,15 +100,22 @@ def contenders(place: str, services: Services) -> dict[str, dict[str, str]]:
 
 def settled(folder: Path) -> None:
     """Wait until the outputs of the last job are gone, so that none pays for another's."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        left = 0
-        for path in folder.rglob("*.data"):
-            with contextlib.suppress(OSError):
-                left += path.stat().st_size
-        if left < 32 << 20:
-            return
+    deadline = time.monotonic() + 60
+    while left := outputs(folder):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{left} bytes of outputs are still there")
         time.sleep(0.2)
+
+
+def outputs(folder: Path) -> int:
+    """Bytes of map outputs, of all contenders."""
+    left = 0
+    for inside, _, names in os.walk(folder):  # pathlib's own stops at a folder that goes meanwhile
+        for name in names:
+            if name.endswith(".data"):
+                with contextlib.suppress(OSError):
+                    left += Path(inside, name).stat().st_size
+    return left
 
 
 def measured(place: str, rounds: int) -> list[dict[str, Any]]:
@@ -125,10 +131,7 @@ def measured(place: str, rounds: int) -> list[dict[str, Any]]:
             )
             for number, (name, conf) in enumerate(contenders(place, services).items())
         }
-        for application in applications.values():
-            for _ in range(3):
-                application.run(json.dumps(asdict(WARM)))
-        for number in range(rounds):
+        for number in range(-1, rounds):
             for job in SHUFFLES:
                 names = list(applications)
                 names = names[number % len(names) :] + names[: number % len(names)]
@@ -141,8 +144,9 @@ def measured(place: str, rounds: int) -> list[dict[str, Any]]:
                     digests.add(tuple(told["found"]))
                     row = {"place": place, "round": number, "job": job.name, "contender": name}
                     row |= {"seconds": told["seconds"], "cpu_seconds": round(cpu, 2)}
-                    rows.append(row)
                     print(row, flush=True)
+                    if number >= 0:
+                        rows.append(row)
                 assert len(digests) == 1, digests
         told = {name: services.total(name) for name in ("local_blocks", "remote_blocks")}
         print(place, told, flush=True)

@@ -13,6 +13,11 @@ from support.waiting import wait_for
 
 JOBS = ["group_by", "sort", "join", "many_maps", "many_reduces", "one_value", "skew_join", "rdd"]
 SLAB = 256 << 20
+SPILLS = {
+    "spark.shuffle.spill.numElementsForceSpillThreshold": "300",
+    "spark.shuffle.sort.bypassMergeThreshold": "1",
+}
+"""Rows go through the writers that sort: each map merges many spills."""
 MANAGER = "firesteel.shuffle.FiresteelShuffleManager"
 
 
@@ -47,6 +52,7 @@ def test_a_cancelled_task_keeps_nothing(served):
 def test_the_end_of_the_application_empties_the_service(served):
     service, application = served
     assert service.outputs
+    assert service.wrong == 0
     application.stop()
     assert service.frames[END] == 1
     assert not service.outputs
@@ -59,6 +65,8 @@ def test_the_end_of_the_application_empties_the_service(served):
         for event in application.events()
         if event["Event"] == "SparkListenerTaskEnd" and "Task Metrics" in event
     ]
+    (environment,) = [each for each in application.events() if each["Event"] == "SparkListenerEnvironmentUpdate"]
+    assert environment["Spark Properties"]["spark.shuffle.checksum.algorithm"] == "CRC32C"
     assert sum(read["Remote Blocks Fetched"] for read in reads) > 0
     assert sum(read["Remote Bytes Read"] for read in reads) > 0
 
@@ -67,8 +75,14 @@ def test_the_end_of_the_application_empties_the_service(served):
     ("name", "settings"),
     [
         ("disk", {"spark.maxRemoteBlockSizeFetchToMem": "1k"}),
-        ("encrypted", {"spark.io.encryption.enabled": "true"}),
+        ("encrypted", SPILLS | {"spark.io.encryption.enabled": "true"}),
         ("single", {"spark.sql.adaptive.fetchShuffleBlocksInBatch": "false", "spark.shuffle.compress": "false"}),
+        ("spills", SPILLS),
+        (
+            "merged again",
+            SPILLS | {"spark.shuffle.unsafe.fastMergeEnabled": "false", "spark.io.compression.codec": "zstd"},
+        ),
+        ("other checksums", {"spark.shuffle.checksum.algorithm": "ADLER32"}),
     ],
 )
 def test_same_digest_with_other_settings(tmp_path, shuffle_digests, name, settings):
@@ -80,8 +94,11 @@ def test_same_digest_with_other_settings(tmp_path, shuffle_digests, name, settin
             wait_for(lambda: not service.leases, "all lent memory is given back")
             application.stop()
         assert service.blocks > 0
+        assert service.wrong == 0
+    ends = [event for event in application.events() if event["Event"] == "SparkListenerTaskEnd"]
+    if settings.items() >= SPILLS.items():
+        assert sum(end["Task Metrics"]["Disk Bytes Spilled"] for end in ends) > 0
     if name == "disk":
-        ends = [event for event in application.events() if event["Event"] == "SparkListenerTaskEnd"]
         assert sum(end["Task Metrics"]["Shuffle Read Metrics"]["Remote Bytes Read To Disk"] for end in ends) > 0
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from google_crc32c import value as crc32c
+
 (CHALLENGE, CLAIM, HELLO, WELCOME, REGISTER, FETCH, BLOCKS, RELEASE, REMOVE, END, PING, OK, ERROR) = range(1, 14)
 TOLD = 16
 NOT_HERE, UNREACHABLE, TIMEOUT, CORRUPT, NO_SPACE, UNKNOWN, REFUSED, MALFORMED = range(1, 9)
@@ -33,6 +35,13 @@ class Output:
     index: str
     lengths: tuple[int, ...]
     crcs: tuple[int, ...]
+
+    def wrong(self) -> int:
+        """Blocks whose checksum is not of the file's bytes."""
+        if not self.data:
+            return sum(map(bool, self.crcs))
+        with open(self.data, "rb") as file:
+            return sum(crc32c(file.read(length)) != crc for length, crc in zip(self.lengths, self.crcs, strict=True))
 
 
 @dataclass(slots=True)
@@ -58,6 +67,7 @@ class ScriptedService:
         self.frames: Counter[int] = Counter()
         self.leases: dict[int, tuple[int, int]] = {}
         self.leased = 0
+        self.wrong = 0  # checksums that came with outputs and are not of them
         self.blocks = 0
         self.secrets: dict[str, bytes] = {}
         self._lock = threading.RLock()
@@ -180,8 +190,10 @@ class ScriptedService:
             return
         lengths, crcs = zip(*blocks, strict=True)
         assert (os.path.getsize(data) if data else 0) == sum(lengths)
+        output = Output(data, index, lengths, crcs)
         with self._lock:
-            self.outputs[application, shuffle, map_id] = Output(data, index, lengths, crcs)
+            self.outputs[application, shuffle, map_id] = output
+            self.wrong += output.wrong()
         self._send(connection, OK)
 
     def _fetch(self, connection: socket.socket, application: str, body: Body) -> None:

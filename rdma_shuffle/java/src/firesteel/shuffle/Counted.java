@@ -20,6 +20,9 @@ abstract class Counted extends ManagedBuffer {
     /** Give up what is held. Called once. */
     protected abstract void free();
 
+    /** Its bytes where they are, to be looked at once. */
+    abstract BlockChecksums.Bytes bytes() throws IOException;
+
     @Override
     public final ManagedBuffer retain() {
         if (users.getAndUpdate(count -> count == 0 ? 0 : count + 1) == 0) {

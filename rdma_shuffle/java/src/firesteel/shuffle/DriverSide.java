@@ -52,6 +52,7 @@ final class DriverSide implements DriverPlugin {
         conf.setIfMissing("spark.dynamicAllocation.shuffleTracking.enabled", "false");
         conf.set("spark.shuffle.readHostLocalDisk", "false");
         conf.setIfMissing("spark.storage.decommission.shuffleBlocks.enabled", "false");
+        conf.setIfMissing(WrittenChecksums.ALGORITHM_KEY, WrittenChecksums.ALGORITHM);
         Session session = Session.open(conf, plugin, secret);
         Nodes nodes = new Nodes(session);
         session.drives(nodes);

@@ -42,6 +42,12 @@ final class FileBuffer extends Counted {
     }
 
     @Override
+    BlockChecksums.Bytes bytes() throws IOException {
+        mustBeHeld();
+        return BlockChecksums.in(channel, offset, size);
+    }
+
+    @Override
     public ByteBuffer nioByteBuffer() throws IOException {
         mustBeHeld();
         return channel.map(MapMode.READ_ONLY, offset, size); // unmapped when the collector finds it, see above

@@ -14,10 +14,12 @@ import scala.Option;
 /** Spark's resolver, which gives each map output to the node's service as soon as it is committed. */
 final class HandOverResolver extends IndexShuffleBlockResolver {
     private final Session session;
+    private final boolean writersKnow;
 
     HandOverResolver(SparkConf conf, BlockManager manager, Session session) {
         super(conf, manager);
         this.session = session;
+        this.writersKnow = WrittenChecksums.areOfTheFile(conf);
     }
 
     /**
@@ -32,7 +34,8 @@ final class HandOverResolver extends IndexShuffleBlockResolver {
         File data = getDataFile(shuffleId, mapId);
         File index = getIndexFile(shuffleId, mapId, Option.empty());
         try {
-            int[] crcs = BlockChecksums.of(data, lengths);
+            boolean known = writersKnow && checksums.length == lengths.length;
+            int[] crcs = known ? WrittenChecksums.of(checksums) : BlockChecksums.of(data, lengths);
             session.service().register(shuffleId, mapId, data, index, lengths, crcs);
         } catch (IOException error) {
             throw new UncheckedIOException(

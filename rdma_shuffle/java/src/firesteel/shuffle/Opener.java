@@ -2,15 +2,14 @@ package firesteel.shuffle;
 
 import java.io.EOFException;
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
-import java.util.zip.CRC32C;
 
 import org.apache.spark.network.buffer.ManagedBuffer;
 import org.apache.spark.network.buffer.NioManagedBuffer;
@@ -19,8 +18,6 @@ import org.apache.spark.network.buffer.NioManagedBuffer;
 final class Opener {
     /** Up to here a file's block is read at once: one copy, no open file. */
     private static final long SMALL = 1 << 20;
-
-    private static final int STEP = 1 << 17;
 
     private final SlabMaps maps;
     private final List<Wire.Slab> slabs;
@@ -125,24 +122,13 @@ final class Opener {
     }
 
     private static void verify(BlockName block, ManagedBuffer buffer, Wire.Found found) throws IOException {
-        byte[] step = new byte[(int) Math.min(STEP, Math.max(1, buffer.size()))];
-        try (InputStream stream = buffer.createInputStream()) {
-            for (int index = 0; index < found.lengths().length; index++) {
-                CRC32C crc = new CRC32C();
-                long left = found.lengths()[index];
-                while (left > 0) {
-                    int count = stream.read(step, 0, (int) Math.min(step.length, left));
-                    if (count < 0) {
-                        throw new EOFException("the block is cut");
-                    }
-                    crc.update(step, 0, count);
-                    left -= count;
-                }
-                if ((int) crc.getValue() != found.crcs()[index]) {
-                    throw new ShuffleFailure(
-                            Reason.CORRUPT, block.text() + ": reduce " + (block.first() + index) + " has another CRC32C");
-                }
-            }
+        BlockChecksums.Bytes bytes =
+                buffer instanceof Counted held ? held.bytes() : BlockChecksums.in(buffer.nioByteBuffer());
+        int[] crcs = BlockChecksums.of(bytes, found.lengths());
+        int wrong = Arrays.mismatch(crcs, found.crcs());
+        if (wrong >= 0) {
+            throw new ShuffleFailure(
+                    Reason.CORRUPT, block.text() + ": reduce " + (block.first() + wrong) + " has another CRC32C");
         }
     }
 }

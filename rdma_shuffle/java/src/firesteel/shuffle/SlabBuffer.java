@@ -33,6 +33,12 @@ final class SlabBuffer extends Counted {
     }
 
     @Override
+    BlockChecksums.Bytes bytes() throws IOException {
+        mustBeHeld();
+        return BlockChecksums.in(parts);
+    }
+
+    @Override
     public ByteBuffer nioByteBuffer() throws IOException {
         mustBeHeld();
         if (parts.length == 1) {

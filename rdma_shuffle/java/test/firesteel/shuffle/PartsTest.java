@@ -87,6 +87,34 @@ public final class PartsTest {
         equal(BlockChecksums.of(file.toFile(), new long[3]).length, 3);
     }
 
+    static void checksumsFollowBlocksAcrossPartsOfMemory() throws IOException {
+        byte[] bytes = "abcdefgh".getBytes(java.nio.charset.StandardCharsets.US_ASCII);
+        CRC32C whole = new CRC32C();
+        whole.update(bytes, 2, 4);
+        ByteBuffer[] parts = {
+            ByteBuffer.wrap(bytes, 0, 3).slice(), ByteBuffer.allocate(0), ByteBuffer.wrap(bytes, 3, 5).slice(),
+        };
+        int[] crcs = BlockChecksums.of(BlockChecksums.in(parts), new long[] {2, 4, 0, 2});
+        equal(crcs[1], (int) whole.getValue());
+        equal(crcs[2], 0);
+        equal(parts[0].remaining() + parts[2].remaining(), 8);
+        throwsIo(() -> BlockChecksums.of(BlockChecksums.in(parts), new long[] {9}));
+    }
+
+    static void checksumsOfWritersAreTakenWhereTheyAreOfTheFile() {
+        check(Arrays.equals(WrittenChecksums.of(new long[] {0xFFFFFFFFL, 0, 7}), new int[] {-1, 0, 7}), "unsigned");
+        check(WrittenChecksums.areOfTheFile(crc32c()), "by default");
+        check(WrittenChecksums.areOfTheFile(crc32c().set("spark.io.compression.codec", "zstd")), "zstd");
+        check(!WrittenChecksums.areOfTheFile(new SparkConf(false)), "Spark's default is ADLER32");
+        check(!WrittenChecksums.areOfTheFile(crc32c().set("spark.shuffle.checksum.enabled", "false")), "none are made");
+        check(!WrittenChecksums.areOfTheFile(crc32c().set("spark.io.encryption.enabled", "true")), "merges encrypt again");
+        check(!WrittenChecksums.areOfTheFile(crc32c().set("spark.shuffle.unsafe.fastMergeEnabled", "false")), "compress again");
+    }
+
+    private static SparkConf crc32c() {
+        return new SparkConf(false).set("spark.shuffle.checksum.algorithm", "CRC32C");
+    }
+
     static void slabBuffersEndWithTheirLastUser() throws IOException {
         AtomicInteger given = new AtomicInteger();
         Lease lease = new Lease(given::incrementAndGet);
