@@ -146,7 +146,9 @@ def _transaction(found: Any) -> str:
 
 
 def _elasticity(found: Any) -> str:
-    rounds = [each["runs"] for each in found["rounds"]]
+    runs_of = [each["runs"] for each in found["rounds"]]
+    before, rounds = runs_of[:-3], runs_of[-3:]
+    slow = statistics.median(wait for each in before for wait in each["firesteel"]["scale_out_s"])
     rows = []
     for name in rounds[0]:
         runs = [each[name] for each in rounds]
@@ -183,7 +185,8 @@ def _elasticity(found: Any) -> str:
         f"four executors of one core; the model\nsleeps, so that two cores are enough for four; {len(rounds)} rounds, medians. The ideal has an "
         "executor for each running task, and one that is always there.\n\n"
         + _table(head, rows)
-        + "\nWanted: 1.15 of the ideal, three quarters of the fixed size, 5 s from backlog to a new executor at work.\n\n"
+        + "\nWanted: 1.15 of the ideal, three quarters of the fixed size, 5 s from backlog to a new executor at work. "
+        f"That last is\nthe start of JVMs and Python: on a machine about half as fast it was {slow:.1f} s ({len(before)} rounds before).\n\n"
         f"An executor killed at nine tenths of an interval's tasks adds {statistics.median(adds):.0%} to the makespan and "
         f"{statistics.median(scoring):.0%} to the scoring stage (medians of {len(lost)};\nwanted: at most 15 %). From the command to the first "
         f"task `firesteel run` takes {_median([each['firesteel run'] for each in starts])}, a hand-written job by `spark-submit` "
