@@ -9,8 +9,10 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
 from firesteel.jobs.interrupt import end_politely
+from firesteel.jobs.spark.lower import spark_fault
 from firesteel.pipelines.publish.process import children
 
 
@@ -54,6 +56,19 @@ def test_one_that_comes_after_another_error_interrupts():
     with pytest.raises(KeyboardInterrupt):  # nor is an earlier one remembered
         signal.raise_signal(signal.SIGTERM)
     assert done == []
+
+
+def test_what_spark_raises_while_an_interrupt_is_handled_is_no_failure():
+    empty = Py4JNetworkError("Answer from Java side is empty")
+    try:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise empty
+    except Py4JNetworkError as error:
+        with pytest.raises(KeyboardInterrupt):
+            spark_fault(error)
+    assert spark_fault(Py4JNetworkError("Answer from Java side is empty")).code == "FS9002"
 
 
 def test_children_are_found_oldest_first():

@@ -16,9 +16,14 @@ def end_politely() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    error = sys.exception()  # what the interrupted code handles: in `finally`, `except` and `__exit__`
+    if not interrupted(sys.exception()):  # what the interrupted code handles: in `finally`, `except` and `__exit__`
+        raise KeyboardInterrupt
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error is an interruption, or was raised while one was being handled."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            return
+            return True
         error = error.__context__
-    raise KeyboardInterrupt
+    return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
 from firesteel.conf.redaction import redact
+from firesteel.jobs.interrupt import interrupted
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import SqlStepPlan
 
@@ -138,7 +139,15 @@ def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) 
 
 
 def spark_fault(error: Exception) -> FiresteelError:
-    """What a failed Spark job means, by its condition: never by its prose."""
+    """What a failed Spark job means, by its condition: never by its prose.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        This driver was interrupted, and what Spark raised came of that: py4j shuts the connection that it was waiting on.
+    """
+    if interrupted(error):
+        raise KeyboardInterrupt from error
     from firesteel.conf.errors import RuntimeFault
     from firesteel.udfs.worker_errors import worker_died, worker_error
 
