@@ -191,9 +191,10 @@ class ScriptedService:
         lengths, crcs = zip(*blocks, strict=True)
         assert (os.path.getsize(data) if data else 0) == sum(lengths)
         output = Output(data, index, lengths, crcs)
+        wrong = output.wrong()
         with self._lock:
             self.outputs[application, shuffle, map_id] = output
-            self.wrong += output.wrong()
+            self.wrong += wrong
         self._send(connection, OK)
 
     def _fetch(self, connection: socket.socket, application: str, body: Body) -> None:
