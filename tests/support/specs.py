@@ -47,10 +47,10 @@ class FixedBackend:
     def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
         doubles = ("wind_speed", "precip", "visib", "temp")
         inputs = (
-            Column("dep_hour", "int"),
-            Column("distance", "int"),
-            Column("dep_delay", self.dep_delay),
-            *(Column(each, "double") for each in doubles),
+            Column("dep_hour", "int", nullable=False),
+            Column("distance", "int", nullable=False),
+            Column("dep_delay", self.dep_delay, nullable=False),
+            *(Column(each, "double", nullable=False) for each in doubles),
         )
         return ModelPlan(
             name,

@@ -36,7 +36,7 @@ class TwoModels(FixedBackend):
         if self.missing:
             raise ModelError("FS3005", f"{model.uri}: no such alias.", where=where)
         assert model.challenger is None
-        inputs = (*found.inputs[:2], *((Column(self.needs, "double"),) if self.needs else ()))
+        inputs = (*found.inputs[:2], *((Column(self.needs, "double", nullable=False),) if self.needs else ()))
         return replace(found, version=self.rival, digest=self.rival * 64, inputs=inputs)
 
 

@@ -41,23 +41,27 @@ class Failed:
 
 
 def bisect(
-    predict: Callable[[pd.DataFrame], Any], frame: pd.DataFrame, *, retries: int = 0
+    predict: Callable[[pd.DataFrame], Any], frame_of: Callable[[int, int], pd.DataFrame], rows: int, *, retries: int = 0
 ) -> Iterator[Scored | Failed]:
-    """Score a frame; where the model raises, halve until the rows that it fails on stand alone.
+    """Score the rows of a batch. Where the model raises, halve the batch until each row that it fails on is alone.
 
-    The whole frame, and each row that stands alone, is tried `retries` times more before that is done: what failed may have
-    been a service behind the model and not the rows.
+    Parameters
+    ----------
+    frame_of
+        Makes a new frame of the rows `[start, stop)`. Each call of the model gets its own: models change their input.
+    retries
+        How often the whole batch, and each row that is alone, is tried again: what failed may have been a service behind
+        the model and not the rows.
 
     k bad rows among n cost about k * log2(n) calls. Rows come in order. A `MemoryError` halves as well, but a single row
     that does not fit is an error of the worker and not of the row. Errors of our own are never a row's.
     """
-    pieces = [(0, len(frame))]
+    pieces = [(0, rows)]
     while pieces:
         start, stop = pieces.pop()
-        piece = frame if (start, stop) == (0, len(frame)) else frame.iloc[start:stop].reset_index(drop=True)
-        patient = stop - start in {1, len(frame)}
+        patient = stop - start in {1, rows}
         try:
-            prediction = _try(predict, piece, retries if patient else 0)
+            prediction = _try(predict, lambda: frame_of(start, stop), retries if patient else 0)  # noqa: B023 - called here
         except FiresteelError:
             raise
         except MemoryError:
@@ -74,15 +78,15 @@ def bisect(
         pieces += [(middle, stop), (start, middle)]
 
 
-def _try(predict: Callable[[pd.DataFrame], Any], piece: pd.DataFrame, retries: int) -> Any:
+def _try(predict: Callable[[pd.DataFrame], Any], frame: Callable[[], pd.DataFrame], retries: int) -> Any:
     for _ in range(retries):
         try:
-            return predict(piece)
+            return predict(frame())
         except (FiresteelError, MemoryError):
             raise
         except Exception:  # noqa: BLE001, S112 - the last try's error is the one that counts
             continue
-    return predict(piece)
+    return predict(frame())
 
 
 def plain(value: object) -> str:

@@ -40,7 +40,7 @@ class Engine:
         self._loaded = loaded
         self._spec = spec
         self._types = types
-        self._reference = Reference(within(spec.timeout_s, loaded.predict, late), spec.features)
+        self._reference = Reference(within(spec.timeout_s, loaded.predict, late), tuple(types))
         self._form: Form | None = None
         self.choice = Choice(REFERENCE, "no rows")
 
@@ -53,16 +53,19 @@ class Engine:
             FS3003 when the model has no example with these features.
         """
         example = self._loaded.example
-        if not isinstance(example, pd.DataFrame) or not set(self._spec.features) <= set(example.columns):
+        if not isinstance(example, pd.DataFrame) or not self._types.keys() <= set(example.columns):
             raise ModelError(
                 "FS3003",
                 f"model {self._loaded.ref.name} has no input example of its features, and `warmup` is input_example.",
                 hint="Log it again with `input_example=frame.head()`, or leave `warmup` out.",
             )
-        self._loaded.predict(example[list(self._spec.features)])
+        self._loaded.predict(example[list(self._types)].copy())
 
     def pieces(self, table: pa.Table, report: TaskReport, clock: Clock) -> Iterator[Scored | Failed]:
-        """Score one batch: stretches of rows with their predictions and rows that failed, in order."""
+        """Score one batch: stretches of rows with their predictions and rows that failed, in order.
+
+        `table` has the model's columns under the model's names.
+        """
         form = self._form or self._choose(table)
         clock.add("choose")
         if form is not self._reference:
@@ -71,10 +74,15 @@ class Engine:
                 report.count_form(form.name, table.num_rows)
                 yield Scored(0, table.num_rows, prediction)
                 return
-        frame = self._reference.encode(table)
-        clock.add("decode")
         report.count_form(REFERENCE, table.num_rows)
-        for piece in bisect(self._reference.predict, frame, retries=self._spec.on_error.retries):
+
+        def frame_of(start: int, stop: int) -> pd.DataFrame:
+            frame = self._reference.encode(table.slice(start, stop - start))
+            clock.add("decode")
+            return frame
+
+        retries = self._spec.on_error.retries
+        for piece in bisect(self._reference.predict, frame_of, table.num_rows, retries=retries):
             clock.add("model")
             yield piece
 
@@ -83,7 +91,8 @@ class Engine:
         try:
             batch = form.encode(table)
             clock.add("decode")
-            prediction = within(self._spec.timeout_s, form.predict, self._late)(batch) if batch is not None else None
+            predict = self._loaded.code.wrap(form.predict)
+            prediction = within(self._spec.timeout_s, predict, self._late)(batch) if batch is not None else None
         except FiresteelError:
             raise
         except Exception:  # noqa: BLE001 - the reference scores these rows again and says what is wrong with which
@@ -97,9 +106,10 @@ class Engine:
             settle()
             return self._form
         opened = self._open()
-        found = candidates(opened, compiled=self._spec.forms == "compiled")
         samples = [each for each in (self._example(), sample_of(table)) if each is not None]
-        self._form, self.choice = choose(self._reference, found, samples)
+        with self._loaded.code.active():
+            found = candidates(opened, compiled=self._spec.forms == "compiled")
+            self._form, self.choice = choose(self._reference, found, samples)
         settle()
         return self._form
 
@@ -107,16 +117,15 @@ class Engine:
         loaded = self._loaded
         layout, why = None, loaded.why_opaque
         if not why:
-            layout, why = layout_of(self._types, self._spec.features, loaded.signature)
+            layout, why = layout_of(self._types, loaded.signature)
         scratch = loaded.scratch or tempfile.mkdtemp(prefix="firesteel-forms-")
         return Opened(loaded.flavor, loaded.ref.method, layout, why, self._spec.threads, scratch, loaded.ref.digest)
 
     def _example(self) -> pa.Table | None:
         example = self._loaded.example
-        if not isinstance(example, pd.DataFrame) or not set(self._spec.features) <= set(example.columns):
+        if not isinstance(example, pd.DataFrame) or not self._types.keys() <= set(example.columns):
             return None
-        schema = pa.schema([(name, self._types[name]) for name in self._spec.features])
         try:
-            return pa.Table.from_pandas(example[list(self._spec.features)], schema, preserve_index=False)
+            return pa.Table.from_pandas(example[list(self._types)], pa.schema(self._types), preserve_index=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             return None  # of other types than the rows: nothing to compare on

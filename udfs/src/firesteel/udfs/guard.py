@@ -131,11 +131,9 @@ def guarded(model: ModelRef, timeout_s: float | None) -> Guard:
 
 def _resolved(model: ModelRef) -> ModelRef:
     """With the folder in place of the archive's name: the process beside knows no SparkFiles."""
-    if Path(model.archive).is_absolute():
-        return model
-    from pyspark import SparkFiles
+    from firesteel.udfs.model import model_folder
 
-    return replace(model, archive=SparkFiles.get(model.archive))
+    return replace(model, archive=str(model_folder(model.archive)))
 
 
 def serve() -> None:

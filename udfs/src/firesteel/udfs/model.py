@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import tempfile
 import zipfile
 from collections import OrderedDict
@@ -9,9 +12,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from firesteel.conf.errors import ModelError
 from firesteel.udfs.digest import ADDED_BY_MLFLOW, Digest, check_digest, digest_of
+from firesteel.udfs.model_code import ModelCode
 from firesteel.udfs.spec import ModelRef
 from firesteel.udfs.threads import cap_threads, capped_sessions
 
@@ -26,8 +31,9 @@ class LoadedModel:
     """A model ready to predict: `predict` takes a pandas frame of the features and returns what the model returns.
 
     `flavor` is the object behind the pyfunc; `signature` what MLflow enforces before it calls that (None: nothing), as
-    (name, type); `why_opaque` says why `flavor` must not be called directly, if so. `engines` are the forms that this worker
-    has chosen, by what they were chosen for.
+    (name, type); `why_opaque` says why `flavor` must not be called directly, if so. `code` are the modules that it ships:
+    active whenever `predict` or a method of `flavor` runs. `engines` are the forms that this worker has chosen, by what
+    they were chosen for.
     """
 
     ref: ModelRef
@@ -37,6 +43,7 @@ class LoadedModel:
     why_opaque: str = ""
     example: Any = None
     scratch: str = ""
+    code: ModelCode = field(default_factory=lambda: ModelCode(()))
     engines: dict[Hashable, Any] = field(default_factory=dict)
 
 
@@ -48,7 +55,7 @@ def ship_model(spark: SparkSession, folder: Path, digest: str) -> str:
     """Give a model to every executor, once per application.
 
     A zip archive, since `SparkContext.addFile` refuses local folders on clusters; deterministic, so that equal models are
-    equal archives.
+    equal archives. Names that are not ASCII are escaped: a JVM in a POSIX locale cannot create such files.
 
     Returns
     -------
@@ -63,7 +70,7 @@ def ship_model(spark: SparkSession, folder: Path, digest: str) -> str:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name not in ADDED_BY_MLFLOW:
-                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
+                entry = zipfile.ZipInfo(_escaped(path.relative_to(folder).as_posix()), date_time=(1980, 1, 1, 0, 0, 0))
                 with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as sink:
                     while block := source.read(1 << 20):
                         sink.write(block)
@@ -92,10 +99,10 @@ def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedMo
     fresh = key not in _CACHE
     if fresh:
         cap_threads(threads)
-        folder, scratch = _folder(ref)
+        folder = model_folder(ref.archive)
         check_digest(folder, ref.digest, ref.name)
         with capped_sessions(threads):
-            _CACHE[key] = _open(folder, ref, scratch)
+            _CACHE[key] = _open(folder, ref)
         cap_threads(threads)  # again: the flavor has opened its own pools by now
     _CACHE.move_to_end(key)
     while len(_CACHE) > keep:
@@ -103,21 +110,68 @@ def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedMo
     return _CACHE[key], fresh
 
 
-def _folder(ref: ModelRef) -> tuple[Path, str]:
-    """The model's folder, and one beside it that the workers of this executor share ("" when there is none)."""
-    if Path(ref.archive).is_absolute():
-        return Path(ref.archive), ""
+_ESCAPED = ".firesteel-escaped"
+"""Ends the name of a file that is escaped in the archive."""
+
+
+def _escaped(name: str) -> str:
+    """A file's name in the archive: ASCII, and shorter than file systems allow."""
+    return name if name.isascii() else "/".join(map(_escaped_part, name.split("/")))
+
+
+def _escaped_part(part: str) -> str:
+    return part if part.isascii() else f"{quote(part, safe='')}{_ESCAPED}"
+
+
+def model_folder(archive: str) -> Path:
+    """The folder of a shipped model on this machine, its files under their own names.
+
+    Parameters
+    ----------
+    archive
+        See `ModelRef.archive`.
+    """
+    if Path(archive).is_absolute():
+        return Path(archive)
     from pyspark import SparkFiles
 
-    return Path(SparkFiles.get(ref.archive)), SparkFiles.getRootDirectory()
+    folder = Path(SparkFiles.get(archive))
+    return _with_own_names(folder) if any(folder.rglob(f"*{_ESCAPED}")) else folder
 
 
-def _open(folder: Path, ref: ModelRef, scratch: str) -> LoadedModel:
+def _with_own_names(folder: Path) -> Path:
+    """A copy of hard links beside `folder`, made once per executor, in which no name is escaped."""
+    target = folder.with_name(f"{folder.name}-named")
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_dir():
+            return target
+        partial = folder.with_name(f"{folder.name}-partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for path in sorted(folder.rglob("*")):
+            parts = path.relative_to(folder).parts
+            own = partial.joinpath(
+                *(unquote(part.removesuffix(_ESCAPED)) if part.endswith(_ESCAPED) else part for part in parts)
+            )
+            if path.is_dir():
+                own.mkdir(parents=True, exist_ok=True)
+            else:
+                own.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, own)
+        partial.rename(target)
+    return target
+
+
+def _open(folder: Path, ref: ModelRef) -> LoadedModel:
     import mlflow.pyfunc
 
     try:
-        model = mlflow.pyfunc.load_model(str(folder))
-        example = model.metadata.load_input_example(str(folder)) if model.metadata.saved_input_example_info else None
+        code = ModelCode.of(folder)
+        with code.active():
+            model = mlflow.pyfunc.load_model(str(folder))
+            example = (
+                model.metadata.load_input_example(str(folder)) if model.metadata.saved_input_example_info else None
+            )
     except Exception as error:
         raise ModelError(
             "FS3012",
@@ -125,17 +179,24 @@ def _open(folder: Path, ref: ModelRef, scratch: str) -> LoadedModel:
             hint="Do the executors have the packages of the model's requirements.txt, in these versions?",
         ) from error
     raw = _raw(model)
-    if ref.method == "predict":
-        signature, why = _signature(model)
-        return LoadedModel(ref, model.predict, raw, signature, why, example, scratch)
-    method = getattr(raw, ref.method, None)
-    if method is None:
+    signature, why = _signature(model, ref.method)
+    predict = model.predict if ref.method == "predict" else _with_enforcement(model, raw, ref)
+    scratch = "" if Path(ref.archive).is_absolute() else str(folder.parent)
+    return LoadedModel(ref, code.wrap(predict), raw, signature, why, example, scratch, code)
+
+
+def _with_enforcement(model: Any, raw: Any, ref: ModelRef) -> Callable[[Any], Any]:
+    """Another method of the flavor's object, on what MLflow's schema enforcement would give to `predict`."""
+    from mlflow.pyfunc import PyFuncModel
+
+    if not hasattr(raw, ref.method):
         raise ModelError(
             "FS3006",
             f"model {ref.name} has no method `{ref.method}`.",
             hint="Use `method: predict`, or a model that has it.",
         )
-    return LoadedModel(ref, method, raw, None, "", example, scratch)
+    predict: Callable[[Any], Any] = PyFuncModel(model.metadata, raw, predict_fn=ref.method).predict
+    return predict
 
 
 def _raw(model: Any) -> Any:
@@ -146,9 +207,9 @@ def _raw(model: Any) -> Any:
         return None
 
 
-def _signature(model: Any) -> tuple[tuple[tuple[str, str], ...] | None, str]:
+def _signature(model: Any, method: str) -> tuple[tuple[tuple[str, str], ...] | None, str]:
     """What MLflow enforces before it calls the flavor, and why that cannot be done without pandas."""
-    if model.metadata.flavors["python_function"].get("predict_fn", "predict") != "predict":
+    if method == "predict" and model.metadata.flavors["python_function"].get("predict_fn", "predict") != "predict":
         return None, "the pyfunc calls another method than predict"
     schema = model.metadata.get_input_schema()
     if schema is None:

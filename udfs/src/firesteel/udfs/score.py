@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, RowErrorBudget
+from firesteel.conf.identifiers import quoted
 from firesteel.udfs.attempts import attempt_at
 from firesteel.udfs.batching import rebatch
-from firesteel.udfs.convert import outputs_to_arrow
 from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
 from firesteel.udfs.engine import Engine
 from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.guard import guarded
 from firesteel.udfs.model import LoadedModel, load_model
+from firesteel.udfs.model_errors import summary_of
+from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import ByPartition, Clock, ScoreReport, TaskReport, summarise
 from firesteel.udfs.shadow import Shadow
 from firesteel.udfs.spec import ScoreSpec
@@ -75,7 +77,9 @@ def score(df: DataFrame, spec: ScoreSpec) -> Scored:
     tasks = df.sparkSession.sparkContext.accumulator({}, ByPartition())
     zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
     operator = _operator(spec, schema, zone, tasks)
-    return Scored(df.select([F.col(f"`{name}`") for name in columns]).mapInArrow(operator, schema), tasks)
+    # By number: `mapInArrow` takes a dot in a name for a field of a struct.
+    numbered = df.select([F.col(quoted(name)).alias(f"c{number}") for number, name in enumerate(columns)])
+    return Scored(numbered.mapInArrow(operator, schema), tasks)
 
 
 def _type(text: str) -> DataType:
@@ -103,7 +107,8 @@ def _operator(
         report = TaskReport(context.partitionId() if context else 0, context.taskAttemptId() if context else 0)
         try:
             with attempt_at(context, spec, job) as suited:
-                yield from score_batches(batches, suited, arrow, report)
+                named = (batch.rename_columns(list(spec.columns)) for batch in batches)
+                yield from score_batches(named, suited, arrow, report)
         except FiresteelError as error:
             raise WorkerError(error) from error
         finally:
@@ -134,10 +139,11 @@ def score_batches(
         report.rows_in += table.num_rows
         report.batches += 1
         report.max_batch_rows = max(report.max_batch_rows, table.num_rows)
+        inputs = spec.of_model(table)
         if engine is None:
-            engine = _engine(loaded, spec, table.schema)
+            engine = _engine(loaded, spec, inputs.schema)
             clock.add("warm up")
-        for piece in engine.pieces(table, report, clock):
+        for piece in engine.pieces(inputs, report, clock):
             report.choice = engine.choice
             if isinstance(piece, Failed):
                 _put_aside(spec, table, piece, report)
@@ -157,8 +163,8 @@ def score_batches(
 
 def _engine(loaded: LoadedModel, spec: ScoreSpec, schema: pa.Schema) -> Engine:
     """The worker's engine for these columns: a form is chosen once a worker and not once a task."""
-    types = {name: schema.field(name).type for name in spec.features}
-    key = (spec.features, tuple(types.values()), spec.forms, spec.threads, spec.on_error, spec.timeout_s)
+    types = dict(zip(schema.names, schema.types, strict=True))
+    key = (*types.items(), spec.forms, spec.threads, spec.on_error, spec.timeout_s)
     if key not in loaded.engines:
         loaded.engines[key] = Engine(loaded, spec, types)
         if spec.warmup:
@@ -179,13 +185,14 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskReport) -> None:
     name, message = type(failed.error).__name__, message_of(failed.error)
+    row = table.slice(failed.index, 1).to_pylist()[0]
     if spec.on_error.action == "fail":
         raise RowErrorBudget(
             "FS5001",
-            f"model {spec.model.name} failed on a row: {name}. Nothing was published.",
-            hint="Set on_error: {action: dead_letter} to put such rows aside, and see what they hold.",
+            f"model {spec.model.name} failed on a row: {summary_of(failed.error, row)}. Nothing was published.",
+            hint="Read the whole trace in the executor's log. Set on_error: {action: dead_letter} to keep such rows with "
+            "their errors and score the others.",
         ) from failed.error
-    row = table.slice(failed.index, 1).to_pylist()[0]
     report.dead_letters.append(DeadLetter(tuple(row.items()), name, message))
     if len(report.dead_letters) > spec.on_error.max_rows:
         raise RowErrorBudget(

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.udfs.agreement import OutputTally, Tally
-from firesteel.udfs.convert import outputs_to_arrow
 from firesteel.udfs.dead_letter import Failed
 from firesteel.udfs.deadline import BatchTimeout
 from firesteel.udfs.engine import Engine
 from firesteel.udfs.model import load_model
+from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import Clock, TaskReport
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Shadow:
         self._spec = replace(
             spec,
             features=challenger.features,
+            feature_names=challenger.feature_names,
             challenger=None,
             warmup=False,
             on_error=replace(spec.on_error, action="dead_letter", retries=0),
@@ -61,10 +62,11 @@ class Shadow:
         return published if self._challenger.publish else []
 
     def _scored(self, rows: pa.Table, champion: Sequence[pa.Array]) -> list[pa.Array]:
+        inputs = self._spec.of_model(rows)
         if self._engine is None:
-            self._engine = self._open(rows.schema)
+            self._engine = self._open(inputs.schema)
         found: list[list[pa.Array]] = []
-        for piece in self._engine.pieces(rows, TaskReport(0, 0), Clock({})):
+        for piece in self._engine.pieces(inputs, TaskReport(0, 0), Clock({})):
             if isinstance(piece, Failed):
                 name = type(piece.error).__name__
                 self._tally.failed += 1
@@ -90,8 +92,8 @@ class Shadow:
         assert model is not None  # else it is off
         loaded, _ = load_model(model, self._spec.threads, self._spec.models_in_memory + 1)
         self._spec = spec = replace(self._spec, model=model)
-        types = {name: schema.field(name).type for name in spec.features}
-        key = ("challenger", spec.features, tuple(types.values()), spec.forms, spec.threads, spec.timeout_s)
+        types = dict(zip(schema.names, schema.types, strict=True))
+        key = ("challenger", *types.items(), spec.forms, spec.threads, spec.timeout_s)
         if key not in loaded.engines:
             loaded.engines[key] = Engine(loaded, spec, types, late=_late)
         engine: Engine = loaded.engines[key]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Challenger:
     model
         None where there is none to be scored: `off` says why.
     features
-        Its own columns.
+        Its own columns of the input, in the order of its signature.
+    feature_names
+        The model's name of each feature; empty where they are the same.
     tolerance
         Largest absolute difference of two numbers that agree.
     publish
@@ -61,11 +66,15 @@ class Challenger:
     tolerance: float = 0.01
     publish: tuple[Output, ...] = ()
     off: str = ""
+    feature_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
     """A whole scoring: batches end at `batch_rows` or `batch_bytes`, whichever comes first; `threads` per worker.
+
+    `features` are columns of the input in the order in which the model takes them; `feature_names` what the model calls them,
+    where that differs.
 
     `forms` says how the model may be computed: `reference` by its pyfunc alone, `guarded` the same in a process for each call,
     `native` by the same library without
@@ -87,6 +96,12 @@ class ScoreSpec:
     timeout_s: float | None = None
     models_in_memory: int = 1
     challenger: Challenger | None = None
+    feature_names: tuple[str, ...] = ()
+
+    def of_model(self, table: pa.Table) -> pa.Table:
+        """The model's columns of a batch, in its order and under its names."""
+        selected = table.select(list(self.features))
+        return selected.rename_columns(list(self.feature_names)) if self.feature_names else selected
 
     @property
     def columns(self) -> tuple[str, ...]:

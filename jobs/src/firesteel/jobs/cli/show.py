@@ -30,9 +30,14 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 def show_plan(plan: Plan) -> None:
     """The plan: what is pinned, the pipeline as a tree, a line an interval, and what will be asked for."""
+    from rich.markup import escape
+
     console = plain_console()
     _head(console, plan)
     _plan_challenger(console, plan)
+    for model in plan.models:
+        for warning in model.warnings:
+            console.print(f"[yellow]Warning[/]: model {model.name}: {escape(warning)}")
     console.print(_intervals(plan))
     work = [interval for interval in plan.intervals if interval.action == "score"]
     console.print(

@@ -40,6 +40,7 @@ def score_spec(
     return ScoreSpec(
         model=model,
         features=step.features,
+        feature_names=step.feature_names,
         keep=step.keep,
         outputs=tuple(Output(output.name, output.type, output.select) for output in step.outputs),
         batch_rows=step.batch_rows,
@@ -71,6 +72,7 @@ def _challenger(step: ScoreStepPlan, found: ModelRef | str) -> Challenger | None
         planned.tolerance,
         tuple(Output(output.name, output.type, output.select) for output in planned.outputs),
         off,
+        planned.feature_names,
     )
 
 

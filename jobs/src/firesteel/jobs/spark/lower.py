@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
+from firesteel.conf.identifiers import quoted
 from firesteel.conf.redaction import redact
 from firesteel.jobs.interrupt import interrupted
 from firesteel.jobs.spark.types import schema_of
@@ -109,7 +110,7 @@ def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri:
     for name in sink.lineage_columns:
         value = F.current_timestamp() if name == "_scored_at" else F.lit(lineage[name])
         frame = frame.withColumn(name, value)
-    ordered = frame.select([F.col(f"`{column.name}`") for column in sink.columns])
+    ordered = frame.select([F.col(quoted(column.name)) for column in sink.columns])
     # REBALANCE: one file a partition where that is small, several where it is large (SPARK-35725).
     balanced = ordered.hint("rebalance", *sink.partition_by)
     # The marker is Hadoop's, not ours: readiness of a partition is said by the publish, not by the writer.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from firesteel.conf.identifiers import quoted
+
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
@@ -15,6 +17,6 @@ def schema_of(columns: Iterable[Column]) -> StructType:
     """A Spark schema; columns are nullable as far as Spark is concerned, since files can hold anything."""
     from pyspark.sql.types import StructType
 
-    schema = StructType.fromDDL(", ".join(f"`{column.name}` {column.type}" for column in columns))
+    schema = StructType.fromDDL(", ".join(f"{quoted(column.name)} {column.type}" for column in columns))
     assert isinstance(schema, StructType)
     return schema

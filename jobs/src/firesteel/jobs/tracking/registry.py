@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from firesteel.conf.errors import ModelError, PlanDrift, Where
 from firesteel.jobs.tracking.artifacts import cached, fetch
 from firesteel.jobs.tracking.connect import connect, mlflow_faults
-from firesteel.jobs.tracking.signature import read_inputs
+from firesteel.jobs.tracking.signature import example_warnings, read_inputs
 from firesteel.pipelines.plan.model import ModelPlan
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def resolve_model(
         format=format_,
         method=method,
         inputs=read_inputs(folder, name, where),
+        warnings=example_warnings(folder),
     )
     return ResolvedModel(plan, folder)
 

@@ -57,6 +57,28 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
     return tuple(columns)
 
 
+def example_warnings(folder: Path) -> tuple[str, ...]:
+    """What of the model's input example may mean other scores here than in its training."""
+    import pandas as pd
+    from mlflow.models import Model
+
+    model = Model.load(str(folder))
+    if not model.saved_input_example_info:
+        return ()
+    try:
+        example: object = model.load_input_example(str(folder))
+    except Exception:  # noqa: BLE001 - an example that cannot be read says nothing
+        return ()
+    if not isinstance(example, pd.DataFrame):
+        return ()
+    texts = [name for name in example.columns if example[name].dtype == object and example[name].isna().any()]
+    return tuple(
+        f"the input example has missing values in `{name}`: the model gets None for a null string, and scores can differ if it "
+        "was trained with NaN."
+        for name in texts
+    )
+
+
 def _spark_type(kind: Any) -> str | None:
     from mlflow.types.schema import AnyType, Array, DataType, Map, Object
 

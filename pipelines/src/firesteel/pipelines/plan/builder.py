@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.partitions import partition_name
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
@@ -40,7 +40,7 @@ from firesteel.pipelines.plan.model import (
 from firesteel.pipelines.plan.operator import with_operators
 from firesteel.pipelines.plan.resources import propose, spark_conf
 from firesteel.pipelines.plan.security import security_conf
-from firesteel.pipelines.plan.signature import check_features
+from firesteel.pipelines.plan.signature import features_of
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.policy import Request, authorise
 from firesteel.pipelines.publish.transaction import Area
@@ -236,18 +236,8 @@ def _steps(
     for name in logical.order:
         step = loaded.spec.steps[name]
         if isinstance(step, ScoreStep):
-            plan = _score_step(name, step.score, logical, models[step.score.model])
-            steps.append(plan)
             where = loaded.tree.nearest(("steps", name, "score")).where
-            if plan.input not in logical.unknown:
-                errors += check_features(
-                    models[plan.model],
-                    plan.features,
-                    plan.input,
-                    logical.relations[plan.input],
-                    logical.places(plan.input),
-                    where,
-                )
+            steps.append(_score_step(name, step.score, logical, models[step.score.model], where, errors))
         elif isinstance(step, SqlStep):
             parsed = logical.selects[name]
             steps.append(
@@ -258,15 +248,18 @@ def _steps(
     return tuple(steps), errors
 
 
-def _score_step(name: str, score: Score, logical: Logical, model: ModelPlan) -> ScoreStepPlan:
-    features = tuple(column.name for column in model.inputs) if score.features == "signature" else tuple(score.features)
+def _score_step(
+    name: str, score: Score, logical: Logical, model: ModelPlan, where: Where, errors: list[FiresteelError]
+) -> ScoreStepPlan:
+    features = features_of(score, logical, model, where, errors)
     threads = score.workers.cpus if score.workers.threads == "auto" else score.workers.threads
     on_error = score.on_error
     return ScoreStepPlan(
         name=name,
         input=score.input,
         model=score.model,
-        features=features,
+        features=features.columns,
+        feature_names=features.names,
         keep=score.keep,
         outputs=outputs_of(score),
         columns=logical.relations[name],

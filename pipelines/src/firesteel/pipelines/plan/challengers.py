@@ -13,7 +13,7 @@ from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.logical import Logical, challenger_outputs_of
 from firesteel.pipelines.plan.model import ChallengerPlan, ModelPlan, ScoreStepPlan, StepPlan
-from firesteel.pipelines.plan.signature import check_features
+from firesteel.pipelines.plan.signature import Features, features_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 
@@ -70,15 +70,11 @@ def _challenger(
     except ModelError as error:
         wrong.append(error)
         pinned = None
-    features = step.features
+    features = Features(step.features, step.feature_names)
     if pinned is not None:
-        if _score(spec, step.name).features == "signature":
-            features = tuple(column.name for column in pinned.inputs)
-        if step.input not in logical.unknown:
-            columns, places = logical.relations[step.input], logical.places(step.input)
-            wrong += check_features(pinned, features, step.input, columns, places, where)
+        features = features_of(_score(spec, step.name), logical, pinned, where, wrong)
     if not wrong:
-        return replace(said, pinned=pinned, features=features)
+        return replace(said, pinned=pinned, features=features.columns, feature_names=features.names)
     if said.outputs:
         errors += wrong
     return replace(said, error=str(wrong[0]))

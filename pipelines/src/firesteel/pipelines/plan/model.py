@@ -66,7 +66,8 @@ class ModelPlan:
     """A model pinned to its bytes.
 
     `digest` is the SHA-256 over the sorted `path sha256` lines of its files; `uri` is what the spec says,
-    `resolved_uri` the version behind it. `inputs` is the model's signature.
+    `resolved_uri` the version behind it. `inputs` is the model's signature: columns that may be missing are nullable.
+    `warnings` say what may change its scores.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ModelPlan:
     format: str
     method: str
     inputs: tuple[Column, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ class ChallengerPlan:
     ----------
     pinned
         None where it could not be, or need not; `error` then says why.
-    features
-        Its own columns.
+    features, feature_names
+        As those of the step, for its own signature.
     outputs
         Its columns of the step, one for each of the step's outputs; none where nothing of it is published.
     """
@@ -109,6 +111,7 @@ class ChallengerPlan:
     features: tuple[str, ...] = ()
     outputs: tuple[OutputColumn, ...] = ()
     error: str = ""
+    feature_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,11 @@ class OnError:
 
 @dataclass(frozen=True, slots=True)
 class ScoreStepPlan:
-    """A model applied to a relation. Batches end at `batch_rows` or `batch_bytes`, whichever comes first."""
+    """A model applied to a relation. Batches end at `batch_rows` or `batch_bytes`, whichever comes first.
+
+    `features` are columns of the relation, in the order of the model's signature; `feature_names` are the model's names of them,
+    empty where they are the same.
+    """
 
     name: str
     input: str
@@ -155,6 +162,7 @@ class ScoreStepPlan:
     timeout_s: float | None = None
     models_in_memory: int = 1
     challenger: ChallengerPlan | None = None
+    feature_names: tuple[str, ...] = ()
     kind: Literal["score"] = "score"
 
     @property

@@ -1,67 +1,192 @@
-"""Does a relation give what a model needs? Known before a JVM starts."""
+"""The columns that a model takes: those of its signature, in its order, found in a relation. Known before a JVM starts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, ModelError, Where
+from firesteel.pipelines.plan.logical import Logical
 from firesteel.pipelines.plan.model import Column, ModelPlan
+from firesteel.pipelines.spec.model import Score
+from firesteel.pipelines.spec.refs import did_you_mean
+from firesteel.pipelines.spec.values import split_at_commas
 from firesteel.pipelines.sql.select import UNKNOWN
 
-_SAFE = {
+_ACCEPTED = {
     "bigint": {"int", "smallint", "tinyint"},
     "int": {"smallint", "tinyint"},
     "double": {"float", "int", "smallint", "tinyint"},
-    "float": {"smallint", "tinyint"},
+    "timestamp": {"timestamp_ntz", "date"},
 }
-"""Model type -> types that MLflow's schema enforcement converts without loss."""
+"""Model type -> types that MLflow's schema enforcement converts to it."""
+_NESTED = re.compile(r"(array|map|struct)<(.*)>", re.DOTALL)
 
 
-def check_features(
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a score step gives to a model.
+
+    Attributes
+    ----------
+    columns
+        Columns of the relation, in the order of the model's signature.
+    names
+        The model's name of each; empty where they are the same.
+    """
+
+    columns: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+def features_of(
+    score: Score, logical: Logical, model: ModelPlan, where: Where, errors: list[FiresteelError]
+) -> Features:
+    """What a score step gives to a model; what is wrong with it is added to `errors`."""
+    asked = None if score.features == "signature" else tuple(score.features)
+    if score.input in logical.unknown:
+        return Features(asked if asked is not None else tuple(column.name for column in model.inputs))
+    columns, places = logical.relations[score.input], logical.places(score.input)
+    features, wrong = find_features(model, asked, score.input, columns, places, where)
+    errors += wrong
+    return features
+
+
+def find_features(
     model: ModelPlan,
-    features: tuple[str, ...],
+    asked: tuple[str, ...] | None,
     relation: str,
     columns: tuple[Column, ...],
     places: Mapping[str, Where],
     where: Where,
-) -> list[FiresteelError]:
-    """FS3002 for each feature that is missing or of a type the model cannot take.
+) -> tuple[Features, list[FiresteelError]]:
+    """Find each column of a model's signature in a relation.
 
     Parameters
     ----------
+    asked
+        The features that the spec lists, in any order; None for all columns of the signature. Optional columns of the
+        signature may be missing then.
     places
         Where each column of the relation is made, when that is known.
     where
         The score step, for features that are missing.
+
+    Returns
+    -------
+    The features, and FS3002 for each that is missing, not in the signature, ambiguous, or of a type that the model does not take.
     """
-    given = {column.name.lower(): column for column in columns}
-    wanted = {column.name: column for column in model.inputs}
-    errors: list[FiresteelError] = []
-    for name in features:
-        column = given.get(name.lower())
-        need = wanted.get(name)
-        if column is None:
-            kind = f": {need.type}" if need else ""
-            errors.append(
-                ModelError(
-                    "FS3002",
-                    f"model {model.name} (v{model.version}) needs `{name}{kind}`; {relation} has no such column.",
-                    where=where,
-                    hint=f"Add it to {relation} (it has: {', '.join(c.name for c in columns)}).",
+    if not model.inputs:
+        return Features(asked or ()), []
+    search = _Search(model, relation, columns, places, where)
+    wanted = search.listed(asked) if asked is not None else list(model.inputs)
+    pairs = [(need, search.column(need, optional=asked is None and need.nullable)) for need in wanted]
+    found = [(need, column) for need, column in pairs if column is not None]
+    for need, column in found:
+        search.check_type(need, column)
+    features, names = tuple(column.name for _, column in found), tuple(need.name for need, _ in found)
+    return Features(features, names if names != features else ()), search.errors
+
+
+class _Search:
+    def __init__(
+        self,
+        model: ModelPlan,
+        relation: str,
+        columns: tuple[Column, ...],
+        places: Mapping[str, Where],
+        where: Where,
+    ) -> None:
+        self._title = f"model {model.name} (v{model.version})"
+        self._model = model
+        self._relation = relation
+        self._columns = columns
+        self._places = places
+        self._where = where
+        self.errors: list[FiresteelError] = []
+
+    def listed(self, asked: tuple[str, ...]) -> list[Column]:
+        """The columns of the signature that the spec lists, in the order of the signature."""
+        wanted = set()
+        for name in asked:
+            same = _named(name, self._model.inputs)
+            if len(same) == 1:
+                wanted.add(same[0].name)
+            else:
+                known = [column.name for column in self._model.inputs]
+                self._error(
+                    f"{self._title} takes no `{name}`: its signature has {', '.join(known)}.",
+                    self._where,
+                    did_you_mean(name, known) or f"Remove `{name}` from features.",
                 )
-            )
-        elif (
-            need
-            and UNKNOWN not in (column.type, need.type)
-            and column.type != need.type
-            and column.type not in _SAFE.get(need.type, set())
-        ):
-            errors.append(
-                ModelError(
-                    "FS3002",
-                    f"model {model.name} (v{model.version}) needs `{name}: {need.type}`; {relation} gives `{column.type}`.",
-                    where=places.get(column.name, where),
-                    hint=f"Add CAST({name} AS {need.type.upper()}).",
+        for column in self._model.inputs:
+            if not column.nullable and column.name not in wanted:
+                self._error(
+                    f"{self._title} needs `{column.name}: {column.type}`, which features leaves out.",
+                    self._where,
+                    f"Add `{column.name}`, or write `features: signature`.",
                 )
+        return [column for column in self._model.inputs if column.name in wanted]
+
+    def column(self, need: Column, *, optional: bool) -> Column | None:
+        """The relation's column for one of the signature."""
+        same = _named(need.name, self._columns)
+        if len(same) == 1:
+            return same[0]
+        if same:
+            self._error(
+                f"{self._title} needs `{need.name}`, and {self._relation} has {', '.join(f'`{c.name}`' for c in same)}: Spark does "
+                "not tell them apart.",
+                self._where,
+                "Rename one of them in a SQL step before the score.",
             )
-    return errors
+        elif not optional:
+            kind = f": {need.type}" if need.type != UNKNOWN else ""
+            self._error(
+                f"{self._title} needs `{need.name}{kind}`; {self._relation} has no such column.",
+                self._where,
+                f"Add it to {self._relation} (it has: {', '.join(column.name for column in self._columns)}).",
+            )
+        return None
+
+    def check_type(self, need: Column, column: Column) -> None:
+        """FS3002 when the model does not take the column's type."""
+        if not accepts(need.type, column.type):
+            self._error(
+                f"{self._title} needs `{need.name}: {need.type}`; {self._relation} gives `{column.type}`.",
+                self._places.get(column.name, self._where),
+                f"Add CAST({column.name} AS {need.type.upper()}).",
+            )
+
+    def _error(self, what: str, where: Where, hint: str) -> None:
+        self.errors.append(ModelError("FS3002", what, where=where, hint=hint))
+
+
+def _named(name: str, columns: Iterable[Column]) -> list[Column]:
+    """The columns of a name, whatever their case, as in Spark."""
+    return [column for column in columns if column.name.lower() == name.lower()]
+
+
+def accepts(need: str, given: str) -> bool:
+    """Whether MLflow's schema enforcement takes a column of a type where the signature says another.
+
+    Examples
+    --------
+    >>> accepts("double", "int"), accepts("double", "bigint"), accepts("array<double>", "array<float>")
+    (True, False, True)
+    """
+    if UNKNOWN in (need, given) or need == given or given in _ACCEPTED.get(need, ()):
+        return True
+    if need == "double" and given.startswith("decimal("):
+        return True
+    outer, inner = _NESTED.fullmatch(need), _NESTED.fullmatch(given)
+    if not outer or not inner or outer[1] != inner[1]:
+        return False
+    if outer[1] == "array":
+        return accepts(outer[2], inner[2])
+    ours, theirs = split_at_commas(outer[2]), split_at_commas(inner[2])
+    if outer[1] == "map":
+        return len(ours) == len(theirs) == 2 and all(map(accepts, ours, theirs))
+    fields = dict(part.split(":", 1) for part in ours)
+    return all(name in fields and accepts(fields[name], kind) for name, kind in (part.split(":", 1) for part in theirs))

@@ -88,7 +88,7 @@ def normal_type(text: str) -> str:
     whole = re.sub(r"\s+", "", text)
     nested = None if _TWO_WORDS.search(text.strip()) else _NESTED.fullmatch(whole)  # `a b:int` names no field
     if nested:
-        kind, inner = nested[1].lower(), _at_commas(nested[2])
+        kind, inner = nested[1].lower(), split_at_commas(nested[2])
         if kind == "array" and len(inner) == 1:
             return f"array<{normal_type(inner[0])}>"
         if kind == "map" and len(inner) == 2:
@@ -108,7 +108,7 @@ def normal_type(text: str) -> str:
     )
 
 
-def _at_commas(text: str) -> list[str]:
+def split_at_commas(text: str) -> list[str]:
     """Cut at the commas that are in no brackets."""
     parts, depth = [""], 0
     for char in text:

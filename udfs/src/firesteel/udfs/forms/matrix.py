@@ -27,7 +27,7 @@ _DTYPES: dict[pa.DataType, str] = {
 _ENFORCED = {
     "integer": ("int32", {"int8", "int16", "int32"}),
     "long": ("int64", {"int8", "int16", "int32", "int64"}),
-    "float": ("float32", {"int8", "int16", "float32"}),
+    "float": ("float32", {"float32"}),
     "double": ("float64", {"int8", "int16", "int32", "float32", "float64"}),
 }
 """MLflow's type -> the dtype that enforcement makes of it, and from which."""
@@ -73,16 +73,17 @@ class Layout:
 
 
 def layout_of(
-    types: Mapping[str, pa.DataType], features: Sequence[str], signature: Sequence[tuple[str, str]] | None
+    types: Mapping[str, pa.DataType], signature: Sequence[tuple[str, str]] | None
 ) -> tuple[Layout | None, str]:
     """How the reference lays out these columns.
 
     Parameters
     ----------
     types
-        Arrow types of the columns that the operator gets.
+        Arrow types of the model's columns, in the order in which the reference is given them.
     signature
         (name, MLflow type) in order when the reference enforces one: it then reorders the columns and changes their types.
+        Columns of it that are not there are optional ones.
 
     Returns
     -------
@@ -90,9 +91,10 @@ def layout_of(
     """
     columns: list[str] = []
     dtypes: list[str] = []
-    for name, wanted in signature if signature is not None else [(name, "") for name in features]:
-        if name not in types or name not in features:
-            return None, f"`{name}` of the signature is not among the features"
+    enforced_types = [(name, "") for name in types] if signature is None else signature
+    for name, wanted in enforced_types:
+        if name not in types:
+            continue
         dtype = _DTYPES.get(types[name])
         if dtype is None:
             return None, f"`{name}` is {types[name]}, not a number"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from firesteel.udfs.convert import to_pandas
 from firesteel.udfs.forms.base import REFERENCE
+from firesteel.udfs.frames import to_pandas
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -25,8 +27,10 @@ class XgboostForm:
         """The matrix; float32, as XGBoost makes of every number."""
         return self.layout.to_matrix(table)
 
-    def predict(self, batch: Any) -> Any:
-        """The booster's prediction."""
+    def predict(self, batch: Any) -> Any | None:
+        """The booster's prediction. None where a value is infinite: the reference's DMatrix refuses such rows."""
+        if np.isinf(batch).any():
+            return None
         return self.booster.inplace_predict(batch, validate_features=False)
 
 
