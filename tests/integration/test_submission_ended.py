@@ -49,7 +49,7 @@ def test_a_submission_that_is_ended_was_cancelled_and_has_not_failed(held, by):
         client.kill()
     text = (held.folder / "said").read_text()
     assert code == 130, text
-    assert "Cancelled. Nothing half-done was published." in text
+    assert "Cancelled. Intervals already published stay" in text
     (state,) = runs(held.area, "ended")
     assert (state.ended.exit_code, state.ended.brief.get("error", "")) == (130, ""), text
     tracked = mlflow.MlflowClient(f"sqlite:///{held.folder}/mlflow.db").search_runs(["1"])

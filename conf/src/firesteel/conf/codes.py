@@ -16,6 +16,8 @@ class Code(NamedTuple):
 
 
 CODES: dict[str, Code] = {
+    # the command line
+    "FS1000": Code("an argument of the command line is wrong", "Run the command with --help."),
     # spec
     "FS1001": Code("the spec file cannot be read", "Check the path; a spec is a UTF-8 text file of at most 1 MiB."),
     "FS1002": Code("the file is not valid YAML", "Mend the YAML at the place named; tabs cannot indent."),
@@ -121,6 +123,13 @@ CODES: dict[str, Code] = {
     "FS9006": Code(
         "the jar of the shuffle plugin is not there", "Install the wheel, or mend the sources as javac says."
     ),
+    "FS9007": Code(
+        "Spark cannot listen on a port or an address",
+        "Choose a free port, or an address of this machine, as the hint says.",
+    ),
+    "FS9008": Code(
+        "a file or folder of this machine cannot be used", "Check that the path exists and that this user may use it."
+    ),
     "FS9011": Code(
         "a run has cost as many executor-hours as it may",
         "Raise resources.executors.max_executor_hours, and run the same range again.",
@@ -155,5 +164,5 @@ CODES: dict[str, Code] = {
     "FS9111": Code(
         "RDMA verbs cannot be used here", "Blocks go by TCP; `firesteel-shuffled --doctor` looks at it all."
     ),
-    "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that --debug shows."),
+    "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that FIRESTEEL_DEBUG=1 shows."),
 }

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.called import taken_over
     from firesteel.jobs.cli.show import show_result
-    from firesteel.jobs.interrupt import end_politely
+    from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
     from firesteel.jobs.run.runner import run_plan
     from firesteel.pipelines.plan.model import Plan
 
@@ -37,12 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 result = run_plan(plan, run_id=options.run_id)
             tell.result(result, plan)
-    except FiresteelError as error:
+    except (FiresteelError, KeyboardInterrupt) as error:
+        if interrupted(error):
+            sys.stderr.write(f"{CANCELLED}\n")
+            return CANCELLED_EXIT
         sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("Cancelled. Nothing half-done was published.\n")
-        return 130
+        return error.exit_code if isinstance(error, FiresteelError) else 1
     show_result(result, as_json=options.json)
     return result.exit_code
 

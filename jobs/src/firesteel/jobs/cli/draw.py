@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from firesteel.conf.quantities import byte_size
@@ -14,17 +16,44 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan, SinkPlan, SourcePlan
 
 NAMES_SHOWN = 12
+GUIDE = 4
+"""Columns of a tree's lines at each level."""
 
 
-def trees(plan: Plan) -> list[Tree]:
-    """One tree a sink. A relation that two read is drawn once and named the second time."""
+def trees(plan: Plan, width: int | None = None) -> list[Tree]:
+    """Return one tree for each sink. A relation that two steps read is drawn once and named the second time.
+
+    Parameters
+    ----------
+    width
+        Columns of the terminal: longer lines are wrapped between words. No word is broken, so paths can be copied.
+    """
     drawn: set[str] = set()
     found = []
     for sink in plan.sinks:
         root = Tree(_sink(plan, sink), guide_style="dim")
         _below(root, plan, sink.source, drawn)
+        if width is not None:
+            _wrap(root, width)
         found.append(root)
     return found
+
+
+def _wrap(node: Tree, width: int) -> None:
+    lines = Text.from_markup(str(node.label)).split("\n")
+    node.label = Text("\n").join(part for line in lines for part in line.divide(_breaks(line.plain, width)))
+    for child in node.children:
+        _wrap(child, width - GUIDE)
+
+
+def _breaks(line: str, width: int) -> list[int]:
+    """Where a line is broken so that no part is longer than `width`, but for single words."""
+    breaks, start = [], 0
+    for word in re.finditer(r"\S+", line):
+        if word.start() > start and word.end() - start > width:
+            start = word.start()
+            breaks.append(start)
+    return breaks
 
 
 def _below(node: Tree, plan: Plan, relation: str, drawn: set[str]) -> None:

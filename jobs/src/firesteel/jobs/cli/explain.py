@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.conf.quantities import plural
+from firesteel.jobs.cli.files import read_text
 from firesteel.jobs.cli.options import json_option, param_options, quiet_option
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def load_plan(
     if what.suffix == ".json":
         from firesteel.pipelines.plan.model import Plan
 
-        return Plan.from_json(what.read_text(encoding="utf-8"), what.name)
+        return Plan.from_json(read_text(what, "a plan"), what.name)
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline
 

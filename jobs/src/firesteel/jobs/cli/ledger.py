@@ -94,7 +94,7 @@ def show_records(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("interval", "sink", "state", "rows", "dead letter", "partitions", "ended", "run"):
         table.add_column(name, justify="right" if name in {"rows", "dead letter", "partitions"} else "left")
-    colours = {"published": "green", "failed": "red", "died": "yellow"}
+    colours = {"published": "green", "failed": "red", "cancelled": "yellow", "died": "yellow"}
     for record in records:
         table.add_row(
             record.interval,

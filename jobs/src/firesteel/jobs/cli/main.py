@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from typing import Any
 
 import click
 
-from firesteel.conf.errors import FiresteelError, SpecErrors
-from firesteel.conf.redaction import redact, scrub
+from firesteel.conf.errors import FiresteelError, RuntimeFault, SpecError, SpecErrors
+from firesteel.conf.redaction import scrub
 from firesteel.conf.version import VERSION
+from firesteel.jobs.cli.files import file_fault
+from firesteel.jobs.cli.output import keep_output_open
 from firesteel.jobs.cli.parent import end_with_parent
-from firesteel.jobs.interrupt import end_politely
+from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
 
 VERBS = {
     "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),
@@ -63,6 +67,9 @@ Exit codes: 0 ok, 1 internal, 2 spec, 3 gate failed (nothing published), 4 input
 """
 
 
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG}
+
+
 class Verbs(click.Group):
     """A group whose commands are imported when they are called."""
 
@@ -92,7 +99,12 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(invoke(arguments))
+    keep_output_open()
+    code = invoke(arguments)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the process ends: Python would print a trace for a signal from here on
+    sys.exit(code)
 
 
 def invoke(arguments: list[str] | None = None) -> int:
@@ -102,25 +114,43 @@ def invoke(arguments: list[str] | None = None) -> int:
     try:
         end_with_parent()
         code: Any = cli.main(args=words, prog_name="firesteel", standalone_mode=False)
-    except FiresteelError as error:
-        _show_error(error, as_json="--json" in words)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Cancelled. Nothing half-done was published.", err=True)
-        return 130
-    except Exception as error:  # noqa: BLE001 - the last line of defence: shown, and the exit code says so
-        if os.environ.get("FIRESTEEL_DEBUG"):
-            click.echo("".join(traceback.format_exception(scrub(error))), err=True, nl=False)
-            return 1
-        click.echo(
-            f"FS9999 {type(error).__name__}: {redact(str(error))} This is a fault in firesteel; FIRESTEEL_DEBUG=1 shows the trace.",
-            err=True,
-        )
-        return 1
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: shown, and the exit code says so
+        return _failed(error, as_json="--json" in words)
     return code if isinstance(code, int) else 0
+
+
+def _failed(error: BaseException, *, as_json: bool) -> int:
+    """Show an error; its exit code."""
+    if interrupted(error) or isinstance(error, click.Abort):
+        click.echo(CANCELLED, err=True)
+        return CANCELLED_EXIT
+    if isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
+        click.echo(error.ctx.get_usage(), err=True)
+    ours = _as_ours(error)
+    if ours.code == "FS9999" and os.environ.get("FIRESTEEL_DEBUG"):
+        click.echo("".join(traceback.format_exception(scrub(error))), err=True, nl=False)
+    _show_error(ours, as_json=as_json)
+    return ours.exit_code
+
+
+def _as_ours(error: BaseException) -> FiresteelError:
+    """The error with a code and a hint, whatever raised it."""
+    if isinstance(error, FiresteelError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        return SpecError(
+            "FS1000",
+            error.format_message(),
+            hint=f"Run `{context.command_path if context else 'firesteel'} --help`.",
+        )
+    if isinstance(error, OSError) and (error.filename or error.errno in _OF_THE_DISK):
+        return file_fault(error)
+    return RuntimeFault(
+        "FS9999",
+        f"{type(error).__name__}: {error}",
+        hint="This is a fault in firesteel. Set FIRESTEEL_DEBUG=1 to see the trace, and report it.",
+    )
 
 
 def _show_error(error: FiresteelError, *, as_json: bool) -> None:

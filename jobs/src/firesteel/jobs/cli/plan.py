@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from firesteel.jobs.cli.files import write_text
 from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
 
 
@@ -37,7 +38,7 @@ def plan(
     with planning(quiet=quiet or as_json) as on_progress:
         made = pipeline.plan(start, end, force=force, on_progress=on_progress)
     if output is not None:
-        output.write_text(made.to_json(), encoding="utf-8")
+        write_text(output, made.to_json())
     if as_json:
         click.echo(made.to_json(), nl=False)
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
+from firesteel.jobs.cli.files import read_text
 from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
     """Execute exactly the plan in a file. Refused (exit 6) when an input, the model or the version has moved since."""
     from firesteel.pipelines.plan.model import Plan
 
-    made = Plan.from_json(plan_file.read_text(encoding="utf-8"), plan_file.name)
+    made = Plan.from_json(read_text(plan_file, "a plan"), plan_file.name)
     return _execute(made, as_json=as_json, quiet=quiet).exit_code
 
 

@@ -17,15 +17,29 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.result import GateResult, IntervalResult, RunResult
 
+WIDEST = 1_000_000
+"""Columns of a console that cuts nothing."""
+
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """Lines are never wrapped by us: a path that is broken in two cannot be copied. Tables get room where nobody looks."""
+    """Return a console that never cuts and never wraps: a path that is broken in two cannot be copied.
+
+    Tables and trees are as wide as their content; a terminal wraps them. On standard error a terminal keeps its width, for bars.
+    """
     import sys
 
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else 160)
+    bars = stderr and sys.stderr is not None and sys.stderr.isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if bars else WIDEST)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None where standard output is no terminal."""
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def show_plan(plan: Plan) -> None:
@@ -82,7 +96,7 @@ def _head(console: Console, plan: Plan) -> None:
     console.print(
         f"[bold]{plan.pipeline}[/]  code {plan.short_hash}  profile {plan.profile or '-'}  master {plan.master}\n"
     )
-    for tree in trees(plan):
+    for tree in trees(plan, terminal_width()):
         console.print(tree)
         console.print()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from firesteel.jobs.cli.files import write_text
 from firesteel.jobs.cli.options import json_option, spec_options
 
 
@@ -68,6 +69,5 @@ def schema(tests: bool, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    write_text(output, text)
     click.echo(f"wrote {output}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
+from firesteel.jobs.cli.files import write_text
 from firesteel.jobs.cli.options import interval_options, spec_options
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def submit(
         if py_files:
             shipment = replace(shipment, py_files=importable(py_files, folder))
         path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
-        path.write_text(made.to_json(), encoding="utf-8")
+        write_text(path, made.to_json())
         click.echo(shlex.join(submit_line(made, path, shipment, run_id=run_id)))
         if not execute:
             return 0

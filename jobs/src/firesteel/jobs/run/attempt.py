@@ -164,9 +164,15 @@ class Runner:
             check_inputs(self.plan, interval)
             if self.plan.score_step is not None and self.plan.score_step.operator == "direct":
                 forget(locate(sink.path)[0], transaction.staging_path)
+        except KeyboardInterrupt:
+            if self.ceiling is not None:
+                self.ceiling.interrupt()  # before the transaction aborts: tasks that still run write into its staging
+            raise
         except (PySparkException, Py4JError) as error:
             if self.ceiling is not None and self.ceiling.reached:
                 raise self.ceiling.error(interval.id) from error
+            if self.ceiling is not None and self.ceiling.interrupted:
+                raise KeyboardInterrupt from error  # in a thread of its own: the signal reached the main one
             raise spark_fault(error) from error
 
     def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from firesteel.conf.errors import RuntimeFault
@@ -43,12 +43,18 @@ class Ceiling:
         self._cost_s, self._bytes = 0.0, 0
         self._over = threading.Event()
         self._reached = threading.Event()
+        self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="executor-hours", daemon=True)
 
     @property
     def reached(self) -> bool:
         """Whether the run was stopped."""
         return self._reached.is_set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody cancelled the run."""
+        return self._interrupted.is_set()
 
     def did(self, input_bytes: int) -> None:
         """An interval that read so much is done."""
@@ -74,6 +80,14 @@ class Ceiling:
     def cancel(self) -> None:
         """End the run's jobs that are running."""
         self._context.cancelJobsWithTag(self._tag)
+
+    def interrupt(self) -> None:
+        """Cancel the run's jobs because somebody cancels the run: what they raise then is no failure."""
+        from py4j.protocol import Py4JError
+
+        self._interrupted.set()
+        with suppress(Py4JError, OSError):  # a JVM that is gone has no jobs
+            self.cancel()
 
     def error(self, interval: str, wanted_s: float = 0.0) -> RuntimeFault:
         """What stopped the run at an interval."""

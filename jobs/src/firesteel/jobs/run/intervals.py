@@ -99,7 +99,7 @@ class Intervals:
             with self._pool(lane, lanes.index(lane)):
                 return self._attempt(lane, interval, run_id, at_once)
 
-        running: Lanes[SparkSession, Ended] = Lanes(lanes, lambda: has_room(context, self.plan), self.ceiling.cancel)
+        running: Lanes[SparkSession, Ended] = Lanes(lanes, lambda: has_room(context, self.plan), self.ceiling.interrupt)
         with contextlib.closing(running.run(work, self._begin, do)) as results:
             for interval, (outcome, failed) in results:
                 self._end(interval, outcome, failed)

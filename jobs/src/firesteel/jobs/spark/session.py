@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,6 +19,7 @@ from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.java import find_java
 from firesteel.conf.redaction import redact
 from firesteel.conf.shuffle import REFUSED
+from firesteel.jobs.interrupt import interrupted, without_interrupts
 from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings, start_jvm
 from firesteel.jobs.spark.shuffle import refused, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
@@ -42,6 +47,19 @@ LOCAL_DEFAULTS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
 }
+
+_BIND_ADDRESS = "spark.driver.bindAddress"
+_PORT_KEYS = {
+    "sparkDriver": "spark.driver.port",
+    "SparkUI": "spark.ui.port",
+    "NettyBlockTransferService": "spark.driver.blockManager.port",
+}
+_UNBOUND = re.compile(
+    r"Service '(?P<service>[^']+)' failed after \d+ retries \((?:starting from (?P<port>\d+)|on a random)"
+)
+"""What Spark's Utils.startServiceOnPort says when it finds no port."""
+_RAISED = ("Caused by:", ": ")
+"""How py4j and Java begin the line that names an exception."""
 
 
 def launch_conf(plan: Plan) -> dict[str, str]:
@@ -82,11 +100,14 @@ def open_session(
             yield child_session(spark, plan)
         return
     own = _start(plan, events)
-    try:
-        with _quiet():
+    with _quiet():
+        try:
             yield child_session(own, plan)
-    finally:
-        own.stop()
+        except KeyboardInterrupt:
+            _silence(own)
+            raise
+        finally:
+            own.stop()
 
 
 def check_secured(spark: SparkSession, plan: Plan) -> None:
@@ -105,14 +126,27 @@ def check_secured(spark: SparkSession, plan: Plan) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep pyspark from logging each error as a page of JSON: they reach people as errors of ours."""
+    """Keep pyspark from logging errors as JSON, and py4j from logging interrupts with their traces: firesteel reports both."""
     logger = logging.getLogger("SQLQueryContextLogger")
+    py4j = [logging.getLogger(name) for name in ("root", "py4j.clientserver", "py4j.java_gateway")]
     before = logger.level
     logger.setLevel(logging.CRITICAL)
+    for each in py4j:
+        each.addFilter(without_interrupts)
     try:
         yield
     finally:
+        for each in py4j:
+            each.removeFilter(without_interrupts)
         logger.setLevel(before)
+
+
+def _silence(spark: SparkSession) -> None:
+    """Turn the JVM's log off: tasks that are killed with their context report errors that are none."""
+    from py4j.protocol import Py4JError
+
+    with contextlib.suppress(Py4JError, OSError):
+        spark.sparkContext.setLogLevel("OFF")
 
 
 def _start(plan: Plan, events: Path | None) -> SparkSession:
@@ -129,8 +163,8 @@ def _start(plan: Plan, events: Path | None) -> SparkSession:
 
     builder = SparkSession.builder
     if submitted:
-        with _spark_faults(plan.master, PySparkException):
-            settings = launch_conf(plan)
+        settings = launch_conf(plan)
+        with _spark_faults(plan.master, settings, PySparkException):
             for key, value in (revealed_settings(settings) | _event_log(settings, events)).items():
                 builder = builder.config(key, value)
             return builder.getOrCreate()
@@ -139,7 +173,7 @@ def _start(plan: Plan, events: Path | None) -> SparkSession:
             "spark.master": plan.master,
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{log4j}",
         }
-        with _spark_faults(plan.master, PySparkException):
+        with _spark_faults(plan.master, settings, PySparkException):
             own = public_settings(settings) | revealed_settings(settings) | _event_log(settings, events)
             for key, value in own.items():
                 builder = builder.config(key, value)
@@ -161,21 +195,96 @@ def _event_log(settings: Mapping[str, str], folder: Path | None) -> dict[str, st
 
 
 @contextlib.contextmanager
-def _spark_faults(master: str, kind: type[Exception]) -> Iterator[None]:
+def _spark_faults(master: str, settings: Mapping[str, str], kind: type[Exception]) -> Iterator[None]:
+    """Raise what keeps Spark from starting as an error of ours."""
     from py4j.protocol import Py4JError
 
     try:
-        yield
+        with _own_interrupts(), _quiet():
+            yield
     except (kind, Py4JError, OSError, RuntimeError) as error:
-        text = redact(str(error))
-        if REFUSED in text:
-            raise refused(text.split(REFUSED)[-1].splitlines()[0]) from error
-        cause = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-        raise RuntimeFault(
-            "FS9002",
-            f"Spark did not start on {master}: {cause.strip()}",
-            hint="Is the master reachable, and the Java right? `firesteel doctor` looks.",
-        ) from error
+        if interrupted(error):
+            raise KeyboardInterrupt from error
+        raise start_fault(redact(str(error)), master, settings) from error
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Restore the handler of SIGINT. A SparkContext replaces it by one that calls the JVM over a connection that is in use."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def start_fault(text: str, master: str, settings: Mapping[str, str]) -> RuntimeFault:
+    """Explain why Spark did not start.
+
+    Parameters
+    ----------
+    text
+        What pyspark or py4j raised.
+    """
+    if REFUSED in text:
+        return refused(text.rsplit(REFUSED, maxsplit=1)[-1].splitlines()[0])
+    if found := _UNBOUND.search(text):
+        return _unbound(settings, **found.groupdict())
+    if port := _taken_ui_port(text, settings):
+        return _unbound(settings, "SparkUI", port)
+    return RuntimeFault(
+        "FS9002",
+        f"Spark did not start on {master}: {_cause(text)}",
+        hint="Run `firesteel doctor`: it checks Java and Spark. Check that the master is reachable.",
+    )
+
+
+def _cause(text: str) -> str:
+    """The innermost Java exception; the first line where there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by:").removeprefix(":").strip() for line in lines if line.startswith(_RAISED)]
+    return causes[-1] if causes else lines[0] if lines else "no reason was given"
+
+
+def _unbound(settings: Mapping[str, str], service: str, port: str | None) -> RuntimeFault:
+    key = next((key for name, key in _PORT_KEYS.items() if service.endswith(name)), f"the port of {service}")
+    if port is None:  # a random port is free: it is the address that this machine does not have
+        address = settings.get(_BIND_ADDRESS, settings.get("spark.driver.host", "of this machine's host name"))
+        return RuntimeFault(
+            "FS9007",
+            f"Spark cannot listen on the address {address} ({_BIND_ADDRESS}): this machine does not have it.",
+            hint=f"Set {_BIND_ADDRESS} to an address of this machine, such as 0.0.0.0 or 127.0.0.1.",
+        )
+    return RuntimeFault(
+        "FS9007",
+        f"Spark cannot listen on port {port} ({key}): another process uses it.",
+        hint=f"Set {key} to a free port, remove it so that Spark chooses one, or raise spark.port.maxRetries.",
+    )
+
+
+def _taken_ui_port(text: str, settings: Mapping[str, str]) -> str | None:
+    """The UI's port where that is why the JVM is gone: it exits without a word to Python when the UI finds no port."""
+    gone = "Connection refused" in text or "Answer from Java side is empty" in text or "while sending" in text
+    if not gone or settings.get("spark.ui.enabled", "true") != "true":
+        return None
+    try:
+        first = int(settings.get("spark.ui.port", "4040"))
+        last = first + int(settings.get("spark.port.maxRetries", "16"))
+    except ValueError:
+        return None
+    host = settings.get(_BIND_ADDRESS, "")
+    return str(first) if first and all(_taken(host, port) for port in range(first, last + 1)) else None
+
+
+def _taken(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
 
 
 def child_session(spark: SparkSession, plan: Plan) -> SparkSession:

@@ -36,6 +36,7 @@ class PublishedFile:
 class LedgerRecord:
     """One attempt.
 
+    `state` is `cancelled` when a person or a scheduler ended the attempt, and `died` when its driver left no record.
     `token` is the fencing token of its lease: it orders attempts and names the record's file. `made_of` are the named parts
     of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes`, `task_seconds` that of its tasks,
     with `slots` of them at once.
@@ -53,7 +54,7 @@ class LedgerRecord:
     token: int
     run_id: str
     plan_hash: str
-    state: Literal["published", "failed", "died"]
+    state: Literal["published", "failed", "cancelled", "died"]
     started_at: str
     ended_at: str
     counts: Counts = Counts()

@@ -4,7 +4,7 @@
 
     begin: lease --> recover what is left --> OPEN --publish--> JOURNALING --> swap --> ledger --> clean up --> DONE
                                                |                    |
-                                               | fail(), exit       | an error, a kill
+                                               | fail(), error      | an error, a kill
                                                v                    v
                                             staging removed,     left as it is: the next start rolls it forward if
                                             lease released       the journal is there, and discards it if not
@@ -276,8 +276,10 @@ class Transaction:
             self._state = _State.JOURNALING
             try:
                 write_journal(self._place, journal)
-            except LeaseConflict:
+            except LeaseConflict as conflict:
                 self._state = _State.FAILED
+                if conflict.code == "FS7503":  # after FS7502 the record is the successor's
+                    self._end("cancelled", str(conflict), record.counts)
                 raise
             self._tell("journaled", directories=len(directories), files=len(record.files))
             swap(self._place, journal, self._on_event)
@@ -299,11 +301,14 @@ class Transaction:
         The record; None where the storage takes none. What made the attempt fail is the better thing to report then.
         """
         self._expect_open("fail")
+        return self._end("failed", error, counts)
+
+    def _end(self, state: Literal["failed", "cancelled"], error: str, counts: Counts = Counts()) -> LedgerRecord | None:
         self._state = _State.FAILED
         try:
-            return write_record(self._place, self._record("failed", counts, error=error))
+            return write_record(self._place, self._record(state, counts, error=error))
         except FiresteelError as failure:
-            _log.warning("%s: that the attempt failed could not be recorded: %s", self._place, failure)
+            _log.warning("%s: the ledger has no record that the attempt %s: %s", self._place, state, failure)
             return None
 
     def __enter__(self) -> Self:
@@ -314,6 +319,8 @@ class Transaction:
     ) -> None:
         if self._state is _State.DONE:
             return
+        if self._state is _State.OPEN and error is not None:
+            self._record_exit(error)
         try:
             if self._state is _State.JOURNALING:
                 # Journaled, or perhaps journaled: the next start finds out and finishes.
@@ -327,6 +334,15 @@ class Transaction:
         finally:
             self._lease.close()
 
+    def _record_exit(self, error: BaseException) -> None:
+        """Record why the block was left, where `fail` has not said so: no attempt ends without a record."""
+        if isinstance(error, KeyboardInterrupt):
+            self._end(
+                "cancelled", "cancelled by an interrupt (Ctrl-C or SIGTERM). Nothing of this attempt was published."
+            )
+        else:
+            self._end("failed", str(error) if isinstance(error, FiresteelError) else f"FS9999 {type(error).__name__}")
+
     def _abort(self) -> None:
         # Only this token's: predecessors were decided in `begin`, and a successor may be at work by now.
         self._place.storage.delete(self.staging_path)
@@ -339,7 +355,7 @@ class Transaction:
 
     def _record(
         self,
-        state: Literal["published", "failed"],
+        state: Literal["published", "failed", "cancelled"],
         counts: Counts,
         *,
         planned: tuple[str, ...] = (),

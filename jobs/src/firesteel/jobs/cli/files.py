@@ -1,0 +1,50 @@
+"""Files that a person names on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from firesteel.conf.errors import RuntimeFault
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read a text file.
+
+    Parameters
+    ----------
+    what
+        The kind of file that is expected, such as "a plan".
+
+    Raises
+    ------
+    RuntimeFault
+        FS9008 when it cannot be read or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RuntimeFault(
+            "FS9008", f"{path} is not {what}: it is not UTF-8 text.", hint=f"Give the path of {what}."
+        ) from error
+    except OSError as error:
+        raise file_fault(error, path) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, and the folders above it. FS9008 when it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise file_fault(error, path) from error
+
+
+def file_fault(error: OSError, path: Path | None = None) -> RuntimeFault:
+    """What the operating system refused, with the path."""
+    where = str(path or error.filename or "")
+    place = f"{where}: " if where else ""
+    return RuntimeFault(
+        "FS9008",
+        f"{place}{error.strerror or str(error) or type(error).__name__}.",
+        hint="Check that the path exists, that it is of the right kind, and that this user may read and write it.",
+    )
