@@ -68,9 +68,9 @@ class FiresteelError(Exception):
         what = redact(what)
         super().__init__(code, what)
         self.code = code
-        self.what = _one_line(what)
+        self.what = one_line(what)
         self.where = where
-        self.hint = _one_line(redact(hint))
+        self.hint = one_line(redact(hint))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.code, self.what, self.where, self.hint))
@@ -93,7 +93,7 @@ class FiresteelError(Exception):
         }
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text from outside is never a line break or a command to the terminal, and not a page long."""
     if not text.isprintable():
         text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

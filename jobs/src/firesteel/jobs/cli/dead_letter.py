@@ -1,49 +1,97 @@
-"""`dead-letter`: rows that could not be scored, and how they get in after all."""
+"""`dead-letter`: rows that could not be scored."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from firesteel.jobs.cli.options import json_option, spec_options
-from firesteel.jobs.cli.show import plain_console
+from firesteel.conf.errors import StorageError, one_line
+from firesteel.jobs.cli.options import json_option, param_options, spec_options
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.publish.layout import Area
+    from firesteel.pipelines.publish.letters import Letters
 
 
 @click.group("dead-letter")
 def dead_letter() -> None:
-    """Rows that could not be scored: list them, and replay them once the cause is mended."""
+    """Show rows that could not be scored, and score them again once the cause is fixed."""
 
 
 @dead_letter.command("ls")
 @spec_options
-@click.option("--interval", default="", help="Only this interval.")
+@click.option("--interval", default="", help="Show only this interval.")
 @json_option
 def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> None:
-    """Dead letters by interval and run, with the errors. Those that are `open` are missing from what is published now."""
+    """List dead letters by interval and run, with the errors and the path of the file.
+
+    `open` means that the published rows of the interval lack these rows. `firesteel dead-letter show RUN` prints the rows.
+    """
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.letters import letters
 
     loaded, area = open_area(spec, profile, params)
     found = letters(area, tuple(loaded.spec.sinks), interval)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        click.echo(json.dumps([_as_dict(area, each) for each in found], indent=2, ensure_ascii=False))
         return
     if not found:
         click.echo(f"{loaded.spec.name}: no dead letters.")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("interval", "step", "rows", "open", "errors", "model", "run"):
-        table.add_column(name, justify="right" if name == "rows" else "left")
     for each in found:
-        errors = ", ".join(f"{name} ({count:,})" for name, count in each.errors)
-        is_open = "yes" if each.open else "no"
-        table.add_row(each.interval, each.step, f"{each.rows:,}", is_open, errors, each.model_version, each.run_id)
-    plain_console().print(table)
+        _show_head(each)
+        for error in each.errors:
+            click.echo(f"  {error.rows:>9,}  {one_line(error.error + ': ' + error.message)}")
+        click.echo(f"             {area.storage.base_uri}{each.path}")
+
+
+@dead_letter.command("show")
+@click.argument("run", metavar="RUN")
+@click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
+@param_options
+@click.option("--interval", default="", help="Show only this interval.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows to show of each interval.")
+@json_option
+def show(
+    run: str, spec: Path, profile: str, params: dict[str, str], interval: str, limit: int, as_json: bool
+) -> None:
+    """Print the rows that a run could not score, with the error of each row."""
+    from firesteel.jobs.cli.area import open_area
+    from firesteel.pipelines.publish.letters import letters, read_rows
+
+    loaded, area = open_area(spec, profile, params)
+    found = [each for each in letters(area, tuple(loaded.spec.sinks), interval) if each.run_id == run]
+    if not found:
+        where = f" in interval {interval}" if interval else ""
+        hint = "Run `firesteel dead-letter ls` to see the runs that have dead letters."
+        raise StorageError("FS8003", f"run {run} has no dead letters{where}.", hint=hint)
+    rows = [(each, read_rows(area, each.path)[:limit]) for each in found]
+    if as_json:
+        shown = [_as_dict(area, each) | {"letters": letters_of} for each, letters_of in rows]
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    for each, letters_of in rows:
+        _show_head(each)
+        for letter in letters_of:
+            click.echo(f"  {one_line(letter['error'] + ': ' + letter['message'])}")
+            click.echo(f"    {one_line(json.dumps(letter['row'], ensure_ascii=False))}")
+        if len(letters_of) < each.rows:
+            click.echo(f"  ... {each.rows - len(letters_of):,} more in {area.storage.base_uri}{each.path}")
+
+
+def _show_head(letters: Letters) -> None:
+    state = "open" if letters.open else "not open"
+    model = f", model version {letters.model_version}" if letters.model_version else ""
+    head = click.style(f"{letters.interval}  {letters.step}", bold=True)
+    click.echo(f"{head}  {letters.rows:,} rows, {state}{model}, run {letters.run_id}")
+
+
+def _as_dict(area: Area, letters: Letters) -> dict[str, Any]:
+    return asdict(letters) | {"path": f"{area.storage.base_uri}{letters.path}"}
 
 
 @dead_letter.command("replay")
@@ -51,11 +99,11 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 @click.option("--interval", required=True, help="The interval whose open dead letters are scored.")
 @json_option
 def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> int:
-    """Score the open dead letters of an interval again, with today's model, and publish them beside the others.
+    """Score the open dead letters of an interval again, with the current model, and add them to the published rows.
 
-    Only these rows are scored. They pass the gates of the sink while nobody can see them; then their files are added, in
-    one transaction, and no other file is touched. Rows that fail again are dead letters of the replay. A second replay finds
-    nothing open, and does nothing. `rollback` takes a replay back.
+    Only these rows are scored. They must pass the gates of the sink. Then their files are added in one transaction; no other
+    file changes. Rows that fail again become dead letters of the replay. A second replay finds no open dead letters and does
+    nothing. `firesteel rollback` reverts a replay.
     """
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.run.replay import replay as run_replay

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
+from firesteel.conf.errors import StorageError, Where
 from firesteel.pipelines.publish.layout import Area, children
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.storage.paths import join
 
 FOLDER = "dead_letter"
+_KEYS = {"row", "error", "message", "model_version"}
+
+
+@dataclass(frozen=True, slots=True)
+class LetterError:
+    """Rows that failed with one class of error, and the message of the first of them."""
+
+    error: str
+    rows: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """The dead letters of one run at one interval. `open`: what is published now lacks these rows."""
+    """The dead letters of one run at one interval. `open`: the published rows lack these rows."""
 
     step: str
     interval: str
     run_id: str
     path: str
     rows: int
-    errors: tuple[tuple[str, int], ...]
+    errors: tuple[LetterError, ...]
     model_version: str
     open: bool
 
@@ -41,7 +52,7 @@ def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Lett
                 lacking[folder.name] = frozenset[str]().union(*(open_runs(ledger, sink, folder.name) for sink in sinks))
             for file in children(storage, folder.path):
                 run_id = file.name.removesuffix(".jsonl")
-                rows = [json.loads(line) for line in storage.read(file.path).splitlines()]
+                rows = read_rows(area, file.path)
                 found.append(
                     Letters(
                         step.name,
@@ -49,12 +60,44 @@ def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Lett
                         run_id,
                         file.path,
                         len(rows),
-                        tuple(Counter(row["error"] for row in rows).most_common()),
+                        _errors(rows),
                         rows[0]["model_version"] if rows else "",
                         run_id in lacking[folder.name],
                     )
                 )
     return found
+
+
+def read_rows(area: Area, path: str) -> list[dict[str, Any]]:
+    """Return the dead letters of a file: `row`, `error`, `message` and `model_version` of each.
+
+    Raises
+    ------
+    StorageError
+        FS8006 naming the line that was cut or changed.
+    """
+    rows = []
+    for number, line in enumerate(area.storage.read(path).splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not _KEYS <= row.keys():
+            hint = "Restore the file, or move it away."
+            raise StorageError("FS8006", "not a dead letter.", where=Where(path, number), hint=hint)
+        rows.append(row)
+    return rows
+
+
+def _errors(rows: list[dict[str, Any]]) -> tuple[LetterError, ...]:
+    """The classes of errors, the most frequent first."""
+    first: dict[str, str] = {}
+    count: dict[str, int] = {}
+    for row in rows:
+        name = str(row["error"])
+        first.setdefault(name, str(row["message"]))
+        count[name] = count.get(name, 0) + 1
+    return tuple(LetterError(name, count[name], first[name]) for name in sorted(count, key=lambda name: -count[name]))
 
 
 def prune_letters(area: Area, keep_s: float, *, now_s: float) -> int:
