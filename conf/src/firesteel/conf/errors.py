@@ -39,7 +39,7 @@ class Where:
 
     def __str__(self) -> str:
         parts = [self.file, self.line, self.column]
-        return ":".join(str(part) for part in parts if part is not None)
+        return one_line(":".join(str(part) for part in parts if part is not None))
 
 
 MAX_CHARACTERS = 4000

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
-from firesteel.jobs.cli.options import json_option, quiet_option, spec_options
+from firesteel.jobs.cli.options import json_option, named, quiet_option, spec_options
 
 
 @click.command()
 @spec_options
-@click.option("--start", required=True, metavar="INTERVAL", help="First interval.")
-@click.option("--end", required=True, metavar="INTERVAL", help="Last interval, included.")
+@click.option("--start", required=True, callback=named, metavar="INTERVAL", help="First interval.")
+@click.option("--end", required=True, callback=named, metavar="INTERVAL", help="Last interval, included.")
 @click.option("--resume", is_flag=True, help="Go on with the plan that an earlier backfill of this range left.")
 @click.option("--pin", is_flag=True, help="Only make and keep the plan; --resume or --part then go on with it.")
 @click.option(
@@ -58,7 +58,7 @@ def backfill(
     from firesteel.pipelines import Pipeline
 
     if pin + bool(part) + resume > 1:
-        raise click.UsageError("--pin begins, --resume and --part go on: only one of them")
+        raise click.UsageError("--pin, --resume and --part exclude each other: give one of them.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     with announced(pipeline, run_id) as tell:
         with planning(quiet=quiet or as_json) as on_progress:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from firesteel.conf.errors import SpecError
 from firesteel.jobs.cli.report import run_folder
 
 
@@ -23,5 +24,6 @@ def data_docs(run: str, output: Path | None) -> None:
     folder = run_folder(run)
     found = folder / FILE
     if not found.is_file():
-        raise click.UsageError(f"no gate was run in run {folder.name}: there is no {found}.")
+        hint = "Give a run whose pipeline has gates."
+        raise SpecError("FS1000", f"run {folder.name} has no results of gates: {found} does not exist.", hint=hint)
     click.echo(str(build_data_docs(read_validations(found), output or folder / "data_docs")))

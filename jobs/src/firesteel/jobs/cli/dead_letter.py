@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from firesteel.conf.errors import StorageError, one_line
-from firesteel.jobs.cli.options import json_option, param_options, spec_options
+from firesteel.jobs.cli.options import json_option, named, param_options, spec_options
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.layout import Area
@@ -54,11 +54,11 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 @click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
 @param_options
 @click.option("--interval", default="", help="Show only this interval.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows to show of each interval.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows to show of each interval."
+)
 @json_option
-def show(
-    run: str, spec: Path, profile: str, params: dict[str, str], interval: str, limit: int, as_json: bool
-) -> None:
+def show(run: str, spec: Path, profile: str, params: dict[str, str], interval: str, limit: int, as_json: bool) -> None:
     """Print the rows that a run could not score, with the error of each row."""
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.letters import letters, read_rows
@@ -96,7 +96,7 @@ def _as_dict(area: Area, letters: Letters) -> dict[str, Any]:
 
 @dead_letter.command("replay")
 @spec_options
-@click.option("--interval", required=True, help="The interval whose open dead letters are scored.")
+@click.option("--interval", required=True, callback=named, help="The interval whose open dead letters are scored.")
 @json_option
 def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> int:
     """Score the open dead letters of an interval again, with the current model, and add them to the published rows.

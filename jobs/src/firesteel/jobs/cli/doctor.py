@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from firesteel.conf.errors import SpecError
 from firesteel.jobs.cli.options import json_option, spec_options
 
 
@@ -21,6 +23,9 @@ def doctor(spec: Path, profile: str, params: dict[str, str], security: bool, as_
     else:
         from firesteel.jobs.doctor import examine as look
 
+    given = click.get_current_context().get_parameter_source("spec") is not ParameterSource.DEFAULT
+    if given and not spec.is_file():
+        raise SpecError("FS1001", f"cannot read {spec}: no such file.")
     findings = look(spec if spec.exists() else None, profile, params)
     failed = any(finding.state == "fail" for finding in findings)
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from firesteel.conf.quantities import plural
 from firesteel.jobs.cli.files import read_text
-from firesteel.jobs.cli.options import json_option, param_options, quiet_option
+from firesteel.jobs.cli.options import OutputFile, json_option, param_options, quiet_option
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.diff import Difference
@@ -34,7 +34,7 @@ _TOUCHES = {
 @click.option(
     "--spark", is_flag=True, help="Spark's own physical plan of the first interval; starts a JVM, runs no job."
 )
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with the picture instead.")
+@click.option("--html", type=OutputFile(), help="Write a page with the picture instead.")
 @json_option
 @quiet_option
 def explain(

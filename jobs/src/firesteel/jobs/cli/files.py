@@ -41,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 def file_fault(error: OSError, path: Path | None = None) -> RuntimeFault:
     """What the operating system refused, with the path."""
-    where = str(path or error.filename or "")
+    where = str(path or error.filename2 or error.filename or "")
     place = f"{where}: " if where else ""
     return RuntimeFault(
         "FS9008",

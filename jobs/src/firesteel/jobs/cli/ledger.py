@@ -52,7 +52,7 @@ def history(spec: Path, profile: str, params: dict[str, str], interval: str | No
 
     loaded, area = open_area(spec, profile, params)
     records = [record for sink in loaded.spec.sinks for record in Ledger(area).history(sink, interval)]
-    show_records(records, loaded.spec.name, as_json=as_json)
+    show_records(records, f"{loaded.spec.name} {interval}" if interval else loaded.spec.name, as_json=as_json)
 
 
 @click.command()
@@ -81,13 +81,13 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
     show_records(records, loaded.spec.name, as_json=as_json)
 
 
-def show_records(records: list[LedgerRecord], pipeline: str, *, as_json: bool) -> None:
+def show_records(records: list[LedgerRecord], what: str, *, as_json: bool) -> None:
     """A table of records, or JSON."""
     if as_json:
         click.echo(json.dumps([asdict(record) for record in records], indent=2, ensure_ascii=False))
         return
     if not records:
-        click.echo(f"{pipeline}: nothing yet.")
+        click.echo(f"{what}: no attempts yet.")
         return
     from rich.table import Table
 

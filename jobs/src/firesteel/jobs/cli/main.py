@@ -12,11 +12,14 @@ import traceback
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
+from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, RuntimeFault, SpecError, SpecErrors
 from firesteel.conf.redaction import scrub
 from firesteel.conf.version import VERSION
 from firesteel.jobs.cli.files import file_fault
+from firesteel.jobs.cli.options import check_text
 from firesteel.jobs.cli.output import keep_output_open
 from firesteel.jobs.cli.parent import end_with_parent
 from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
@@ -113,6 +116,7 @@ def invoke(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         end_with_parent()
+        check_text(words)
         code: Any = cli.main(args=words, prog_name="firesteel", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: shown, and the exit code says so
         return _failed(error, as_json="--json" in words)
@@ -124,6 +128,9 @@ def _failed(error: BaseException, *, as_json: bool) -> int:
     if interrupted(error) or isinstance(error, click.Abort):
         click.echo(CANCELLED, err=True)
         return CANCELLED_EXIT
+    if isinstance(error, NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
     if isinstance(error, click.UsageError) and error.ctx is not None and not as_json:
         click.echo(error.ctx.get_usage(), err=True)
     ours = _as_ours(error)
@@ -141,7 +148,7 @@ def _as_ours(error: BaseException) -> FiresteelError:
         context = getattr(error, "ctx", None)
         return SpecError(
             "FS1000",
-            error.format_message(),
+            _sentence(error.format_message()),
             hint=f"Run `{context.command_path if context else 'firesteel'} --help`.",
         )
     if isinstance(error, OSError) and (error.filename or error.errno in _OF_THE_DISK):
@@ -153,18 +160,27 @@ def _as_ours(error: BaseException) -> FiresteelError:
     )
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def _show_error(error: FiresteelError, *, as_json: bool) -> None:
     errors = error.errors if isinstance(error, SpecErrors) else (error,)
     if as_json:
-        click.echo(json.dumps({"errors": [each.as_dict() for each in errors], "exit_code": error.exit_code}, indent=2))
+        facts = [each.as_dict() | {"hint": _hint(each)} for each in errors]
+        click.echo(json.dumps({"errors": facts, "exit_code": error.exit_code}, indent=2))
         return
     for each in errors:
         code = click.style(each.code, fg="red", bold=True)
         where = f" {each.where} " if each.where else ""
-        hint = f" {click.style(each.hint, fg='cyan')}" if each.hint else ""
-        click.echo(f"{code}{where} {each.what}{hint}", err=True)
+        click.echo(f"{code}{where} {each.what} {click.style(_hint(each), fg='cyan')}".rstrip(), err=True)
     if len(errors) > 1:
         click.echo(f"{len(errors)} errors.", err=True)
+
+
+def _hint(error: FiresteelError) -> str:
+    """What to do about an error: its own hint, or else the catalogue's advice for its code."""
+    return error.hint or (CODES[error.code].advice if error.code in CODES else "")
 
 
 if __name__ == "__main__":

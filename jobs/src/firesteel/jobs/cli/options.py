@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def check_text(words: Sequence[str]) -> None:
+    """Refuse arguments that are no text: they could stand in no record, no URI and no JSON."""
+    for word in words:
+        if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
+            raise click.UsageError(f"The argument {word!r} is not valid UTF-8 text.")
+
+
+def named(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """An option's value that must not be empty."""
+    if value == "":
+        raise click.BadParameter("it is empty")
+    return value
+
+
+class OutputFile(click.Path):
+    """A file to write."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path, which is the working directory to `pathlib`."""
+        if value == "":
+            self.fail("The path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -49,7 +76,9 @@ def interval_options(function: F) -> F:
     function = click.option(
         "--end", default=None, metavar="INTERVAL", help="Last interval, included. Default: the first."
     )(function)
-    return click.option("--start", required=True, metavar="INTERVAL", help="First interval, e.g. 2013-06-01.")(function)
+    return click.option(
+        "--start", required=True, callback=named, metavar="INTERVAL", help="First interval, such as 2013-06-01."
+    )(function)
 
 
 def json_option(function: F) -> F:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from firesteel.jobs.cli.options import OutputFile
+
 
 @click.command()
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     default=Path("environment.tar.gz"),
     show_default=True,
     help="The archive to write.",

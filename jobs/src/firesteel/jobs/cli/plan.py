@@ -7,15 +7,13 @@ from pathlib import Path
 import click
 
 from firesteel.jobs.cli.files import write_text
-from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
+from firesteel.jobs.cli.options import OutputFile, interval_options, json_option, quiet_option, spec_options
 
 
 @click.command()
 @spec_options
 @interval_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write the plan as JSON, for `apply` and `submit`."
-)
+@click.option("-o", "--output", type=OutputFile(), help="Write the plan as JSON, for `apply` and `submit`.")
 @json_option
 @quiet_option
 def plan(

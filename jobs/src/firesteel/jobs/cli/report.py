@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from firesteel.conf.errors import SpecError
 from firesteel.jobs.cli.options import json_option
 
 
@@ -28,7 +29,8 @@ def run_folder(run: str) -> Path:
     folder = Path.cwd() / RUNS_FOLDER
     known = sorted(path.parent.name for path in folder.glob("*/result.json"))
     if not known or (run and run not in known):
-        what = f"no report of run {run}" if run else "no report"
-        newest = f" Newest: {', '.join(known[-3:])}." if known else ""
-        raise click.UsageError(f"{what} in {folder}.{newest} Call it where the run was called, or look into MLflow.")
+        what = f"{folder} has no report of run {run}." if run else f"{folder} has no report."
+        newest = f" The newest runs are {', '.join(known[-3:])}." if known else ""
+        hint = "Run the command in the folder in which the run was started. MLflow has a copy of each report."
+        raise SpecError("FS1000", f"{what}{newest}", hint=hint)
     return folder / (run or known[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from firesteel.jobs.cli.files import write_text
-from firesteel.jobs.cli.options import json_option, spec_options
+from firesteel.jobs.cli.options import OutputFile, json_option, spec_options
 
 
 @click.command()
@@ -59,7 +59,7 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
 
 @click.command()
 @click.option("--tests", is_flag=True, help="The schema of a test file, tests/*.yaml, instead of a spec's.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead of standard output.")
+@click.option("-o", "--output", type=OutputFile(), help="Write to a file instead of standard output.")
 def schema(tests: bool, output: Path | None) -> None:
     """Print the JSON Schema of a spec. Editors find it by a spec's first line: `# yaml-language-server: $schema=PATH`."""
     from firesteel.jobs.fixture.schema import fixture_schema

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from firesteel.jobs.cli.options import json_option, spec_options
+from firesteel.jobs.cli.options import json_option, named, spec_options
 
 
 @click.command()
 @spec_options
-@click.option("--start", required=True, metavar="INTERVAL", help="First interval, or an instant in it.")
+@click.option("--start", required=True, callback=named, metavar="INTERVAL", help="First interval, or an instant in it.")
 @click.option("--end", default=None, metavar="INTERVAL", help="Last interval, included. Default: the first.")
 @click.option(
     "--run", default="", metavar="RUN", help="Also this run, as `--run-id` named it; or the last part of ids."

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from firesteel.jobs.cli.options import json_option, param_options, spec_options
+from firesteel.jobs.cli.options import json_option, named, param_options, spec_options
 
 
 @click.command()
 @spec_options
-@click.option("--interval", required=True, help="The interval to roll back, as `status` shows it.")
+@click.option("--interval", required=True, callback=named, help="The interval to roll back, as `status` shows it.")
 @click.option("--sink", default="", help="The sink. Default: the only one.")
 @click.option(
     "--to", default="", metavar="RUN", help="Back to what this run published. Default: undo the newest publish."
@@ -41,7 +41,7 @@ def rollback(
     loaded, area = open_area(spec, profile, params)
     name = sink or next(iter(loaded.spec.sinks))
     if name not in loaded.spec.sinks:
-        raise click.UsageError(f"no sink {name}; there is: {', '.join(loaded.spec.sinks)}")
+        raise click.UsageError(f"no sink {name}. Sinks of the spec: {', '.join(loaded.spec.sinks)}.")
     target = loaded.spec.sinks[name]
     keep = target.retain.versions
     record = roll_back(area, name, target.path, interval, person("rollback"), to=to, keep_versions=keep)

@@ -448,7 +448,7 @@ class Plan:
             place = ".".join(str(part) for part in first["loc"])
             raise PlanDrift(
                 "FS6003",
-                f"not a plan of this version: {place}: {first['msg']}.",
+                f"not a plan of this version: {place}{': ' if place else ''}{first['msg']}.",
                 where=Where(file),
                 hint="Run `firesteel plan` again.",
             ) from None

@@ -82,7 +82,7 @@ def read_rows(area: Area, path: str) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        if not isinstance(row, dict) or not _KEYS <= row.keys():
+        if not isinstance(row, dict) or not row.keys() >= _KEYS:
             hint = "Restore the file, or move it away."
             raise StorageError("FS8006", "not a dead letter.", where=Where(path, number), hint=hint)
         rows.append(row)
