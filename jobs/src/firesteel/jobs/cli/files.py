@@ -39,6 +39,18 @@ def write_text(path: Path, text: str) -> None:
         raise file_fault(error, path) from error
 
 
+def check_working_directory() -> None:
+    """Raise FS9008 when the working directory was deleted: most commands read or write below it."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise RuntimeFault(
+            "FS9008",
+            f"the working directory cannot be used: {error.strerror}.",
+            hint="Change to a folder that exists.",
+        ) from error
+
+
 def file_fault(error: OSError, path: Path | None = None) -> RuntimeFault:
     """What the operating system refused, with the path."""
     where = str(path or error.filename2 or error.filename or "")

@@ -18,7 +18,7 @@ from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, RuntimeFault, SpecError, SpecErrors
 from firesteel.conf.redaction import scrub
 from firesteel.conf.version import VERSION
-from firesteel.jobs.cli.files import file_fault
+from firesteel.jobs.cli.files import check_working_directory, file_fault
 from firesteel.jobs.cli.options import check_text
 from firesteel.jobs.cli.output import keep_output_open
 from firesteel.jobs.cli.parent import end_with_parent
@@ -117,6 +117,7 @@ def invoke(arguments: list[str] | None = None) -> int:
     try:
         end_with_parent()
         check_text(words)
+        check_working_directory()
         code: Any = cli.main(args=words, prog_name="firesteel", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: shown, and the exit code says so
         return _failed(error, as_json="--json" in words)

@@ -18,8 +18,8 @@ def keep_output_open() -> None:
 
 def _safe(stream: TextIO) -> TextIO:
     """The same descriptor; UTF-8 where the locale knows ASCII only, as Python chooses for the locales C and POSIX."""
-    if not isinstance(getattr(stream, "buffer", None), io.BufferedIOBase):
-        return stream  # closed (`>&-`), or a test's
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream  # closed, as by `>&-`
     encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else stream.encoding
     stream.flush()
     return io.TextIOWrapper(

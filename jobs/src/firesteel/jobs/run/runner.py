@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import FiresteelError, PlanDrift
+from firesteel.conf.errors import FiresteelError, PlanDrift, RuntimeFault
 from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
@@ -97,6 +97,7 @@ def run_plan(
         on_event(Event("run_done", facts={"state": result.state}))
         return result
     folder = (runs or Path.cwd() / RUNS_FOLDER) / run_id
+    _prepare(folder)
     spool.deliver(_area(plan))
     with (
         RunTracker.open(plan, run_id) as tracker,
@@ -126,13 +127,35 @@ def run_plan(
         result = replace(result, executors=executors_of(log, plan, since=at if spark is not None else None))
         result = lineage.finish(result)
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
-        write_report(result, plan, folder / "report.html")
-        (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
-        write_validations(result, plan, folder / FILE)
+        result = _report(result, plan, folder)
         result = tracker.finish(result, folder / "report.html")
         if tracker.problems:
             spool.keep(_area(plan), plan, result, tracker.problems)
     on_event(Event("run_done", facts={"state": result.state}))
+    return result
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder of the report before any work is done: a run whose report cannot be written should not publish first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RuntimeFault(
+            "FS9008",
+            f"the folder for the report of the run, {folder}, cannot be made: {error.strerror}.",
+            hint="Run in a folder that this user may write.",
+        ) from error
+
+
+def _report(result: RunResult, plan: Plan, folder: Path) -> RunResult:
+    """Write the report, and the result beside it. A full disk does not make a published run fail."""
+    try:
+        write_report(result, plan, folder / "report.html")
+        (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+        write_validations(result, plan, folder / FILE)
+    except OSError as error:
+        _log.warning("the report of the run is not complete: %s", error)
+        return replace(result, report="")
     return result
 
 
