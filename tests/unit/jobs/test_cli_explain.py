@@ -7,7 +7,9 @@ import re
 
 import pytest
 
+from firesteel.jobs.cli.draw import trees
 from firesteel.jobs.cli.main import invoke
+from firesteel.jobs.cli.show import plain_console, show_plan
 from firesteel.jobs.report.explain import write_explanation
 from firesteel.pipelines import Pipeline
 from support.data import write_days
@@ -78,3 +80,31 @@ def test_diff_says_which_intervals_are_touched(tmp_path, capsys, changes, end):
 def test_sparks_plan_of_a_spec_needs_an_interval(capsys):
     assert invoke(["explain", str(EXAMPLE / "pipeline.yaml"), *ROOT, "--spark"]) == 2
     assert "FS1014" in capsys.readouterr().err
+
+
+def long_names(folder):
+    """A plan whose lines are longer than any terminal: a source far down in the storage."""
+    root = f"file://{folder}/{'a-folder-with-a-long-name/' * 12}data"
+    return Pipeline.load(example_with(folder / "p", {}), params={"root": root}, backend=FixedBackend()).sketch(), root
+
+
+def test_a_plan_is_shown_whole_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    plan, root = long_names(tmp_path)
+    show_plan(plan)
+    shown = capsys.readouterr().out
+    assert f"parquet {root}/flights\n" in shown
+    assert "…" not in shown
+
+
+def test_a_terminal_wraps_the_tree_between_words(tmp_path):
+    plan, root = long_names(tmp_path)
+    console = plain_console()
+    with console.capture() as captured:
+        for tree in trees(plan, 60):
+            console.print(tree)
+    lines = captured.get().splitlines()
+    assert any(line.endswith(f" {root}/flights") for line in lines), "a path is one word"
+    assert all(len(line.rstrip()) <= 60 for line in lines if root not in line)
+    words = " ".join(captured.get().translate(str.maketrans("└─├│", "    ")).split())
+    assert "SQL, 10 columns: flight_id, dt, origin, dep_hour, distance, dep_delay, wind_speed, precip, visib, temp" in words

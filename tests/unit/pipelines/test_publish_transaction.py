@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.errors import LeaseConflict, StorageError
+from firesteel.pipelines.publish.cancel import cancel
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import PublishedFile
 from firesteel.pipelines.publish.recover import leftovers, recover
@@ -455,3 +456,38 @@ class TestLease:
                 with pytest.raises(LeaseConflict):
                     begin(root_uri, "r2")
         assert folders_below(root_uri, "lease") == ["0000000001.json", "0000000001.released"]
+
+
+class TestRecordOfTheEnd:
+    """No attempt ends without a record: status and history are read by people who were not there."""
+
+    @pytest.mark.parametrize(
+        ("error", "state", "said"),
+        [
+            (KeyboardInterrupt(), "cancelled", "cancelled by an interrupt"),
+            (StorageError("FS8001", "no answer."), "failed", "FS8001 no answer."),
+            (ZeroDivisionError("row 7"), "failed", "FS9999 ZeroDivisionError"),
+        ],
+    )
+    def test_an_attempt_that_is_left_by_an_error_is_in_the_ledger(self, root_uri, error, state, said):
+        with pytest.raises(type(error)), begin(root_uri) as transaction:
+            stage(transaction, area_of(root_uri).storage, NEW)
+            raise error
+        record = Ledger(area_of(root_uri)).latest(SINK, INTERVAL)
+        assert (record.state, said in record.error, "row 7" in record.error) == (state, True, False)
+        assert visible(root_uri) == {}
+        assert leftovers(area_of(root_uri), SINK) == ()
+
+    def test_one_that_was_cancelled_elsewhere_finds_out_and_is_in_the_ledger(self, root_uri):
+        with begin(root_uri) as transaction:
+            stage(transaction, area_of(root_uri).storage, NEW)
+            cancel(area_of(root_uri), (SINK,), "r1", who="eve@there", signal=False)
+            with pytest.raises(LeaseConflict, match="FS7503"):
+                transaction.publish(PLANNED, COUNTS)
+        record = Ledger(area_of(root_uri)).latest(SINK, INTERVAL)
+        assert (record.state, "eve@there" in record.error) == ("cancelled", True)
+
+    def test_one_that_had_nothing_to_do_leaves_none(self, root_uri):
+        with begin(root_uri):
+            pass
+        assert Ledger(area_of(root_uri)).latest(SINK, INTERVAL) is None

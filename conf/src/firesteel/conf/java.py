@@ -50,7 +50,14 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
             )
         executable = Path(found).resolve()
     try:
-        done = subprocess.run([str(executable), "-version"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [str(executable), "-version"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeFault("FS9001", f"{executable} does not run: {error}.", hint=_HINT) from None
     said = (done.stderr + done.stdout).strip()

@@ -24,8 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
     from firesteel.jobs.run.runner import run_plan
+    from firesteel.jobs.utf8 import in_utf8
     from firesteel.pipelines.plan.model import Plan
 
+    in_utf8()
     end_politely()
     try:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)

@@ -78,7 +78,12 @@ def compile_jar(target: Path, sources: Path, jars: Path) -> None:
         words = ["--release", RELEASE, "-Xlint:all,-path", "-Werror", "-cp", f"{jars}/*", "-d", folder]
         files = [str(path) for path in _java_files(sources)]
         done = subprocess.run(
-            [str(javac), *words, *files], capture_output=True, text=True, check=False, errors="replace", timeout=300
+            [str(javac), *words, *files],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            errors="replace",
+            timeout=300,
         )
         if done.returncode:
             raise RuntimeFault("FS9006", f"the shuffle plugin does not compile:\n{done.stderr.strip()}")

@@ -113,7 +113,8 @@ class Call:
             done = subprocess.run(
                 self.standing(run),
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=LOOK_TIMEOUT_S,
                 check=False,
                 cwd=self.folder or None,

@@ -23,6 +23,7 @@ from firesteel.jobs.cli.options import check_text
 from firesteel.jobs.cli.output import keep_output_open
 from firesteel.jobs.cli.parent import end_with_parent
 from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
+from firesteel.jobs.utf8 import in_utf8
 
 VERBS = {
     "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),
@@ -102,6 +103,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    in_utf8()
     keep_output_open()
     code = invoke(arguments)
     signal.signal(

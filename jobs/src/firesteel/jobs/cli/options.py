@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from firesteel.conf.errors import SpecError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -15,7 +17,8 @@ def check_text(words: Sequence[str]) -> None:
     """Refuse arguments that are no text: they could stand in no record, no URI and no JSON."""
     for word in words:
         if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
-            raise click.UsageError(f"The argument {word!r} is not valid UTF-8 text.")
+            hint = "Give UTF-8 text. Rename a file whose name is not."
+            raise SpecError("FS1000", f"the argument {word!r} is not valid UTF-8 text.", hint=hint)
 
 
 def named(_context: click.Context, _option: click.Parameter, value: str) -> str:

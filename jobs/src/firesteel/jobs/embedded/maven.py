@@ -38,7 +38,9 @@ def fetch(coordinates: str) -> Path:
     words = [f"-Dartifact={coordinates}", "-Dtransitive=false", f"-Dmaven.repo.local={_repository()}"]
     command = [maven, "-q", "-B", "-Dstyle.color=never", "dependency:get", *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=FETCH_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise _refused(coordinates, f"not within {FETCH_S} s") from None
     if done.returncode:

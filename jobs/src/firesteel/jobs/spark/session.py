@@ -23,6 +23,7 @@ from firesteel.jobs.interrupt import interrupted, without_interrupts
 from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings, start_jvm
 from firesteel.jobs.spark.shuffle import refused, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
+from firesteel.jobs.utf8 import use_utf8_locale
 from firesteel.pipelines.plan.security import STRICT
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def launch_conf(plan: Plan) -> dict[str, str]:
     conf = {
         "spark.app.name": f"firesteel:{plan.pipeline}",
         "spark.ui.showConsoleProgress": "false",
+        "spark.executorEnv.PYTHONUTF8": "1",  # models have files with any name
         "spark.executorEnv.MLFLOW_DISABLE_TELEMETRY": "true",  # workers have no business on the network
         **DEFAULTS,
     }
@@ -153,6 +155,7 @@ def _start(plan: Plan, events: Path | None) -> SparkSession:
     submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has chosen master and settings already
     if not submitted:
         find_java()
+        use_utf8_locale(os.environ)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)

@@ -13,6 +13,7 @@ from firesteel.conf.java import find_java
 from firesteel.jobs.spark.secret_settings import public_settings, shown_settings
 from firesteel.jobs.spark.session import launch_conf
 from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
+from firesteel.jobs.utf8 import use_utf8_locale
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -79,6 +80,7 @@ def submit_conf(plan: Plan, shipment: Shipment = HERE) -> dict[str, str]:
 def submit_environment(plan: Plan) -> dict[str, str]:
     """The environment for the line: this interpreter on the driver and, on one machine, on the executors."""
     environment = dict(os.environ)
+    use_utf8_locale(environment)
     environment.setdefault("JAVA_HOME", str(find_java().home))
     environment.setdefault("PYSPARK_PYTHON", sys.executable)
     environment.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)

@@ -21,6 +21,7 @@ exec spark-submit \
   --conf spark.executor.resource.gpu.amount=1 \
   --conf spark.executor.resource.gpu.vendor=nvidia.com \
   --conf spark.executorEnv.MLFLOW_DISABLE_TELEMETRY=true \
+  --conf spark.executorEnv.PYTHONUTF8=1 \
   --conf spark.hadoop.dfs.client.retry.policy.enabled=true \
   --conf spark.hadoop.dfs.client.retry.policy.spec=2000,30,10000,6 \
   --conf spark.kubernetes.authenticate.driver.serviceAccountName=firesteel-flight-delay-scores \
