@@ -107,4 +107,7 @@ def test_a_terminal_wraps_the_tree_between_words(tmp_path):
     assert any(line.endswith(f" {root}/flights") for line in lines), "a path is one word"
     assert all(len(line.rstrip()) <= 60 for line in lines if root not in line)
     words = " ".join(captured.get().translate(str.maketrans("└─├│", "    ")).split())
-    assert "SQL, 10 columns: flight_id, dt, origin, dep_hour, distance, dep_delay, wind_speed, precip, visib, temp" in words
+    assert (
+        "SQL, 10 columns: flight_id, dt, origin, dep_hour, distance, dep_delay, wind_speed, precip, visib, temp"
+        in words
+    )

@@ -19,7 +19,13 @@ ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 def call(*words: str, cwd=None, stdout=subprocess.PIPE, **environ: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **environ}
     return subprocess.run(
-        [*FIRESTEEL, *words], cwd=cwd, env=environment, stdout=stdout, stderr=subprocess.PIPE, encoding="utf-8", check=False
+        [*FIRESTEEL, *words],
+        cwd=cwd,
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
     )
 
 
@@ -38,7 +44,7 @@ def test_a_reader_that_has_left_changes_no_exit_code(words, code, unbuffered):
 
 
 def test_a_full_disk_is_an_error_with_a_code():
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+    with open("/dev/full", "w") as full:
         done = call("schema", stdout=full)
     assert (done.returncode, done.stderr.startswith("FS9008 No space left on device.")) == (1, True)
 

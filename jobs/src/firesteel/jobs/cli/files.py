@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from firesteel.conf.errors import RuntimeFault
@@ -55,8 +56,7 @@ def file_fault(error: OSError, path: Path | None = None) -> RuntimeFault:
     """What the operating system refused, with the path."""
     where = str(path or error.filename2 or error.filename or "")
     place = f"{where}: " if where else ""
-    return RuntimeFault(
-        "FS9008",
-        f"{place}{error.strerror or str(error) or type(error).__name__}.",
-        hint="Check that the path exists, that it is of the right kind, and that this user may read and write it.",
-    )
+    hint = "Check that the path exists, that it is of the right kind, and that this user may read and write it."
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "Free space on the disk."
+    return RuntimeFault("FS9008", f"{place}{error.strerror or error}.", hint=hint)

@@ -156,6 +156,8 @@ def _as_ours(error: BaseException) -> FiresteelError:
         )
     if isinstance(error, OSError) and (error.filename or error.errno in _OF_THE_DISK):
         return file_fault(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's own, from Path.resolve
+        return file_fault(OSError(errno.ELOOP, f"{error}"))
     return RuntimeFault(
         "FS9999",
         f"{type(error).__name__}: {error}",
