@@ -11,7 +11,7 @@ import click
 
 from firesteel.conf.codes import CODES
 from firesteel.conf.java import find_java
-from firesteel.jobs.cli.main import VERBS, cli
+from firesteel.jobs.cli.main import COMMANDS, cli
 from firesteel.jobs.fixture.schema import fixture_schema
 from firesteel.pipelines.spec.schema import spec_schema
 from firesteel.rdma_shuffle.jar import build_or_find, spark_jars
@@ -84,7 +84,7 @@ def command_line() -> str:
     """`--help` of every verb."""
     context = click.Context(cli, info_name="firesteel", max_content_width=100)
     parts = [f"{NOTE}# The command line\n\n```text\n{cli.get_help(context)}\n```\n"]
-    for name in VERBS:
+    for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
         inner = click.Context(command, info_name=name, parent=context, max_content_width=100)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.quantities import byte_size
-from firesteel.jobs.cli.main import VERBS, invoke
+from firesteel.jobs.cli.main import COMMANDS, invoke
 from support.specs import EXAMPLE, example_with
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_every_verb_has_help(capsys):
-    for verb in VERBS:
+    for verb in COMMANDS:
         assert invoke([verb, "--help"]) == 0
         assert f"firesteel {verb}" in capsys.readouterr().out
 
@@ -35,7 +35,7 @@ def test_validate_says_what_only_plan_can_check_and_strict_refuses_it(tmp_path, 
     columns = "columns: {origin: string!, hour: int!, temp: double, wind_speed: double, precip: double, visib: double}"
     path = example_with(tmp_path, {f"      {columns}\n": ""})
     assert invoke(["validate", str(path), "--param", "root=file:///data"]) == 0
-    assert "Columns of weather, features are checked by `plan`: the source declares none." in capsys.readouterr().out
+    assert "`plan` checks the columns of weather, features: a source declares none." in capsys.readouterr().out
     assert invoke(["validate", str(path), "--param", "root=file:///data", "--strict"]) == 2
     assert "FS1016 pipeline.yaml:26:3  weather declares no columns. Add sources.weather.contract.columns." in (
         capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_explain_draws_a_plan_file_with_partitions_bytes_and_version(tmp_path, c
     assert "3 files," in shown
     assert "in 3 partitions" in shown
     assert "v7, sha256 dddddddddddd, skops" in shown
-    assert "asks for local[2]; scan tasks 1, shuffle partitions 4" in shown
+    assert "requests local[2]; scan tasks 1, shuffle partitions 4" in shown
     assert "features joins weather" in shown
 
 

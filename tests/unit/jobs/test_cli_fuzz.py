@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from firesteel.jobs.cli.main import VERBS, cli, invoke
+from firesteel.jobs.cli.main import COMMANDS, cli, invoke
 from support.specs import EXAMPLE, example_with
 
 STARTS_SPARK_OR_WORKS_LONG = {"test", "pack", "doctor"}
@@ -58,13 +58,13 @@ def leaves(group: click.Group, context: click.Context, *path: str):
             yield (*path, name), command
 
 
-COMMANDS = list(leaves(cli, click.Context(cli)))
+CALLS = list(leaves(cli, click.Context(cli)))
 
 
 @st.composite
 def arguments(draw: st.DrawFn) -> list[str]:
     """A command with some of its options, each with some value, and some positional arguments."""
-    path, command = draw(st.sampled_from(COMMANDS))
+    path, command = draw(st.sampled_from(CALLS))
     words = [*path]
     options = [each for each in command.params if isinstance(each, click.Option) and each.opts[0] not in FLAGS_LEFT_OUT]
     required = [each for each in options if each.required]
@@ -153,5 +153,5 @@ def test_bad_arguments_of_what_works_long_end_likewise(words, project, capsys):
 
 
 def test_every_verb_is_tried():
-    assert {path[0] for path, _ in COMMANDS} | STARTS_SPARK_OR_WORKS_LONG == set(VERBS)
+    assert {path[0] for path, _ in CALLS} | STARTS_SPARK_OR_WORKS_LONG == set(COMMANDS)
     assert EXAMPLE.is_dir()

@@ -1,1 +1,1 @@
-"""The command line: `firesteel VERB`. Verbs import what they need when they run, so that `--help` is quick."""
+"""The command line: `firesteel COMMAND`. A command imports what it needs when it runs, so that `--help` is fast."""

@@ -1,4 +1,4 @@
-"""A spec's area in its storage."""
+"""The ledger of a spec."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_area(spec: Path, profile: str, params: dict[str, str]) -> tuple[LoadedSpec, Area]:
-    """Load a spec and find its ledger."""
+    """Load a spec and return it with its place in the storage."""
     from firesteel.pipelines.publish.transaction import Area
     from firesteel.pipelines.spec.load import load_spec
     from firesteel.pipelines.storage.open import locate

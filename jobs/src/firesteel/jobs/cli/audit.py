@@ -1,4 +1,4 @@
-"""`audit`: who published what, and whether the log still says so."""
+"""`audit`: who published what, and whether the log was changed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from firesteel.jobs.cli.options import json_option, spec_options
 
 @click.group()
 def audit() -> None:
-    """Who ran which plan and published what: a log in which each entry holds the hash of the one before."""
+    """Show and verify the audit log: who published what, by which plan. Each entry holds the hash of the entry before."""
 
 
 @audit.command("ls")
 @spec_options
 @json_option
 def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """All entries, oldest first."""
+    """List all entries, oldest first."""
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.audit import read_audit
 
@@ -40,7 +40,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
 @spec_options
 @json_option
 def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
-    """Hold the chain together and the ledger against it. Exit 1 when an entry was changed, removed or left out."""
+    """Verify the hashes of the log, and compare the log with the ledger. Exits 1 when an entry was changed, removed or is missing."""
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.audit import read_audit
     from firesteel.pipelines.publish.audit import verify as verify_log
@@ -52,5 +52,5 @@ def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> i
     elif wrong:
         click.echo("\n".join(wrong))
     else:
-        click.echo(f"{len(read_audit(area))} entries: the chain holds, and the ledger is as entered.")
+        click.echo(f"{len(read_audit(area))} entries: the hashes are valid, and the ledger agrees with the log.")
     return 1 if wrong else 0

@@ -1,4 +1,4 @@
-"""`backfill`: a long range of intervals, by one pinned plan, to its end."""
+"""`backfill`: score a long range of intervals with one fixed plan."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from firesteel.jobs.cli.options import json_option, named, quiet_option, spec_op
 @click.command()
 @spec_options
 @click.option("--start", required=True, callback=named, metavar="INTERVAL", help="First interval.")
-@click.option("--end", required=True, callback=named, metavar="INTERVAL", help="Last interval, included.")
-@click.option("--resume", is_flag=True, help="Go on with the plan that an earlier backfill of this range left.")
-@click.option("--pin", is_flag=True, help="Only make and keep the plan; --resume or --part then go on with it.")
+@click.option("--end", required=True, callback=named, metavar="INTERVAL", help="Last interval (inclusive).")
+@click.option("--resume", is_flag=True, help="Continue an earlier backfill of this range with its plan.")
 @click.option(
-    "--part", default="", metavar="A..B", help="Only these intervals of the plan that was kept, both included."
+    "--pin", is_flag=True, help="Make the plan and store it, without scoring. Continue with --resume or --part."
+)
+@click.option(
+    "--part", default="", metavar="A..B", help="Score only these intervals of the stored plan (both inclusive)."
 )
 @cluster_options
 @run_id_option
@@ -38,12 +40,12 @@ def backfill(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Score every interval of a range that the ledger does not show as published by the same plan.
+    """Score every interval of a range that the same plan has not published yet.
 
-    The whole range is planned once: all of it is scored by one version of the model, also when the alias moves meanwhile. An
-    interval that fails is reported, and the next ones go on; the exit code is that of the first failure. The plan is kept
-    in the storage until all of it is published: after a kill or a failure, `--resume` goes on with it. `--pin` and `--part` cut the
-    work into several calls, also at once and on several machines, by that one plan.
+    The whole range is planned once, so one version of the model scores all of it, even if the alias moves meanwhile. A failed
+    interval does not stop the others; the exit code is that of the first failure. The plan is stored until all intervals are
+    published: after a failure, `--resume` continues with it. With `--pin` and `--part`, several calls share the work of one plan,
+    also in parallel and on several machines.
 
     \b
     Examples:
@@ -67,7 +69,9 @@ def backfill(
         if not (quiet or as_json):
             todo = sum(each.action != "skip" for each in made.intervals)
             versions = ", ".join(f"{model.name} v{model.version or '-'}" for model in made.models)
-            click.echo(f"{todo:,} of {len(made.intervals):,} intervals to score by {versions or 'SQL only'}.", err=True)
+            click.echo(
+                f"{todo:,} of {len(made.intervals):,} intervals to score with {versions or 'SQL only'}.", err=True
+            )
         if pin:
             made = only_planned(made)
         with running(made, quiet=quiet or as_json) as on_event:

@@ -1,4 +1,4 @@
-"""A run that a scheduler called: under an id of the scheduler's, on a cluster of its choice, announced in the storage."""
+"""A run that a scheduler starts: with an id and a cluster of the scheduler's choice, registered in the storage."""
 
 from __future__ import annotations
 
@@ -24,38 +24,42 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def _checked(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value and not _RUN_ID.fullmatch(value):
-        raise click.BadParameter(f"`{value}` is not up to 64 letters, digits, `.`, `_` and `-`")
+        raise click.BadParameter(
+            f"`{value}` is not an id: up to 64 letters, digits, `.`, `_` and `-`, a letter or digit first"
+        )
     return value
 
 
 def run_id_option(function: F) -> F:
-    """--run-id."""
+    """Add --run-id."""
     return click.option(
         "--run-id",
         default="",
         metavar="ID",
         callback=_checked,
-        help="The run's id. The storage then also says that the run lives and how it ended: see `firesteel standing`.",
+        help="Set the run's id, and record in the storage that the run is alive and how it ends (see `firesteel standing`).",
     )(function)
 
 
 def cluster_options(function: F) -> F:
-    """--master and --conf."""
+    """Add --master and --conf."""
     function = click.option(
         "--conf",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
         callback=pairs,
-        help="A Spark setting, after all of the spec's; may be repeated. It is seen by everybody: no secrets.",
+        help="Set a Spark setting, over those of the spec. May be repeated. Everybody can see it: no secrets.",
     )(function)
     return click.option(
-        "--master", default=None, help="Instead of the spec's resources.master: local[2], spark://HOST:PORT, yarn."
+        "--master",
+        default=None,
+        help="Set the Spark master in place of the spec's resources.master: local[2], spark://HOST:PORT, yarn.",
     )(function)
 
 
 def on_cluster(plan: Plan, master: str | None, settings: dict[str, str]) -> Plan:
-    """The plan with another master and more settings. Neither is in any hash."""
+    """Return the plan with another master and more settings. Neither is part of a hash."""
     if master:
         plan = replace(plan, master=master)
     if settings:

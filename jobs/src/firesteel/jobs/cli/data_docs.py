@@ -1,4 +1,4 @@
-"""`data-docs`: what the gates of a run found, as Great Expectations' Data Docs."""
+"""`data-docs`: the gate results of a run as Great Expectations Data Docs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from firesteel.jobs.cli.report import run_folder
 
 @click.command()
 @click.argument("run", metavar="[RUN]", default="")
-@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="The site's folder.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the site to this folder. Several runs may share one.",
+)
 def data_docs(run: str, output: Path | None) -> None:
-    """Build Great Expectations' Data Docs from what the gates of a run found, and show where they lie.
+    """Build Great Expectations Data Docs from the gate results of a run, and print the path.
 
-    Without RUN, of the newest run; in its own folder, or in that of `--output`, where several runs may stand together.
+    RUN is the id of a run; by default the latest. The default folder is that of the run.
     """
     from firesteel.jobs.gates.data_docs import build_data_docs
     from firesteel.jobs.gates.validations import FILE, read_validations

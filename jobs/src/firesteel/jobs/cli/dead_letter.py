@@ -96,7 +96,7 @@ def _as_dict(area: Area, letters: Letters) -> dict[str, Any]:
 
 @dead_letter.command("replay")
 @spec_options
-@click.option("--interval", required=True, callback=named, help="The interval whose open dead letters are scored.")
+@click.option("--interval", required=True, callback=named, help="Interval whose open dead letters are scored.")
 @json_option
 def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> int:
     """Score the open dead letters of an interval again, with the current model, and add them to the published rows.

@@ -1,4 +1,4 @@
-"""`doctor`: look at the machine, and say what to do."""
+"""`doctor`: check the machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from firesteel.jobs.cli.options import json_option, spec_options
 
 @click.command()
 @spec_options
-@click.option("--security", is_flag=True, help="Look at what is not secure instead, and say what to do.")
+@click.option("--security", is_flag=True, help="Check what is not secure instead.")
 @json_option
 def doctor(spec: Path, profile: str, params: dict[str, str], security: bool, as_json: bool) -> int:
-    """Look at Java, Python, Spark, HDFS, MLflow and RDMA. With a SPEC, its storage and tracking are tried too."""
+    """Check Java, Python, Spark, HDFS, MLflow and RDMA, and say how to fix faults. With a SPEC, its storage and tracking are checked too."""
     if security:
         from firesteel.jobs.exposure import exposure as look
     else:

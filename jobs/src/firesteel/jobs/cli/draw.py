@@ -1,4 +1,4 @@
-"""A plan as a tree for terminals: sinks at the root, what each relation reads below it."""
+"""A plan as a tree for terminals: sinks at the root, and below each relation the relations that it reads."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _below(node: Tree, plan: Plan, relation: str, drawn: set[str]) -> None:
     steps = {step.name: step for step in plan.steps}
     sources = {source.name: source for source in plan.sources}
     if relation in drawn:
-        node.add(f"[bold]{relation}[/]  [dim]drawn above[/]")
+        node.add(f"[bold]{relation}[/]  [dim](shown above)[/]")
         return
     drawn.add(relation)
     gates = "".join(
@@ -90,9 +90,7 @@ def _sink(plan: Plan, sink: SinkPlan) -> str:
     )
     does = "adds to" if sink.mode == "append_once" else "replaces"
     replaced = f", {does} {count:,} partitions" if count else f", {sink.mode}"
-    return (
-        f"[bold green]{sink.name}[/]  publishes {escape(sink.path)} by {', '.join(sink.partition_by)}{replaced}{gates}"
-    )
+    return f"[bold green]{sink.name}[/]  publishes to {escape(sink.path)} by {', '.join(sink.partition_by)}{replaced}{gates}"
 
 
 def _source(plan: Plan, source: SourcePlan) -> str:
@@ -115,7 +113,7 @@ def _score(plan: Plan, step: ScoreStepPlan) -> str:
     pinned = (
         f"v{model.version}, sha256 {model.digest[:12]}, {model.format}, {byte_size(model.size_bytes)}"
         if model.digest
-        else "not looked up"
+        else "not resolved yet"
     )
     lines = [
         f"[bold magenta]{step.name}[/]  scores with [bold]{model.name}[/] ({escape(model.uri)}: {pinned}) -> {outputs}",
@@ -126,7 +124,7 @@ def _score(plan: Plan, step: ScoreStepPlan) -> str:
 
 def _columns(names: tuple[str, ...] | list[str]) -> str:
     if not names:
-        return "columns not known before the data is looked at"
+        return "columns are known once the data is read"
     names = [escape(name) for name in names]
     more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return f"{len(names)} columns: {', '.join(names[:NAMES_SHOWN])}{more}"

@@ -1,4 +1,4 @@
-"""`explain` and `diff`: a pipeline as a picture, and two of them side by side."""
+"""`explain` and `diff`: draw a pipeline, and compare two."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ _TOUCHES = {
 @click.argument("what", metavar="[SPEC|PLAN]", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
 @param_options
 @click.option(
-    "--start", default=None, metavar="INTERVAL", help="With the data, the model and the ledger of these intervals."
+    "--start",
+    default=None,
+    metavar="INTERVAL",
+    help="Include the data, the model and the ledger from this interval on.",
 )
-@click.option("--end", default=None, metavar="INTERVAL", help="Last interval, included. Default: the first.")
-@click.option("--rules", is_flag=True, help="What each rule of the compiler did.")
-@click.option("--lineage", is_flag=True, help="Which source columns each published column is made of.")
 @click.option(
-    "--spark", is_flag=True, help="Spark's own physical plan of the first interval; starts a JVM, runs no job."
+    "--end", default=None, metavar="INTERVAL", help="Last interval (inclusive). Default: the value of --start."
 )
-@click.option("--html", type=OutputFile(), help="Write a page with the picture instead.")
+@click.option("--rules", is_flag=True, help="Show what each rule of the compiler did.")
+@click.option("--lineage", is_flag=True, help="Show the source columns of each published column.")
+@click.option(
+    "--spark", is_flag=True, help="Show Spark's physical plan of the first interval. Starts a JVM, runs no job."
+)
+@click.option("--html", type=OutputFile(), help="Write an HTML page with the drawing instead.")
 @json_option
 @quiet_option
 def explain(
@@ -50,10 +55,10 @@ def explain(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw a pipeline: what is read, joined, scored and published, and why so.
+    """Draw a pipeline: what is read, joined, scored and published, and why.
 
-    A spec alone is drawn from its text, without data. With --start, and for a plan, partitions, bytes, the model's version
-    and the executors that will be asked for are shown too.
+    A spec is drawn from its text, without data. With --start, and for a plan file, the drawing includes partitions, bytes,
+    the version of the model and the executors that the run requests.
     """
     from firesteel.jobs.cli.show import show_explanation
 
@@ -81,17 +86,17 @@ def explain(
 @click.argument("old", metavar="OLD", type=click.Path(path_type=Path, exists=True))
 @click.argument("new", metavar="NEW", type=click.Path(path_type=Path, exists=True))
 @param_options
+@click.option("--start", default=None, metavar="INTERVAL", help="Compare with data and models, from this interval on.")
 @click.option(
-    "--start", default=None, metavar="INTERVAL", help="Compare specs with data and models, for these intervals."
+    "--end", default=None, metavar="INTERVAL", help="Last interval (inclusive). Default: the value of --start."
 )
-@click.option("--end", default=None, metavar="INTERVAL", help="Last interval, included. Default: the first.")
 @json_option
 def diff(
     old: Path, new: Path, profile: str, params: dict[str, str], start: str | None, end: str | None, as_json: bool
 ) -> None:
-    """Say what changed between two specs or plans (PLAN.json), and which intervals that touches.
+    """Compare two specs or plans (PLAN.json), and show which intervals the change affects.
 
-    A difference changes rows, or verdicts only, or nothing. Comments, key order and places change nothing.
+    A difference changes rows, or only the verdicts of gates, or nothing. Comments and the order of keys change nothing.
     """
     from firesteel.pipelines.plan.diff import diff as compare
 

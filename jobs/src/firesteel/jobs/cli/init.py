@@ -1,4 +1,4 @@
-"""`init`: a project to start from."""
+"""`init`: create a project."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import click
 @click.option(
     "--demo",
     type=click.Choice(["flights"]),
-    help="Real data (336,776 flights of 2013), a trained registered model, a first run.",
+    help="Add real data (336,776 flights of 2013), a trained and registered model, and a first run.",
 )
-@click.option("--root", default=None, metavar="URI", help="Where the demo's data goes. Default: file://FOLDER/data.")
+@click.option("--root", default=None, metavar="URI", help="Write the demo's data here. Default: file://FOLDER/data.")
 @click.option("--run/--no-run", "first_run", default=True, help="Score the first day at the end of --demo.")
 def init(folder: Path, demo: str | None, root: str | None, first_run: bool) -> int:
-    """Make a project in FOLDER: a spec, its SQL and tests, and the schemas for editors. Files that exist are kept."""
+    """Create a project in FOLDER: a spec, its SQL and tests, and the schemas for editors. Existing files are not changed."""
     from firesteel.jobs.project.create import create_flights, create_starter
 
     folder.mkdir(parents=True, exist_ok=True)

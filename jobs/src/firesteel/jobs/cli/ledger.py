@@ -1,4 +1,4 @@
-"""`status`, `history` and `recover`: what runs have left in the storage."""
+"""`status`, `history` and `recover`: the records of runs in the storage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @spec_options
 @json_option
 def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """The newest attempt at each interval; where it published nothing, also what readers see from before."""
+    """Show the latest attempt of each interval. Where it published nothing, also show the run whose rows readers see."""
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.ledger import Ledger
 
@@ -37,16 +37,16 @@ def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> N
         stands = ledger.published(record.sink, record.interval) if record.state != "published" else None
         if stands is not None:
             click.echo(
-                f"{record.interval} of {record.sink}: what run {stands.run_id} published on {stands.ended_at} stands."
+                f"{record.interval} of {record.sink}: readers see the rows of run {stands.run_id}, published on {stands.ended_at}."
             )
 
 
 @click.command()
 @spec_options
-@click.option("--interval", default=None, help="Only this interval.")
+@click.option("--interval", default=None, help="Show only this interval.")
 @json_option
 def history(spec: Path, profile: str, params: dict[str, str], interval: str | None, as_json: bool) -> None:
-    """Every attempt, newest first."""
+    """Show every attempt, newest first: published, failed, cancelled or died."""
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.ledger import Ledger
 
@@ -59,10 +59,10 @@ def history(spec: Path, profile: str, params: dict[str, str], interval: str | No
 @spec_options
 @json_option
 def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """Finish what a dead run had journaled, discard what it had not.
+    """Complete what a dead run has journaled, and discard what it has not.
 
-    Runs do this by themselves for their intervals; one of the same plan also goes on with the tasks that the dead one had finished.
-    Records that MLflow did not take when it was away are given to it.
+    A run does this itself for its own intervals, and a run of the same plan also reuses the finished tasks of the dead run.
+    `recover` also sends records to MLflow that it did not receive while it was unavailable.
     """
     from firesteel.jobs.cli.area import open_area
     from firesteel.jobs.tracking.spool import deliver
@@ -82,7 +82,7 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
 
 
 def show_records(records: list[LedgerRecord], what: str, *, as_json: bool) -> None:
-    """A table of records, or JSON."""
+    """Print records as a table or as JSON."""
     if as_json:
         click.echo(json.dumps([asdict(record) for record in records], indent=2, ensure_ascii=False))
         return

@@ -1,4 +1,4 @@
-"""`firesteel`: the group of verbs, and what becomes of errors."""
+"""`firesteel`: the group of commands, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -25,37 +25,38 @@ from firesteel.jobs.cli.parent import end_with_parent
 from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
 from firesteel.jobs.utf8 import in_utf8
 
-VERBS = {
-    "init": ("init", "Start a project; `--demo flights` with real data and a trained model."),
-    "validate": ("spec", "Check a spec: no JVM, no data, all errors at once."),
-    "plan": ("plan", "Show what a run would do and why; `-o` writes the plan."),
-    "explain": ("explain", "Draw a pipeline: what is read, scored and published, and why so."),
-    "diff": ("explain", "Say what changed between two specs or plans, and which intervals that touches."),
-    "run": ("run", "Plan and execute: score, gate, publish, track."),
-    "backfill": ("backfill", "Score a long range by one pinned plan; `--resume` after a kill."),
-    "apply": ("run", "Execute exactly the plan in a file."),
-    "test": ("test", "Run the cases beside a spec: rows in, rows out, on a local Spark."),
-    "submit": ("submit", "Print or run the spark-submit line of a plan."),
+COMMANDS = {
+    "init": ("init", "Create a project. `--demo flights` adds data and a model."),
+    "validate": ("spec", "Check a spec and show all errors. Reads no data."),
+    "plan": ("plan", "Show what a run would do and why. `-o` writes the plan."),
+    "explain": ("explain", "Draw a pipeline: what is read, scored and published, and why."),
+    "diff": ("explain", "Compare two specs or plans, and show what the change affects."),
+    "run": ("run", "Plan intervals and execute them."),
+    "backfill": ("backfill", "Score a long range with one plan. `--resume` continues it."),
+    "apply": ("run", "Execute a plan from a file, exactly as it was made."),
+    "test": ("test", "Run the test cases of a spec on a local Spark."),
+    "submit": ("submit", "Print or run the spark-submit command of a plan."),
     "pack": ("pack", "Pack this Python environment for `submit --archive`."),
-    "status": ("ledger", "The newest attempt at each interval: published, failed or died."),
-    "history": ("ledger", "Every attempt, newest first."),
-    "standing": ("standing", "What stands of some intervals, and who works on them: for schedulers."),
-    "report": ("report", "Where the page of a run lies."),
-    "data-docs": ("data_docs", "What the gates of a run found, as Great Expectations' Data Docs."),
-    "recover": ("ledger", "Finish or discard what a dead run left."),
-    "rollback": ("undo", "Bring back what an interval was before its newest publish."),
-    "cancel": ("undo", "Stop a run: nothing of what it is at work on is published."),
-    "quarantine": ("quarantine", "Rows that gates kept from being scored: `ls`."),
-    "dead-letter": ("dead_letter", "Rows that could not be scored: `ls`, and `replay` once the cause is mended."),
-    "audit": ("audit", "Who published what: `ls`, and `verify` that nobody changed the log."),
-    "doctor": ("doctor", "Look at Java, Python, HDFS, MLflow and RDMA, and say what to do."),
+    "status": ("ledger", "Show the latest attempt of each interval."),
+    "history": ("ledger", "Show every attempt, newest first."),
+    "standing": ("standing", "Show the state of intervals and the runs that hold them (for schedulers)."),
+    "report": ("report", "Print the path of a run's HTML report."),
+    "data-docs": ("data_docs", "Build Great Expectations Data Docs from a run's gate results."),
+    "recover": ("ledger", "Complete or discard what a dead run left."),
+    "rollback": ("undo", "Restore an interval to its state before the latest publish."),
+    "cancel": ("undo", "Cancel a run. Intervals that are not published yet are discarded."),
+    "quarantine": ("quarantine", "List rows that gates excluded from scoring."),
+    "dead-letter": ("dead_letter", "Show rows that could not be scored, and score them again."),
+    "audit": ("audit", "Show who published what, and verify the log."),
+    "doctor": ("doctor", "Check Java, Python, Spark, HDFS, MLflow and RDMA."),
     "schema": ("spec", "Print the JSON Schema of a spec, for editors."),
 }
+"""The module and the summary of each command."""
 
-HELP = """Batch inference on Spark as one transaction: plan, score, audit, publish.
+HELP = """Run batch inference on Spark as one transaction: plan, score, check, publish.
 
-A pipeline is a YAML spec. `plan` pins its inputs and the model's bytes, `run` scores them, holds the result
-against gates while nobody can see it, and publishes whole partitions or nothing.
+A pipeline is a YAML spec. `plan` fixes the input files and the model version. `run` scores the rows, checks the result
+with gates before anybody can read it, and publishes whole partitions or nothing.
 
 \b
 First steps:
@@ -66,36 +67,37 @@ First steps:
   firesteel run  --start 2013-06-01 --end 2013-06-07
 
 \b
-Exit codes: 0 ok, 1 internal, 2 spec, 3 gate failed (nothing published), 4 input not ready,
-            5 row-error budget, 6 plan drift, 7 lease conflict, 8 refused by a policy, 130 cancelled.
+Exit codes: 0 success, 1 storage, Spark or internal error, 2 spec or command line, 3 gate failed (nothing published),
+            4 input not ready, 5 row-error budget, 6 plan drift, 7 lease conflict, 8 refused by a policy, 130 cancelled.
 """
-
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG}
 
 
-class Verbs(click.Group):
-    """A group whose commands are imported when they are called."""
+class Commands(click.Group):
+    """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """In the order in which people meet them."""
-        return list(VERBS)
+        """Return the names in the order in which people need them."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """Import the verb's module."""
-        if cmd_name not in VERBS:
+        """Import the module of a command."""
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"firesteel.jobs.cli.{VERBS[cmd_name][0]}")
+        module = importlib.import_module(f"firesteel.jobs.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """One line a verb, without importing any."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+        """Write one line for each command, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=Verbs, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(VERSION, prog_name="firesteel")
 def cli() -> None:
     """See HELP."""

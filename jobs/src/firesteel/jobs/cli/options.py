@@ -1,4 +1,4 @@
-"""Options that verbs share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OutputFile(click.Path):
 
 
 def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE, repeated, as a mapping."""
+    """Return repeated NAME=VALUE texts as a mapping."""
     found = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -53,31 +53,31 @@ def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, 
 
 
 def spec_options(function: F) -> F:
-    """SPEC, --profile and --param."""
+    """Add SPEC, --profile and --param."""
     function = param_options(function)
     return click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))(function)
 
 
 def param_options(function: F) -> F:
-    """--profile and --param."""
+    """Add --profile and --param."""
     function = click.option(
         "--param",
         "params",
         multiple=True,
         metavar="NAME=VALUE",
         callback=pairs,
-        help="A param's value; may be repeated.",
+        help="Set a param of the spec. May be repeated.",
     )(function)
-    return click.option("--profile", default="", help="A profile of the spec, merged over it.")(function)
+    return click.option("--profile", default="", help="Apply a profile of the spec.")(function)
 
 
 def interval_options(function: F) -> F:
-    """--start, --end and --force."""
+    """Add --start, --end and --force."""
     function = click.option(
-        "--force", is_flag=True, help="Also intervals that are already published with the same plan hash."
+        "--force", is_flag=True, help="Score intervals again that are already published with the same plan hash."
     )(function)
     function = click.option(
-        "--end", default=None, metavar="INTERVAL", help="Last interval, included. Default: the first."
+        "--end", default=None, metavar="INTERVAL", help="Last interval (inclusive). Default: the value of --start."
     )(function)
     return click.option(
         "--start", required=True, callback=named, metavar="INTERVAL", help="First interval, such as 2013-06-01."
@@ -85,12 +85,10 @@ def interval_options(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """--json."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, for machines.")(
-        function
-    )
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")(function)
 
 
 def quiet_option(function: F) -> F:
-    """--quiet."""
-    return click.option("--quiet", is_flag=True, help="No progress; only the result.")(function)
+    """Add --quiet."""
+    return click.option("--quiet", is_flag=True, help="Show the result only, without progress.")(function)

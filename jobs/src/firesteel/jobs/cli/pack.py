@@ -1,4 +1,4 @@
-"""`pack`: the Python environment as one archive, for `submit --archive`."""
+"""`pack`: pack the Python environment for `submit --archive`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from firesteel.jobs.cli.options import OutputFile
     type=OutputFile(),
     default=Path("environment.tar.gz"),
     show_default=True,
-    help="The archive to write.",
+    help="Write the archive to this file.",
 )
-@click.option("--without", multiple=True, metavar="PACKAGE", help="A package to leave out; may be repeated.")
+@click.option("--without", multiple=True, metavar="PACKAGE", help="Leave a package out. May be repeated.")
 def pack(output: Path, without: tuple[str, ...]) -> None:
-    """Pack this virtual environment, firesteel included, for machines that have the same interpreter and nothing else.
+    """Pack this virtual environment, with firesteel, for machines that have the same Python interpreter and nothing else.
 
-    Spark's own jars are left out: containers run with the cluster's.
+    The jars of Spark are left out: containers use those of the cluster.
     """
     from firesteel.conf.quantities import byte_size
     from firesteel.jobs.spark.environment import pack as write

@@ -1,4 +1,4 @@
-"""`plan`: what a run would do, and why."""
+"""`plan`: show what a run would do, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from firesteel.jobs.cli.options import OutputFile, interval_options, json_option
 @click.command()
 @spec_options
 @interval_options
-@click.option("-o", "--output", type=OutputFile(), help="Write the plan as JSON, for `apply` and `submit`.")
+@click.option(
+    "-o", "--output", type=OutputFile(), help="Write the plan to this file as JSON, for `apply`, `explain` and `diff`."
+)
 @json_option
 @quiet_option
 def plan(
@@ -27,7 +29,7 @@ def plan(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Pin inputs, model and SQL for some intervals, and show each with the reason for its work. Writes nothing to the storage."""
+    """Fix inputs, model and SQL for a range of intervals, and show what a run would do in each and why. Writes nothing to the storage."""
     from firesteel.jobs.cli.progress import planning
     from firesteel.jobs.cli.show import show_plan
     from firesteel.pipelines import Pipeline

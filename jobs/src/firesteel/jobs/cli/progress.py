@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a line an interval everywhere else. All on standard error."""
+"""Progress on standard error: a bar on a terminal, and one line for each interval everywhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DOING = {
 
 @contextmanager
 def planning(*, quiet: bool) -> Iterator[OnProgress]:
-    """A bar for the listing of partitions."""
+    """Show a bar while partitions are listed."""
     if quiet:
         yield lambda _what, _done, _total: None
         return
@@ -44,7 +44,7 @@ def planning(*, quiet: bool) -> Iterator[OnProgress]:
 
 @contextmanager
 def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
-    """A bar over intervals with the stage at hand, and one line for each interval that is done."""
+    """Show a bar over intervals with the current stage, and one line for each interval that is done."""
     if quiet:
         yield ignore
         return
@@ -101,7 +101,7 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
                 console.print(f"  {event.interval}  [yellow]recovered[/] what a dead run left")
             elif event.kind == "resumed":
                 console.print(
-                    f"  {event.interval}  [yellow]resumed[/]    {facts['rows']:>9,} rows were scored already,"
+                    f"  {event.interval}  [yellow]resumed[/]    {facts['rows']:>9,} rows were already scored,"
                     f" {facts['left']:,} of {int(str(facts['left'])) + int(str(facts['done'])):,} tasks are left"
                 )
             elif event.kind == "interval_skipped":

@@ -1,4 +1,4 @@
-"""`quarantine`: rows that gates kept from being scored."""
+"""`quarantine`: rows that gates excluded from scoring."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from firesteel.jobs.cli.show import plain_console
 
 @click.group("quarantine")
 def quarantine() -> None:
-    """Rows that failed an expectation with `on_fail: quarantine`, and were not scored."""
+    """Show rows that failed an expectation with `on_fail: quarantine` and were not scored."""
 
 
 @quarantine.command("ls")
 @spec_options
-@click.option("--interval", default="", help="Only this interval.")
+@click.option("--interval", default="", help="Show only this interval.")
 @json_option
 def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> None:
-    """Quarantined rows by relation, interval and run, with the reasons and the path.
+    """List quarantined rows by relation, interval and run, with the reasons and the path.
 
-    What is published now was made without those that are `standing`; others are of runs that failed or were replaced. The
-    rows are Parquet, partitioned by interval and run_id: spark.read.parquet("STORAGE/quarantine/RELATION").
+    The published rows were made without the rows that are `standing`. Other rows belong to runs that failed or were replaced.
+    The rows are Parquet, partitioned by interval and run_id: spark.read.parquet("STORAGE/quarantine/RELATION").
     """
     from firesteel.jobs.cli.area import open_area
     from firesteel.jobs.run.staged import StagedFiles

@@ -1,4 +1,4 @@
-"""`report`: where the page of a run lies, or what it says, for machines."""
+"""`report`: the path of a run's HTML report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from firesteel.jobs.cli.options import json_option
 @click.argument("run", metavar="[RUN]", default="")
 @json_option
 def report(run: str, as_json: bool) -> None:
-    """Show where the report of a run lies: one page that needs no network. Without RUN, that of the newest run.
+    """Print the path of a run's HTML report: one page that needs no network.
 
-    Reports are looked for where runs leave them, in .firesteel/runs below the working directory. MLflow has a copy.
+    RUN is the id of a run; by default the latest. With --json, print the result of the run. Reports are in .firesteel/runs below
+    the folder in which the run was started. MLflow has a copy.
     """
     found = run_folder(run)
     click.echo((found / "result.json").read_text(encoding="utf-8") if as_json else str(found / "report.html"))
 
 
 def run_folder(run: str) -> Path:
-    """What a run has left below the working directory; that of the newest run without a name."""
+    """Return the folder of a run below the working directory; that of the latest run without a name."""
     from firesteel.jobs.run.runner import RUNS_FOLDER
 
     folder = Path.cwd() / RUNS_FOLDER

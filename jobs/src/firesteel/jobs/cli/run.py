@@ -1,4 +1,4 @@
-"""`run` and `apply`: execute."""
+"""`run` and `apply`: execute a plan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Plan some intervals and execute them. What is published already with the same plan hash is skipped, and said so."""
+    """Plan a range of intervals and execute the plan. Intervals that the same plan has already published are skipped."""
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline
 
@@ -55,7 +55,7 @@ def run(
 @json_option
 @quiet_option
 def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
-    """Execute exactly the plan in a file. Refused (exit 6) when an input, the model or the version has moved since."""
+    """Execute a plan from a file, exactly as it was made. Exits 6 when an input, the model or firesteel has changed since."""
     from firesteel.pipelines.plan.model import Plan
 
     made = Plan.from_json(read_text(plan_file, "a plan"), plan_file.name)

@@ -1,4 +1,4 @@
-"""Plans and results as text for people."""
+"""Show plans and results as text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def terminal_width() -> int | None:
 
 
 def show_plan(plan: Plan) -> None:
-    """The plan: what is pinned, the pipeline as a tree, a line an interval, and what will be asked for."""
+    """Show a plan: the pipeline as a tree with its inputs and model, one line for each interval, and the requested resources."""
     from rich.markup import escape
 
     console = plain_console()
@@ -62,7 +62,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def show_explanation(plan: Plan, *, rules: bool, lineage: bool) -> None:
-    """The plan as a tree, its stages and resources; with what the rules did and where columns come from, when asked."""
+    """Show a plan as a tree with its stages and resources and, if asked for, the work of the rules and the lineage."""
     from rich.markup import escape
 
     console = plain_console()
@@ -104,15 +104,19 @@ def _head(console: Console, plan: Plan) -> None:
 def _plan_challenger(console: Console, plan: Plan) -> None:
     from rich.markup import escape
 
-    rival = plan.score_step.challenger if plan.score_step else None
-    if rival is None:
+    challenger = plan.score_step.challenger if plan.score_step else None
+    if challenger is None:
         return
-    if rival.error:
-        console.print(f"[yellow]challenger[/] {escape(rival.uri)} is not scored: {escape(rival.error)}\n")
-    elif rival.pinned is not None:
-        what = f"published as {', '.join(each.name for each in rival.outputs)}" if rival.outputs else "not published"
+    if challenger.error:
+        console.print(f"[yellow]challenger[/] {escape(challenger.uri)} is not scored: {escape(challenger.error)}\n")
+    elif challenger.pinned is not None:
+        what = (
+            f"published as {', '.join(each.name for each in challenger.outputs)}"
+            if challenger.outputs
+            else "not published"
+        )
         console.print(
-            f"[bold]challenger[/] {escape(rival.uri)} v{rival.pinned.version} (sha {rival.pinned.digest[:8]}), {what}\n"
+            f"[bold]challenger[/] {escape(challenger.uri)} v{challenger.pinned.version} (sha {challenger.pinned.digest[:8]}), {what}\n"
         )
 
 
@@ -120,8 +124,8 @@ def _resources(console: Console, plan: Plan) -> None:
     asked = plan.resources
     executors = f"{asked.executors} executors, {asked.slots} tasks at once" if asked.executors else plan.master
     console.print(
-        f"\n[bold]asks for[/] {executors}; scan tasks {asked.tasks:,}, shuffle partitions {asked.shuffle_partitions:,}, "
-        f"files an interval {asked.files:,}"
+        f"\n[bold]requests[/] {executors}; scan tasks {asked.tasks:,}, shuffle partitions {asked.shuffle_partitions:,}, "
+        f"files per interval {asked.files:,}"
     )
     for reason in asked.reasons:
         console.print(f"  {reason}")
@@ -155,7 +159,7 @@ def _intervals(plan: Plan) -> Table:
 
 
 def show_result(result: RunResult, *, as_json: bool) -> None:
-    """What happened, with numbers that add up."""
+    """Show the result of a run, with row counts that add up."""
     if as_json:
         click.echo(result.to_json())
         return
@@ -203,7 +207,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 
 
 def _scored(result: RunResult) -> list[str]:
-    """Which operator scored, with which forms of the model, and why."""
+    """Lines on the operator and the inference backends that scored, and why."""
     from rich.markup import escape
 
     lines = []
@@ -218,7 +222,7 @@ def _scored(result: RunResult) -> list[str]:
 
 
 def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
-    """A line on the challenger, and one for each output."""
+    """Lines on the challenger and on each of its outputs."""
     from rich.markup import escape
 
     from firesteel.jobs.report.agreement import headline, over_intervals, words
@@ -240,7 +244,7 @@ def _rate(published: list[IntervalResult]) -> str:
 
 
 def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
-    """One line a gate over all intervals, and one for each expectation that failed."""
+    """Lines on each gate over all intervals, and on each expectation that failed."""
     from rich.markup import escape
 
     from firesteel.jobs.gates.words import observed

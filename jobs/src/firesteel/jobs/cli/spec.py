@@ -1,4 +1,4 @@
-"""`validate` and `schema`: the spec by itself."""
+"""`validate` and `schema`: check a spec, and print its JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from firesteel.jobs.cli.options import OutputFile, json_option, spec_options
 
 @click.command()
 @spec_options
-@click.option("--strict", is_flag=True, help="Refuse what only `plan` can check: sources that declare no columns.")
+@click.option("--strict", is_flag=True, help="Refuse sources that declare no columns: only `plan` can check those.")
 @json_option
 def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_json: bool) -> None:
-    """Check a spec: keys, types, references, SQL, columns. Starts no JVM and reads no data."""
+    """Check a spec and show all errors: keys, types, references, SQL and columns. Starts no JVM and reads no data."""
     from firesteel.conf.errors import SpecError, SpecErrors
     from firesteel.pipelines import Pipeline
 
@@ -54,14 +54,14 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
     )
     click.echo(f"{spec}: valid. {loaded.name}: {counts}.")
     if unchecked:
-        click.echo(f"Columns of {', '.join(unchecked)} are checked by `plan`: the source declares none.")
+        click.echo(f"`plan` checks the columns of {', '.join(unchecked)}: a source declares none.")
 
 
 @click.command()
-@click.option("--tests", is_flag=True, help="The schema of a test file, tests/*.yaml, instead of a spec's.")
-@click.option("-o", "--output", type=OutputFile(), help="Write to a file instead of standard output.")
+@click.option("--tests", is_flag=True, help="Print the schema of test files (tests/*.yaml) instead.")
+@click.option("-o", "--output", type=OutputFile(), help="Write to this file instead of standard output.")
 def schema(tests: bool, output: Path | None) -> None:
-    """Print the JSON Schema of a spec. Editors find it by a spec's first line: `# yaml-language-server: $schema=PATH`."""
+    """Print the JSON Schema of a spec, for editors. The first line of a spec names it: `# yaml-language-server: $schema=PATH`."""
     from firesteel.jobs.fixture.schema import fixture_schema
     from firesteel.pipelines.spec.schema import spec_schema
 

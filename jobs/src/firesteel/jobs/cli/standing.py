@@ -1,4 +1,4 @@
-"""`standing`: what stands of some intervals, who works on them, and what became of a run. Made for schedulers."""
+"""`standing`: the state of intervals and of a run, for schedulers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from firesteel.jobs.cli.options import json_option, named, spec_options
 
 @click.command()
 @spec_options
-@click.option("--start", required=True, callback=named, metavar="INTERVAL", help="First interval, or an instant in it.")
-@click.option("--end", default=None, metavar="INTERVAL", help="Last interval, included. Default: the first.")
+@click.option("--start", required=True, callback=named, metavar="INTERVAL", help="First interval, or a time in it.")
 @click.option(
-    "--run", default="", metavar="RUN", help="Also this run, as `--run-id` named it; or the last part of ids."
+    "--end", default=None, metavar="INTERVAL", help="Last interval (inclusive). Default: the value of --start."
 )
+@click.option("--run", default="", metavar="RUN", help="Also show this run: its --run-id, or the last part of it.")
 @json_option
 def standing(
     spec: Path, profile: str, params: dict[str, str], start: str, end: str | None, run: str, as_json: bool
 ) -> None:
-    """What stands of some intervals, who holds them now, and what became of a run that was given an id.
+    """Show the state of intervals, the runs that hold them now, and how a run with a --run-id ended.
 
-    Schedulers read this and not exit codes: a driver that is killed after its journal has published, and spark-submit may
-    return 0 for a run that failed.
+    Schedulers read this output instead of exit codes: a driver that is killed after its journal has published, and
+    spark-submit may return 0 for a failed run.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`submit`: the exact spark-submit line of a plan, printed or run."""
+"""`submit`: print or run the spark-submit command of a plan."""
 
 from __future__ import annotations
 
@@ -31,31 +31,36 @@ _KUBERNETES = "k8s://https://kubernetes.default.svc"
     "--deploy-mode",
     type=click.Choice(["client", "cluster"]),
     default=None,
-    help="Where the driver runs: here, or on the cluster. Default: configuration's spark.submit.deployMode, else client.",
+    help="Run the driver here (client) or on the cluster. Default: spark.submit.deployMode of the spec, else client.",
 )
 @click.option(
-    "--py-files", type=click.Path(path_type=Path, exists=True), help="The firesteel wheel, for machines without it."
+    "--py-files", type=click.Path(path_type=Path, exists=True), help="Send this firesteel wheel to machines without it."
 )
 @click.option(
     "--archive",
     default="",
     metavar="ARCHIVE",
-    help="A Python environment made by `pack`, for machines without one: a path, or a URI that the cluster reads.",
+    help="Send a Python environment made by `pack`: a path, or a URI that the cluster can read.",
 )
 @click.option(
-    "--python", default="", metavar="PATH", help="An interpreter that every machine has. On YARN by default this one."
+    "--python",
+    default="",
+    metavar="PATH",
+    help="Use this Python interpreter on every machine. Default on YARN: the one of this process.",
 )
 @click.option(
     "--target",
     type=click.Choice(["k8s"]),
     default=None,
-    help="Write files for Kubernetes into --render instead: for spark-submit and for the Spark operator.",
+    help="Write Kubernetes files to --render instead, for spark-submit and for the Spark operator.",
 )
-@click.option("--render", type=click.Path(path_type=Path, file_okay=False), help="The folder that --target writes.")
-@click.option("--image", default="", help="The container image, with Spark and firesteel. [k8s]")
-@click.option("--namespace", default="", help="The namespace of all objects. [k8s]")
+@click.option(
+    "--render", type=click.Path(path_type=Path, file_okay=False), help="Write the files of --target to this folder."
+)
+@click.option("--image", default="", help="Container image with Spark and firesteel. [k8s]")
+@click.option("--namespace", default="", help="Namespace of all objects. [k8s]")
 @run_id_option
-@click.option("--run", "execute", is_flag=True, help="Run the line; otherwise it is only printed.")
+@click.option("--run", "execute", is_flag=True, help="Run the command. Without it, the command is only printed.")
 def submit(
     spec: Path,
     profile: str,
@@ -76,18 +81,18 @@ def submit(
     run_id: str,
     execute: bool,
 ) -> int:
-    """Write the plan to .firesteel/plans and print the spark-submit line that executes it, or run that line.
+    """Write the plan to .firesteel/plans, and print or run the spark-submit command that executes it.
 
-    In cluster mode the exit code is the ledger's word on the planned intervals, and not spark-submit's.
+    In cluster mode the exit code comes from the ledger's records of the planned intervals, not from spark-submit.
     """
     from firesteel.jobs.spark.shipment import MODE_KEY, Shipment, importable
     from firesteel.jobs.spark.submit import submit_line
     from firesteel.pipelines import Pipeline
 
     if (target is None) != (render is None):
-        raise click.UsageError("--target k8s and --render DIR go together.")
+        raise click.UsageError("--target k8s needs --render DIR, and --render needs --target.")
     if run_id and not execute:
-        raise click.UsageError("--run-id names a run: it goes with --run")
+        raise click.UsageError("--run-id needs --run.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     if master or target:
         pipeline = pipeline.on_master(master or _KUBERNETES)

@@ -1,4 +1,4 @@
-"""`test`: the cases beside a spec, rows in and rows out."""
+"""`test`: run the test cases of a spec."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from firesteel.jobs.cli.options import json_option, quiet_option, spec_options
     "files",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A test file; may be repeated. Default: tests/*.yaml beside the spec.",
+    help="Run this test file. May be repeated. Default: tests/*.yaml beside the spec.",
 )
-@click.option("-k", "only", default="", metavar="TEXT", help="Only the cases whose names hold TEXT.")
+@click.option("-k", "only", default="", metavar="TEXT", help="Run only the cases whose names contain TEXT.")
 @json_option
 @quiet_option
 def test(
     spec: Path, profile: str, params: dict[str, str], files: tuple[Path, ...], only: str, as_json: bool, quiet: bool
 ) -> int:
-    """Run the cases beside a spec on a local Spark: rows in, rows out, by the code of a real run.
+    """Run the test cases of a spec on a local Spark, with the code of a real run: given rows in, expected rows out.
 
-    Nothing is read from the storage and nothing is written to it. Exits 2 when a case fails or a file is wrong, 1 when the
-    machine kept a case from running.
+    Reads nothing from the storage and writes nothing to it. Exits 2 when a case fails or a file is wrong, and 1 when a case
+    cannot run on this machine.
     """
     from firesteel.jobs.fixture.bind import Binder
     from firesteel.jobs.fixture.load import load_cases

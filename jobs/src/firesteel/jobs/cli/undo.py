@@ -1,4 +1,4 @@
-"""`rollback` and `cancel`: take back what a run did, or is about to do."""
+"""`rollback` and `cancel`: revert a publish, and stop a run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from firesteel.jobs.cli.options import json_option, named, param_options, spec_o
 
 @click.command()
 @spec_options
-@click.option("--interval", required=True, callback=named, help="The interval to roll back, as `status` shows it.")
-@click.option("--sink", default="", help="The sink. Default: the only one.")
+@click.option("--interval", required=True, callback=named, help="Interval to roll back, as `status` shows it.")
+@click.option("--sink", default="", help="Sink to roll back. Default: the only one.")
 @click.option(
-    "--to", default="", metavar="RUN", help="Back to what this run published. Default: undo the newest publish."
+    "--to", default="", metavar="RUN", help="Restore what this run published. Default: revert the latest publish."
 )
 @json_option
 def rollback(
     spec: Path, profile: str, params: dict[str, str], interval: str, sink: str, to: str, as_json: bool
 ) -> None:
-    """Bring back what an interval was before its newest publish, byte for byte; nothing is scored.
+    """Restore an interval to its state before the latest publish, byte for byte. Nothing is scored.
 
-    Each publish retains what it replaces; `retain.versions` of the sink says how often. A rollback takes the lease, is
-    journaled, and stands in ledger and audit log. It can be rolled back in turn. The next `run` scores the interval again,
-    since what is published is then of another plan: mend the cause first.
+    Each publish keeps the files that it replaces; `retain.versions` of the sink says how many versions. A rollback is a
+    transaction with a record in the ledger and in the audit log, and can be rolled back itself. The next `run` scores the
+    interval again, because the restored rows belong to another plan: fix the cause first.
 
     \b
     Examples:
@@ -52,14 +52,14 @@ def rollback(
 @click.argument("run", metavar="RUN")
 @click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
 @param_options
-@click.option("--no-signal", is_flag=True, help="Only forbid it to publish; do not ask its process to end.")
+@click.option("--no-signal", is_flag=True, help="Forbid the run to publish, but send its process no signal.")
 @json_option
 def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal: bool, as_json: bool) -> int:
-    """Stop a run: nothing of the interval that it is at work on will be published.
+    """Cancel a run. Intervals that are not published yet are discarded.
 
-    That is decided at once and for good, wherever its driver is. A driver on this machine is also sent SIGTERM, and exits
-    130; one elsewhere finds out when it comes to publish, and exits 7. Intervals that are published already stay. Exit 7
-    when it is too late: `rollback` then takes back what it published.
+    This is decided at once, wherever the driver is. A driver on this machine also gets SIGTERM, and exits 130. A driver
+    elsewhere finds out when it tries to publish, and exits 7. Intervals that are already published stay. Exits 7 when it is too
+    late: use `rollback` then.
     """
     from firesteel.jobs.cli.area import open_area
     from firesteel.pipelines.publish.cancel import cancel as cancel_run
@@ -73,7 +73,9 @@ def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal
     else:
         for each in found:
             what = (
-                "cancelled; nothing of it will be published" if each.state == "cancelled" else "too late: it publishes"
+                "cancelled; it will not be published"
+                if each.state == "cancelled"
+                else "too late: it is being published"
             )
-            click.echo(f"{each.sink} {each.interval}: {what}{'; its process was asked to end' if each.asked else ''}")
+            click.echo(f"{each.sink} {each.interval}: {what}{'; its process was sent SIGTERM' if each.asked else ''}")
     return 7 if any(each.state == "too_late" for each in found) else 0
