@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def keep_output_open() -> None:
@@ -31,7 +31,8 @@ def _safe(stream: TextIO) -> TextIO:
 class _Stream(io.FileIO):
     """A descriptor that drops what is written to a pipe without a reader."""
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
+        """Write bytes; without a reader they count as written."""
         try:
             return super().write(data)
         except BrokenPipeError:
