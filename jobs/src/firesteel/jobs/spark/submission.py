@@ -113,7 +113,7 @@ def _run(
         except KeyboardInterrupt:
             application = watch.look() if managers else None
             for driver in children(process.pid)[:1]:  # the others are Python workers, where the JVM is the executor too
-                with suppress(ProcessLookupError, subprocess.TimeoutExpired, KeyboardInterrupt):  # told again: at once
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                     os.kill(driver, signal.SIGTERM)
                     process.wait(_ABORT_S)
             process.terminate()
