@@ -122,3 +122,25 @@ def test_metrics_of_a_run_are_sums() -> None:
     assert found["seconds"] == 38.25
     assert (found["batches"], found["largest_batch"]) == (6, 600), "batches add up, sizes do not"
     assert found["rows_per_model_second"] == pytest.approx(result.counts.scored / 6.2)
+
+
+@pytest.mark.parametrize(
+    "form", ["sqlite:///{}/mistyped.db", "sqlite+pysqlite:///{}/mistyped.db?timeout=5", "file://{}/mistyped"]
+)
+def test_a_look_up_in_a_store_that_is_not_there_creates_none(tmp_path: Path, form: str) -> None:
+    with pytest.raises(RuntimeFault, match="FS9003 .*mistyped(.db)? does not exist"):
+        resolve_model(
+            "delay",
+            "models:/flight_delay@champion",
+            method="predict",
+            trust_formats=("skops",),
+            max_size=None,
+            tracking_uri=form.format(tmp_path),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_that_records_makes_its_store(tmp_path: Path) -> None:
+    connect(f"sqlite:///{tmp_path}/new.db")
+    assert (tmp_path / "new.db").exists()
+    connect(f"sqlite:///{tmp_path}/new.db", create=False)

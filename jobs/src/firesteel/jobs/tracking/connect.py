@@ -9,7 +9,7 @@ import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.redaction import redact
@@ -80,15 +80,21 @@ def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
             raise unreachable(tracking_uri, f"{doing}: {one_line(error)}") from error
 
 
-def connect(tracking_uri: str = "") -> MlflowClient:
+def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
     """A client for `tracking_uri`, whose secrets are revealed here; an empty one is MLflow's own default.
 
     The registry is the same server, unless MLFLOW_REGISTRY_URI names another.
 
+    Parameters
+    ----------
+    create
+        Let MLflow make a database or a folder that is not there. Who only looks something up would leave an empty one
+        wherever a URI is mistyped.
+
     Raises
     ------
     RuntimeFault
-        FS9003 when nothing answers there, within seconds.
+        FS9003 when nothing answers there, within seconds; without `create`, when the database or the folder is not there.
     """
     with mlflow_environment():
         import mlflow
@@ -96,6 +102,8 @@ def connect(tracking_uri: str = "") -> MlflowClient:
         uri = reveal(tracking_uri) or mlflow.get_tracking_uri()
         _probe(uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
+        for each in () if create else (uri, registry):
+            _check_is_there(each)
         with mlflow_faults(uri, "no answer"):
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=registry)
             client.search_experiments(max_results=1)
@@ -123,10 +131,26 @@ def without_secrets(uri: str) -> str:
 
 def database_folder(tracking_uri: str) -> Path | None:
     """The folder of a SQLite store, or None for any other."""
+    file = _database(tracking_uri)
+    return file.parent if file else None
+
+
+def _database(tracking_uri: str) -> Path | None:
+    """The file of a SQLite store, or None for any other."""
     scheme, _, path = tracking_uri.partition(":///")
     if scheme.split("+", 1)[0] != "sqlite" or not path or path.startswith(":memory:"):
         return None
-    return Path(path.split("?", 1)[0]).resolve().parent
+    return Path(path.split("?", 1)[0]).resolve()
+
+
+def _check_is_there(uri: str) -> None:
+    """FS9003 when a local store does not exist: MLflow would create an empty one."""
+    file = _database(uri)
+    parts = urlsplit(uri)
+    if file is None and (parts.scheme == "file" or (not parts.scheme and "/" in uri)):
+        file = Path(unquote(parts.path))
+    if file is not None and not file.exists():
+        raise unreachable(uri, f"{file} does not exist.")
 
 
 def one_line(error: Exception) -> str:

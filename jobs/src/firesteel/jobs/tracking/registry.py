@@ -116,7 +116,7 @@ def fetch_pinned(model: ModelPlan, tracking_uri: str) -> Path:
     if registered is None:
         folder = _local_folder(model.resolved_uri, None)
     else:
-        client = connect(tracking_uri)
+        client = connect(tracking_uri, create=False)
         if registered["alias"]:
             _check_alias(client, model, registered["name"], registered["alias"], tracking_uri)
         at_hand = cached(model.digest)
@@ -159,7 +159,7 @@ def _check_alias(client: MlflowClient, model: ModelPlan, name: str, alias: str, 
 
 
 def _download(uri: str, parts: re.Match[str], tracking_uri: str, where: Where | None) -> tuple[str, Path]:
-    client = connect(tracking_uri)
+    client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
     with mlflow_faults(tracking_uri, f"looking up {uri}"):
         aliases = _aliases(client, name, where, uri)
@@ -230,7 +230,9 @@ def _local_folder(uri: str, where: Where | None) -> Path:
         )
     folder = Path(unquote(parts.path) if parts.scheme else uri).expanduser().resolve()
     if where is not None and not folder.is_dir():
-        raise ModelError("FS3001", f"{uri}: no such folder.", where=where, hint="Check the path.")
+        raise ModelError(
+            "FS3001", f"{folder}: no such folder.", where=where, hint="A relative path starts at the spec's folder."
+        )
     return folder
 
 
