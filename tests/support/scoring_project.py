@@ -35,7 +35,7 @@ sources:
 models:
   m: {{uri: "{model}", method: {method}, trust: {{formats: [skops, lightgbm, onnx, pickle]}}{challenger}}}
 steps:
-  features: {{sql: "{sql}", args: {{floor: -15.0}}}}
+  features: {{sql: "{sql}", args: {{floor: -15.0{args}}}}}
   scored:
     score:
       input: features
@@ -101,8 +101,9 @@ class ScoringProject:
         gates: str = "",
         *,
         force: bool = False,
+        args: str = "",
     ) -> Plan:
-        """Plan the day."""
+        """Plan the day; `args` are more args of the SQL step."""
         model = self.folder / f"model-{self.kind}"
         if not model.exists():
             if self.kind == "deadly":
@@ -113,7 +114,7 @@ class ScoringProject:
                 save(self.kind, model, example=True)
         proba = self.kind in {"logistic", "forest"}
         text = SPEC.format(
-            root=self.root, model=model, method="predict_proba" if proba else "predict", sql=sql, operator=operator,
+            root=self.root, args=f", {args}" if args else "", model=model, method="predict_proba" if proba else "predict", sql=sql, operator=operator,
             challenger=f", challenger: {self.challenger}" if self.challenger else "",
             publish=f"\n      publish_challenger: {self.publish_challenger}" if self.publish_challenger else "",
             accelerate=accelerate, output="double from [1]" if proba else "double", tracking=self.folder / "mlflow.db",

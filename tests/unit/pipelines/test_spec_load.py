@@ -85,7 +85,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "distance: int!",
             "distance: integr!",
-            "FS1004 pipeline.yaml:{line}:7  `sources.flights.contract.columns`: distance: `integr` is not a column type",
+            "FS1004 pipeline.yaml:{line}:77  `sources.flights.contract.columns.distance`: `integr` is not a column type",
         ),
         (
             "partition_by: [dt, origin]",
@@ -280,7 +280,7 @@ def test_a_profile_is_merged_deeply_and_an_unknown_one_is_named():
         ),
         (b"? [a, b]\n: c", "FS10"),
         (b"\xef\xbb\xbfspec_version: 1", "FS1005"),
-        (b"a: .nan", "FS1003"),
+        (b"a: .nan", "FS1005"),
     ],
 )
 def test_broken_files_end_in_coded_errors(tmp_path, data, code):

@@ -43,6 +43,10 @@ CODES: dict[str, Code] = {
         "the plan would cost more executor-hours than it may",
         "Plan fewer intervals, or raise resources.executors.max_executor_hours.",
     ),
+    "FS1019": Code(
+        "a ${...} reference stands where it is not resolved",
+        "`${interval.NAME}` may stand in `select` and in `args` of SQL steps. In SQL write a :marker, and bind it in `args`.",
+    ),
     "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration`, `security` or `tracking`."),
     "FS1021": Code("something contradicts `security: {mode: strict}`", "Mend what is named, or leave `security` out."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),

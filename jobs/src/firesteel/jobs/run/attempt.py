@@ -306,7 +306,7 @@ class Runner:
                 scored = score(rows, spec)
                 scored.df.createOrReplaceTempView(step.name)
             elif isinstance(step, SqlStepPlan) and step.name in after:
-                make_view(self.spark, step)
+                make_view(self.spark, step, interval)
         frame = self.spark.table(sink.source)
         write_staged(
             frame,

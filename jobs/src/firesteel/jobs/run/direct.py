@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.hadoop import HadoopConf
 from firesteel.jobs.spark.types import schema_of
-from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.plan.model import Column, SqlStepPlan
 from firesteel.pipelines.plan.operator import Chain, direct_chain
 from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
@@ -70,7 +70,8 @@ def direct_work(
     sink, step = plan.sinks[0], plan.score_step
     assert step is not None  # it is what `scoring` describes
     try:
-        chain = direct_chain(plan.sources, plan.steps, plan.gates, plan.sinks, step)
+        steps = [interval.bound(each) if isinstance(each, SqlStepPlan) else each for each in plan.steps]
+        chain = direct_chain(plan.sources, steps, plan.gates, plan.sinks, step)
     except NotMapOnlyError as why:
         return str(why)
     codec = _CODECS.get(str(spark.conf.get("spark.sql.parquet.compression.codec")).lower())

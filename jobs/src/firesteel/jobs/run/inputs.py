@@ -45,7 +45,7 @@ def make_inputs(
     whole: dict[str, DataFrame] = {}
     for relation in (*(source.name for source in plan.sources), *steps):
         if relation in steps:
-            make_view(spark, steps[relation])
+            make_view(spark, steps[relation], interval)
         taking = [gate for gate in plan.gates if gate.on == relation and gate.takes_rows_out]
         if taking:
             whole[relation] = spark.table(relation)

@@ -173,7 +173,7 @@ class Replay(Runner):
             read_sources(self.spark, self.plan, interval)
             for each in self.plan.steps:
                 if isinstance(each, SqlStepPlan) and each.name not in scored:
-                    make_view(self.spark, each)
+                    make_view(self.spark, each, interval)
             rows = self.spark.table(step.input).schema
             from pyspark.sql.types import StructField, StructType
 

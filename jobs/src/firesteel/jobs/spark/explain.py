@@ -48,5 +48,5 @@ def relation(spark: SparkSession, plan: Plan, interval: IntervalPlan, name: str)
             frame = spark.table(step.input).select(*step.columns_read)
             frame.mapInArrow(lambda batches: batches, schema).createOrReplaceTempView(step.name)
         else:
-            make_view(spark, step)
+            make_view(spark, step, interval)
     return spark.table(name)

@@ -67,8 +67,8 @@ def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> No
         )
 
 
-def make_view(spark: SparkSession, step: SqlStepPlan) -> None:
-    """Make a step's view. Args are bound by Spark, so that a value can never become SQL.
+def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) -> None:
+    """Make a step's view for an interval. Args are bound by Spark, so that a value can never become SQL.
 
     Raises
     ------
@@ -77,8 +77,10 @@ def make_view(spark: SparkSession, step: SqlStepPlan) -> None:
     """
     from pyspark.errors import AnalysisException, ParseException
 
+    # Spark would replace `${env:NAME}` and `${spark...}` in the text by values that no plan pins.
+    spark.conf.set("spark.sql.variable.substitute", "false")
     try:
-        spark.sql(step.sql, args=dict(step.args)).createOrReplaceTempView(step.name)
+        spark.sql(step.sql, args=dict(interval.bound(step).args)).createOrReplaceTempView(step.name)
     except (AnalysisException, ParseException) as error:
         condition = error.getCondition() or "ANALYSIS_ERROR"
         reason = redact(error.getMessage() or str(error)).splitlines()[0].removeprefix(f"[{condition}]").strip()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
-from firesteel.conf.partitions import partition_name
+from pydantic import JsonValue
+
+from firesteel.conf.errors import FiresteelError, SpecErrors, Where
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
 from firesteel.pipelines.plan.challengers import published_challengers, unpinned_challengers, with_challengers
 from firesteel.pipelines.plan.cost import check_ceiling
 from firesteel.pipelines.plan.decide import Published, decide
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
-from firesteel.pipelines.plan.inputs import selected
-from firesteel.pipelines.plan.intervals import Slot, slots
+from firesteel.pipelines.plan.intervals import Slot, bound_args, first_slots, slots
 from firesteel.pipelines.plan.lineage import lineage
 from firesteel.pipelines.plan.listing import Listing
 from firesteel.pipelines.plan.logical import LINEAGE_TYPES, Logical, analyze, outputs_of
@@ -38,6 +38,7 @@ from firesteel.pipelines.plan.model import (
     TrackingPlan,
 )
 from firesteel.pipelines.plan.operator import with_operators
+from firesteel.pipelines.plan.outputs import replaced_directories
 from firesteel.pipelines.plan.resources import propose, spark_conf
 from firesteel.pipelines.plan.security import security_conf
 from firesteel.pipelines.plan.signature import features_of
@@ -47,6 +48,7 @@ from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.rules import Draft, Scan, first_draft, optimize
 from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlStep
+from firesteel.pipelines.spec.refs import known_args
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.open import locate
 
@@ -106,7 +108,7 @@ def build_plan(
     draft, rules = optimize(first_draft(spec, logical, {step.name: step.features for step in scores}, rivals))
     inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
     listing.check_contracts(inputs)
-    plan = _assemble(loaded, draft, rules, models, steps, backend.environment())
+    plan = _assemble(loaded, draft, rules, models, steps, backend.environment(), wanted[0])
     code = _code_parts(loaded, logical)
     published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
@@ -114,11 +116,12 @@ def build_plan(
     for number, slot in enumerate(wanted, start=1):
         on_progress("ledger", number, len(wanted))
         read = inputs[slot.id]
-        outputs = tuple(SinkOutput(sink, _directories(loaded, logical, sink, slot)) for sink in spec.sinks)
-        parts = made_of(code, (*models, *published_challengers(steps)), plan.environment, read or ())
+        outputs = tuple(SinkOutput(sink, replaced_directories(loaded, logical, sink, slot)) for sink in spec.sinks)
+        args = bound_args(spec, slot)
+        parts = made_of(code, (*models, *published_challengers(steps)), plan.environment, read or (), args)
         digest = plan_hash(parts, slot.id)
         interval = IntervalPlan(
-            slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts
+            slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts, args
         )
         if read is None:
             intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
@@ -154,7 +157,7 @@ def sketch(loaded: LoadedSpec, logical: Logical, backend: Backend) -> Plan:
     features = {step.name: step.features or None for step in steps if isinstance(step, ScoreStepPlan)}
     steps = unpinned_challengers(spec, steps)
     draft, rules = optimize(first_draft(spec, logical, features))
-    return _assemble(loaded, draft, rules, models, steps, backend.environment())
+    return _assemble(loaded, draft, rules, models, steps, backend.environment(), first_slots(spec.interval)[0])
 
 
 def _assemble(
@@ -164,7 +167,9 @@ def _assemble(
     models: tuple[ModelPlan, ...],
     steps: tuple[StepPlan, ...],
     environment: str,
+    example: Slot,
 ) -> Plan:
+    """The plan without its intervals; operators are chosen by what `example`, one of them, binds."""
     spec, logical = loaded.spec, draft.logical
     columns, rows = lineage(draft)
     asked = {name: step.score.operator for name, step in spec.steps.items() if isinstance(step, ScoreStep)}
@@ -193,7 +198,7 @@ def _assemble(
         security=spec.security.mode,
         spec_text=loaded.text,
     )
-    return with_operators(plan, asked)
+    return with_operators(plan, asked, dict(bound_args(spec, example)))
 
 
 def _tracking(loaded: LoadedSpec) -> TrackingPlan:
@@ -240,12 +245,13 @@ def _steps(
             steps.append(_score_step(name, step.score, logical, models[step.score.model], where, errors))
         elif isinstance(step, SqlStep):
             parsed = logical.selects[name]
-            steps.append(
-                SqlStepPlan(
-                    name, parsed.text.sql, tuple(sorted(step.args.items())), parsed.reads, logical.relations[name]
-                )
-            )
+            steps.append(SqlStepPlan(name, parsed.text.sql, _args(step), parsed.reads, logical.relations[name]))
     return tuple(steps), errors
+
+
+def _args(step: SqlStep) -> tuple[tuple[str, JsonValue], ...]:
+    """The step's args; those that refer to the interval stay templates, and an interval's plan has their values."""
+    return tuple(sorted({**step.args, **known_args(step.args)}.items()))
 
 
 def _score_step(
@@ -326,41 +332,3 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         keep_quarantine_s=sink.retain.quarantine,
         file_bytes=sink.files.target_size,
     )
-
-
-def _directories(loaded: LoadedSpec, logical: Logical, sink_name: str, slot: Slot) -> tuple[str, ...]:
-    """The directories that an interval replaces.
-
-    A partition column whose values are known (it is an unchanged copy of a source's selected partition column) gives one
-    directory a value. From the first column on whose values are not known, the whole directory above is replaced.
-    """
-    spec = loaded.spec
-    sink = spec.sinks[sink_name]
-    where = loaded.tree.nearest(("sinks", sink_name, "partition_by")).where
-    directories = [""]
-    for index, column in enumerate(sink.partition_by):
-        relation, origin = logical.trace(sink.from_, column)
-        source = spec.sources.get(relation)
-        values = selected(source, slot, where).get(origin) if source and origin in source.partitions else None
-        if index == 0 and (values is None or len(values) != 1):
-            found = (
-                "is not an unchanged copy of a selected source partition"
-                if values is None
-                else f"holds {len(values)} values"
-            )
-            raise SpecErrors.of(
-                [
-                    SpecError(
-                        "FS1004",
-                        f"sinks.{sink_name}: `{column}` {found} for one interval.",
-                        where=where,
-                        hint="A rerun must know which partitions it replaces: pass the source's partition column through.",
-                    )
-                ]
-            )
-        if values is None:
-            break
-        directories = [
-            f"{head}/{partition_name(column, value)}".lstrip("/") for head in directories for value in values
-        ]
-    return tuple(directories)

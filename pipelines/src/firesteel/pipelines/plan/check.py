@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.pipelines.backend import Backend
-from firesteel.pipelines.plan.logical import Logical, analyze
+from firesteel.pipelines.plan.locations import location_errors
+from firesteel.pipelines.plan.logical import Logical, analyzed
 from firesteel.pipelines.plan.security import security_errors
+from firesteel.pipelines.plan.templates import template_errors
 from firesteel.pipelines.profile import kind_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Drift
@@ -20,7 +22,8 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
     SpecErrors
         All of it at once.
     """
-    errors: list[FiresteelError] = [*loaded.errors, *security_errors(loaded)]
+    logical, found = analyzed(loaded)
+    errors = [*found, *security_errors(loaded), *location_errors(loaded), *template_errors(loaded, logical)]
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):
             kwargs = expect.arguments
@@ -32,11 +35,8 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
                 errors.append(
                     SpecError("FS7004", f"gates.{name}: cannot {expect.on_fail}: {problem}", where=where, hint=hint)
                 )
-    try:
-        logical = analyze(loaded)
-    except SpecErrors as found:
-        raise SpecErrors.of([*found.errors, *errors]) from None
     errors += _drift(loaded, logical)
+    errors = [*loaded.errors, *loaded.own(errors)]
     if errors:
         raise SpecErrors.of(errors)
     return logical
@@ -47,7 +47,8 @@ def _drift(loaded: LoadedSpec, logical: Logical) -> list[FiresteelError]:
     errors: list[FiresteelError] = []
     for name, gate in loaded.spec.gates.items():
         sink = loaded.spec.sinks.get(gate.on.removeprefix("sink:")) if gate.on.startswith("sink:") else None
-        types = {column.name: column.type for column in logical.relations[sink.from_ if sink else gate.on]}
+        relation = logical.relations.get(sink.from_ if sink else gate.on, ())
+        types = {column.name: column.type for column in relation}
         for index, expect in enumerate(gate.expect):
             type_ = types.get(str(expect.arguments.get("column")), UNKNOWN)
             if not isinstance(expect, Drift) or type_ == UNKNOWN:

@@ -232,6 +232,8 @@ def _settings(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change
 
 
 def _inputs(old: IntervalPlan, new: IntervalPlan) -> Iterator[Change]:
+    if old.args != new.args:
+        yield Change(f"interval {new.id}", f"args: {_said(old.args)} -> {_said(new.args)}")
     before = {each.source: each for each in old.inputs}
     for each in new.inputs:
         was = before.get(each.source)

@@ -23,6 +23,9 @@ from firesteel.pipelines.spec.model import Spec
 Parts = tuple[tuple[str, str], ...]
 """(name, text that is equal when the part is), sorted by name."""
 
+Args = tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]
+"""SQL step -> arg -> value."""
+
 _LEFT_OUT = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _HOW = ("workers", "warmup")
 """What of a score step changes no row. Neither does a challenger that is not published, nor its tolerance."""
@@ -109,9 +112,13 @@ def code_hash(parts: Parts) -> str:
     return _digest(parts)
 
 
-def made_of(code: Parts, models: Iterable[ModelPlan], environment: str, inputs: Iterable[SourceInput]) -> Parts:
-    """Everything that one interval's result depends on, by name."""
+def made_of(
+    code: Parts, models: Iterable[ModelPlan], environment: str, inputs: Iterable[SourceInput], args: Args = ()
+) -> Parts:
+    """Everything that one interval's result depends on, by name; `args` are those that differ from interval to interval."""
     parts = dict(code)
+    if args:
+        parts["args"] = _digest([[step, dict(values)] for step, values in args])
     parts |= {f"model {model.name}": f"v{model.version} {model.digest}" for model in models}
     parts["environment"] = environment
     parts |= {f"input {each.source}": _manifest(each) for each in inputs}

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, Where
 from firesteel.conf.partitions import partition_name
 from firesteel.conf.quantities import duration
-from firesteel.pipelines.plan.intervals import Slot, shifted, value_range
+from firesteel.pipelines.plan.intervals import Slot, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.spec.model import Range, Source
-from firesteel.pipelines.spec.refs import interval_text
+from firesteel.pipelines.spec.model import Source
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -34,13 +33,7 @@ def selected(source: Source, slot: Slot, where: Where, only: Only | None = None)
     result: dict[str, tuple[str, ...]] = {}
     for column, select in source.select.items():
         try:
-            if isinstance(select, Range):
-                ends = [shifted(interval_text(text, slot.names)) for text in (select.from_, select.to)]
-                result[column] = value_range(ends[0], ends[1])
-            elif isinstance(select, str):
-                result[column] = (shifted(interval_text(select, slot.names)),)
-            else:
-                result[column] = tuple(dict.fromkeys(interval_text(str(item), slot.names) for item in select))
+            result[column] = selected_values(select, slot)
         except ValueError as error:
             raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
     for column, values in (only or {}).items():

@@ -14,8 +14,11 @@ from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import JsonValue
+
 from firesteel.conf.errors import SpecError
-from firesteel.pipelines.spec.model import Interval
+from firesteel.pipelines.spec.model import Interval, Range, Select, Spec, SqlStep
+from firesteel.pipelines.spec.refs import filled_within, interval_text, is_template
 
 Unit = Literal["hour", "day", "month"]
 
@@ -28,6 +31,7 @@ _STEPS: dict[str, Unit] = {"h": "hour", "d": "day", "mo": "month"}
 _ARITHMETIC = re.compile(
     r"(?P<base>\d{4}-\d{2}(?:-\d{2}(?:T\d{2})?)?)\s*(?P<sign>[+-])\s*(?P<count>\d{1,6})(?P<step>h|d|mo)"
 )
+_LOOKS_SHIFTED = re.compile(r"\$\{interval\.\w+\}(\s+[+-]\s*\d|\s*[+-]\s*\d+\s*[A-Za-z]+\s*$)")
 _FINER: dict[Unit, frozenset[Unit]] = {
     "hour": frozenset({"hour", "day", "month"}),
     "day": frozenset({"day", "month"}),
@@ -90,6 +94,84 @@ def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
     return tuple(made)
 
 
+def check_timezone(interval: Interval) -> None:
+    """FS1014 when there is no such time zone."""
+    _zone(interval.timezone)
+
+
+def check_begin(interval: Interval) -> None:
+    """FS1014 when `begin` is no interval of the unit."""
+    _parse(interval, interval.begin, "interval.begin", ZoneInfo("UTC"))
+
+
+def first_slots(interval: Interval) -> tuple[Slot, ...]:
+    """Some intervals from `begin` on: the first two, and for hours the one a day later. Fewer at the end of the calendar."""
+    zone = _zone(interval.timezone)
+    whole = interval.model_copy(update={"lookback": 0})
+    wanted = 25 if interval.unit == "hour" else 2
+    found: list[Slot] = []
+    local = _parse(interval, interval.begin, "interval.begin", zone)
+    try:
+        while len(found) < wanted:
+            if _instant(local, zone) < _instant(_plus(local, interval.unit, 1), zone):  # daylight saving skips others
+                label = local.strftime(FORMS[interval.unit])
+                found += slots(whole, label, label)
+            local = _plus(local, interval.unit, 1)
+    except (ValueError, OverflowError, SpecError):
+        pass
+    return tuple(found[index] for index in sorted({0, 1, wanted - 1}) if index < len(found))
+
+
+def fill(template: str, slot: Slot) -> str:
+    """A template of `select` or `args` for one interval: references replaced, then what is added or subtracted.
+
+    ValueError when that cannot be computed.
+
+    Examples
+    --------
+    >>> day = slots(Interval(column="dt", begin="2013-01-01"), "2013-06-02", "2013-06-02")[0]
+    >>> fill("${interval.ds} - 1d", day), fill("day $${x} ${interval.ds}", day)
+    ('2013-06-01', 'day ${x} 2013-06-02')
+    """
+    replaced = interval_text(template, slot.names)
+    text = shifted(replaced)
+    if text == replaced and _LOOKS_SHIFTED.search(template):
+        raise ValueError(f"`{template}` cannot be computed; write it like `${{interval.ds}} - 1d`, with h, d or mo")
+    return text
+
+
+def selected_values(select: Select, slot: Slot) -> tuple[str, ...]:
+    """The partition values that a `select` names for one interval. ValueError when they cannot be computed."""
+    if isinstance(select, Range):
+        return value_range(fill(select.from_, slot), fill(select.to, slot))
+    items = (select,) if isinstance(select, str) else select
+    return tuple(dict.fromkeys(fill(item, slot) for item in items))
+
+
+def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]:
+    """The args of one interval: SQL step -> its args with their values, for steps whose args refer to the interval.
+
+    Raises
+    ------
+    SpecError
+        FS1004 when a template cannot be computed for this interval.
+    """
+    steps = {name: step.args for name, step in spec.steps.items() if isinstance(step, SqlStep)}
+    try:
+        return tuple(
+            (name, tuple((arg, bound_arg(value, slot)) for arg, value in sorted(args.items())))
+            for name, args in steps.items()
+            if is_template(args)
+        )
+    except ValueError as error:
+        raise SpecError("FS1004", f"args of the interval {slot.id}: {error}.") from None
+
+
+def bound_arg(value: JsonValue, slot: Slot) -> JsonValue:
+    """An arg's value for one interval. ValueError when it cannot be computed."""
+    return filled_within(value, lambda text: fill(text, slot) if is_template(text) else interval_text(text, {}))
+
+
 def shifted(text: str) -> str:
     """`2013-06-02 - 1d` -> `2013-06-01`; `2013-06-02T01 - 3h` -> `2013-06-01T22`; other text unchanged.
 
@@ -141,8 +223,9 @@ def _instant(local: datetime, zone: ZoneInfo) -> datetime:
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise SpecError("FS1014", f"interval.timezone `{name}` is not an IANA time zone.") from None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        what = f"interval.timezone `{name}` is not an IANA time zone."
+        raise SpecError("FS1014", what, hint="Write it like UTC or America/New_York.") from None
 
 
 def _parse(interval: Interval, text: str, which: str, zone: ZoneInfo) -> datetime:

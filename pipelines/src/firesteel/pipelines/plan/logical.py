@@ -6,15 +6,14 @@ Everything here comes from the spec alone; the model's signature and the data ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Gate, Score, ScoreStep, Sink, SqlStep, Workers
-from firesteel.pipelines.spec.refs import did_you_mean
+from firesteel.pipelines.spec.refs import did_you_mean, not_in_sql, references_in_sql
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
 from firesteel.pipelines.sql.dependencies import Dependencies
 from firesteel.pipelines.sql.select import (
@@ -25,6 +24,7 @@ from firesteel.pipelines.sql.select import (
     analyze_select,
     check_markers,
     parse_select,
+    wrong_qualified,
 )
 
 LINEAGE_TYPES = {"_run_id": "string", "_model_version": "string", "_plan_hash": "string", "_scored_at": "timestamp"}
@@ -50,6 +50,8 @@ class Logical:
     unknown
         Sources without declared columns, and the SQL steps over them: nothing is known of their columns before the data
         is looked at.
+    unsure
+        Relations of which not everything is known, because something is wrong with them or is unknown.
     """
 
     order: tuple[str, ...]
@@ -59,6 +61,7 @@ class Logical:
     origins: Mapping[str, Mapping[str, tuple[str, str]]]
     needs: Mapping[str, Dependencies]
     unknown: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
 
     def trace(self, relation: str, column: str) -> tuple[str, str]:
         """The furthest (relation, column) that `column` is an unchanged copy of."""
@@ -92,6 +95,16 @@ def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None =
     SpecErrors
         All FS1xxx and FS2xxx errors that can be known without models and data.
     """
+    logical, errors = analyzed(loaded, found)
+    if errors:
+        raise SpecErrors.of(errors)
+    return logical
+
+
+def analyzed(
+    loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None
+) -> tuple[Logical, list[FiresteelError]]:
+    """As `analyze`; with errors, what can be known in spite of them."""
     work = _Analysis(loaded, found or {})
     work.names()
     work.sources()
@@ -99,9 +112,7 @@ def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None =
     for name in loaded.spec.steps:
         work.visit(name, ())
     work.ends()
-    if work.errors:
-        raise SpecErrors.of(work.errors)
-    return Logical(
+    logical = Logical(
         tuple(work.order),
         work.relations,
         work.selects,
@@ -109,7 +120,9 @@ def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None =
         work.origins,
         work.needs,
         frozenset(work.unknown_relations),
+        frozenset(work.unknown_relations | work.broken | work.wrong),
     )
+    return logical, loaded.own(work.errors)
 
 
 def parse_output(text: str) -> tuple[str, str]:
@@ -131,10 +144,14 @@ def challenger_outputs_of(score: Score) -> tuple[OutputColumn, ...]:
     return tuple(replace(each, name=f"{prefix}{each.name}") for each in outputs_of(score)) if prefix else ()
 
 
-def _stays(uri: str) -> bool:
-    """Whether a location is absolute and cannot climb, however some client decodes it."""
-    decoded = unquote(uri)
-    return "://" in uri and "/../" not in f"{decoded}/" and "\\" not in decoded and decoded.isprintable()
+_SECTIONS = {
+    "relation": ("sources", "steps"),
+    "step": ("steps",),
+    "model": ("models",),
+    "sink": ("sinks",),
+    "partition": (),
+}
+"""What is named -> the parts of a spec that define it."""
 
 
 class _Analysis:
@@ -152,15 +169,29 @@ class _Analysis:
         self.unknown_relations: set[str] = set()
         self.done: set[str] = set()
         self.broken: set[str] = set()
+        self.wrong: set[str] = set()
+        """Steps whose columns are known by their names alone."""
         self.names_all = [*self.spec.sources, *self.spec.steps]
 
     def where(self, *path: str | int) -> Where:
         return self.loaded.tree.nearest(path).where
 
+    def replaced(self, *sections: str) -> bool:
+        """Whether one of these parts of the spec is wrong as a whole."""
+        return any((section,) in self.loaded.replaced for section in sections)
+
+    def is_unclear(self, *path: str | int) -> bool:
+        """Whether a value, or one of a list, is not what the spec means."""
+        node = self.loaded.tree.nearest(path)
+        items = node.value if isinstance(node.value, list) else []
+        return any(each.where in self.loaded.unclear for each in (node, *items))
+
     def error(self, code: str, what: str, *path: str | int, hint: str = "") -> None:
         self.errors.append(SpecError(code, what, where=self.where(*path), hint=hint))
 
     def unknown(self, kind: str, name: str, known: list[str], *path: str | int) -> None:
+        if self.replaced(*_SECTIONS[kind]):
+            return  # it may have been there
         self.error(
             "FS1010",
             f"{kind} `{name}` is not defined.",
@@ -169,52 +200,51 @@ class _Analysis:
         )
 
     def names(self) -> None:
+        """FS1013 for each step whose name is taken: SQL and Spark's views do not mind capitals."""
+        taken = {name.lower(): (name, "source") for name in self.spec.sources}
         for name in self.spec.steps:
-            if name in self.spec.sources:
+            other, kind = taken.setdefault(name.lower(), (name, "step"))
+            if other != name:
+                self.error("FS1013", f"step `{name}` and {kind} `{other}` differ in capitals only.", "steps", name)
+            elif kind == "source":
                 self.error("FS1013", f"`{name}` is both a source and a step.", "steps", name)
-        for kind, uri, path in self._locations():
-            if "${" not in uri and not _stays(uri):
-                self.error(
-                    "FS1015",
-                    f"{kind} `{uri}` is not an absolute URI.",
-                    *path,
-                    hint="Write hdfs://... or file:///..., without `..`, `\\` and line breaks.",
-                )
-
-    def _locations(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        spec = self.spec
-        return [
-            ("storage", spec.storage, ("storage",)),
-            *(("path", source.path, ("sources", name, "path")) for name, source in spec.sources.items()),
-            *(("path", sink.path, ("sinks", name, "path")) for name, sink in spec.sinks.items()),
-        ]
 
     def sources(self) -> None:
         for name, source in self.spec.sources.items():
             columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
             partitions = {column: parse_column_type(text) for column, text in source.partitions.items()}
-            if not columns and name not in self.found:
+            if (not columns and name not in self.found) or self._replaced_whole(name):
                 self.unknown_relations.add(name)
+            path = ("sources", name, "contract", "columns")
+            self._twice(columns, "is a column twice", *path)
+            self._twice(partitions, "is a partition twice", "sources", name, "partitions")
+            of_partitions = {column.lower() for column in partitions}
             for column in columns:
-                if column in partitions:
-                    self.error(
-                        "FS1013",
-                        f"`{column}` is both a column and a partition of {name}.",
-                        "sources",
-                        name,
-                        "contract",
-                        "columns",
-                        column,
-                    )
-            for column in source.select:
+                if column.lower() in of_partitions:
+                    self.error("FS1013", f"`{column}` is both a column and a partition of {name}.", *path, column)
+            for column in source.select if ("sources", name, "partitions") not in self.loaded.replaced else ():
                 if column not in partitions:
                     self.unknown("partition", column, list(partitions), "sources", name, "select", column)
             declared = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
             seen = tuple(column for column in self.found.get(name, ()) if column.name not in partitions)
             self.relations[name] = (*seen, *declared)
             self.uses[name] = set()
-            for column in source.key:
-                self.column(name, column, "sources", name, "key")
+            for index, column in enumerate(source.key):
+                self.column(name, column, "sources", name, "key", index)
+
+    def _replaced_whole(self, source: str) -> bool:
+        """Whether the columns that a source declares are not known, because what declares them is wrong."""
+        whole = (("sources",), ("sources", source), *(("sources", source, key) for key in ("contract", "partitions")))
+        return bool({*whole, ("sources", source, "contract", "columns")} & self.loaded.replaced)
+
+    def _twice(self, names: Iterable[str], what: str, *path: str | int) -> None:
+        """FS1013 for each name that is there before, in capitals or not."""
+        seen: set[str] = set()
+        for index, name in enumerate(names):
+            if name.lower() in seen:
+                key = name if isinstance(names, Mapping) else index
+                self.error("FS1013", f"`{name}` {what}; Spark does not mind capitals.", *path, key)
+            seen.add(name.lower())
 
     def column(self, relation: str, column: str, *path: str | int) -> None:
         known = {each.name: each for each in self.relations.get(relation, ())}
@@ -232,35 +262,40 @@ class _Analysis:
 
     def parse(self) -> None:
         for name, step in self.spec.steps.items():
-            if isinstance(step, SqlStep):
-                try:
-                    text = self._sql_text(name, step)
-                    parsed = parse_select(text)
-                    self.errors += check_markers(parsed, step.args)
-                    self.selects[name] = parsed
-                except FiresteelError as error:
-                    self.errors.append(error)
+            if not isinstance(step, SqlStep):
+                continue
+            if (step.sql is None) == (step.sql_file is None):
+                if not self.loaded.is_replaced("steps", name):  # otherwise it is known what is wrong
+                    found = "both" if step.sql else "neither"
+                    what = f"steps.{name} needs one of `sql`, `sql_file` and `score`, found {found}."
+                    self.error("FS1005", what, "steps", name)
+                continue
+            try:
+                text = SqlText(step.sql, self.where("steps", name, "sql"), in_file=False) if step.sql else None
+                parsed = parse_select(text or self._sql_file(name, step.sql_file or ""))
+            except FiresteelError as error:
+                self.errors.append(error)
+                continue
+            if ("steps", name, "args") not in self.loaded.replaced:
+                self.errors += check_markers(parsed, step.args)
+            self.selects[name] = parsed
 
-    def _sql_text(self, name: str, step: SqlStep) -> SqlText:
-        if (step.sql is None) == (step.sql_file is None):
-            found = "both" if step.sql else "neither"
-            raise SpecError(
-                "FS1005",
-                f"steps.{name} needs one of `sql`, `sql_file` and `score`, found {found}.",
-                where=self.where("steps", name),
-            )
-        if step.sql is not None:
-            return SqlText(step.sql, self.where("steps", name, "sql"), in_file=False)
-        file = step.sql_file or ""
+    def _sql_file(self, name: str, file: str) -> SqlText:
+        """The SQL of a file. References in it are errors: they would reach Spark as they stand there."""
         where = self.where("steps", name, "sql_file")
         path = (self.loaded.folder / file).resolve()
         if not path.is_relative_to(self.loaded.folder.resolve()):
             raise SpecError("FS1015", f"sql_file `{file}` is outside the spec's folder.", where=where)
         try:
-            return SqlText(path.read_text(encoding="utf-8"), Where(file), in_file=True)
+            text = SqlText(path.read_text(encoding="utf-8"), Where(file), in_file=True)
         except (OSError, UnicodeDecodeError) as error:
             problem = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise SpecError("FS1001", f"cannot read sql_file `{file}`: {problem}.", where=where) from None
+        sql = text.sql
+        for start, written, reference in reversed(references_in_sql(sql)):
+            self.errors.append(not_in_sql(written, reference, text.at(start)))
+            sql = f"{sql[:start]}{'NULL':<{len(written)}}{sql[start + len(written) :]}"  # the rest keeps its places
+        return replace(text, sql=sql.replace("$${", "${"))
 
     def visit(self, name: str, path: tuple[str, ...]) -> None:
         """Depth first: what a step reads is analysed before it."""
@@ -283,37 +318,43 @@ class _Analysis:
 
     def _sql(self, name: str, parsed: ParsedSelect, path: tuple[str, ...]) -> None:
         lower = {each.lower(): each for each in self.names_all}
-        reads = []
+        reads, lacking = [], False
         for table, where in parsed.tables:
             known = lower.get(table.lower())
             if known is None:
-                self.errors.append(
-                    SqlError(
-                        "FS2003",
-                        f"relation `{table}` is neither a source nor a step.",
-                        where=where,
-                        hint=did_you_mean(table, self.names_all) or f"Defined: {', '.join(self.names_all)}.",
-                    )
-                )
-                self.broken.add(name)
+                lacking = True
+                if not self.replaced("sources", "steps"):
+                    what = f"relation `{table}` is neither a source nor a step."
+                    hint = did_you_mean(table, self.names_all) or f"Defined: {', '.join(self.names_all)}."
+                    self.errors.append(SqlError("FS2003", what, where=where, hint=hint))
             else:
                 reads.append(known)
                 self.visit(known, (*path, name))
-        if self.broken & {name, *reads}:
-            self.broken.add(name)
-            self.relations[name] = ()
-            return
-        if self.unknown_relations & set(reads):
-            self.unknown_relations.add(name)
-            self.relations[name] = ()
+        known_reads = {each: self.relations.get(each, ()) for each in reads}
+        lacking = lacking or bool(self.broken & {name, *reads})
+        if lacking or self.unknown_relations & set(reads):
+            sure = {each for each in known_reads if each not in self.broken | self.unknown_relations}
+            self.errors += wrong_qualified(parsed, {each: known_reads[each] for each in sure})
+            if lacking:
+                self._by_names(name, parsed)
+            else:
+                self.unknown_relations.add(name)
+                self.relations[name] = ()
             return
         step = self.spec.steps[name]
         args = step.args if isinstance(step, SqlStep) else {}
-        facts, errors = analyze_select(parsed, {each: self.relations[each] for each in dict.fromkeys(reads)}, args)
+        facts, errors = analyze_select(parsed, known_reads, args)
         self.errors += errors
         if errors:
-            self.broken.add(name)
-        self._add(name, facts)
+            self._by_names(name, parsed)
+        else:
+            self._add(name, facts)
+
+    def _by_names(self, name: str, parsed: ParsedSelect) -> None:
+        """A step of which something is wrong: its columns are those that the SELECT names, if it names them all."""
+        names = [select.alias_or_name for select in parsed.tree.selects]
+        (self.wrong if all(names) and "*" not in names else self.broken).add(name)
+        self._add(name, SelectFacts(tuple(Column(column, UNKNOWN) for column in names), {}))
 
     def _add(self, name: str, facts: SelectFacts) -> None:
         self.relations[name] = facts.columns
@@ -330,29 +371,35 @@ class _Analysis:
             self.unknown("model", score.model, list(self.spec.models), "steps", name, "score", "model")
         if score.input not in self.names_all:
             self.unknown("relation", score.input, self.names_all, "steps", name, "score", "input")
-            self.broken.add(name)
-        elif score.input in self.broken:
-            self.broken.add(name)
+        unsure = score.input not in self.names_all or score.input in self.broken | self.unknown_relations
         columns = {column.name: column for column in self.relations.get(score.input, ())}
-        named = list(score.keep) + (list(score.features) if isinstance(score.features, tuple) else [])
-        for index, column in enumerate(score.keep):
-            if name not in self.broken:
-                self.column(score.input, column, "steps", name, "score", "keep", index)
-        for index, column in enumerate(score.features if isinstance(score.features, tuple) else ()):
-            if name not in self.broken:
-                self.column(score.input, column, "steps", name, "score", "features", index)
+        features = score.features if isinstance(score.features, tuple) else ()
+        named = [*score.keep, *features]
+        for key, listed in (("keep", score.keep), ("features", features)):
+            self._twice(listed, f"stands twice in {key}", "steps", name, "score", key)
+            for index, column in enumerate(listed):
+                if not unsure:
+                    self.column(score.input, column, "steps", name, "score", key, index)
+        if self.loaded.replaced & {("steps", name), ("steps", name, "score"), ("steps", name, "score", "output")} or (
+            self.loaded.is_replaced("steps", name, "score", "keep") or self.is_unclear("steps", name, "score", "keep")
+        ):
+            self.broken.add(name)
+        if unsure:
+            self.wrong.add(name)
         outputs = []
         for column, text in score.output.items():
             try:
                 outputs.append(Column(column, parse_output(text)[0]))
             except ValueError as error:
                 self.error("FS1004", f"{error}.", "steps", name, "score", "output", column)
-            if column in score.keep:
+                outputs.append(Column(column, UNKNOWN))
+            if column.lower() in {each.lower() for each in score.keep}:
                 self.error(
                     "FS1013", f"`{column}` is both kept and an output.", "steps", name, "score", "output", column
                 )
+        self._twice(score.output, "is an output twice", "steps", name, "score", "output")
         outputs += self._published_challenger(name, score, outputs)
-        if score.input in self.unknown_relations:
+        if unsure:
             columns = {column: Column(column, UNKNOWN) for column in score.keep}
         kept = [columns[column] for column in score.keep if column in columns]
         self.relations[name] = (*kept, *outputs)
@@ -393,6 +440,9 @@ class _Analysis:
                 if isinstance(column, str) and relation in self.relations:
                     self.column(relation, column, "gates", name, "expect", index, "column")
                     self.uses.setdefault(relation, set()).add(column)
+                counted = expect.arguments.get("of") if expect.type == "row_count_matches" else None
+                if isinstance(counted, str) and counted not in self.names_all:
+                    self.unknown("relation", counted, self.names_all, "gates", name, "expect", index, "of")
         for name, sink in self.spec.sinks.items():
             self._sink(name, sink)
 
@@ -449,6 +499,14 @@ class _Analysis:
             return
         for index, column in enumerate(sink.partition_by):
             self.column(sink.from_, column, "sinks", name, "partition_by", index)
+        self._twice(sink.partition_by, "stands twice in partition_by", "sinks", name, "partition_by")
+        published = [column.name.lower() for column in self.relations.get(sink.from_, ())]
+        for index, column in enumerate(sink.lineage_columns):
+            if column in published:
+                what = f"`{column}` is a column of {sink.from_} already."
+                self.error("FS1013", what, "sinks", name, "lineage_columns", index)
+        if self.loaded.is_replaced("interval"):
+            return
         if sink.partition_by[0] != self.spec.interval.column:
             self.error(
                 "FS1004",
@@ -456,5 +514,6 @@ class _Analysis:
                 "sinks",
                 name,
                 "partition_by",
+                0,
                 hint=f"Put the interval's column `{self.spec.interval.column}` first.",
             )

@@ -7,7 +7,7 @@ spark-submit entry needs.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
@@ -116,7 +116,10 @@ class ChallengerPlan:
 
 @dataclass(frozen=True, slots=True)
 class SqlStepPlan:
-    """A view: one SELECT over sources and steps. `args` are bound by Spark, never pasted."""
+    """A view: one SELECT over sources and steps. `args` are bound by Spark, never pasted.
+
+    Args that refer to the interval are templates here: `IntervalPlan.bound` gives the step with their values.
+    """
 
     name: str
     sql: str
@@ -259,6 +262,13 @@ class IntervalPlan:
     outputs: tuple[SinkOutput, ...]
     made_of: tuple[tuple[str, str], ...] = ()
     """What `plan_hash` is made of, part by part: the ledger keeps it, so that the next plan can say what changed."""
+    args: tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...] = ()
+    """SQL step -> its args with their values, for the steps whose args refer to the interval."""
+
+    def bound(self, step: SqlStepPlan) -> SqlStepPlan:
+        """A SQL step as this interval runs it: its args are values."""
+        args = dict(self.args).get(step.name)
+        return step if args is None else replace(step, args=args)
 
     @property
     def input_bytes(self) -> int:

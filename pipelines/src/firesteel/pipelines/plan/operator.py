@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from firesteel.pipelines.plan.model import (
     Column,
     GatePlan,
@@ -32,6 +34,9 @@ _COPIED = frozenset({*_NUMBERS, "boolean", "string", "binary", "date", "timestam
 _PARTITIONS = frozenset({"string", "date", "tinyint", "smallint", "int", "bigint"})
 
 
+BoundArgs = tuple[tuple[str, JsonValue], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """What a direct job does before the score: one source, and SELECTs that only map its rows, in order."""
@@ -42,17 +47,25 @@ class Chain:
     """What comes out of the last of them."""
 
 
-def with_operators(plan: Plan, asked: Mapping[str, str]) -> Plan:
+def with_operators(plan: Plan, asked: Mapping[str, str], args: Mapping[str, BoundArgs] | None = None) -> Plan:
     """The plan with an operator and its reason for each score step.
 
     Parameters
     ----------
     asked
         Score step -> what the spec says: `auto`, `pandas`, `arrow` or `direct`.
+    args
+        SQL step -> its args with the values of some interval, where they differ from one to the next.
     """
     models = {model.name: model for model in plan.models}
+    bound = tuple(
+        replace(step, args=args[step.name]) if args and isinstance(step, SqlStepPlan) and step.name in args else step
+        for step in plan.steps
+    )
     steps = tuple(
-        _chosen(plan, step, models[step.model], asked[step.name]) if isinstance(step, ScoreStepPlan) else step
+        _chosen(replace(plan, steps=bound), step, models[step.model], asked[step.name])
+        if isinstance(step, ScoreStepPlan)
+        else step
         for step in plan.steps
     )
     return replace(plan, steps=steps)

@@ -7,23 +7,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import types
-import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.secrets import references
 from firesteel.pipelines.spec.contradictions import contradictions
 from firesteel.pipelines.spec.features import expand_features
-from firesteel.pipelines.spec.model import Param, Spec
+from firesteel.pipelines.spec.model import Model, Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
+from firesteel.pipelines.spec.repair import repaired
 from firesteel.pipelines.spec.secret_places import secret_errors
 from firesteel.pipelines.spec.suites import expand_suites
 from firesteel.pipelines.spec.support import unsupported
@@ -31,7 +29,8 @@ from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
 from firesteel.pipelines.spec.values import ParamValue, parse_param
 
 LOCATION_TYPE = "uri"
-M = TypeVar("M", bound=BaseModel)
+_OF_A_SPEC = frozenset({"storage", "interval", "sources", "models", "steps", "gates", "sinks"})
+"""Keys that other files rarely have. One without `spec_version` and two of them is no spec."""
 
 DEFAULT_PROFILE = "default"
 """The spec as it stands, where no profile is chosen: it names a place in the storage, as every profile does."""
@@ -53,12 +52,24 @@ class LoadedSpec:
     canonical: Spec
     tree: Node
     errors: tuple[FiresteelError, ...] = ()
-    """What is wrong with the spec, when enough of it was left to analyse the rest. `builder.check` raises them all."""
+    """What is wrong with the spec. The rest of it can be analysed all the same; `check` raises all errors together."""
+    replaced: frozenset[KeyPath] = frozenset()
+    """Paths whose values were wrong: `spec` has a default or a stand-in there."""
+    unclear: frozenset[Where] = frozenset()
+    """Places whose values are not what the spec means. What is wrong there is a consequence of an error in `errors`."""
 
     @property
     def folder(self) -> Path:
-        """Where `sql_file` paths start."""
+        """Where relative paths start: `sql_file`, `suite`, and a model's folder."""
         return self.path.parent
+
+    def is_replaced(self, *path: str) -> bool:
+        """Whether the value at `path`, or something within it, was wrong."""
+        return any(each[: len(path)] == path for each in self.replaced)
+
+    def own(self, errors: Iterable[FiresteelError]) -> list[FiresteelError]:
+        """Those of some errors that are no consequences of others."""
+        return [error for error in errors if error.where not in self.unclear]
 
 
 def load_spec(
@@ -88,26 +99,83 @@ def load_spec(
     """
     path = Path(path)
     parsed = read_tree(path)
-    tree, errors = parsed.root, list(parsed.errors)
-    tree = _with_profile(tree, profile, errors)
-    values = _param_values(tree, params or {}, errors)
+    _check_is_spec(parsed.root)
+    errors = list(parsed.errors)
+    tree = _with_declarations(_with_profile(parsed.root, profile, errors), errors)
+    values, unusable = _param_values(tree, params or {}, errors)
     env = os.environ if environ is None else environ
     locations = frozenset(name for name, declared in _declared(tree).items() if declared.type == LOCATION_TYPE)
-    resolver = Resolver(values, env)
+    resolver = Resolver(values, env, unusable=unusable)
     resolved = resolver.tree(_without(tree, "params", "profiles"))
     errors += resolver.errors
     resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
     resolved = expand_suites(expand_features(resolved, errors), path.parent, errors)
-    spec, resolved = validate_tree(Spec, resolved, errors)
-    if spec is None:
+    wrong: list[FiresteelError] = []
+    found = repaired(Spec, resolved, wrong)
+    errors += (error for error in wrong if error.where not in resolver.unclear)
+    if found.model is None:
         raise SpecErrors.of(errors)
-    errors += unsupported(spec, resolved)
-    errors += contradictions(spec, resolved)
-    kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
-    canonical = (
-        spec if errors else Spec.model_validate(expand_suites(expand_features(kept, []), path.parent, []).plain())
+    unclear = frozenset({*resolver.unclear, *(resolved.nearest(each).where for each in found.replaced)})
+    spec = _with_absolute_models(found.model, path.parent)
+    loaded = LoadedSpec(
+        path,
+        parsed.text,
+        profile or DEFAULT_PROFILE,
+        values,
+        spec,
+        spec,
+        found.tree,
+        replaced=frozenset(found.replaced),
+        unclear=unclear,
     )
-    return LoadedSpec(path, parsed.text, profile or DEFAULT_PROFILE, values, spec, canonical, resolved, tuple(errors))
+    errors += loaded.own([*unsupported(spec, found.tree), *contradictions(spec, found.tree)])
+    if errors:
+        return replace(loaded, errors=tuple(errors))
+    kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
+    canonical = Spec.model_validate(expand_suites(expand_features(kept, []), path.parent, []).plain())
+    return replace(loaded, canonical=canonical)
+
+
+def _check_is_spec(tree: Node) -> None:
+    """Refuse another kind of file without a word of what it holds, which may be secret.
+
+    Raises
+    ------
+    SpecErrors
+        FS1005.
+    """
+    keys = _mapping(tree).keys()
+    if "spec_version" not in keys and len(keys & _OF_A_SPEC) < 2:
+        what = "this is no pipeline spec: it has no `spec_version`, and neither sources, steps nor sinks."
+        hint = "Give the path of a spec; `firesteel init` writes one."
+        raise SpecErrors((SpecError("FS1005", what, where=tree.where, hint=hint),))
+
+
+def _with_declarations(tree: Node, errors: list[FiresteelError]) -> Node:
+    """The tree with its params' declarations, in which no reference is resolved."""
+    declared = _only(tree, "params")
+    resolver = Resolver({}, {})
+    params = {key: resolver.tree(node, (key,)) for key, node in declared.items()}
+    errors += resolver.errors
+    return replace(tree, value={**_mapping(tree), **params})
+
+
+def _with_absolute_models(spec: Spec, folder: Path) -> Spec:
+    """The spec with models in relative folders found from the spec's own folder, as its SQL files are."""
+
+    def absolute(uri: str) -> str:
+        parts = urlsplit(uri)
+        if parts.scheme not in {"", "file"} or parts.netloc or uri.startswith("~") or not parts.path:
+            return uri
+        return uri if parts.path.startswith("/") else str((folder / uri.removeprefix("file:")).resolve())
+
+    def moved(model: Model) -> Model:
+        update: dict[str, object] = {"uri": absolute(model.uri)}
+        if model.challenger is not None:
+            update["challenger"] = model.challenger.model_copy(update={"uri": absolute(model.challenger.uri)})
+        return model.model_copy(update=update)
+
+    return spec.model_copy(update={"models": {name: moved(model) for name, model in spec.models.items()}})
 
 
 def unset_locations(path: Path, profile: str, given: Collection[str]) -> tuple[str, ...]:
@@ -183,10 +251,12 @@ def _declared(tree: Node) -> dict[str, Param]:
     return declared
 
 
-def _param_values(tree: Node, given: Mapping[str, object], errors: list[FiresteelError]) -> dict[str, ParamValue]:
+def _param_values(
+    tree: Node, given: Mapping[str, object], errors: list[FiresteelError]
+) -> tuple[dict[str, ParamValue], frozenset[str]]:
+    """The value of each param, and the names of those that have no good one: something stands for it then."""
     declared = _declared(tree)
     nodes = _mapping(_mapping(tree).get("params", replace(tree, value={})))
-    values: dict[str, ParamValue] = {}
     errors += [
         SpecError(
             "FS1009",
@@ -197,35 +267,33 @@ def _param_values(tree: Node, given: Mapping[str, object], errors: list[Firestee
         for name in given
         if name not in nodes
     ]
+    values: dict[str, ParamValue] = {}
     for name, param in declared.items():
-        where = nodes[name].where
-        value: object = given.get(name, param.default)
-        if value is None:
-            if param.required:
-                errors.append(
-                    SpecError(
-                        "FS1006",
-                        f"param `{name}` ({param.type}) has no value.",
-                        where=where,
-                        hint=f"Pass --param {name}=VALUE, or choose a --profile that sets it.",
-                    )
-                )
-            else:
-                errors.append(SpecError("FS1006", f"param `{name}` has neither a value nor a default.", where=where))
-            values[name] = "file:///unset" if param.type == LOCATION_TYPE else ""  # keep looking for more errors
-            continue
-        if references(str(value)):
-            errors += secret_errors(references(str(value))[0][2:].removesuffix("}"), ("params", name), where)
-            values[name] = "file:///unset" if param.type == LOCATION_TYPE else ""
-            continue
         try:
-            values[name] = _in_range(param, parse_param(param.type, value))
-        except ValueError as error:
-            errors.append(SpecError("FS1008", f"param `{name}`: {error}.", where=where))
-            values[name] = ""
-    for name in nodes:
-        values.setdefault(name, "")
-    return values
+            values[name] = _param_value(name, param, given.get(name, param.default), nodes[name])
+        except SpecErrors as wrong:
+            errors += wrong.errors
+    unusable = frozenset(name for name in nodes if name not in values)
+    for name in unusable:
+        kind = declared[name].type if name in declared else ""
+        values[name] = "file:///unset" if kind == LOCATION_TYPE else [] if kind.startswith("array") else ""
+    return values, unusable
+
+
+def _param_value(name: str, param: Param, value: object, node: Node) -> ParamValue:
+    """One param's value. SpecErrors when it has none, or a wrong one."""
+    if value is None:
+        what, hint = f"param `{name}` has neither a value nor a default.", ""
+        if param.required:
+            what = f"param `{name}` ({param.type}) has no value."
+            hint = f"Pass --param {name}=VALUE, or choose a --profile that sets it."
+        raise SpecErrors((SpecError("FS1006", what, where=node.where, hint=hint),))
+    if secrets := references(str(value)):
+        raise SpecErrors.of(secret_errors(secrets[0][2:].removesuffix("}"), ("params", name), node.where))
+    try:
+        return _in_range(param, parse_param(param.type, value))
+    except ValueError as error:
+        raise SpecErrors((SpecError("FS1008", f"param `{name}`: {error}.", where=node.where),)) from None
 
 
 def _in_range(param: Param, value: ParamValue) -> ParamValue:
@@ -242,133 +310,3 @@ def _in_range(param: Param, value: ParamValue) -> ParamValue:
 
 def _names(names: Mapping[str, object]) -> str:
     return ", ".join(names) or "none"
-
-
-def validate_tree(
-    kind: type[M], tree: Node, errors: list[FiresteelError], whole: str = "the spec"
-) -> tuple[M | None, Node]:
-    """A tree as a model, if need be without the values that are wrong: what is left can still be checked.
-
-    An unknown key that is close to a missing one is one mistake, not two: it is reported and read as the missing one.
-
-    Parameters
-    ----------
-    errors
-        What is wrong is added here.
-    whole
-        What the tree is called in errors.
-
-    Returns
-    -------
-    The model, or None when too much is wrong, and the tree that it was made of.
-    """
-    try:
-        return kind.model_validate(tree.plain()), tree
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-    if len(problems) > MAX_PROBLEMS:
-        more = f"{len(problems) - MAX_PROBLEMS:,} more like these."
-        errors.append(SpecError("FS1004", more, where=tree.where, hint="Is this a pipeline spec?"))
-        problems = problems[:MAX_PROBLEMS]
-    missing = {problem["loc"] for problem in problems if problem["type"] == "missing"}
-    misspelt = {}
-    for problem in problems:
-        *parent, key = problem["loc"]
-        close = difflib.get_close_matches(str(key), [str(loc[-1]) for loc in missing if list(loc[:-1]) == parent], n=1)
-        if problem["type"] == "extra_forbidden" and close:
-            misspelt[problem["loc"]] = close[0]
-    found = {(*loc[:-1], name) for loc, name in misspelt.items()}
-    rest = tree
-    for problem in problems:
-        loc = problem["loc"]
-        if loc not in found:
-            allowed = _allowed(kind, loc[:-1])
-            errors.append(_problem(tree, problem["type"], loc, problem["msg"], problem.get("input"), allowed, whole))
-        rest = (
-            rest.renamed(_path(loc), misspelt[loc])
-            if loc in misspelt
-            else rest.without(_path(loc))
-            if loc not in found
-            else rest
-        )
-    try:
-        return kind.model_validate(rest.plain()), rest
-    except ValidationError:
-        return None, tree
-
-
-MAX_PROBLEMS = 200
-"""Nobody reads more, and finding the nearest key for each takes time."""
-
-
-def _path(loc: KeyPath) -> KeyPath:
-    """A pydantic location without the tags of its unions."""
-    tags = {"sql-step", "score-step", "drift-gate", "gx-gate", "value", "list", "range", "file-lineage", "http-lineage"}
-    return tuple(part for index, part in enumerate(loc) if not (part in tags and index > 1))
-
-
-def _problem(
-    tree: Node, kind: str, loc: KeyPath, message: str, found: object, allowed: list[str], whole: str
-) -> FiresteelError:
-    path = _path(loc)
-    where = tree.nearest(path).where
-    owner = ".".join(str(part) for part in path[:-1]) or whole
-    key = str(path[-1]) if path else ""
-    if kind == "extra_forbidden":
-        return SpecError(
-            "FS1003",
-            f"unknown key `{key}` in {owner}.",
-            where=where,
-            hint=did_you_mean(key, allowed) or f"Known: {', '.join(allowed)}.",
-        )
-    if kind == "missing":
-        return SpecError("FS1005", f"`{key}` is missing in {owner}.", where=where)
-    text = message.removeprefix("Value error, ").removeprefix("Input should be ")
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) or found is None else ""
-    if kind != "value_error":
-        text = f"should be {text[0].lower()}{text[1:]}{shown}"
-    return SpecError("FS1004", f"`{'.'.join(map(str, path))}`: {text}.", where=where)
-
-
-def _allowed(whole: type[BaseModel], loc: KeyPath) -> list[str]:
-    """The keys that the model knows at `loc`: follows fields, mapping values, items and tagged unions."""
-    kind: object = whole
-    for part in loc:
-        kind = _step_into(_bare(kind), part)
-    bare = _bare(kind)
-    if isinstance(bare, type) and issubclass(bare, BaseModel):
-        return [field.alias or name for name, field in bare.model_fields.items()]
-    return []
-
-
-def _bare(kind: object) -> object:
-    """`Annotated[X, ...]` and `X | None` -> X."""
-    while True:
-        origin = typing.get_origin(kind)
-        if origin is typing.Annotated:
-            kind = typing.get_args(kind)[0]
-        elif origin in (typing.Union, types.UnionType):
-            rest = [arg for arg in typing.get_args(kind) if arg is not type(None)]
-            if len(rest) != 1:
-                return kind
-            kind = rest[0]
-        else:
-            return kind
-
-
-def _step_into(kind: object, part: str | int) -> object:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        for name, field in kind.model_fields.items():
-            if part in (name, field.alias):
-                return field.annotation
-        return object
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):  # a tagged union: `part` is the tag
-        for arg in args:
-            tags = [getattr(meta, "tag", None) for meta in typing.get_args(arg)[1:]]
-            if part in tags:
-                return arg
-        return object
-    if origin is dict:
-        return args[1]
-    return args[0] if args else object

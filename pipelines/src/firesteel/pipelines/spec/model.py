@@ -42,16 +42,12 @@ def _whole(seconds: float) -> float:
     return seconds
 
 
-def _column_types(columns: dict[str, str]) -> dict[str, str]:
-    for name, text in columns.items():
-        try:
-            parse_column_type(text)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return columns
+def _column_type(text: str) -> str:
+    parse_column_type(text)
+    return text
 
 
-ColumnTypes = Annotated[dict[Name, str], AfterValidator(_column_types)]
+ColumnTypes = dict[Name, Annotated[str, AfterValidator(_column_type)]]
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float), Field(ge=0)]
 WholeSeconds = Annotated[Seconds, AfterValidator(_whole)]
 Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str | int), Field(gt=0)]
@@ -107,8 +103,18 @@ def _select_kind(value: Any) -> str:
     return "list" if isinstance(value, list | tuple) else "value"
 
 
+def _item_text(value: Any) -> Any:
+    """A partition's value as its directory is named: by text, whatever YAML reads in it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+SelectItem = Annotated[str, BeforeValidator(_item_text, json_schema_input_type=str | int | float | bool)]
 Select = Annotated[
-    Annotated[str, Tag("value")] | Annotated[tuple[str | int, ...], Tag("list")] | Annotated[Range, Tag("range")],
+    Annotated[SelectItem, Tag("value")]
+    | Annotated[tuple[SelectItem, ...], Tag("list")]
+    | Annotated[Range, Tag("range")],
     Discriminator(_select_kind),
 ]
 
@@ -135,7 +141,10 @@ class Source(Part):
     format: Literal["parquet"] = "parquet"
     path: str = Field(description="URI of the data set.")
     partitions: ColumnTypes = Field(description="Partition column -> type, in the order of the path.")
-    select: dict[Name, Select] = Field(description="Which partitions one interval reads.")
+    select: dict[Name, Select] = Field(
+        description="Which partitions one interval reads: a value, a list or a range of a column. `${interval.NAME}` (id, ds, hour, "
+        "start or end) is filled for each interval, also with a step: `${interval.ds} - 1d`."
+    )
     ready: Ready | None = None
     on_missing: Literal["fail", "skip", "empty"] = "fail"
     key: tuple[str, ...] = Field((), description="Columns that identify a row.")
@@ -145,7 +154,9 @@ class Source(Part):
 class Trust(Part):
     """Which model formats may be loaded, decided here and never by the model. Pickle runs code when it is loaded."""
 
-    formats: tuple[str, ...] = ("skops", "onnx")
+    formats: tuple[Literal["skops", "onnx", "lightgbm", "xgboost", "pickle", "unknown"], ...] = Field(
+        ("skops", "onnx"), min_length=1
+    )
     max_size: Bytes | None = None
 
 
@@ -163,7 +174,9 @@ def _challenger(value: Any) -> Any:
 class Model(Part):
     """A registered model. An alias is resolved to a version and the digest of its bytes when the plan is made."""
 
-    uri: str = Field(description="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")
+    uri: str = Field(
+        description="models:/NAME@ALIAS, models:/NAME/VERSION or a folder; a relative one starts at the spec's folder."
+    )
     method: Literal["predict", "predict_proba"] = "predict"
     trust: Trust = Trust()
     challenger: Annotated[
@@ -229,7 +242,11 @@ class SqlStep(Part):
 
     sql: str | None = None
     sql_file: str | None = None
-    args: dict[Name, JsonValue] = Field({}, description="Values of :markers, bound and never pasted.")
+    args: dict[Name, JsonValue] = Field(
+        {},
+        description="Values of :markers, bound and never pasted. `${interval.NAME}` in them is filled for each interval, as in "
+        "`select`; in the SQL itself no reference is resolved.",
+    )
 
 
 class ScoreStep(Part):

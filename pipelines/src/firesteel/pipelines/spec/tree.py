@@ -72,7 +72,14 @@ class Node:
 
     def renamed(self, path: KeyPath, name: str) -> Node:
         """A copy in which the mapping key at `path` is called `name`."""
-        if not isinstance(self.value, dict) or not path:
+        if not path:
+            return self
+        if isinstance(self.value, list):
+            numbered = enumerate(self.value)
+            return replace(
+                self, value=[node.renamed(path[1:], name) if index == path[0] else node for index, node in numbered]
+            )
+        if not isinstance(self.value, dict):
             return self
         items = self.value.items()
         if len(path) == 1:

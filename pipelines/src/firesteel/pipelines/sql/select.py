@@ -20,6 +20,7 @@ from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from firesteel.conf.errors import FiresteelError, SqlError, Where
 from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.spec.refs import known_args
 from firesteel.pipelines.spec.values import normal_type
 from firesteel.pipelines.sql.dependencies import Dependencies, dependencies
 from firesteel.pipelines.sql.predicates import DIALECT
@@ -125,7 +126,7 @@ def check_markers(parsed: ParsedSelect, args: Collection[str]) -> list[Firesteel
 def analyze_select(
     parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]], args: Mapping[str, JsonValue] | None = None
 ) -> tuple[SelectFacts, list[FiresteelError]]:
-    """Resolve the columns of a SELECT against the relations it reads; `args` are the values of its markers.
+    """Resolve the columns of a SELECT against the relations it reads; `args` are the values or templates of its markers.
 
     Returns
     -------
@@ -134,7 +135,7 @@ def analyze_select(
     schema: dict[str, object] = {
         name: {column.name: column.type for column in columns} for name, columns in relations.items()
     }
-    if errors := _wrong_qualified(parsed, relations):
+    if errors := wrong_qualified(parsed, relations):
         return SelectFacts((), {}), errors  # qualify() would stop at the first, without its place
     try:
         tree = qualify(
@@ -158,18 +159,18 @@ def analyze_select(
                     seen.add(name)
                     errors.append(_no_such_column(parsed, column, relation, relations))
     selects = tree.selects if isinstance(tree, exp.Query) else []
-    columns = tuple(Column(select.alias_or_name, _type(select)) for select in selects)
+    columns = tuple(Column(select.alias_or_name, _type(select, args or {})) for select in selects)
     root = build_scope(tree)
     origins = {}
     for select in selects:
         origin = _origin(root, select, relations) if root else None
         if origin:
             origins[select.alias_or_name] = origin
-    needs = dependencies(tree, {name: _names(each) for name, each in relations.items()}, args or {})
+    needs = dependencies(tree, {name: _names(each) for name, each in relations.items()}, known_args(args or {}))
     return SelectFacts(columns, {name: frozenset(used) for name, used in uses.items()}, origins, needs), errors
 
 
-def _wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]) -> list[FiresteelError]:
+def wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]) -> list[FiresteelError]:
     """FS2004 for each `alias.column` whose relation is known and has no such column."""
     found: dict[tuple[str, str], FiresteelError] = {}
     for scope in traverse_scope(parsed.tree):
@@ -203,7 +204,10 @@ def _is_alias(scope: Scope, column: exp.Column) -> bool:
     return inside is not None and column.name.lower() in {select.alias_or_name.lower() for select in selects}
 
 
-def _type(select: exp.Expr) -> str:
+def _type(select: exp.Expr, args: Mapping[str, JsonValue]) -> str:
+    value = select.unalias()
+    if isinstance(value, exp.Placeholder):
+        return _bound_type(args.get(str(value.this)))
     kind = select.type
     if kind is None or kind.is_type(exp.DataType.Type.UNKNOWN, exp.DataType.Type.NULL):
         return UNKNOWN
@@ -212,6 +216,13 @@ def _type(select: exp.Expr) -> str:
         return normal_type(text)
     except ValueError:  # a type that no spec can name, such as an interval
         return text.lower().replace(", ", ",")
+
+
+def _bound_type(value: JsonValue) -> str:
+    """The type of a value that Spark binds to a marker."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "int" if -(2**31) <= value < 2**31 else "bigint"
+    return {str: "string", bool: "boolean", float: "double"}.get(type(value), UNKNOWN)
 
 
 def _origin(scope: Scope, select: exp.Expr, relations: Mapping[str, object]) -> tuple[str, str] | None:

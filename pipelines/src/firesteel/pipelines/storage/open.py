@@ -13,7 +13,7 @@ from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.batched import BatchedListing
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.namenodes import of_authority
-from firesteel.pipelines.storage.paths import absolute
+from firesteel.pipelines.storage.paths import absolute, split_uri
 from firesteel.pipelines.storage.rpc import RpcListing
 from firesteel.pipelines.storage.webhdfs import Lister, WebHdfsStorage
 
@@ -37,20 +37,8 @@ def locate(uri: str) -> tuple[Storage, str]:
     >>> storage.base_uri, path
     ('file://', '/tmp/demo/scores')
     """
-    scheme, separator, rest = uri.partition(":")
-    if not separator or scheme.lower() not in {"hdfs", "file"}:
-        named = f"the scheme `{scheme}` is" if separator else "a path without scheme is"
-        raise StorageError("FS8005", f"{uri}: {named} not supported.", hint="Use hdfs:// or file://.")
-    authority, path = _split(rest)
-    if ".." in path.split("/") or not path.startswith("/"):
-        raise StorageError(
-            "FS8005", f"{uri}: the path is not absolute, or leaves its place.", hint="Write it without `..`."
-        )
-    if scheme.lower() == "file":
-        if authority not in {"", "localhost"}:
-            raise StorageError(
-                "FS8005", f"{uri}: `{authority}` is not this machine.", hint=f"Write file:///{authority}{path}?"
-            )
+    scheme, authority, path = split_uri(uri)
+    if scheme == "file":
         return _cached(("file",)), absolute(path)
     return _cached(("hdfs", authority or _default_authority(uri))), absolute(path)
 
@@ -62,14 +50,6 @@ def close_all() -> None:
         _cache.clear()
     for storage in storages:
         storage.close()
-
-
-def _split(rest: str) -> tuple[str, str]:
-    """Authority and path. Not `urlsplit`: a `?`, `#` or `%` in a path is a character of a file name."""
-    if not rest.startswith("//"):
-        return "", rest
-    authority, slash, path = rest.removeprefix("//").partition("/")
-    return authority, slash + path if slash else "/"
 
 
 def _default_authority(uri: str) -> str:

@@ -9,6 +9,9 @@ from operator import attrgetter
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus, Storage
 
+SCHEMES = frozenset({"hdfs", "file"})
+"""Those that `open.py` has a storage for."""
+
 
 def absolute(path: str) -> str:
     """`path` without trailing or doubled slashes.
@@ -21,6 +24,36 @@ def absolute(path: str) -> str:
     if not path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"a storage path is absolute and has no `..`: {path!r}")
     return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def split_uri(uri: str) -> tuple[str, str, str]:
+    """Scheme, authority and path of a location; the authority of a file is empty.
+
+    Not `urlsplit`: a `?`, `#` or `%` in a path is a character of a file name.
+
+    Raises
+    ------
+    StorageError
+        FS8005 for anything but absolute `hdfs://` and `file://` paths of this machine.
+    """
+    scheme, separator, rest = uri.partition(":")
+    scheme = scheme.lower()
+    if not separator or scheme not in SCHEMES:
+        named = f"the scheme `{scheme}` is" if separator else "a path without scheme is"
+        raise StorageError("FS8005", f"{uri}: {named} not supported.", hint="Use hdfs:// or file://.")
+    authority, path = "", rest
+    if rest.startswith("//"):
+        authority, slash, path = rest.removeprefix("//").partition("/")
+        path = slash + path if slash else "/"
+    if ".." in path.split("/") or not path.startswith("/"):
+        raise StorageError(
+            "FS8005", f"{uri}: the path is not absolute, or leaves its place.", hint="Write it without `..`."
+        )
+    if scheme == "file" and authority not in {"", "localhost"}:
+        raise StorageError(
+            "FS8005", f"{uri}: `{authority}` is not this machine.", hint=f"Write file:///{authority}{path}?"
+        )
+    return scheme, "" if scheme == "file" else authority, path
 
 
 def parent_of(path: str) -> str:

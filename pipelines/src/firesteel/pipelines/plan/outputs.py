@@ -1,0 +1,53 @@
+"""The directories of a sink that one interval replaces: known from the spec, before anything is read."""
+
+from __future__ import annotations
+
+from firesteel.conf.errors import SpecError, SpecErrors
+from firesteel.conf.partitions import partition_name
+from firesteel.pipelines.plan.inputs import selected
+from firesteel.pipelines.plan.intervals import Slot
+from firesteel.pipelines.plan.logical import Logical
+from firesteel.pipelines.spec.load import LoadedSpec
+
+
+def replaced_directories(loaded: LoadedSpec, logical: Logical, sink_name: str, slot: Slot) -> tuple[str, ...]:
+    """The directories that an interval replaces.
+
+    A partition column whose values are known (it is an unchanged copy of a source's selected partition column) gives one
+    directory a value. From the first column on whose values are not known, the whole directory above is replaced.
+
+    Raises
+    ------
+    SpecErrors
+        FS1004 when the values of the first column, the interval's, are not known or more than one.
+    """
+    spec = loaded.spec
+    sink = spec.sinks[sink_name]
+    where = loaded.tree.nearest(("sinks", sink_name, "partition_by")).where
+    directories = [""]
+    for index, column in enumerate(sink.partition_by):
+        relation, origin = logical.trace(sink.from_, column)
+        source = spec.sources.get(relation)
+        values = selected(source, slot, where).get(origin) if source and origin in source.partitions else None
+        if index == 0 and (values is None or len(values) != 1):
+            found = (
+                "is not an unchanged copy of a selected source partition"
+                if values is None
+                else f"holds {len(values)} values"
+            )
+            raise SpecErrors.of(
+                [
+                    SpecError(
+                        "FS1004",
+                        f"sinks.{sink_name}: `{column}` {found} for one interval.",
+                        where=where,
+                        hint="A rerun must know which partitions it replaces: pass the source's partition column through.",
+                    )
+                ]
+            )
+        if values is None:
+            break
+        directories = [
+            f"{head}/{partition_name(column, value)}".lstrip("/") for head in directories for value in values
+        ]
+    return tuple(directories)

@@ -1,0 +1,136 @@
+"""Templates of a spec (`select`, `args`), tried on intervals of its own: what no interval can ever fulfil is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.pipelines.plan.intervals import (
+    Slot,
+    bound_arg,
+    check_begin,
+    check_timezone,
+    first_slots,
+    selected_values,
+)
+from firesteel.pipelines.plan.logical import Logical
+from firesteel.pipelines.plan.outputs import replaced_directories
+from firesteel.pipelines.spec.load import LoadedSpec
+from firesteel.pipelines.spec.model import SqlStep
+from firesteel.pipelines.spec.values import is_partition_value, parse_column_type
+
+_NARROWER = ("date", "int")
+"""Types that are proposed for a value before `string`, which holds any."""
+
+
+def template_errors(loaded: LoadedSpec, logical: Logical) -> list[FiresteelError]:
+    """What is wrong with the interval, and with what is filled for each one."""
+    interval = loaded.spec.interval
+    errors: list[FiresteelError] = []
+    for key, check, instead in (("timezone", check_timezone, "UTC"), ("begin", check_begin, "2000-01-01")):
+        try:
+            check(interval)
+        except SpecError as error:
+            errors.append(_at(loaded, key, error))
+            interval = interval.model_copy(update={key: instead})  # so that templates can be tried all the same
+    seen = first_slots(interval)
+    if not seen:
+        errors.append(_at(loaded, "begin", SpecError("FS1014", "interval.begin is at the end of the calendar.")))
+    errors += [*_selects(loaded, seen), *_args(loaded, seen)]
+    errors += _sinks(loaded, logical, () if errors else seen)
+    return loaded.own(errors)
+
+
+def _at(loaded: LoadedSpec, key: str, error: SpecError) -> SpecError:
+    where = loaded.tree.nearest(("interval", key)).where
+    return SpecError(error.code, error.what, where=where, hint=error.hint)
+
+
+def _selects(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
+    """FS1004 for each selected value that is none of its partition's type."""
+    for name, source in loaded.spec.sources.items():
+        for column, text in source.partitions.items():
+            kind, _ = parse_column_type(text)
+            if "<" in kind:
+                where = loaded.tree.nearest(("sources", name, "partitions", column)).where
+                what = f"`sources.{name}.partitions.{column}`: {kind} cannot name a directory."
+                yield SpecError("FS1004", what, where=where, hint="Give it a simple type such as string, date or int.")
+            elif column in source.select:
+                where = loaded.tree.nearest(("sources", name, "select", column)).where
+                for slot in seen:
+                    try:
+                        values = selected_values(source.select[column], slot)
+                    except ValueError as error:
+                        yield SpecError("FS1004", f"`sources.{name}.select.{column}`: {error}.", where=where)
+                        break
+                    wrong = next((value for value in values if not is_partition_value(kind, value)), None)
+                    if wrong is not None:
+                        yield _not_of_its_type(name, column, kind, wrong, slot, loaded, where)
+                        break
+
+
+def _not_of_its_type(
+    name: str, column: str, kind: str, value: str, slot: Slot, loaded: LoadedSpec, where: Where
+) -> FiresteelError:
+    better = next((each for each in _NARROWER if is_partition_value(each, value)), "string")
+    names = {key: text for key, text in slot.names.items() if key != "hour" or loaded.spec.interval.unit == "hour"}
+    fitting = [f"${{interval.{key}}}" for key, text in names.items() if is_partition_value(kind, text)]
+    other = f", or select {' or '.join(fitting)}" if fitting and kind != "string" else ""
+    return SpecError(
+        "FS1004",
+        f"`sources.{name}.select.{column}` gives `{value}` for the interval {slot.id}, and the partition is of type "
+        f"{kind}: nothing can match.",
+        where=where,
+        hint=f"Declare the partition as {better}{other}.",
+    )
+
+
+def _args(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
+    for name, step in loaded.spec.steps.items():
+        for arg, value in step.args.items() if isinstance(step, SqlStep) else ():
+            problem = "a mapping cannot be bound to a marker" if isinstance(value, dict) else ""
+            try:
+                for slot in seen:
+                    bound_arg(value, slot)
+            except ValueError as error:
+                problem = str(error)
+            if problem:
+                where = loaded.tree.nearest(("steps", name, "args", arg)).where
+                yield SpecError("FS1004", f"`steps.{name}.args.{arg}`: {problem}.", where=where)
+
+
+def _sinks(loaded: LoadedSpec, logical: Logical, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
+    """FS1004 where it is not known which directories an interval replaces, or two intervals replace the same."""
+    if loaded.is_replaced("sources") or loaded.is_replaced("interval"):
+        return
+    for name, sink in loaded.spec.sinks.items():
+        if sink.partition_by[0] not in {column.name for column in logical.relations.get(sink.from_, ())}:
+            continue  # it is reported
+        where = loaded.tree.nearest(("sinks", name, "partition_by")).where
+        published = {column.name for column in logical.relations.get(sink.from_, ())} | {*sink.lineage_columns}
+        if logical.relations.get(sink.from_) and published <= {*sink.partition_by}:
+            what = f"sinks.{name} publishes its partition columns and nothing else."
+            yield SpecError("FS1004", what, where=where, hint="Keep or compute one more column.")
+        relation, origin = logical.trace(sink.from_, sink.partition_by[0])
+        known = relation in loaded.spec.sources or (relation in logical.relations and relation not in logical.unsure)
+        if not known or sink.partition_by[0] != loaded.spec.interval.column:
+            continue
+        if loaded.tree.nearest(("sources", relation, "select", origin)).where in loaded.unclear:
+            continue
+        try:
+            directories = [set(replaced_directories(loaded, logical, name, slot)) for slot in seen]
+        except SpecErrors as wrong:
+            yield from wrong.errors
+            continue
+        except SpecError:  # a select that cannot be computed is reported
+            continue
+        unit = loaded.spec.interval.unit
+        for slot, other in zip(seen[1:], directories[1:], strict=True):
+            if sink.mode == "replace_partitions" and directories[0] & other:
+                yield SpecError(
+                    "FS1004",
+                    f"sinks.{name}: the intervals {seen[0].id} and {slot.id} both replace {min(directories[0] & other)}.",
+                    where=where,
+                    hint=f"Partition the sink by what differs from {unit} to {unit}, or change interval.unit.",
+                )
+                break
