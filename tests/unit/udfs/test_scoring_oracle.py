@@ -230,7 +230,7 @@ def test_natural_results_are_published_from_every_container(container, kind, val
         [1.0, 2.0, 3.0], np.ones((2, 2)), np.ones((2, 2, 2)), pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0]}), [1.0, "x"], [1j, 2j],
         pd.Series([pd.Timedelta(1), pd.Timedelta(2)]), np.array(["1", "2"]),
     ],
-    ids=repr,
+    ids=lambda prediction: type(prediction).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("select", ["", "[0]", "[5]", "p2"])
 def test_what_is_not_one_number_for_each_row_is_an_error_that_says_what_came_back(prediction, select):
