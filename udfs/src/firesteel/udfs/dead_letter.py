@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from firesteel.conf.errors import FiresteelError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 MESSAGE_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row that could not be scored: its features and kept columns, and what the model raised."""
+    """A row that could not be scored: its features and kept columns, and what the model raised.
 
-    row: tuple[tuple[str, Any], ...]
+    `row` holds the values as `firesteel.udfs.letter_codec` encodes them, `types` the columns' Spark types.
+    """
+
+    row: tuple[tuple[str, JsonValue], ...]
     error: str
     message: str
+    types: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,6 @@ def _try(predict: Callable[[pd.DataFrame], Any], frame: Callable[[], pd.DataFram
         except Exception:  # noqa: BLE001, S112 - the last try's error is the one that counts
             continue
     return predict(frame())
-
-
-def plain(value: object) -> str:
-    """A value of a row that JSON has no form for, as Spark's JSON reader takes it back on a replay."""
-    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)
 
 
 def message_of(error: Exception) -> str:

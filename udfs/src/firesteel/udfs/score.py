@@ -21,6 +21,7 @@ from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
 from firesteel.udfs.engine import Engine
 from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.guard import guarded
+from firesteel.udfs.letter_codec import encode_row, type_names
 from firesteel.udfs.model import LoadedModel, load_model
 from firesteel.udfs.model_errors import summary_of
 from firesteel.udfs.outputs import outputs_to_arrow
@@ -193,7 +194,8 @@ def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskRep
             hint="Read the whole trace in the executor's log. Set on_error: {action: dead_letter} to keep such rows with "
             "their errors and score the others.",
         ) from failed.error
-    report.dead_letters.append(DeadLetter(tuple(row.items()), name, message))
+    encoded, kinds = encode_row(table, failed.index), type_names(table.schema)
+    report.dead_letters.append(DeadLetter(tuple(encoded.items()), name, message, tuple(kinds.items())))
     if len(report.dead_letters) > spec.on_error.max_rows:
         raise RowErrorBudget(
             "FS5003",

@@ -26,9 +26,15 @@ from firesteel.pipelines.publish.recover import person
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import IntervalResult, RunResult
 from firesteel.pipelines.storage.open import locate
+from firesteel.udfs.letter_codec import decode_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+    from pydantic import JsonValue
     from pyspark.sql import SparkSession
+    from pyspark.sql.types import StructType
 
     from firesteel.jobs.run.findings import Findings
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan
@@ -87,23 +93,45 @@ def _lenient(plan: Plan) -> Plan:
     return replace(plan, steps=steps)
 
 
-def check_letters(storage: Storage, found: tuple[Letters, ...], names: set[str]) -> None:
-    """Hold letters to the columns that are needed now: Spark would read those that they lack as nulls.
+def read_letters(
+    storage: Storage, found: Sequence[Letters], schema: StructType, optional: frozenset[str] = frozenset()
+) -> pa.Table:
+    """Return the rows of dead letters with the columns of `schema`, each value as it was.
+
+    Parameters
+    ----------
+    optional
+        Columns that are null where a letter does not have them.
 
     Raises
     ------
     RowErrorBudget
-        FS5004 naming the columns.
+        FS5004 naming the columns that a letter does not have, or has with another type than today's.
     """
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    wanted = {field.name: field.dataType.simpleString() for field in schema.fields}
+    rows: list[dict[str, JsonValue]] = []
     for each in found:
-        first = storage.read(each.path).partition(b"\n")[0]
-        lacking = sorted(names - set(json.loads(first)["row"]))
-        if lacking:
-            raise RowErrorBudget(
-                "FS5004",
-                f"the dead letters of run {each.run_id} have no {', '.join(lacking)}, which the model or `keep` needs now.",
-                hint="Run the interval again with --force: its rows are read anew.",
-            )
+        for letter in map(json.loads, storage.read(each.path).splitlines()):
+            _check_types(each.run_id, letter.get("types", {}), wanted, optional)
+            rows.append({name: letter["row"].get(name) for name in wanted})
+    return decode_rows(rows, to_arrow_schema(schema, timezone="UTC"))
+
+
+def _check_types(run_id: str, had: Mapping[str, str], wanted: Mapping[str, str], optional: frozenset[str]) -> None:
+    differing = [
+        f"`{name}` is {had.get(name, 'missing')}, now {kind}"
+        for name, kind in wanted.items()
+        if had.get(name, kind if name in optional else "") != kind
+    ]
+    if differing:
+        raise RowErrorBudget(
+            "FS5004",
+            f"the dead letters of run {run_id} do not have the columns that the model or `keep` needs now: "
+            f"{', '.join(differing)}.",
+            hint="Run the interval again with --force: its rows are read anew.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +195,8 @@ class Replay(Runner):
 
     def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:
         """The views of a run, with the letters in place of what the score step reads."""
+        from pyspark.sql.types import StructType
+
         step, scored, storage = self.plan.score_step, self.plan.scored_relations, area.storage
         assert step is not None  # it has left the letters
         with findings.timed("read"):
@@ -174,12 +204,8 @@ class Replay(Runner):
             for each in self.plan.steps:
                 if isinstance(each, SqlStepPlan) and each.name not in scored:
                     make_view(self.spark, each, interval)
-            rows = self.spark.table(step.input).schema
-            from pyspark.sql.types import StructField, StructType
-
             names = {*step.columns_read}
-            check_letters(storage, self.found, {*step.features, *step.keep})
-            row = StructType([field for field in rows.fields if field.name in names])
-            reader = self.spark.read.schema(StructType([StructField("row", row)])).option("mode", "FAILFAST")
-            frame = reader.json([f"{storage.base_uri}{each.path}" for each in self.found]).select("row.*")
+            columns = StructType([field for field in self.spark.table(step.input).schema.fields if field.name in names])
+            optional = frozenset(names - {*step.features, *step.keep})
+            frame = self.spark.createDataFrame(read_letters(storage, self.found, columns, optional), columns)
             frame.createOrReplaceTempView(step.input)

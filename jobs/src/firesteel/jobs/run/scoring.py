@@ -10,7 +10,6 @@ from firesteel.conf.errors import RowErrorBudget
 from firesteel.conf.redaction import redact
 from firesteel.pipelines.result import Agreement, OutputAgreement
 from firesteel.udfs.agreement import Tally
-from firesteel.udfs.dead_letter import plain
 from firesteel.udfs.spec import Challenger, ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
@@ -148,17 +147,18 @@ def scoring_facts(
 
 
 def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, ...], model_version: str) -> None:
-    """Write the rows that could not be scored as JSON lines: row, error class, message, model version."""
+    """Write the rows that could not be scored as JSON lines: row, types of its columns, error class, message, model version."""
     lines = [
         json.dumps(
             {
                 "row": dict(letter.row),
+                "types": dict(letter.types),
                 "error": letter.error,
                 "message": redact(letter.message),
                 "model_version": model_version,
             },
             ensure_ascii=False,
-            default=plain,
+            allow_nan=False,
         )
         for letter in letters
     ]

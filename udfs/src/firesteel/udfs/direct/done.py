@@ -13,7 +13,7 @@ from typing import Any
 
 from firesteel.conf.version import VERSION
 from firesteel.udfs.agreement import tally_from
-from firesteel.udfs.dead_letter import DeadLetter, plain
+from firesteel.udfs.dead_letter import DeadLetter
 from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
 from firesteel.udfs.forms.base import Choice
 from firesteel.udfs.report import TaskReport
@@ -36,21 +36,16 @@ def mark_name(task: int, attempt: int, job: str) -> str:
 
 
 def write_mark(done: Done) -> bytes:
-    """The text of a mark. Rows of dead letters are kept as their JSON: what they become in the end."""
-    report = asdict(done.result.report)
-    report["dead_letters"] = [
-        {"row": dict(letter.row), "error": letter.error, "message": letter.message}
-        for letter in done.result.report.dead_letters
-    ]
+    """Return the text of a mark."""
     value = {
         "made_by": VERSION,
         "splits": [asdict(each) for each in done.splits],
         "files": [asdict(each) for each in done.result.files],
         "rows_read": done.result.rows_read,
         "rows_in": done.result.rows_in,
-        "report": report,
+        "report": asdict(done.result.report),
     }
-    return json.dumps(value, ensure_ascii=False, default=plain).encode()
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def read_mark(text: bytes) -> Done | None:
@@ -73,10 +68,17 @@ def read_mark(text: bytes) -> Done | None:
 
 
 def _report(value: Mapping[str, Any]) -> TaskReport:
-    letters = [DeadLetter(tuple(each["row"].items()), each["error"], each["message"]) for each in value["dead_letters"]]
+    letters = [
+        DeadLetter(_pairs(each["row"]), each["error"], each["message"], _pairs(each["types"]))
+        for each in value["dead_letters"]
+    ]
     choice = Choice(**value["choice"]) if value["choice"] else None
     rival = tally_from(value["challenger"]) if value["challenger"] else None
     return TaskReport(**{**value, "dead_letters": letters, "choice": choice, "challenger": rival})
+
+
+def _pairs(value: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, each) for name, each in value)
 
 
 def apart(found: Iterable[Done]) -> list[Done]:
