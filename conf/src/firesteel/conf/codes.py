@@ -49,6 +49,7 @@ CODES: dict[str, Code] = {
     ),
     "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration`, `security` or `tracking`."),
     "FS1021": Code("something contradicts `security: {mode: strict}`", "Mend what is named, or leave `security` out."),
+    "FS1022": Code("a Spark setting would lose rows or change values", "Remove the setting that is named."),
     "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
     # tests of a pipeline
     "FS1101": Code("there is no test to run", "Put cases into tests/*.yaml beside the spec; mind -k."),
@@ -96,6 +97,10 @@ CODES: dict[str, Code] = {
     "FS7003": Code("an expectation could not be evaluated", "Check its type, its arguments and its column."),
     "FS7004": Code(
         "an expectation cannot take rows out", "Quarantine and drop need a condition on a row, before the score."
+    ),
+    "FS7005": Code(
+        "an interval would publish fewer rows than its sink allows",
+        "Look at filters, gates and dead letters; set `on_empty: allow` or a lower `min_rows` if it is right.",
     ),
     "FS7501": Code("another driver holds the lease", "Wait for it, or cancel it; this run did nothing."),
     "FS7502": Code("the lease was taken over", "This driver was too slow; the other one's result stands."),
@@ -149,6 +154,7 @@ CODES: dict[str, Code] = {
     "FS9033": Code("a plan cannot be written for Kubernetes", "Give what is named."),
     "FS9040": Code("lineage is required and cannot be sent", "Check the address and the token; nothing was read."),
     "FS9041": Code("a session is not as secure as the plan asks", "Make it with the settings named, or pass none."),
+    "FS9042": Code("the Spark context has a setting that loses rows", "Remove it where Spark is configured."),
     "FS9101": Code(
         "the shuffle service does not have a block", "Spark computes it again; look for a restart or a removed folder."
     ),

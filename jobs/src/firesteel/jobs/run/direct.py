@@ -13,6 +13,7 @@ from firesteel.conf.hadoop import HadoopConf
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import Column, SqlStepPlan
 from firesteel.pipelines.plan.operator import Chain, direct_chain
+from firesteel.pipelines.plan.settings import TIME_ZONE, differs_by_operator
 from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.direct.done import DONE, Done, apart, read_mark
@@ -79,6 +80,8 @@ def direct_work(
         return "the session writes Parquet with another codec"
     if str(spark.conf.get("spark.sql.ansi.enabled")).lower() != "true":
         return "the session is not in ANSI mode"
+    if setting := differs_by_operator(dict(plan.spark_conf)):
+        return f"configuration sets {setting}"
     if differs := _differs(spark, chain, step):
         return differs
     places = [_place(chain.source.path), _place(sink.path)]
@@ -88,7 +91,7 @@ def direct_work(
     # Executors that are to come want tasks as well: those that are there may be the few of the beginning.
     slots = max(spark.sparkContext.defaultParallelism, plan.resources.scan_partitions)
     return DirectWork(
-        _spec(chain, sink, step, scoring, staging, lineage, codec),
+        _spec(chain, sink, step, scoring, staging, lineage, codec, str(spark.conf.get(TIME_ZONE))),
         pack(
             [(file.path, file.length) for file in files],
             slots,
@@ -167,16 +170,17 @@ def _spec(
     staging: str,
     lineage: dict[str, str],
     codec: str,
+    zone: str,
 ) -> DirectSpec:
     source = chain.source
     read = {name.lower() for name in _read(chain, step)}
     columns = [column for column in source.columns if column.name.lower() in read]
-    schema = _arrow(columns)
-    partitions = _arrow(source.partitions)
+    schema = _arrow(columns, zone)
+    partitions = _arrow(source.partitions, zone)
     outputs = [Column(output.name, output.type) for output in step.made]
     lineages = [column for column in sink.columns if column.name in sink.lineage_columns]
     kept = [column for column in chain.columns if column.name in step.keep]
-    kinds = {each.name: each.type for each in _arrow([*kept, *outputs, *lineages])}
+    kinds = {each.name: each.type for each in _arrow([*kept, *outputs, *lineages], zone)}
     constants: list[tuple[str, Any, Any]] = []
     for name in sink.lineage_columns:
         value = datetime.now(UTC) if name == "_scored_at" else lineage[name]
@@ -235,12 +239,12 @@ def _place(uri: str) -> Place:
     return Place("hdfs", authority, kept, os.environ.get("HADOOP_USER_NAME", ""))
 
 
-def _arrow(columns: Iterable[Column]) -> Any:
-    """The Arrow schema in which Spark would give these columns to Python; instants in UTC, as in the files."""
+def _arrow(columns: Iterable[Column], zone: str) -> Any:
+    """Return the Arrow schema in which Spark would give these columns to Python, instants in the session's time zone."""
     from pyspark.sql.pandas.types import to_arrow_schema
 
     found = tuple(columns)
-    return to_arrow_schema(schema_of(found), timezone="UTC") if found else _schema([])
+    return to_arrow_schema(schema_of(found), timezone=zone) if found else _schema([])
 
 
 def _schema(fields: list[tuple[str, Any]]) -> Any:

@@ -15,7 +15,7 @@ from firesteel.conf.identity import os_user
 from firesteel.jobs.run.attempt import Runner
 from firesteel.jobs.run.ceiling import Ceiling
 from firesteel.jobs.run.schedule import POOL, Lanes, has_room, in_order
-from firesteel.jobs.spark.session import child_session
+from firesteel.jobs.spark.session import activated, child_session
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.publish.transaction import Attempt
 from firesteel.pipelines.result import IntervalResult, RunResult
@@ -96,7 +96,7 @@ class Intervals:
         context = self.session.sparkContext
 
         def do(lane: SparkSession, interval: IntervalPlan) -> Ended:
-            with self._pool(lane, lanes.index(lane)):
+            with self._pool(lane, lanes.index(lane)), activated(lane):
                 return self._attempt(lane, interval, run_id, at_once)
 
         running: Lanes[SparkSession, Ended] = Lanes(lanes, lambda: has_room(context, self.plan), self.ceiling.interrupt)

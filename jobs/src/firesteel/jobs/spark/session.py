@@ -25,6 +25,7 @@ from firesteel.jobs.spark.shuffle import refused, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
 from firesteel.jobs.utf8 import use_utf8_locale
 from firesteel.pipelines.plan.security import STRICT
+from firesteel.pipelines.plan.settings import FIXED, TIME_ZONE, loses_rows, of_the_machine
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULTS = {
-    "spark.sql.session.timeZone": "UTC",  # dates and timestamps mean the same on every machine
+    TIME_ZONE: "UTC",  # dates and timestamps mean the same on every machine
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
     # It removes stages whose shuffles were empty, and the observed count of rows in with them: where every row fails.
@@ -93,23 +94,56 @@ def open_session(
     Raises
     ------
     RuntimeFault
-        FS9001 (no JDK), FS9002 (Spark does not start) or FS9041 (the caller's session is not as secure as the plan asks).
+        FS9001 (no JDK), FS9002 (Spark does not start), FS9041 (the caller's session is not as secure as the plan asks) or
+        FS9042 (the context has a setting that loses rows).
     """
     if spark is not None:
         check_secured(spark, plan)
         check_reached(spark, dict(plan.spark_conf))
-        with _quiet():
-            yield child_session(spark, plan)
+        check_settings(spark)
+        with _quiet(), activated(child_session(spark, plan)) as session:
+            yield session
         return
     own = _start(plan, events)
     with _quiet():
         try:
-            yield child_session(own, plan)
+            check_settings(own)
+            with activated(child_session(own, plan)) as session:
+                yield session
         except KeyboardInterrupt:
             _silence(own)
             raise
         finally:
             own.stop()
+
+
+def check_settings(spark: SparkSession) -> None:
+    """FS9042 when a context has a setting that loses rows, and that no session of it can set otherwise."""
+    found = [f"{key} = {value}" for key, value in spark.sparkContext.getConf().getAll() if loses_rows(key, value)]
+    if found:
+        raise RuntimeFault(
+            "FS9042",
+            f"the Spark context would lose rows: {', '.join(sorted(found))}. Nothing was read.",
+            hint="Remove it from spark-defaults.conf, --conf, or where the session that was passed in is made.",
+        )
+
+
+@contextlib.contextmanager
+def activated(session: SparkSession) -> Iterator[SparkSession]:
+    """Let a session's settings decide in this thread how types and expressions are parsed, and not those of the caller's."""
+    from py4j.protocol import Py4JError
+
+    sessions = session._get_j_spark_session_class(session._jvm)  # noqa: SLF001 - there is no public way to end it
+    before = sessions.getActiveSession()
+    sessions.setActiveSession(session._jsparkSession)  # noqa: SLF001
+    try:
+        yield session
+    finally:
+        with contextlib.suppress(Py4JError):  # an interrupt has closed the connection
+            if before.isDefined():
+                sessions.setActiveSession(before.get())
+            else:
+                sessions.clearActiveSession()
 
 
 def check_secured(spark: SparkSession, plan: Plan) -> None:
@@ -291,10 +325,19 @@ def _taken(host: str, port: int) -> bool:
 
 
 def child_session(spark: SparkSession, plan: Plan) -> SparkSession:
-    """A session over the same context with the plan's SQL settings, and no views of others."""
-    session = spark.newSession()
+    """A session over the same context with the plan's SQL settings, and no views of others.
+
+    What the context's own settings say that could change a row does not count: see `firesteel.pipelines.plan.settings`.
+    """
+    from pyspark.errors import PySparkException
+
+    session, planned = spark.newSession(), dict(plan.spark_conf)
+    for key, _ in spark.sparkContext.getConf().getAll():
+        if not of_the_machine(key) and key not in planned:
+            with contextlib.suppress(PySparkException):  # a static setting
+                session.conf.unset(key)
     # Settings with secrets are the context's, and every session of it has them.
-    for key, value in public_settings({**DEFAULTS, **dict(plan.spark_conf)}).items():
+    for key, value in public_settings({**DEFAULTS, **planned, **FIXED}).items():
         if key.startswith("spark.sql.") and session.conf.isModifiable(key):
             session.conf.set(key, value)
     return session

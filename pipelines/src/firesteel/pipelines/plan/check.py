@@ -8,6 +8,7 @@ from firesteel.pipelines.plan.locations import location_errors
 from firesteel.pipelines.plan.logical import Logical, analyzed
 from firesteel.pipelines.plan.security import security_errors
 from firesteel.pipelines.plan.templates import template_errors
+from firesteel.pipelines.plan.settings import setting_errors
 from firesteel.pipelines.profile import kind_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Drift
@@ -23,7 +24,8 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
         All of it at once.
     """
     logical, found = analyzed(loaded)
-    errors = [*found, *security_errors(loaded), *location_errors(loaded), *template_errors(loaded, logical)]
+    errors = [*found, *security_errors(loaded), *setting_errors(loaded), *location_errors(loaded)]
+    errors += template_errors(loaded, logical)
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):
             kwargs = expect.arguments

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from firesteel.conf.quantities import byte_size
 from firesteel.pipelines.plan.model import ModelPlan, SourceInput
+from firesteel.pipelines.plan.settings import changes_results
 from firesteel.pipelines.spec.model import Spec
 
 Parts = tuple[tuple[str, str], ...]
@@ -31,23 +32,10 @@ _HOW = ("workers", "warmup")
 """What of a score step changes no row. Neither does a challenger that is not published, nor its tolerance."""
 _TOGETHER = ("batch_size", "batch_concurrency")
 """Intervals do not know of those that run beside them."""
+_CHECKED_OR_KEPT = ("retain", "files", "on_empty", "min_rows")
+"""What of a sink changes no row."""
 _SAID = {"description", "meta", "notes"}
 """What people write about an expectation."""
-_PERFORMANCE = (
-    "spark.sql.shuffle.partitions",
-    "spark.sql.adaptive.",
-    "spark.sql.autoBroadcastJoinThreshold",
-    "spark.sql.files.",
-    "spark.sql.join.preferSortMergeJoin",
-    "spark.sql.execution.arrow.",
-    "spark.sql.parquet.compression.codec",
-)
-"""SQL settings that say how, and never what."""
-
-
-def changes_results(setting: str) -> bool:
-    """Whether a Spark setting of `configuration` can change rows: SQL's semantics can, memory and parallelism cannot."""
-    return setting.startswith("spark.sql.") and not setting.startswith(_PERFORMANCE)
 
 
 def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
@@ -81,8 +69,8 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
     for name in _TOGETHER:
         meaning["interval"].pop(name, None)
     for sink in meaning.get("sinks", {}).values():
-        sink.pop("retain", None)
-        sink.pop("files", None)
+        for name in _CHECKED_OR_KEPT:
+            sink.pop(name, None)
     settings = {key: value for key, value in meaning.pop("configuration", {}).items() if changes_results(key)}
     if settings:
         meaning["configuration"] = settings
