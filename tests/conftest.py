@@ -116,6 +116,17 @@ def _quick_spark(request: pytest.FixtureRequest) -> None:
         os.environ["SPARK_SUBMIT_OPTS"] = quick_jvm()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _counted_runs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Count the rows of every run in this process once more, from the files alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        if any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
+            from support.conservation import watch_runs
+
+            watch_runs(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session on local[2]. Tests that stop a context start one of their own, in a process of its own."""

@@ -20,6 +20,7 @@ from firesteel.udfs.letter_codec import encode_row, type_names
 pytestmark = pytest.mark.integration
 
 AT = datetime(2013, 3, 10, 2, 30, 0, 123457, tzinfo=UTC)
+NAIVE = AT.replace(tzinfo=None)
 COLUMNS = {
     "flag": ("boolean", pa.bool_(), [True, None, False]),
     "tiny": ("tinyint", pa.int8(), [-128, None, 127]),
@@ -31,11 +32,11 @@ COLUMNS = {
     "raw": ("binary", pa.binary(), [b"\0\xff", None, b""]),
     "day": ("date", pa.date32(), [date(1, 1, 1), date(1969, 12, 31), date(9999, 12, 31)]),
     "at": ("timestamp", pa.timestamp("us", "UTC"), [AT, None, datetime(1, 1, 3, 0, 0, 0, 1, tzinfo=UTC)]),
-    "naive": ("timestamp_ntz", pa.timestamp("us"), [datetime(2013, 3, 10, 2, 30), None, datetime(1, 1, 1, 0, 0, 0, 1)]),
+    "naive": ("timestamp_ntz", pa.timestamp("us"), [NAIVE, None, NAIVE.replace(year=1)]),
     "nested": (
         "struct<X:double,y:timestamp,z:struct<n:timestamp_ntz,x:binary>>",
         pa.struct({"X": pa.float64(), "y": pa.timestamp("us", "UTC"), "z": pa.struct({"n": pa.timestamp("us"), "x": pa.binary()})}),
-        [{"X": 1.5, "y": AT, "z": {"n": datetime(1900, 1, 1), "x": b"\xff"}}, None, {"X": None, "y": None, "z": None}],
+        [{"X": 1.5, "y": AT, "z": {"n": NAIVE.replace(year=1900), "x": b"\xff"}}, None, {"X": None, "y": None, "z": None}],
     ),
     "list": ("array<binary>", pa.list_(pa.binary()), [[b"\xff\0", None], None, []]),
     "times": ("array<timestamp>", pa.list_(pa.timestamp("us", "UTC")), [[AT, None], None, []]),

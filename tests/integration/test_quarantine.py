@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow.dataset as pads
 import pytest
@@ -137,9 +138,13 @@ def test_rows_that_are_counted_and_not_written_publish_nothing(spark, tmp_path):
     assert "5 rows of r may not go on, and 4 were put aside" in str(caught.value)
 
 
-def test_all_rows_may_be_taken_out(spark, project, runs):
+def test_all_rows_may_be_taken_out_where_the_sink_may_be_empty(spark, project, runs):
     never = "{type: expect_column_values_to_be_null, column: id, on_fail: quarantine}"
-    result = run(spark, runs, project.plan(gates=gates(never)))
+    plan = project.plan(gates=gates(never))
+    refused = run_plan(plan, spark=spark, runs=runs)
+    assert refused.error.startswith("FS7005"), refused.error
+    assert "3,000 quarantined" in refused.error
+    result = run(spark, runs, replace(plan, sinks=(replace(plan.sinks[0], on_empty="allow"),)))
     assert (result.counts.scored, result.counts.quarantined) == (0, 3000)
 
 

@@ -91,9 +91,17 @@ def test_a_rerun_replaces_every_planned_partition_empty_ones_included_and_no_oth
     assert project.rows() == 100
 
 
-def test_zero_rows_empty_the_planned_partitions(project, spark, runs):
+def test_zero_rows_empty_the_planned_partitions_only_where_the_spec_allows_it(project, spark, runs):
     run_plan(project.pipeline().plan(DAY), spark=spark, runs=runs)
+    before = project.published()
     result = run_plan(project.pipeline(min_distance="5000").plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("failed", 3)
+    assert "FS7005 scores 2013-06-01: 0 rows would be published, expected at least one, where 60 are" in result.error
+    assert project.published() == before
+    allowed = project.pipeline(
+        {"mode: replace_partitions": "mode: replace_partitions\n    on_empty: allow"}, min_distance="5000"
+    )
+    result = run_plan(allowed.plan(DAY), spark=spark, runs=runs)
     assert result.state == "published", result.error
     assert result.counts.rows_in == 0
     assert project.published() == {}

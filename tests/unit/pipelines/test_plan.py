@@ -374,3 +374,29 @@ def test_planning_imports_no_pyspark(tmp_path, data):
 def test_on_fail_decides_over_severity(tmp_path, data, words, severity):
     plan = planned(tmp_path, data, changes={"column: flight_id}": f"column: flight_id, {words}}}"})
     assert plan.gates[0].expectations[0].severity == severity
+
+
+@pytest.mark.parametrize(
+    ("said", "rows", "fraction"),
+    [
+        ("", 1000, 0.5),
+        (", max_rows: 10", 10, 1.0),
+        (", max_fraction: 0.9", 1000, 0.9),
+        (", max_rows: 7, max_fraction: 0.1", 7, 0.1),
+    ],
+)
+def test_a_budget_in_rows_is_the_users_and_without_one_half_the_rows_must_be_scored(
+    tmp_path, data, said, rows, fraction
+):
+    plan = planned(tmp_path, data, changes={", max_rows: 1000, max_fraction: 0.001": said})
+    on_error = plan.score_step.on_error
+    assert (on_error.max_rows, on_error.max_fraction) == (rows, fraction)
+
+
+def test_what_a_sink_must_publish_at_least_is_in_the_plan_and_in_no_hash(tmp_path, data):
+    plain = planned(tmp_path / "plain", data)
+    changes = {"mode: replace_partitions": "mode: replace_partitions\n    on_empty: allow\n    min_rows: 5"}
+    other = planned(tmp_path / "other", data, changes=changes)
+    assert (plain.sinks[0].on_empty, plain.sinks[0].min_rows) == ("fail", None)
+    assert (other.sinks[0].on_empty, other.sinks[0].min_rows) == ("allow", 5)
+    assert other.code_hash == plain.code_hash

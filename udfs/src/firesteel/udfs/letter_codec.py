@@ -56,7 +56,7 @@ def decode_rows(rows: Sequence[Mapping[str, JsonValue]], schema: pa.Schema) -> p
     ------
     KeyError
         A row has no value for a column, or for a field of a struct.
-    ValueError
+    TypeError, ValueError
         A value is not of its column's form.
     """
     columns = [pa.array([decode(row[field.name], field.type) for row in rows], field.type) for field in schema]
@@ -145,11 +145,11 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _mapping(value: JsonValue) -> dict[str, JsonValue]:
     if not isinstance(value, dict):
-        raise ValueError("a struct is a JSON object")
+        raise TypeError("a struct is a JSON object")
     return value
 
 
 def _list(value: JsonValue) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError("a list or a map is a JSON array")
+        raise TypeError("a list or a map is a JSON array")
     return value

@@ -40,8 +40,19 @@ class Aside:
     rows_dropped: int
 
 
+def rows_fail(verdicts: Sequence[tuple[GatePlan, GateResult]]) -> bool:
+    """Return whether an expectation failed whose rows may not go on."""
+    return any(
+        expectation.failing_rows != "keep" and not found.success
+        for gate, result in verdicts
+        for expectation, found in zip(gate.expectations, result.expectations, strict=True)
+    )
+
+
 def take_out(frame: DataFrame, verdicts: Sequence[tuple[GatePlan, GateResult]]) -> Aside | None:
     """Part the rows that go on from those that may not; None when all go on.
+
+    Both parts read the frame anew, so it must give the same rows each time that it is read.
 
     Parameters
     ----------
@@ -65,7 +76,7 @@ def take_out(frame: DataFrame, verdicts: Sequence[tuple[GatePlan, GateResult]]) 
                 )
             failing = F.coalesce(compiled.failing, F.lit(False))
             failed[expectation.failing_rows].append((f"{gate.name}: {expectation.type} on {found.column}", failing))
-    if not any(failed.values()):
+    if not rows_fail(verdicts):
         return None
     quarantine, drop = (_any([column for _, column in failed[what]]) for what in ("quarantine", "drop"))
     row = frame.agg(F.count_if(quarantine).alias("q"), F.count_if(~quarantine & drop).alias("d")).first()

@@ -23,6 +23,7 @@ from firesteel.jobs.run.earlier import Successes
 from firesteel.jobs.run.findings import Findings
 from firesteel.jobs.run.gating import Gating
 from firesteel.jobs.run.inputs import make_inputs
+from firesteel.jobs.run.least_rows import check_least_rows
 from firesteel.jobs.run.scoring import agreement_of, check_budget, score_spec, scoring_facts, write_dead_letters
 from firesteel.jobs.run.staged import StagedFiles, drift_columns, score_columns
 from firesteel.jobs.run.watch import watched
@@ -158,8 +159,9 @@ class Runner:
 
         try:
             check_inputs(self.plan, interval)
-            self._input(interval, area, findings)
+            self._input(interval, area, transaction, findings)
             self._stage(interval, sink, transaction, findings)
+            self._check_least_rows(interval, sink, area, findings)
             self._audit(interval, sink, transaction, findings)
             check_inputs(self.plan, interval)
             if self.plan.score_step is not None and self.plan.score_step.operator == "direct":
@@ -175,9 +177,14 @@ class Runner:
                 raise KeyboardInterrupt from error  # in a thread of its own: the signal reached the main one
             raise spark_fault(error) from error
 
-    def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:
+    def _input(self, interval: IntervalPlan, area: Area, transaction: Transaction, findings: Findings) -> None:
         gating = self._gating(interval, findings)
-        make_inputs(self.spark, self.plan, interval, gating, findings, area, self.attempt.run_id)
+        make_inputs(
+            self.spark, self.plan, interval, gating, findings, area, self.attempt.run_id, transaction.scratch_path
+        )
+
+    def _check_least_rows(self, interval: IntervalPlan, sink: SinkPlan, area: Area, findings: Findings) -> None:
+        check_least_rows(self.plan, interval, sink, findings.counts, area)
 
     def _stage(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
         storage, _ = locate(sink.path)

@@ -1,13 +1,18 @@
-"""Everything before the score: views of sources and steps, the gates on them, and the rows that gates take out."""
+"""Everything before the score: views of sources and steps, the gates on them, and the rows that gates take out.
+
+The rows that go on and the rows that do not are read from one copy of the relation. SQL may give other rows each time that it is
+computed (`rand()`, `current_timestamp()`, `LIMIT`): a row would be scored and quarantined, or neither.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from firesteel.jobs.gates.aside import take_out
+from firesteel.jobs.gates.aside import rows_fail, take_out
 from firesteel.jobs.run.quarantine import write_quarantine
 from firesteel.jobs.spark.lower import check_required, make_view, read_sources
 from firesteel.pipelines.plan.model import SqlStepPlan
+from firesteel.pipelines.publish.layout import file_name
 from firesteel.pipelines.result import Counts
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from firesteel.jobs.run.gating import Gating
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan
     from firesteel.pipelines.publish.layout import Area
+    from firesteel.pipelines.result import GateResult
 
 
 def make_inputs(
@@ -29,10 +35,16 @@ def make_inputs(
     findings: Findings,
     area: Area,
     run_id: str,
+    scratch: str,
 ) -> None:
     """Make the views that the score reads, held against their gates.
 
     A gate sees its relation whole, as it is before rows are taken out of it; the steps that read it do not.
+
+    Parameters
+    ----------
+    scratch
+        A folder within the storage, for the copies of relations that rows are taken out of.
     """
     with findings.timed("read"):
         for step in plan.steps:  # those of the interval before
@@ -47,31 +59,42 @@ def make_inputs(
         if relation in steps:
             make_view(spark, steps[relation], interval)
         taking = [gate for gate in plan.gates if gate.on == relation and gate.takes_rows_out]
-        if taking:
-            whole[relation] = spark.table(relation)
-            _take_out(whole[relation], relation, taking, interval, gating, findings, area, run_id)
+        if not taking:
+            continue
+        whole[relation] = spark.table(relation)
+        verdicts = [(gate, gating.run(gate, whole[relation])) for gate in taking]
+        if rows_fail(verdicts):
+            with findings.timed("quarantine"):
+                if relation in steps:  # a source's files are pinned, and give the same rows each time
+                    copy = f"{area.storage.base_uri}{scratch}/{file_name(relation)}"
+                    whole[relation] = _computed_once(whole[relation], copy)
+                _take_out(whole[relation], relation, verdicts, interval, findings, area, run_id)
     for gate in plan.gates:
         if not (gate.takes_rows_out or gate.on.startswith("sink:") or gate.on in scored):
             gating.run(gate, whole[gate.on] if gate.on in whole else spark.table(gate.on))
 
 
+def _computed_once(frame: DataFrame, uri: str) -> DataFrame:
+    """Return a frame over a copy of the rows in files. A cached frame would not do: Spark computes lost blocks again."""
+    writer = frame.write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+    writer.mode("errorifexists").parquet(uri)
+    return frame.sparkSession.read.schema(frame.schema).parquet(uri)
+
+
 def _take_out(
     frame: DataFrame,
     relation: str,
-    gates: Sequence[GatePlan],
+    verdicts: Sequence[tuple[GatePlan, GateResult]],
     interval: IntervalPlan,
-    gating: Gating,
     findings: Findings,
     area: Area,
     run_id: str,
 ) -> None:
-    """Run the gates that may take rows out of a relation, and put a view of the others in its place."""
-    verdicts = [(gate, gating.run(gate, frame)) for gate in gates]
-    with findings.timed("quarantine"):
-        aside = take_out(frame, verdicts)
-        if aside is None:
-            return
-        write_quarantine(aside, area, relation, interval.id, run_id)
+    """Put a view of the rows that go on in the place of a relation, and the others into quarantine."""
+    aside = take_out(frame, verdicts)
+    if aside is None:
+        return
+    write_quarantine(aside, area, relation, interval.id, run_id)
     aside.kept.createOrReplaceTempView(relation)
     taken = aside.rows_quarantined + aside.rows_dropped
     findings.aside += Counts(rows_in=taken, quarantined=aside.rows_quarantined, dropped=aside.rows_dropped)

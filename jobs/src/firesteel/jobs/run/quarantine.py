@@ -21,7 +21,7 @@ def write_quarantine(aside: Aside, area: Area, relation: str, interval: str, run
     Raises
     ------
     GateFailed
-        FS7002 when other rows were written than were counted: the relation gives other rows each time that it is read.
+        FS7002 when other rows were written than were counted.
     """
     if aside.quarantined is None or not aside.rows_quarantined:
         return ""
@@ -36,7 +36,7 @@ def write_quarantine(aside: Aside, area: Area, relation: str, interval: str, run
             "FS7002",
             f"{interval}: rows do not add up: {aside.rows_quarantined:,} rows of {relation} may not go on, and {written:,} were "
             "put aside. Nothing was published.",
-            hint="Does it give other rows each time that it is read: rand(), a join on doubles, LIMIT without ORDER BY?",
+            hint="Check whether something changes the files of the source while the run reads them.",
         )
     return place
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import FiresteelError, RowErrorBudget
+from firesteel.conf.errors import FiresteelError, RowErrorBudget, StorageError
 from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.jobs.run.attempt import Runner
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
-    from pydantic import JsonValue
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
 
@@ -107,16 +106,28 @@ def read_letters(
     ------
     RowErrorBudget
         FS5004 naming the columns that a letter does not have, or has with another type than today's.
+    StorageError
+        FS8006 when a letter was cut or changed.
     """
+    import pyarrow as pa
     from pyspark.sql.pandas.types import to_arrow_schema
 
     wanted = {field.name: field.dataType.simpleString() for field in schema.fields}
-    rows: list[dict[str, JsonValue]] = []
+    arrow, tables = to_arrow_schema(schema, timezone="UTC"), []
     for each in found:
-        for letter in map(json.loads, storage.read(each.path).splitlines()):
-            _check_types(each.run_id, letter.get("types", {}), wanted, optional)
-            rows.append({name: letter["row"].get(name) for name in wanted})
-    return decode_rows(rows, to_arrow_schema(schema, timezone="UTC"))
+        try:
+            letters = [json.loads(line) for line in storage.read(each.path).splitlines()]
+            for letter in letters:
+                _check_types(each.run_id, letter.get("types", {}), wanted, optional)
+            rows = [{name: letter["row"].get(name) for name in wanted} for letter in letters]
+            tables.append(decode_rows(rows, arrow))
+        except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
+            raise StorageError(
+                "FS8006",
+                f"{storage.base_uri}{each.path} does not hold dead letters: {type(error).__name__}. Nothing was published.",
+                hint="Restore the file, or run the interval again with --force.",
+            ) from error
+    return pa.concat_tables(tables)
 
 
 def _check_types(run_id: str, had: Mapping[str, str], wanted: Mapping[str, str], optional: frozenset[str]) -> None:
@@ -183,6 +194,9 @@ class Replay(Runner):
             size=sum(file.length for file in added),
         )
 
+    def _check_least_rows(self, interval: IntervalPlan, sink: SinkPlan, area: Area, findings: Findings) -> None:
+        """A replay only adds rows to what is published."""
+
     def _audit(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
         """As a run; but where all rows failed again there is nothing to look at, and the old letters stay open."""
         if findings.counts.scored == 0:
@@ -193,7 +207,7 @@ class Replay(Runner):
             )
         Runner._audit(self, interval, sink, transaction, findings)  # noqa: SLF001 - super() fails in slotted dataclasses
 
-    def _input(self, interval: IntervalPlan, area: Area, findings: Findings) -> None:
+    def _input(self, interval: IntervalPlan, area: Area, transaction: Transaction, findings: Findings) -> None:  # noqa: ARG002 - a run needs it
         """The views of a run, with the letters in place of what the score step reads."""
         from pyspark.sql.types import StructType
 

@@ -269,7 +269,7 @@ def _score_step(
         keep=score.keep,
         outputs=outputs_of(score),
         columns=logical.relations[name],
-        on_error=OnError(on_error.action, on_error.max_rows, on_error.max_fraction, on_error.retries),
+        on_error=OnError(on_error.action, on_error.rows_allowed, on_error.fraction_allowed, on_error.retries),
         batch_rows=score.batch.rows,
         batch_bytes=score.batch.bytes,
         threads=threads,
@@ -295,6 +295,7 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
         key=source.key,
         read=scan.read,
         filters=scan.filters,
+        on_missing=source.on_missing,
     )
 
 
@@ -331,4 +332,6 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         keep_letters_s=sink.retain.dead_letter,
         keep_quarantine_s=sink.retain.quarantine,
         file_bytes=sink.files.target_size,
+        on_empty=sink.on_empty,
+        min_rows=sink.min_rows,
     )

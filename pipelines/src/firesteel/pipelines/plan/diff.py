@@ -10,7 +10,6 @@ from typing import Literal, Protocol
 import sqlglot
 from sqlglot.errors import SqlglotError
 
-from firesteel.pipelines.plan.fingerprint import changes_results
 from firesteel.pipelines.plan.model import (
     ChallengerPlan,
     Column,
@@ -21,6 +20,7 @@ from firesteel.pipelines.plan.model import (
     Plan,
     SqlStepPlan,
 )
+from firesteel.pipelines.plan.settings import changes_results
 from firesteel.pipelines.sql.predicates import DIALECT
 
 Touches = Literal["results", "gates", "nothing"]
@@ -35,6 +35,8 @@ _HARMLESS = {
     ("sink", "keep_letters_s"),
     ("sink", "keep_quarantine_s"),
     ("sink", "file_bytes"),
+    ("sink", "on_empty"),
+    ("sink", "min_rows"),
     ("score", "threads"),
     ("score", "warmup"),
     ("model", "uri"),

@@ -49,6 +49,8 @@ class SourcePlan:
         Those of `columns` that are read from the files.
     filters
         Conditions that every row that matters fulfils; they stand in the SQL too.
+    on_missing
+        What a missing partition means; `empty` allows an interval without rows.
     """
 
     name: str
@@ -59,6 +61,7 @@ class SourcePlan:
     key: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
+    on_missing: Literal["fail", "skip", "empty"] = "fail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,9 @@ class SinkPlan:
     """Dead letters, or quarantined rows, older than this are deleted after a run; None keeps them."""
     file_bytes: int | None = None
     """Size that published files should have where a partition has as much."""
+    on_empty: Literal["fail", "allow"] = "fail"
+    min_rows: int | None = None
+    """Fewest rows that an interval may publish."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ _DEBRIS_AGE_MS = 3_600_000
 
 
 def remove_staging(place: Place, up_to: int) -> None:
-    """Remove the staging of all tokens up to one whose predecessors are all decided.
+    """Remove the staging and the scratch folders of all tokens up to one whose predecessors are all decided.
 
     Executors of a dead driver may have written there after it was first removed, hence all and not one.
     """
-    for token in tokens_in(place.storage, place.folder("staging")):
-        if token <= up_to:
-            place.storage.delete(place.staging(token))
+    for kind, path_of in (("staging", place.staging), ("scratch", place.scratch)):
+        for token in tokens_in(place.storage, place.folder(kind)):
+            if token <= up_to:
+                place.storage.delete(path_of(token))
 
 
 def remove_unused_version(place: Place, token: int) -> None:

@@ -8,6 +8,7 @@
                                              0000000007.abandoned/ its attempt gave up after the journal
           /journal/...                      /0000000007.json       what token 7 was about to do, or its tombstone
           /staging/...                      /0000000007/           what Spark writes
+          /scratch/...                      /0000000007/           relations that token 7 computes once and reads again
           /versions/...                     /0000000007/data/      what token 7 replaced
           /ledger/...                       /0000000007.json       what became of token 7
           /seal/..., /trash/...                                    on their way in, or out
@@ -69,6 +70,10 @@ class Place:
     def staging(self, token: int) -> str:
         """Where Spark writes for `token`. No other token ever writes there."""
         return join(self.folder("staging"), f"{token:010d}")
+
+    def scratch(self, token: int) -> str:
+        """Return the folder for what the attempt of `token` computes once and reads again."""
+        return join(self.folder("scratch"), f"{token:010d}")
 
     def reused(self, token: int, older: int) -> str:
         """Where a rollback takes the versions of an older token, whole."""

@@ -71,6 +71,7 @@ class Transaction:
         self._state = _State.OPEN
         self.token = lease.token
         self.staging_path = self._place.staging(lease.token)
+        self.scratch_path = self._place.scratch(lease.token)
 
     @classmethod
     def begin(
@@ -346,6 +347,7 @@ class Transaction:
     def _abort(self) -> None:
         # Only this token's: predecessors were decided in `begin`, and a successor may be at work by now.
         self._place.storage.delete(self.staging_path)
+        self._place.storage.delete(self.scratch_path)
         remove_unused_version(self._place, self.token)
         self._lease.release()
 

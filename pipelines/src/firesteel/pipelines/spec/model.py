@@ -208,8 +208,30 @@ class RowErrors(Part):
 
     action: Literal["fail", "dead_letter"] = "fail"
     retries: int = Field(0, ge=0, le=10)
-    max_rows: int = Field(1000, ge=0)
-    max_fraction: float = Field(1.0, ge=0, le=1)
+    max_rows: int | None = Field(None, ge=0, description="Most dead letters of an interval. Default: 1000.")
+    max_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest fraction of an interval's rows that may be dead letters. Default: 0.5, and 1 where `max_rows` is given.",
+    )
+
+    @property
+    def rows_allowed(self) -> int:
+        """Most dead letters of an interval."""
+        return MAX_ROWS if self.max_rows is None else self.max_rows
+
+    @property
+    def fraction_allowed(self) -> float:
+        """Largest fraction of dead letters: a budget in rows is the user's own word on what may be lost."""
+        if self.max_fraction is not None:
+            return self.max_fraction
+        return MAX_FRACTION if self.max_rows is None else 1.0
+
+
+MAX_ROWS = 1000
+MAX_FRACTION = 0.5
+"""The budget of a spec that gives none: an interval of which more than half cannot be scored is not published."""
 
 
 class Score(Part):
@@ -400,6 +422,14 @@ class Sink(Part):
         "replace_partitions",
         description="`replace_partitions` replaces every planned partition, empty ones included. `append_once` adds files, "
         "those of one plan once, `--force` or not; a changed input or model is another plan, and adds its rows, too.",
+    )
+    on_empty: Literal["fail", "allow"] = Field(
+        "fail",
+        description="Whether an interval may publish no rows. `fail` refuses it, unless nothing was published before and the input is "
+        "missing with `on_missing: empty`, or every row is a dead letter within the budget of `on_error`.",
+    )
+    min_rows: int | None = Field(
+        None, ge=1, description="Fewest rows that an interval may publish; it also holds where `on_empty` is `allow`."
     )
     files: Files = Files()
     lineage_columns: tuple[Literal["_run_id", "_model_version", "_plan_hash", "_scored_at"], ...] = ()

@@ -1,0 +1,125 @@
+"""Every run in a test is counted once more, by pyarrow and from the files alone.
+
+For each interval that a run publishes: the rows of the selected files are the rows that are published, dead letters, in quarantine or
+dropped. Where the SQL filters, joins or groups, the files do not say how many rows reach the score: then only what the run left is
+counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import sqlglot
+from sqlglot import exp
+
+from firesteel.jobs.run.intervals import Intervals
+from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.storage.open import locate
+
+if TYPE_CHECKING:
+    import pytest
+
+    from firesteel.pipelines.plan.model import IntervalPlan, Plan, SourcePlan
+    from firesteel.pipelines.result import IntervalResult, RunResult
+
+_CLAUSES = {"kind", "expressions", "from_", "from"}
+_CHANGES_ROWS = (
+    exp.AggFunc,
+    exp.Anonymous,
+    exp.Explode,
+    exp.Posexplode,
+    exp.Inline,
+    exp.Stack,
+    exp.TableSample,
+    exp.UDTF,
+)
+
+
+def watch_runs(patch: pytest.MonkeyPatch) -> None:
+    """Count after every run of this process."""
+    run = Intervals.run
+
+    @functools.wraps(run)
+    def counted(self: Intervals, result: RunResult) -> RunResult:
+        done = run(self, result)
+        for interval in done.intervals:
+            if interval.state == "published":
+                check_interval(self.plan, interval, done.run_id)
+        return done
+
+    patch.setattr(Intervals, "run", counted)
+
+
+def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
+    """Hold what a run says of an interval to what lies in the storage."""
+    counts, interval = result.counts, next(each for each in plan.intervals if each.id == result.interval)
+    place = f"{plan.pipeline} {interval.id}"
+    letters = _dead_letters(plan, interval, run_id)
+    assert letters == counts.dead_letter, f"{place}: {letters} dead letters lie there, {counts.dead_letter} are counted"
+    quarantined = sum(
+        _rows_below(f"{plan.storage}/quarantine/{relation}/interval={interval.id}/run_id={run_id}")
+        for relation in (each.name for each in (*plan.sources, *plan.steps))
+    )
+    assert quarantined == counts.quarantined, (
+        f"{place}: {quarantined} rows lie in quarantine, {counts.quarantined} are counted"
+    )
+    sink = plan.sinks[0]
+    if sink.mode == "replace_partitions":
+        directories = next(each.directories for each in interval.outputs if each.sink == sink.name)
+        published = sum(_rows_below(f"{sink.path}/{directory}".rstrip("/")) for directory in directories)
+        assert published == counts.scored, f"{place}: {published} rows are published, {counts.scored} are counted"
+    source = mapped_source(plan)
+    if source is not None:
+        files = next((each.files for each in interval.inputs if each.source == source.name), ())
+        read = sum(_rows(f"{source.path}/{file.path}") for file in files)
+        accounted = counts.scored + letters + quarantined + counts.dropped
+        assert read == counts.rows_in == accounted, f"{place}: {read} rows in the files, {counts}"
+
+
+def mapped_source(plan: Plan) -> SourcePlan | None:
+    """Return the source of which each row is one row of the sink; None where SQL filters, joins, groups or repeats rows."""
+    steps = {step.name: step for step in plan.steps}
+    relation = plan.sinks[0].source
+    while relation in steps:
+        step = steps[relation]
+        if isinstance(step, ScoreStepPlan):
+            relation = step.input
+        elif len(step.reads) == 1 and _maps(step.sql):
+            relation = step.reads[0]
+        else:
+            return None
+    return next(each for each in plan.sources if each.name == relation)
+
+
+def _maps(sql: str) -> bool:
+    tree = sqlglot.parse_one(sql, dialect="spark")
+    clauses = {name for name, value in tree.args.items() if value}
+    alone = len(list(tree.find_all(exp.Query))) == 1
+    return isinstance(tree, exp.Select) and alone and clauses <= _CLAUSES and tree.find(*_CHANGES_ROWS) is None
+
+
+def _dead_letters(plan: Plan, interval: IntervalPlan, run_id: str) -> int:
+    step = plan.score_step
+    if step is None:
+        return 0
+    storage, path = locate(f"{plan.storage}/dead_letter/{step.name}/{interval.id}/{run_id}.jsonl")
+    return len(storage.read(path).splitlines()) if storage.status(path) is not None else 0
+
+
+def _rows_below(uri: str) -> int:
+    storage, path = locate(uri)
+    if storage.status(path) is None:
+        return 0
+    files = (file for file in storage.walk(path) if file.name.endswith(".parquet"))
+    return sum(_rows(f"{storage.base_uri}{file.path}") for file in files)
+
+
+def _rows(uri: str) -> int:
+    """By the footer."""
+    storage, path = locate(uri)
+    if storage.base_uri.startswith("file:"):
+        return int(pq.read_metadata(path).num_rows)
+    return int(pq.read_metadata(io.BytesIO(storage.read(path))).num_rows)
