@@ -45,6 +45,8 @@ def test_each_row_is_scored_or_quarantined(spark, project, runs, what):
     scored, quarantined = set(project.published().column("id").to_pylist()), excluded(project, result.run_id)
     assert not scored & quarantined
     assert (len(scored), len(quarantined)) == (counts.scored, counts.quarantined)
+    (gate,) = result.intervals[0].gates
+    assert gate.expectations[0].unexpected_count == counts.quarantined
     assert len(scored | quarantined | dead) == counts.rows_in
     assert 0 < counts.quarantined < counts.rows_in
     storage, base = locate(f"{project.root}/_firesteel/points/scratch")

@@ -6,11 +6,13 @@ computed (`rand()`, `current_timestamp()`, `LIMIT`): a row would be scored and q
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from firesteel.jobs.gates.aside import rows_fail, take_out
 from firesteel.jobs.run.quarantine import write_quarantine
 from firesteel.jobs.spark.lower import check_required, make_view, read_sources
+from firesteel.pipelines.events import ignore
 from firesteel.pipelines.plan.model import SqlStepPlan
 from firesteel.pipelines.publish.layout import file_name
 from firesteel.pipelines.result import Counts
@@ -63,12 +65,16 @@ def make_inputs(
             continue
         whole[relation] = spark.table(relation)
         verdicts = [(gate, gating.run(gate, whole[relation])) for gate in taking]
-        if rows_fail(verdicts):
+        if not rows_fail(verdicts):
+            continue
+        if relation in steps:  # a source's files are pinned, and give the same rows each time
             with findings.timed("quarantine"):
-                if relation in steps:  # a source's files are pinned, and give the same rows each time
-                    copy = f"{area.storage.base_uri}{scratch}/{file_name(relation)}"
-                    whole[relation] = _computed_once(whole[relation], copy)
-                _take_out(whole[relation], relation, verdicts, interval, findings, area, run_id)
+                copy = f"{area.storage.base_uri}{scratch}/{file_name(relation)}"
+                whole[relation] = _computed_once(whole[relation], copy)
+            del findings.gates[-len(taking) :]  # their numbers were of other rows, perhaps
+            verdicts = [(gate, replace(gating, on_event=ignore).run(gate, whole[relation])) for gate in taking]
+        with findings.timed("quarantine"):
+            _take_out(whole[relation], relation, verdicts, interval, findings, area, run_id)
     for gate in plan.gates:
         if not (gate.takes_rows_out or gate.on.startswith("sink:") or gate.on in scored):
             gating.run(gate, whole[gate.on] if gate.on in whole else spark.table(gate.on))
@@ -92,7 +98,8 @@ def _take_out(
 ) -> None:
     """Put a view of the rows that go on in the place of a relation, and the others into quarantine."""
     aside = take_out(frame, verdicts)
-    if aside is None:
+    if aside is None:  # all rows of the copy hold
+        frame.createOrReplaceTempView(relation)
         return
     write_quarantine(aside, area, relation, interval.id, run_id)
     aside.kept.createOrReplaceTempView(relation)
