@@ -60,6 +60,7 @@ def assert_whole(root_uri: str, run_id: str) -> str:
     assert record is None or record.run_id == run_id
     assert below(root_uri, "staging") == []
     assert folders_below(root_uri, "staging") == []
+    assert folders_below(root_uri, "scratch") == []
     assert below(root_uri, "trash") == []
     assert leftovers(area, SINK) == ()
     state = record.state if record else "none"

@@ -95,6 +95,7 @@ def stage(transaction: Transaction, storage: Storage, content: Content) -> None:
     for path, text in content.items():
         storage.create(f"{transaction.staging_path}/{path}", text.encode())
     storage.create(f"{transaction.staging_path}/_SUCCESS", b"")
+    storage.create(f"{transaction.scratch_path}/features/part-0", b"computed once")
 
 
 def publish(root_uri, run_id, content, planned=PLANNED, *, on_event=lambda _: None, ttl_s=60.0):

@@ -56,6 +56,14 @@ class TestPublish:
         publish(root_uri, "r1", NEW)
         assert visible(root_uri) == AFTER
 
+    def test_what_an_attempt_computed_once_is_removed_when_it_ends(self, root_uri):
+        publish(root_uri, "r1", NEW)
+        assert folders_below(root_uri, "scratch") == []
+        with begin(root_uri, "r2") as transaction:
+            stage(transaction, area_of(root_uri).storage, NEW)
+            assert folders_below(root_uri, "scratch") == ["0000000002"]
+        assert folders_below(root_uri, "scratch") == []
+
     def test_the_first_time(self, root_uri):
         publish(root_uri, "r1", NEW)
         assert visible(root_uri) == NEW
