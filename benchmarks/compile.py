@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "compile.json"
 EXAMPLE = HERE.parent / "examples" / "flights" / "pipeline.yaml"
 ORIGINS = 274
+FOOTER_FILES = 2000
 REPEATS = 5
 ENVIRON = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 """As people run it: with byte code kept."""
@@ -35,6 +36,8 @@ ENVIRON = {key: value for key, value in os.environ.items() if key != "PYTHONDONT
 PLAN = """
 import json, resource, sys, time
 from firesteel.pipelines import Pipeline
+from firesteel.pipelines.plan.listing import Listing
+Listing.check_contracts = lambda *_: None  # the files are empty: footers are measured by themselves
 pipeline = Pipeline.load(sys.argv[1])
 started = time.perf_counter()
 plan = pipeline.plan("2013-01-01", sys.argv[2])
@@ -43,6 +46,19 @@ seconds = time.perf_counter() - started
 usage = resource.getrusage(resource.RUSAGE_SELF)
 cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 print(json.dumps({"files": files, "seconds": round(seconds, 3), "cpu_s": round(cpu, 3), "peak_mib": round(peak)}))
+"""
+FOOTERS = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from firesteel.pipelines.plan.contract import read_schema
+from firesteel.pipelines.plan.listing import LISTING_THREADS
+from firesteel.pipelines.storage.open import locate
+storage, path = locate(sys.argv[1])
+files = storage.scan([path])
+started = time.perf_counter()
+with ThreadPoolExecutor(LISTING_THREADS) as pool:
+    list(pool.map(lambda file: read_schema("t", storage, file.path, file.length), files))
+print(json.dumps({"files": len(files), "seconds": round(time.perf_counter() - started, 3)}))
 """
 COMPILE = """
 import json, sys, time
@@ -124,7 +140,7 @@ sinks: {{o: {{from: s, path: "{uri}/out", partition_by: [dt, origin]}}}}
 
 
 def fill(uri: str, days: int) -> None:
-    """A small Parquet file in every partition."""
+    """A file in every partition, empty since only names are listed, and `FOOTER_FILES` small Parquet files elsewhere."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from hdfs_native import Client
@@ -136,17 +152,16 @@ def fill(uri: str, days: int) -> None:
 
     def one(day: str) -> None:
         for origin in range(ORIGINS):
-            path = f"/t/dt={day}/origin=A{origin:03d}/part-0.parquet"
-            # The newest file of a source is looked into; the others are only listed.
-            with client.create(path) as file:
-                if origin == ORIGINS - 1:
-                    file.write(data)
+            with client.create(f"/t/dt={day}/origin=A{origin:03d}/part-0.parquet"):
+                pass
+
+    def footer(number: int) -> None:
+        with client.create(f"/footers/part-{number}.parquet") as file:
+            file.write(data)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(one, [day(number) for number in range(days)]))
-    # One file with content after all others: the one whose footer a plan reads.
-    with client.create(f"/t/dt={day(0)}/origin=A000/part-1.parquet") as file:
-        file.write(data)
+        list(pool.map(footer, range(FOOTER_FILES)))
 
 
 def day(number: int) -> str:
@@ -189,8 +204,9 @@ def main() -> None:
                     }
                 )
                 print(partitions[-1], flush=True)
+            footers = [measured(FOOTERS, f"{hdfs.uri}/footers", environ=environ) for _ in range(3)]
             one_day = [measured(PLAN, str(path), day(0), environ=environ)["seconds"] for _ in range(3)]
-    found |= {"steps": steps, "partitions": partitions, "one day of all partitions": one_day}
+    found |= {"steps": steps, "partitions": partitions, "one day of all partitions": one_day, "footers": footers}
     found["environment"] = {
         "python": platform.python_version(),
         "cores": os.cpu_count(),

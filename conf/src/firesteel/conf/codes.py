@@ -79,6 +79,10 @@ CODES: dict[str, Code] = {
     "FS4002": Code("a planned input partition is missing", "Wait for the producer, or set on_missing."),
     "FS4003": Code("the data does not fit the contract", "Mend the data or the contract; nothing was read."),
     "FS4004": Code("a source declares no columns, and has no file to find them in", "Declare `contract.columns`."),
+    "FS4005": Code(
+        "a directory or file in the selected range does not fit the source's partitions",
+        "Rename it, move it away, or correct `partitions`; nothing was read.",
+    ),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Mend the row, or set on_error: dead_letter."),
     "FS5002": Code("the model returned something else than declared", "Mend `output` to fit the model."),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import StorageError
+from firesteel.conf.partitions import is_data
 from firesteel.jobs.gates.distribution import describe
 from firesteel.jobs.gates.drift import drifts_of, least_rows
-from firesteel.pipelines.publish.staging import is_data
 from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:

@@ -107,7 +107,6 @@ def build_plan(
     rivals = {step.name: step.challenger.features for step in scores if step.challenger}
     draft, rules = optimize(first_draft(spec, logical, {step.name: step.features for step in scores}, rivals))
     inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
-    listing.check_contracts(inputs)
     plan = _assemble(loaded, draft, rules, models, steps, backend.environment(), wanted[0])
     code = _code_parts(loaded, logical)
     published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
@@ -127,6 +126,7 @@ def build_plan(
             intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
         else:
             intervals.append(decide(interval, published, force=request.force, appends=appends))
+    listing.check_contracts([interval.inputs for interval in intervals if interval.action != "skip"], plan.sources)
     proposal = propose(draft, spec.configuration, intervals, published.recent())
     check_ceiling(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
     return replace(

@@ -1,110 +1,279 @@
-"""The contract against the data: the schema in one Parquet footer per source, read over the storage. No JVM."""
+"""The contract against the data: the schemas in the footers of Parquet files, read over the storage. No JVM.
+
+A file's columns have the types that Spark's reader gives them, by the Parquet schema alone: what Arrow writes beside it
+(`ARROW:schema`) is unknown to Spark.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
 from firesteel.pipelines.plan.model import Column
-from firesteel.pipelines.spec.values import parse_column_type
+from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:
-    from firesteel.pipelines.spec.model import Source
     from firesteel.pipelines.storage.base import Storage
 
+VOID = "void"
+"""The type of a column that holds only nulls and was written without a type."""
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _WIDER = {
-    ("int", "bigint"),
-    ("smallint", "int"),
-    ("tinyint", "int"),
-    ("smallint", "bigint"),
-    ("float", "double"),
-    ("int", "double"),
+    *((_INTEGERS[low], _INTEGERS[high]) for high in range(4) for low in range(high)),
+    *((kind, "double") for kind in ("tinyint", "smallint", "int", "float")),
+    *((VOID, kind) for kind in (*_INTEGERS, "double", "date")),
 }
-"""Types in files that Spark's Parquet reader widens by itself (SPARK-40876)."""
+"""(type in the file, declared type) that every reader converts without loss: Spark's, by itself, and the direct scan."""
+_SIGNED = {8: "tinyint", 16: "smallint", 32: "int", 64: "bigint"}
+_UNSIGNED = {8: "smallint", 16: "int", 32: "bigint", 64: "decimal(20,0)"}
+"""Unsigned integers take the next wider type."""
+_LOGICAL = {"String": "string", "Enum": "string", "JSON": "string", "BSON": "binary", "Date": "date", "Null": VOID}
+_PHYSICAL = {
+    "BOOLEAN": "boolean",
+    "INT32": "int",
+    "INT64": "bigint",
+    "INT96": "timestamp",
+    "FLOAT": "float",
+    "DOUBLE": "double",
+    "BYTE_ARRAY": "binary",
+    "FIXED_LEN_BYTE_ARRAY": "binary",
+}
+_FIELD = re.compile(r"\w+")
+_CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "LZ4", "ZSTD"}
+"""The compression codecs that come with Spark."""
+MAX_PRECISION = 38
+"""The most digits of a decimal in Spark."""
 
 
-def check_footer(name: str, source: Source, storage: Storage, path: str, length: int) -> list[FiresteelError]:
-    """FS4003 for each column of the contract that the file lacks or holds as another type."""
-    place = f"{storage.base_uri}{path}"
-    try:
-        found = {column.name: column.type for column in read_columns(name, storage, path, length)}
-    except InputNotReady as error:
-        return [error]
-    errors: list[FiresteelError] = []
-    for column, text in source.contract.columns.items():
-        wanted, _ = parse_column_type(text)
-        if column not in found:
-            errors.append(
-                InputNotReady(
-                    "FS4003", f"{name}: column `{column}` is not in {place}.", hint=f"The file has: {', '.join(found)}."
-                )
-            )
-        elif found[column] != wanted and (found[column], wanted) not in _WIDER:
-            errors.append(
-                InputNotReady(
-                    "FS4003",
-                    f"{name}: column `{column}` is {found[column]} in {place}, the contract says {wanted}.",
-                    hint="Mend the data, or the contract.",
-                )
-            )
-    if source.contract.mode == "enforce":
-        extra = [column for column in found if column not in source.contract.columns]
-        if extra:
-            errors.append(
-                InputNotReady(
-                    "FS4003",
-                    f"{name}: {place} has columns the contract does not know: {', '.join(extra)}.",
-                    hint="Add them, or set contract.mode: additive.",
-                )
-            )
-    return errors
+@dataclass(frozen=True, slots=True, eq=False)
+class FileSchema:
+    """The columns of one Parquet file; `unreadable` says of some why Spark cannot read them (a phrase after "is").
+
+    Files with the same Parquet schema share one object.
+    """
+
+    columns: tuple[Column, ...]
+    unreadable: Mapping[str, str]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Column -> type."""
+        return {column.name: column.type for column in self.columns}
 
 
 def read_columns(name: str, storage: Storage, path: str, length: int) -> tuple[Column, ...]:
     """The columns of one Parquet file, by its footer. FS4003 when it is not one."""
+    return read_schema(name, storage, path, length).columns
+
+
+_schemas: dict[str, FileSchema] = {}
+_footers: dict[tuple[str, int, int], FileSchema] = {}
+_MOST_FOOTERS = 1_000_000
+
+
+def known_schema(name: str, storage: Storage, path: str, length: int, modified_ms: int) -> FileSchema:
+    """As `read_schema`, once for each (path, length, time) in this process."""
+    key = (f"{storage.base_uri}{path}", length, modified_ms)
+    found = _footers.get(key)
+    if found is None:
+        found = read_schema(name, storage, path, length)
+        if len(_footers) >= _MOST_FOOTERS:
+            _footers.clear()
+        _footers[key] = found
+    return found
+
+
+def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSchema:
+    """The schema of one Parquet file, by its footer.
+
+    Raises
+    ------
+    InputNotReady
+        FS4003 when the file is not a Parquet file that Spark can read.
+    """
     import pyarrow.parquet as pq
 
+    place = f"{storage.base_uri}{path}"
+    if ":" in path.rpartition("/")[2]:
+        raise InputNotReady(
+            "FS4003", f"{name}: {place} has a `:` in its name, which Hadoop cannot open.", hint="Rename the file."
+        )
+    if length == 0:
+        raise InputNotReady(
+            "FS4003",
+            f"{name}: {place} is not a Parquet file: it is empty (0 bytes).",
+            hint="Write the partition again, or delete the file if its writer is done.",
+        )
     try:
-        schema = pq.read_schema(Ranges(storage, path, length))
+        metadata = pq.read_metadata(Ranges(storage, path, length, peek=True))
+        codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups and metadata.num_columns else ""
+        text = repr(metadata.schema).partition("\n")[2]
+        if text not in _schemas:
+            _schemas[text] = _schema_of(metadata.schema)
     except StorageError:
         raise
     except Exception as error:  # pyarrow raises many kinds for a damaged file; all mean the same here
-        reason = str(error).splitlines()[0]
-        raise InputNotReady("FS4003", f"{name}: {storage.base_uri}{path} is not a Parquet file: {reason}") from error
-    return tuple(Column(field.name, spark_type(field.type)) for field in schema)
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputNotReady(
+            "FS4003",
+            f"{name}: {place} is not a Parquet file: {reason}.",
+            hint="The file may be cut or half written: write the partition again.",
+        ) from error
+    if codec and codec not in _CODECS:
+        raise InputNotReady(
+            "FS4003",
+            f"{name}: {place} is compressed with {codec}, which Spark cannot read.",
+            hint="Write it with zstd or snappy.",
+        )
+    return _schemas[text]
 
 
-def spark_type(kind: Any) -> str:
-    """The Spark SQL name of an Arrow type."""
+def check_columns(
+    name: str, wanted: Mapping[str, str], schema: FileSchema, place: str, *, others: bool, says: str
+) -> list[FiresteelError]:
+    """FS4003 for each column that a file lacks, or holds as a type that is not read as `wanted` without loss.
+
+    Parameters
+    ----------
+    others
+        Whether the file may have columns that are not in `wanted`.
+    says
+        Who wants the columns, for the message: "the contract says", or another file.
+    """
+    types = schema.types
+    errors: list[FiresteelError] = []
+    for column, kind in wanted.items():
+        if column not in types:
+            close = next((each for each in types if each.lower() == column.lower()), "")
+            hint = f"The file has `{close}`: names are compared with their case." if close else ""
+            errors.append(
+                InputNotReady(
+                    "FS4003",
+                    f"{name}: column `{column}` is not in {place}; {says} {kind}.",
+                    hint=hint or f"The file has: {', '.join(types)}.",
+                )
+            )
+        elif column in schema.unreadable:
+            reason = schema.unreadable[column]
+            errors.append(
+                InputNotReady(
+                    "FS4003",
+                    f"{name}: column `{column}` is {reason} in {place}, which Spark cannot read; {says} {kind}.",
+                    hint=unreadable_hint(reason),
+                )
+            )
+        elif not fits(types[column], kind):
+            errors.append(
+                InputNotReady(
+                    "FS4003",
+                    f"{name}: column `{column}` is {named(types[column])} in {place}, {says} {kind}.",
+                    hint="Write the file again with that type, or correct the contract.",
+                )
+            )
+    unknown = [] if others else [column for column in types if column not in wanted]
+    if unknown:
+        errors.append(
+            InputNotReady(
+                "FS4003",
+                f"{name}: {place} has columns the contract does not know: {', '.join(unknown)}.",
+                hint="Add them, or set contract.mode: additive.",
+            )
+        )
+    return errors
+
+
+def named(kind: str) -> str:
+    """A type in messages."""
+    return f"{VOID} (only nulls, written without a type)" if kind == VOID else kind
+
+
+def unreadable_hint(reason: str) -> str:
+    """What to do about a column that Spark cannot read."""
+    if "nanoseconds" in reason:
+        return 'Write it in microseconds (pandas: `to_parquet(..., coerce_timestamps="us", allow_truncated_timestamps=True)`).'
+    return "Write it with a type that Spark has."
+
+
+def fits(found: str, wanted: str) -> bool:
+    """Whether a column of type `found` in a file can be read as `wanted` without loss."""
+    return found == wanted or (found, wanted) in _WIDER
+
+
+def common_type(kinds: Collection[str]) -> str | None:
+    """The narrowest type that columns of all these types can be read as; None when there is none.
+
+    Examples
+    --------
+    >>> common_type({"int", "bigint"}), common_type({"tinyint", "float"}), common_type({"bigint", "string"})
+    ('bigint', 'double', None)
+    """
+    return next((wide for wide in (*kinds, "double") if all(fits(kind, wide) for kind in kinds)), None)
+
+
+def _schema_of(schema: Any) -> FileSchema:
+    leaves = (schema.column(index) for index in range(len(schema)))
+    columns: list[Column] = []
+    unreadable: dict[str, str] = {}
+    for field in schema.to_arrow_schema():
+        reasons: list[str] = []
+        columns.append(Column(field.name, _type_of(field.type, leaves, reasons)))
+        if VOID in columns[-1].type and columns[-1].type != VOID:
+            reasons.append("a nested column of nulls without a type")
+        if reasons:
+            unreadable[field.name] = reasons[0]
+    lower = [column.name.lower() for column in columns]
+    for column in columns:
+        if lower.count(column.name.lower()) > 1:
+            unreadable[column.name] = "one of several columns whose names differ only in case"
+    return FileSchema(tuple(columns), unreadable)
+
+
+def _type_of(kind: Any, leaves: Iterator[Any], reasons: list[str]) -> str:
+    """Spark's name of a column's type: its shape by the Arrow type, its leaves by the Parquet schema."""
     import pyarrow as pa
 
-    simple = {
-        pa.int8(): "tinyint",
-        pa.int16(): "smallint",
-        pa.int32(): "int",
-        pa.int64(): "bigint",
-        pa.float32(): "float",
-        pa.float64(): "double",
-        pa.bool_(): "boolean",
-        pa.string(): "string",
-        pa.large_string(): "string",
-        pa.binary(): "binary",
-        pa.large_binary(): "binary",
-        pa.date32(): "date",
-    }
-    if kind in simple:
-        return simple[kind]
-    if pa.types.is_timestamp(kind):
-        return "timestamp" if kind.tz else "timestamp_ntz"
-    if pa.types.is_decimal(kind):
-        return f"decimal({kind.precision},{kind.scale})"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return f"array<{spark_type(kind.value_type)}>"
-    if pa.types.is_map(kind):
-        return f"map<{spark_type(kind.key_type)},{spark_type(kind.item_type)}>"
-    if pa.types.is_struct(kind):
-        return f"struct<{','.join(f'{field.name}:{spark_type(field.type)}' for field in kind)}>"
+    if isinstance(kind, pa.BaseExtensionType):
+        return _type_of(kind.storage_type, leaves, reasons)
     if pa.types.is_dictionary(kind):
-        return spark_type(kind.value_type)
-    return str(kind)
+        return _type_of(kind.value_type, leaves, reasons)
+    if pa.types.is_map(kind):
+        key, value = (_type_of(each, leaves, reasons) for each in (kind.key_type, kind.item_type))
+        return f"map<{key},{value}>"
+    if pa.types.is_struct(kind):
+        fields = [(field.name, _type_of(field.type, leaves, reasons)) for field in kind]
+        reasons += [f"a struct with the field `{name}`" for name, _ in fields if not _FIELD.fullmatch(name)]
+        return f"struct<{','.join(f'{name}:{type_}' for name, type_ in fields)}>"
+    if hasattr(kind, "value_type"):
+        return f"array<{_type_of(kind.value_type, leaves, reasons)}>"
+    leaf = next(leaves)
+    type_, reason = _leaf(leaf.physical_type, json.loads(leaf.logical_type.to_json()))
+    if reason:
+        reasons.append(reason)
+    return type_
+
+
+def _leaf(physical: str, logical: Mapping[str, Any]) -> tuple[str, str]:
+    """Spark's type of a Parquet column, and what it is where Spark has no type for it."""
+    kind = logical["Type"]
+    if kind == "None" or physical == "INT96":
+        return _PHYSICAL[physical], ""
+    if kind == "Int":
+        return (_SIGNED if logical["isSigned"] else _UNSIGNED)[logical["bitWidth"]], ""
+    if kind == "Timestamp" and logical["timeUnit"] != "nanoseconds":
+        return ("timestamp" if logical["isAdjustedToUTC"] else "timestamp_ntz"), ""
+    if kind == "Decimal" and logical["precision"] <= MAX_PRECISION:
+        return f"decimal({logical['precision']},{logical['scale']})", ""
+    if kind in _LOGICAL:
+        return _LOGICAL[kind], ""
+    unreadable = {
+        "Timestamp": "a timestamp in nanoseconds",
+        "Decimal": f"a decimal of {logical.get('precision')} digits",
+        "Time": "a time of day",
+        "Float16": "a 16-bit float",
+    }
+    return UNKNOWN, unreadable.get(kind, f"of the Parquet type {kind}")

@@ -1,19 +1,27 @@
-"""The input manifest: which directories one interval reads of a source, whether they are ready, and their files."""
+"""The input manifest: which directories one interval reads of a source, whether they are ready, and their files.
+
+What `select` names and what the directories hold are compared as typed values, both ways, at every partition level: a selected
+value without a directory is missing, and a directory in the selected range that the spec cannot place is an error.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, Where
-from firesteel.conf.partitions import partition_name
+from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
+from firesteel.conf.partitions import PartitionValue, is_data, parse_directory, parse_value, partition_name, value_text
 from firesteel.conf.quantities import duration
 from firesteel.pipelines.plan.intervals import Slot, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.spec.model import Source
-from firesteel.pipelines.storage.base import FileStatus, Storage
+from firesteel.pipelines.spec.model import Select, Source
+from firesteel.pipelines.spec.values import parse_column_type
+from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
+
+_MOVE = "Rename it, or move it away; names that start with `.` or `_` are not read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +36,138 @@ Only = Mapping[str, tuple[str, ...]]
 """Partition column -> the only values that can matter (rules/prune_partitions)."""
 
 
-def selected(source: Source, slot: Slot, where: Where, only: Only | None = None) -> dict[str, tuple[str, ...]]:
-    """The partition values that `slot` reads, by column, for the columns that `select` or `only` names."""
-    result: dict[str, tuple[str, ...]] = {}
-    for column, select in source.select.items():
+def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, ...]]:
+    """The partition values that `slot` reads, by column, for the columns that `select` names.
+
+    Each value is written as Spark writes it in a directory's name: `05` of an int partition is `5`.
+
+    Raises
+    ------
+    SpecError
+        FS1004 when a value is not of its partition's type.
+    """
+    return {
+        column: tuple(dict.fromkeys(value_text(value) for value in _selected(source, column, select, slot, where)))
+        for column, select in source.select.items()
+    }
+
+
+def _selected(source: Source, column: str, select: Select, slot: Slot, where: Where) -> list[PartitionValue]:
+    kind = _type_of(source, column)
+    try:
+        return [parse_value(text, kind) for text in selected_values(select, slot)]
+    except ValueError as error:
+        raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
+
+
+def below(folder: str, name: str) -> str:
+    """A path below the source's root; `folder` is "" for the root itself."""
+    return f"{folder}/{name}" if folder else name
+
+
+def _type_of(source: Source, column: str) -> str:
+    return parse_column_type(source.partitions[column])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """The partition directories in one directory: value -> names, and what does not fit (a sentence each)."""
+
+    names: Mapping[PartitionValue, tuple[str, ...]]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The partition directories of one source. Each is listed once, however many intervals ask. Safe in threads."""
+
+    source: Source
+    located: Located
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _listed: dict[str, Future[Branches]] = field(default_factory=dict)
+
+    def uri(self, path: str) -> str:
+        """The URI of a path below the source's root, for messages."""
+        return f"{self.located.storage.base_uri}{join(self.located.path, path)}"
+
+    def branches(self, path: str, depth: int) -> Branches:
+        """The directories in `path`, which hold the values of the column at `depth`. A missing directory has none."""
+        with self._lock:
+            known = self._listed.get(path)
+            listed = known or self._listed.setdefault(path, Future())
+        if known is None:
+            try:
+                listed.set_result(self._list(path, depth))
+            except BaseException as error:
+                listed.set_exception(error)
+                raise
+        return listed.result()
+
+    def _list(self, path: str, depth: int) -> Branches:
         try:
-            result[column] = selected_values(select, slot)
-        except ValueError as error:
-            raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
-    for column, values in (only or {}).items():
-        result[column] = tuple(value for value in result.get(column, values) if value in values)
-    return result
+            children = self.located.storage.list(join(self.located.path, path))
+        except StorageError as error:
+            if error.code != "FS8003":
+                raise
+            return Branches({}, ())
+        names: dict[PartitionValue, tuple[str, ...]] = {}
+        problems = []
+        for child in children:
+            if not is_data(child.name):
+                continue
+            try:
+                value = self.value(child.name, depth, is_dir=child.is_dir)
+            except ValueError as error:
+                problems.append(f"{self.uri(below(path, child.name))}: {error}.")
+            else:
+                names[value] = (*names.get(value, ()), child.name)
+        return Branches(names, tuple(problems))
+
+    def value(self, name: str, depth: int, *, is_dir: bool = True) -> PartitionValue:
+        """The value of a directory at a level. ValueError, a phrase, when it is none."""
+        column = list(self.source.partitions)[depth]
+        if not is_dir:
+            raise ValueError(f"a file, where a directory named `{column}=VALUE` was expected")
+        return parse_directory(name, column, _type_of(self.source, column))
+
+    def misplaced(self, files: Iterable[InputFile], depth: int) -> list[str]:
+        """What does not fit in the paths of files, from the level `depth` on: a sentence for each directory at fault."""
+        seen: dict[tuple[str, PartitionValue], str] = {}
+        first: dict[str, InputFile] = {}
+        for file in files:
+            first.setdefault(file.path.rpartition("/")[0], file)
+        problems = (self._misplaced(folder, file, depth, seen) for folder, file in first.items())
+        return list(dict.fromkeys(problem for problem in problems if problem))
+
+    def _misplaced(self, folder: str, file: InputFile, depth: int, seen: dict[tuple[str, PartitionValue], str]) -> str:
+        columns = list(self.source.partitions)
+        parts = folder.split("/") if folder else []
+        for level in range(depth, len(parts)):
+            above, path = "/".join(parts[:level]), "/".join(parts[: level + 1])
+            if level >= len(columns):
+                if "=" in parts[level]:
+                    return f"{self.uri(path)}: a partition level that `partitions` does not declare."
+                continue
+            try:
+                value = self.value(parts[level], level)
+            except ValueError as error:
+                return f"{self.uri(path)}: {error}."
+            other = seen.setdefault((above, value), parts[level])
+            if other != parts[level]:
+                return self.twice(above, columns[level], (other, parts[level]))
+        if len(parts) < len(columns):
+            return f"{self.uri(file.path)}: a file, where a directory named `{columns[len(parts)]}=VALUE` was expected."
+        return ""
+
+    def twice(self, above: str, column: str, names: tuple[str, ...]) -> str:
+        """The sentence for directories that mean one value."""
+        paths = " and ".join(self.uri(below(above, name)) for name in names)
+        return f"{paths} mean the same value of `{column}`."
 
 
 def read_manifest(
     name: str,
-    source: Source,
-    located: Located,
+    tree: Tree,
     slot: Slot,
     *,
     ready_column: str,
@@ -57,78 +180,146 @@ def read_manifest(
     Parameters
     ----------
     ready_column
-        The interval's column: its directories carry the ready marker and are the ones that can be missing.
+        The interval's column. The ready marker is expected in its directories, or in those of the last column whose
+        `select` names the interval.
     only
-        Values that alone can matter; other directories are not listed.
+        Values that alone can matter; other directories are not listed. Whether one is missing does not depend on it.
     waited_s
         How long it was waited for, for the message.
 
     Returns
     -------
-    The input (None when the source says `on_missing: skip` and something is missing), and FS4001 or FS4002 for each
-    directory that is not ready.
+    The input (None when the source says `on_missing: skip` and something is missing), and the errors: FS4001 or FS4002 for
+    each directory that is not ready, FS4005 for each that does not fit the source's partitions.
     """
-    values = selected(source, slot, where, only)
-    columns = list(source.partitions)
-    level = columns.index(ready_column) + 1 if ready_column in columns else 0
-    if any(column not in values for column in columns[:level]):
-        level = 0
-    heads = _directories(columns[:level], values)
-    errors: list[FiresteelError] = []
-    present = []
-    missing = False
-    after = f" after {duration(waited_s)}" if waited_s else ""
-    for head in heads:
-        path = join(located.path, head)
-        if located.storage.status(path) is None:
-            missing = True
-            if source.on_missing == "fail":
-                errors.append(
-                    InputNotReady(
-                        "FS4002",
-                        f"{name} {slot.id}: {located.storage.base_uri}{path} is missing{after}. Nothing was read.",
-                        hint="Safe to retry once it is there; or set on_missing: skip | empty.",
-                    )
-                )
-        elif source.ready and located.storage.status(join(path, source.ready.marker)) is None:
-            found = sum(1 for _ in _files(located.storage, path))
-            errors.append(
-                InputNotReady(
-                    "FS4001",
-                    f"{name} {head or slot.id}: {source.ready.marker} is missing{after} ({found} files present). Nothing was read.",
-                    hint="Safe to retry.",
-                )
-            )
-        else:
-            present.append(head)
-    if errors or (missing and source.on_missing == "skip"):
-        return None, errors
-    leaf = next((index for index, column in enumerate(columns) if column not in values), len(columns))
-    directories = [
-        "/".join(filter(None, (head, tail))) for head in present for tail in _directories(columns[level:leaf], values)
-    ]
-    return SourceInput(name, tuple(directories), list_files(located.storage, located.path, tuple(directories))), []
+    source, located = tree.source, tree.located
+    walk = _Walk(name, tree, slot, where, only or {}, f" after {duration(waited_s)}" if waited_s else "")
+    ready = _ready_depth(source, ready_column)
+    narrowed = max(
+        (depth for depth, column in enumerate(source.partitions, start=1) if column in walk.narrowing), default=0
+    )
+    heads = walk.marked(walk.root(narrowed)) if ready == 0 else walk.root(narrowed)
+    for depth in range(narrowed):
+        heads = walk.descend(heads, depth)
+        if depth + 1 == ready:
+            heads = walk.marked(heads)
+    if walk.errors or (walk.missing and source.on_missing == "skip"):
+        return None, walk.errors
+    files = list_files(located.storage, located.path, tuple(heads))
+    walk.misfits(tree.misplaced(files, narrowed))
+    return (None if walk.errors else SourceInput(name, tuple(heads), files)), walk.errors
 
 
 def list_files(storage: Storage, root: str, directories: tuple[str, ...]) -> tuple[InputFile, ...]:
     """The data files in `directories` below `root`, sorted by path. A directory that is not there holds none."""
     files = [
-        InputFile(status.path[len(root) :].lstrip("/"), status.length, status.modified_ms)
-        for directory in directories
-        for status in _files(storage, join(root, directory))
+        InputFile(path, status.length, status.modified_ms)
+        for status in storage.scan([join(root, directory) for directory in directories])
+        if is_data(path := status.path[len(root) :].lstrip("/"))
     ]
     return tuple(sorted(files, key=lambda file: file.path))
 
 
-def _directories(columns: list[str], values: dict[str, tuple[str, ...]]) -> list[str]:
-    parts = [[partition_name(column, value) for value in values[column]] for column in columns]
-    return ["/".join(combination) for combination in itertools.product(*parts)]
-
-
-def _files(storage: Storage, path: str) -> list[FileStatus]:
-    """Data files below `path`: as Spark does, names that start with `_` or `.` are left out."""
-    return [
-        status
-        for status in storage.scan([path])
-        if not any(part.startswith(("_", ".")) for part in status.path[len(path) :].split("/") if part)
+def _ready_depth(source: Source, ready_column: str) -> int:
+    """How many partition levels one interval names: its readiness is looked for below the last of them."""
+    depths = [
+        depth
+        for depth, column in enumerate(source.partitions, start=1)
+        if column in source.select and (column == ready_column or _names_interval(source.select[column]))
     ]
+    return max(depths, default=0)
+
+
+def _names_interval(select: Select) -> bool:
+    texts = (select.from_, select.to) if isinstance(select, Range) else (select,) if isinstance(select, str) else select
+    return any("${interval." in str(text) for text in texts)
+
+
+class _Walk:
+    """From the root to the directories that one interval reads, level by level."""
+
+    def __init__(self, name: str, tree: Tree, slot: Slot, where: Where, only: Only, after: str) -> None:
+        source = tree.source
+        self.name, self.tree, self.slot, self.after = name, tree, slot, after
+        self.columns = list(source.partitions)
+        self.wanted = {
+            column: list(dict.fromkeys(_selected(source, column, select, slot, where)))
+            for column, select in source.select.items()
+        }
+        typed = {column: _typed(source, column, texts) for column, texts in only.items()}
+        self.only = {column: values for column, values in typed.items() if values is not None}
+        self.narrowing = self.wanted.keys() | self.only.keys()
+        self.errors: list[FiresteelError] = []
+        self.missing = False
+
+    def root(self, narrowed: int) -> list[str]:
+        """The source's own directory. Where no level narrows it, its absence shows here."""
+        if narrowed == 0 and self.tree.located.storage.status(self.tree.located.path) is None:
+            self._missing("")
+            return []
+        return [""]
+
+    def descend(self, heads: list[str], depth: int) -> list[str]:
+        """The directories of the next level that are read."""
+        column = self.columns[depth]
+        found = []
+        for head in heads:
+            branches = self.tree.branches(head, depth)
+            self.misfits(branches.problems)
+            for value in self.wanted.get(column, branches.names):
+                names = branches.names.get(value, ())
+                if not names:
+                    self._missing(below(head, partition_name(column, value_text(value))))
+                elif column in self.only and value not in self.only[column]:
+                    continue
+                elif len(names) > 1:
+                    self.misfits([self.tree.twice(head, column, names)])
+                else:
+                    found.append(below(head, names[0]))
+        return found
+
+    def marked(self, heads: list[str]) -> list[str]:
+        """The directories that carry the ready marker; FS4001 for the others."""
+        source, located = self.tree.source, self.tree.located
+        if source.ready is None:
+            return heads
+        ready = []
+        for head in heads:
+            path = join(located.path, head)
+            if located.storage.status(join(path, source.ready.marker)) is not None:
+                ready.append(head)
+                continue
+            found = len(list_files(located.storage, located.path, (head,)))
+            self.errors.append(
+                InputNotReady(
+                    "FS4001",
+                    f"{self.name} {head or self.slot.id}: {source.ready.marker} is missing{self.after} "
+                    f"({found} files present). Nothing was read.",
+                    hint="Safe to retry.",
+                )
+            )
+        return ready
+
+    def misfits(self, problems: Iterable[str]) -> None:
+        """FS4005 for each."""
+        self.errors += [InputNotReady("FS4005", f"{self.name}: {problem}", hint=_MOVE) for problem in problems]
+
+    def _missing(self, path: str) -> None:
+        self.missing = True
+        if self.tree.source.on_missing == "fail":
+            self.errors.append(
+                InputNotReady(
+                    "FS4002",
+                    f"{self.name} {self.slot.id}: {self.tree.uri(path)} is missing{self.after}. Nothing was read.",
+                    hint="Safe to retry once it is there; or set on_missing: skip | empty.",
+                )
+            )
+
+
+def _typed(source: Source, column: str, texts: Iterable[str]) -> frozenset[PartitionValue] | None:
+    """The values of SQL conditions; None, so that nothing is pruned, where one of them is not of the column's type."""
+    kind = _type_of(source, column)
+    try:
+        return frozenset(parse_value(text, kind) for text in texts)
+    except ValueError:
+        return None

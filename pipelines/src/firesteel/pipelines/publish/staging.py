@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firesteel.conf.errors import StorageError
+from firesteel.conf.partitions import is_data
 from firesteel.pipelines.publish.records import PublishedFile
 from firesteel.pipelines.storage.base import Storage
 
@@ -67,8 +68,3 @@ def read_staged(storage: Storage, staging_path: str, planned: tuple[str, ...]) -
 
 def _within(path: str, directory: str) -> bool:
     return not directory or path == directory or path.startswith(f"{directory}/")
-
-
-def is_data(path: str) -> bool:
-    """Whether a reader sees a file, by its path below the root: Spark's rule, PartitioningAwareFileIndex.shouldFilterOut."""
-    return not any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.split("/"))

@@ -123,13 +123,15 @@ class Ready(Part):
     """When an input partition counts as complete."""
 
     marker: str = Field(
-        "_SUCCESS", pattern=r"^[\w.-]+$", description="A file in each directory of the interval column."
+        "_SUCCESS",
+        pattern=r"^[\w.-]+$",
+        description="A file in each directory of the interval column, or of the last column whose `select` names the interval.",
     )
     timeout: Seconds = Field(0.0, description="How long a run waits for it, in seconds or as 2h.")
 
 
 class Contract(Part):
-    """What the data promises. `enforce` refuses columns of other types and missing ones; `additive` allows more columns."""
+    """What the data promises. `enforce` refuses columns of other types and missing ones; `additive` allows more columns. Every file is checked."""
 
     mode: Literal["enforce", "additive"] = "enforce"
     columns: ColumnTypes = Field({}, description="Column -> type; `!` after the type means not null.")
@@ -146,7 +148,9 @@ class Source(Part):
         "start or end) is filled for each interval, also with a step: `${interval.ds} - 1d`."
     )
     ready: Ready | None = None
-    on_missing: Literal["fail", "skip", "empty"] = "fail"
+    on_missing: Literal["fail", "skip", "empty"] = Field(
+        "fail", description="What a selected value without a directory means, at every partition level."
+    )
     key: tuple[str, ...] = Field((), description="Columns that identify a row.")
     contract: Contract = Contract()
 

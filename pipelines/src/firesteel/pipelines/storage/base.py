@@ -51,6 +51,9 @@ class Storage(Protocol):
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file. FS8003 when missing; fewer bytes than asked for only at the end of the file."""
 
+    def peek(self, path: str, offset: int, length: int) -> bytes:
+        """As `read`, in the quickest way there is: for plans, which look into the footers of many files."""
+
     def create(self, path: str, data: bytes) -> FileStatus:
         """Create a file whole or not at all, making its parents. FS8004 when `path` exists: one of two callers wins."""
 

@@ -70,6 +70,10 @@ class BatchedListing:
                 _log.info("hdfs://%s: no batched listing, another way is taken: %s", self._authority, self._broken)
             return None
 
+    def read(self, path: str, offset: int, length: int) -> bytes | None:  # noqa: ARG002 - the Lister's
+        """None: NameNodes hold no bytes of files."""
+        return None
+
     def close(self) -> None:
         """Hang up; the next call connects anew."""
         while self._idle:

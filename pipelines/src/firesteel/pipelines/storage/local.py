@@ -71,6 +71,10 @@ class LocalStorage:
         except OSError as error:
             raise _error(error, path) from error
 
+    def peek(self, path: str, offset: int, length: int) -> bytes:
+        """See Storage."""
+        return self.read(path, offset, length)
+
     def create(self, path: str, data: bytes) -> FileStatus:
         """See Storage. The bytes are on the disk when this returns."""
         path = absolute(path)

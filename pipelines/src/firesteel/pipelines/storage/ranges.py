@@ -6,15 +6,24 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from firesteel.pipelines.storage.base import Storage
 
 
 class Ranges(io.RawIOBase):
-    """A seekable file over `Storage.read`: a footer costs two small reads, whatever the file's size."""
+    """A seekable file over `Storage.read`: a footer costs two small reads, whatever the file's size.
 
-    def __init__(self, storage: Storage, path: str, length: int) -> None:
+    Parameters
+    ----------
+    peek
+        Read by `Storage.peek`, for plans.
+    """
+
+    def __init__(self, storage: Storage, path: str, length: int, *, peek: bool = False) -> None:
         super().__init__()
-        self._storage, self._path, self._length, self._at = storage, path, length, 0
+        self._read: Callable[[str, int, int], bytes] = storage.peek if peek else storage.read
+        self._path, self._length, self._at = path, length, 0
 
     def readable(self) -> bool:
         return True
@@ -33,6 +42,6 @@ class Ranges(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         left = max(0, self._length - self._at)
         wanted = left if size is None or size < 0 else min(size, left)
-        data = self._storage.read(self._path, self._at, wanted) if wanted else b""
+        data = self._read(self._path, self._at, wanted) if wanted else b""
         self._at += len(data)
         return data

@@ -33,6 +33,7 @@ class RpcListing:
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._broken = ""
+        self._reads = True
         _listings.add(self)
 
     def files(self, paths: Sequence[str]) -> list[FileStatus] | None:
@@ -43,6 +44,19 @@ class RpcListing:
             return [status for path in paths for status in self._below(path)]
         except Exception as error:  # noqa: BLE001 - the library has no common error; whatever it is, WebHDFS is asked
             self._give_up(error)
+            return None
+
+    def read(self, path: str, offset: int, length: int) -> bytes | None:
+        """Bytes of a file, from the DataNodes; None when they cannot be had in this way."""
+        if self._broken or not self._reads:
+            return None
+        try:
+            return bytes(self._connected().read(path).read_range(offset, length))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - as in `files`
+            self._reads = False  # DataNodes may be out of reach; once is enough to know
+            _log.info("%s%s: read by WebHDFS; RPC: %s", self._uri, path, error)
             return None
 
     def close(self) -> None:

@@ -30,10 +30,13 @@ once in sixteen times."""
 
 
 class Lister(Protocol):
-    """A quicker way to list than WebHDFS. Safe in threads."""
+    """A quicker way to list and to read than WebHDFS. Safe in threads."""
 
     def files(self, paths: Sequence[str]) -> list[FileStatus] | None:
         """All files below `paths`, unsorted; missing directories have none. None when this way cannot be taken."""
+
+    def read(self, path: str, offset: int, length: int) -> bytes | None:
+        """Bytes of a file. None when this way cannot be taken."""
 
     def close(self) -> None:
         """Release connections; may be called twice."""
@@ -113,6 +116,15 @@ class WebHdfsStorage:
                 failure = reason_of(error)
                 _log.info("%s: attempt %d: %s", self._what("read", path), attempt + 1, failure)
         raise StorageError("FS8001", f"{self._what('read', path)}: the DataNode hung up: {failure}.")
+
+    def peek(self, path: str, offset: int, length: int) -> bytes:
+        """See Storage. By RPC where it can be had."""
+        path = absolute(path)
+        for lister in self._listers:
+            data = lister.read(path, offset, length)
+            if data is not None:
+                return data
+        return self.read(path, offset, length)
 
     def create(self, path: str, data: bytes) -> FileStatus:
         """See Storage. Written under a hidden name beside, then renamed: the NameNode picks the one winner."""
