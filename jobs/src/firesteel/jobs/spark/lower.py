@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan, SourcePlan
 
 
+_BY_NAME = ("__globPaths__", "false")
+"""Spark's own option: else it takes [ ] { } * ? in a path for a pattern, and reads other files."""
+_UNREADABLE = re.compile(r"\[FAILED_READ_FILE[.\w]*\].*? file (?P<file>\S.*?)\.?\s+SQLSTATE")
 _PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?::|$)")
 
 
@@ -34,7 +37,8 @@ def _read(spark: SparkSession, source: SourcePlan, files: tuple[str, ...]) -> Da
     if not files:
         return spark.createDataFrame([], schema)
     reader = spark.read.format(source.format).schema(schema).option("basePath", source.path)
-    return reader.load([f"{source.path}/{file}" for file in files])
+    frame = reader.option(*_BY_NAME).load([f"{source.path}/{file}" for file in files])
+    return frame.select([frame[f"`{name}`"] for name in schema.names])
 
 
 def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> None:
@@ -138,7 +142,7 @@ def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) 
     schema = schema_of(sink.columns)
     if not exists:
         return spark.createDataFrame([], schema)
-    return spark.read.format(sink.format).schema(schema).load(uri)
+    return spark.read.format(sink.format).schema(schema).option(*_BY_NAME).load(uri)
 
 
 def spark_fault(error: Exception) -> FiresteelError:
@@ -162,6 +166,13 @@ def spark_fault(error: Exception) -> FiresteelError:
             "FS9002",
             "the Spark job died: a Python worker died, by a signal or by ending itself. Nothing was published.",
             hint="on_error: {action: dead_letter} finds the rows that do it. If it is memory: resources.executors.python_memory.",
+        )
+    if unreadable := _UNREADABLE.search(str(error)):
+        return InputNotReady(
+            "FS4003",
+            f"{unreadable['file']} cannot be read: the file is damaged, or has another schema than its footer says. "
+            "Nothing was published.",
+            hint="Write the partition again. The driver's log has Spark's trace.",
         )
     condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
     # Redacted before anything is cut off: half a secret would not be found.

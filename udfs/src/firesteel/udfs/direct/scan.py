@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import date
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from firesteel.conf.errors import InputNotReady
+from firesteel.conf.partitions import parse_directory
 
 if TYPE_CHECKING:
     from firesteel.udfs.direct.files import Files
     from firesteel.udfs.direct.spec import ScanSpec, Split, TaskResult
 
 BATCH_ROWS = 65_536
-DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_WIDER = {
-    pa.int64(): {pa.int8(), pa.int16(), pa.int32()},
-    pa.int32(): {pa.int8(), pa.int16()},
-    pa.int16(): {pa.int8()},
-    pa.float64(): {pa.float32()},
+_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
+_UNSIGNED = {
+    pa.uint8(): pa.int16(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): pa.decimal128(20, 0),
 }
-"""Declared type -> narrower types that files may have; Spark 4 widens them too."""
+"""Unsigned integers take the next wider type, as in Spark."""
+_WIDER = {
+    *((_INTEGERS[low], _INTEGERS[high]) for high in range(4) for low in range(high)),
+    *((kind, pa.float64()) for kind in (*_INTEGERS[:3], pa.float32())),
+    *((pa.null(), kind) for kind in (*_INTEGERS, pa.float64(), pa.date32())),
+}
+"""(type in the file, declared type) that Spark's reader widens, too: the plan lets no others pass."""
 _LEGACY = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
+_SPARK_VERSION = b"org.apache.spark.version"
+_SPARK_TYPES = {
+    pa.string(): "string", pa.date32(): "date", pa.int8(): "tinyint", pa.int16(): "smallint", pa.int32(): "int",
+    pa.int64(): "bigint",
+}  # fmt: skip
+"""Of partition columns; the compiler lets no others pass (plan/operator.py)."""
+T = TypeVar("T")
 
 
 def scan(files: Files, spec: ScanSpec, splits: Iterable[Split], result: TaskResult) -> Iterator[pa.Table]:
@@ -38,19 +50,32 @@ def scan(files: Files, spec: ScanSpec, splits: Iterable[Split], result: TaskResu
     """
     for split in splits:
         with files.open(f"{spec.root}/{split.path}") as source:
-            file = pq.ParquetFile(source, pre_buffer=True)
+            file = _read(split.path, pq.ParquetFile, source, pre_buffer=True, coerce_int96_timestamp_unit="us")
             groups = _groups(file.metadata, split)
             if not groups:
                 continue
             result.rows_read += sum(file.metadata.row_group(group).num_rows for group in groups)
             constants = partition_values(split.path, spec)
-            names, missing = _names(file, spec, split.path)
+            names = _names(file, spec, split.path)
             if names:
-                batches: Iterable[Any] = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(names.values()))
+                batches: Iterator[Any] = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(names.values()))
             else:
                 batches = _bare(sum(file.metadata.row_group(group).num_rows for group in groups))
-            for batch in batches:
-                yield _complete(batch, spec, names, missing, constants, split.path)
+            while (batch := _read(split.path, next, batches, None)) is not None:
+                yield _complete(batch, spec, names, constants, split.path)
+
+
+def _read(path: str, read: Callable[..., T], *args: Any, **options: Any) -> T:
+    """What `read` returns; FS4003 where the file is damaged. What the storage raises passes through."""
+    try:
+        return read(*args, **options)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputNotReady(
+            "FS4003", f"{path} cannot be read, the file is damaged: {reason}.", hint="Write the partition again."
+        ) from error
 
 
 def _bare(rows: int) -> Iterator[pa.RecordBatch]:
@@ -77,10 +102,12 @@ def _groups(metadata: Any, split: Split) -> list[int]:
     return found
 
 
-def _names(file: Any, spec: ScanSpec, path: str) -> tuple[dict[str, str], set[str]]:
-    """Declared column -> the file's name of it, whatever its case, as in Spark; and those that the file has not."""
+def _names(file: Any, spec: ScanSpec, path: str) -> dict[str, str]:
+    """Declared column -> the file's name of it, whatever its case, as in Spark."""
     metadata = file.metadata.metadata or {}
-    if any(key in metadata for key in _LEGACY) and any(pa.types.is_temporal(each.type) for each in spec.schema):
+    spark = metadata.get(_SPARK_VERSION, b"3").partition(b".")[0]
+    legacy = any(key in metadata for key in _LEGACY) or (spark.isdigit() and int(spark) < 3)
+    if legacy and any(pa.types.is_temporal(each.type) for each in spec.schema):
         raise InputNotReady(
             "FS4003",
             f"{path} has dates of Spark 2's calendar.",
@@ -89,32 +116,23 @@ def _names(file: Any, spec: ScanSpec, path: str) -> tuple[dict[str, str], set[st
     lower: dict[str, list[str]] = {}
     for name in file.schema_arrow.names:
         lower.setdefault(name.lower(), []).append(name)
-    names, missing = {}, set()
+    names = {}
     for each in spec.schema:
         found = lower.get(each.name.lower(), [])
-        if len(found) > 1:
-            raise InputNotReady("FS4003", f"{path} has {len(found)} columns named `{each.name}` but for their case.")
-        if found:
-            names[each.name] = found[0]
-        else:
-            missing.add(each.name)
-    return names, missing
+        if len(found) != 1:
+            raise InputNotReady("FS4003", f"{path} has {len(found)} columns named `{each.name}`, whatever their case.")
+        names[each.name] = found[0]
+    return names
 
 
 def _complete(
     batch: pa.RecordBatch,
     spec: ScanSpec,
     names: dict[str, str],
-    missing: set[str],
     constants: dict[str, pa.Scalar],
     path: str,
 ) -> pa.Table:
-    columns: list[Any] = []
-    for each in spec.schema:
-        if each.name in missing:
-            columns.append(pa.nulls(batch.num_rows, each.type))
-        else:
-            columns.append(_typed(batch.column(names[each.name]), each, path))
+    columns: list[Any] = [_typed(batch.column(names[each.name]), each, path) for each in spec.schema]
     fields = [*spec.schema.names, *constants]
     columns += [
         pa.repeat(value, batch.num_rows) if value.is_valid else pa.nulls(batch.num_rows, value.type)
@@ -124,38 +142,55 @@ def _complete(
 
 
 def _typed(column: pa.Array, wanted: pa.Field, path: str) -> pa.Array:
-    found = column.type
-    if pa.types.is_dictionary(found):
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-        found = column.type
-    if found == wanted.type:
+    if column.type in _UNSIGNED:
+        column = column.cast(_UNSIGNED[column.type])
+    if pa.types.is_duration(column.type):  # Parquet has no such type: to Spark it is a number
+        column = column.cast(pa.int64())
+    if column.type == wanted.type:
         return column
-    instants = pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted.type)
-    if instants and bool(found.tz) == bool(wanted.type.tz) and found.unit != "ns":
-        return column.cast(wanted.type)
-    large = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
-    if found in _WIDER.get(wanted.type, set()) or large.get(found) == wanted.type:
+    if _fits(column.type, wanted.type):
         return column.cast(wanted.type)
     raise InputNotReady(
         "FS4003",
-        f"{path}: `{wanted.name}` is {found}, declared {wanted.type}.",
-        hint="Mend the contract or the file; or set `operator: arrow`, if Spark reads it.",
+        f"{path}: column `{wanted.name}` is {column.type}, declared {wanted.type}.",
+        hint="Write the file again with that type, or correct the contract.",
     )
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_timestamp(found) and types.is_timestamp(wanted):
+        return found.unit != "ns" and (bool(wanted.tz) or not found.tz)  # INT96 has no zone, and is in UTC
+    text = types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+    data = (
+        types.is_binary(found)
+        or types.is_large_binary(found)
+        or types.is_binary_view(found)
+        or types.is_fixed_size_binary(found)
+    )
+    return (
+        (found, wanted) in _WIDER
+        or (text and types.is_string(wanted))
+        or (data and types.is_binary(wanted))
+        or (types.is_date(found) and types.is_date(wanted))
+        or (types.is_decimal(found) and types.is_decimal(wanted) and _digits(found) == _digits(wanted))
+    )
+
+
+def _digits(kind: pa.DataType) -> tuple[int, int]:
+    return kind.precision, kind.scale
 
 
 def partition_values(path: str, spec: ScanSpec) -> dict[str, pa.Scalar]:
     """The values in a path, by column."""
     values = {}
-    parts = path.split("/")
-    for (name, kind), part in zip(spec.partitions, parts, strict=False):
-        key, sign, text = part.partition("=")
-        if not sign or unquote(key).lower() != name.lower():
-            raise InputNotReady("FS4003", f"{path}: the directory of `{name}` is `{part}`.")
-        values[name] = pa.scalar(None if text == DEFAULT_PARTITION else _value(unquote(text), kind), kind)
+    for (name, kind), part in zip(spec.partitions, path.split("/"), strict=False):
+        try:
+            values[name] = pa.scalar(parse_directory(part, name, _SPARK_TYPES[kind]), kind)
+        except ValueError as error:
+            raise InputNotReady("FS4005", f"{path}: `{part}`: {error}.") from None
     return values
-
-
-def _value(text: str, kind: pa.DataType) -> Any:
-    if pa.types.is_date(kind):
-        return date.fromisoformat(text)
-    return int(text) if pa.types.is_integer(kind) else text

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from firesteel.conf.partitions import partition_name
-from firesteel.udfs.direct.scan import DEFAULT_PARTITION
+from firesteel.conf.partitions import NULL_DIRECTORY, partition_name
 from firesteel.udfs.direct.spec import WrittenFile
 
 if TYPE_CHECKING:
@@ -165,5 +164,5 @@ class TaskWriter:
 def _text(value: Any) -> str:
     """A partition's value as Spark writes it."""
     if value is None or value == "":
-        return DEFAULT_PARTITION
+        return NULL_DIRECTORY
     return value.isoformat() if isinstance(value, date) else str(value)
