@@ -100,6 +100,16 @@ def test_a_scan_finds_what_a_walk_finds(way):
     assert len(found) == len(NAMES) + 1
 
 
+def test_a_peek_reads_what_a_read_reads(way):
+    storage, root = way
+    storage.create(f"{root}/d ir/[f] 1%.parquet", bytes(range(200)))
+    for offset, length in ((0, 200), (150, 50), (10, 1)):
+        path = f"{root}/d ir/[f] 1%.parquet"
+        assert storage.peek(path, offset, length) == storage.read(path, offset, length)
+    with pytest.raises(StorageError, match="FS8003"):
+        storage.peek(f"{root}/nowhere", 0, 1)
+
+
 def test_a_scan_of_several_folders_finds_the_files_of_all(way):
     storage, root = way
     for name in ("b/2", "a/1/x", "a-b/y", "not/asked"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,7 +79,8 @@ def test_a_rerun_replaces_every_planned_partition_empty_ones_included_and_no_oth
     run_plan(pipeline.plan(DAY, "2013-06-02"), spark=spark, runs=runs)
     before = project.published()
     root = Path(project.root.removeprefix("file://"))
-    shutil.rmtree(root / "flights" / f"dt={DAY}" / "origin=JFK")
+    for file in (root / "flights" / f"dt={DAY}" / "origin=JFK").iterdir():
+        file.unlink()
     result = run_plan(pipeline.plan(DAY, "2013-06-02"), spark=spark, runs=runs)
     assert [interval.state for interval in result.intervals] == ["published", "skipped"]
     after = project.published()

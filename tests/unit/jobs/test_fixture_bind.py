@@ -156,13 +156,13 @@ def test_a_row_stands_in_the_partition_that_a_producer_would_have_named(spec):
     assert source.directories == (("dt=2013-06-01/origin=JFK", ({"flight_id": "a", "distance": 100},)),)
 
 
-def test_an_hour_stands_in_the_directory_that_the_interval_names(tmp_path):
+def test_a_selected_value_is_written_as_spark_names_its_directory(tmp_path):
     changes = {"partitions: {dt: date, origin: string}": "partitions: {dt: date, origin: string, slot: int}"}
     changes |= {'origin: "${param.origins}"}': 'origin: "${param.origins}", slot: ["05", "06"]}'}
     spec = example_with(tmp_path, changes)
     row = FLIGHT.replace("}", ", slot: 5}")
     case = one(spec, f"given: {{flights: {{rows: [{row}]}}}}\nexpect: {{features: {{count: 1}}}}")
-    assert case.sources[0].directories[0][0] == "dt=2013-01-01/origin=JFK/slot=05"
+    assert case.sources[0].directories[0][0] == "dt=2013-01-01/origin=JFK/slot=5"
 
 
 def test_data_files_hold_exact_values_with_their_lines(spec):

@@ -212,7 +212,6 @@ def test_a_run_waits_for_a_marker_that_is_written_meanwhile(tmp_path, data, monk
 
 
 def test_pruned_partitions_are_not_listed_and_are_replaced_all_the_same(tmp_path, data):
-    shutil.rmtree(data / "flights" / f"dt={DAY}" / "origin=LGA")
     changes = {
         "    on: flights\n    expect:": "    on: features\n    expect:",
     }

@@ -1,0 +1,365 @@
+"""What an interval reads: every selected directory, every file of it, by one contract; or an error that names the path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from firesteel.conf.errors import InputNotReady, SpecError
+from firesteel.conf.partitions import is_data, parse_directory, parse_value, value_text
+from firesteel.pipelines import Pipeline, Plan
+from support.specs import FixedBackend
+
+DAY = "2024-01-01"
+ROWS = pa.table({"id": pa.array([1, 2], pa.int64()), "x": [1.0, 2.0]})
+
+
+def put(root: Path, path: str, table: pa.Table = ROWS, **options: Any) -> Path:
+    target = root / "rows" / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, target, **options)
+    return target
+
+
+def planned(
+    root: Path,
+    *,
+    partitions: str = "dt: date",
+    select: str = 'dt: "${interval.ds}"',
+    more: str = "",
+    columns: str | None = "id: bigint, x: double",
+    mode: str = "enforce",
+    sql: str = "SELECT dt, id FROM rows",
+    unit: str = "day",
+    by: str = "dt",
+    start: str = DAY,
+    end: str | None = None,
+    on_progress: Any = None,
+) -> Plan:
+    contract = f"    contract: {{mode: {mode}, columns: {{{columns}}}}}\n" if columns else ""
+    text = f"""spec_version: 1
+name: t
+storage: "file://{root}/_fs"
+interval: {{column: dt, unit: {unit}, begin: 2024-01-01}}
+sources:
+  rows:
+    path: "file://{root}/rows"
+    partitions: {{{partitions}}}
+    select: {{{select}}}
+{more}{contract}steps: {{s: {{sql: "{sql}"}}}}
+sinks: {{out: {{from: s, path: "file://{root}/out", partition_by: [{by}]}}}}
+"""
+    (root / "pipeline.yaml").write_text(text, encoding="utf-8")
+    pipeline = Pipeline.load(root / "pipeline.yaml", backend=FixedBackend())
+    return pipeline.plan(start, end, **({"on_progress": on_progress} if on_progress else {}))
+
+
+def paths(plan: Plan, interval: int = 0) -> list[str]:
+    return [file.path for file in plan.intervals[interval].inputs[0].files]
+
+
+def refused(code: str, root: Path, **options: Any) -> str:
+    with pytest.raises((InputNotReady, SpecError)) as caught:
+        planned(root, **options)
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+HOURS = {"partitions": "dt: date, hour: int", "select": 'dt: "${interval.ds}", hour: [5, "06"]'}
+
+
+@pytest.mark.parametrize("form", ["5", "05", "+5"])
+def test_a_selected_value_is_found_in_any_form_of_its_directory(tmp_path, form):
+    put(tmp_path, f"dt={DAY}/hour={form}/p.parquet")
+    put(tmp_path, f"dt={DAY}/hour=6/p.parquet")
+    plan = planned(tmp_path, **HOURS)
+    assert paths(plan) == sorted([f"dt={DAY}/hour={form}/p.parquet", f"dt={DAY}/hour=6/p.parquet"])
+    assert plan.intervals[0].outputs[0].directories == (f"dt={DAY}",)
+
+
+def test_the_sink_replaces_the_directories_that_spark_writes(tmp_path):
+    put(tmp_path, f"dt={DAY}/hour=05/p.parquet")
+    put(tmp_path, f"dt={DAY}/hour=06/p.parquet")
+    plan = planned(tmp_path, **HOURS, sql="SELECT dt, hour, id FROM rows", by="dt, hour")
+    assert plan.intervals[0].outputs[0].directories == (f"dt={DAY}/hour=5", f"dt={DAY}/hour=6")
+
+
+def test_two_directories_of_one_value_are_refused(tmp_path):
+    for form in ("5", "05", "6"):
+        put(tmp_path, f"dt={DAY}/hour={form}/p.parquet")
+    found = refused("FS4005", tmp_path, **HOURS)
+    assert f"dt={DAY}/hour=05 and file://" in found
+    assert f"dt={DAY}/hour=5 mean the same value of `hour`" in found
+    refused("FS4005", tmp_path, **{**HOURS, "select": 'dt: "${interval.ds}"'})
+
+
+@pytest.mark.parametrize(
+    ("on_missing", "outcome"), [("fail", "FS4002"), ("skip", "skip"), ("empty", [f"dt={DAY}/hour=6/p.parquet"])]
+)
+def test_on_missing_holds_at_every_level_whatever_the_days_marker_says(tmp_path, on_missing, outcome):
+    put(tmp_path, f"dt={DAY}/hour=6/p.parquet")
+    (tmp_path / "rows" / f"dt={DAY}" / "_SUCCESS").touch()
+    options = {**HOURS, "more": f"    ready: {{}}\n    on_missing: {on_missing}\n"}
+    if on_missing == "fail":
+        assert f"rows/dt={DAY}/hour=5 is missing" in refused("FS4002", tmp_path, **options)
+        return
+    (interval,) = planned(tmp_path, **options).intervals
+    assert (interval.action if outcome == "skip" else [file.path for file in interval.inputs[0].files]) == outcome
+
+
+def test_an_hour_is_ready_by_its_own_marker(tmp_path):
+    hourly = {
+        "partitions": "dt: date, hr: int", "select": 'dt: "${interval.ds}", hr: "${interval.hour}"', "unit": "hour",
+        "by": "dt, hr", "sql": "SELECT dt, hr, id FROM rows", "more": "    ready: {}\n", "start": f"{DAY}T05",
+    }  # fmt: skip
+    put(tmp_path, f"dt={DAY}/hr=05/p.parquet")
+    (tmp_path / "rows" / f"dt={DAY}" / "_SUCCESS").touch()
+    assert f"rows dt={DAY}/hr=05: _SUCCESS is missing (1 files present)" in refused("FS4001", tmp_path, **hourly)
+    (tmp_path / "rows" / f"dt={DAY}" / "hr=05" / "_SUCCESS").touch()
+    plan = planned(tmp_path, **hourly)
+    assert paths(plan) == [f"dt={DAY}/hr=05/p.parquet"]
+    assert plan.intervals[0].outputs[0].directories == (f"dt={DAY}/hr=5",)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (f"dt={DAY}/hour=x/p.parquet", "`x` is not an int"),
+        (f"dt={DAY}/hour=99999999999/p.parquet", "is not an int"),
+        (f"dt={DAY}/hour=1_0/p.parquet", "is not an int"),
+        (f"dt={DAY}/hour=/p.parquet", "the value is empty"),
+        (f"dt={DAY}/HOUR=7/p.parquet", "expected a directory named `hour=VALUE`"),
+        (f"dt={DAY}/minute=7/p.parquet", "expected a directory named `hour=VALUE`"),
+        (f"dt={DAY}/p.parquet", "a file, where a directory named `hour=VALUE` was expected"),
+        (f"dt={DAY}/hour=5/minute=1/p.parquet", "a partition level that `partitions` does not declare"),
+        ("dt=20240101/p.parquet", "`20240101` is not a date"),
+        ("date=2024-01-01/p.parquet", "expected a directory named `dt=VALUE`"),
+        ("p.parquet", "a file, where a directory named `dt=VALUE` was expected"),
+    ],
+)
+def test_what_the_spec_cannot_place_is_refused_with_its_path(tmp_path, path, says):
+    for hour in (5, 6):
+        put(tmp_path, f"dt={DAY}/hour={hour}/p.parquet")
+    put(tmp_path, path)
+    for select in (HOURS["select"], 'dt: "${interval.ds}"'):
+        found = refused("FS4005", tmp_path, **{**HOURS, "select": select})
+        assert says in found
+        assert str(tmp_path / "rows" / path.removesuffix("/p.parquet")) in found
+
+
+@pytest.mark.parametrize("more", ["    on_missing: empty\n", ""])
+def test_a_day_without_a_region_that_others_have_is_missing(tmp_path, more):
+    layout = {"partitions": "region: string, dt: date", "sql": "SELECT dt, region, id FROM rows", "more": more}
+    put(tmp_path, f"region=eu/dt={DAY}/p.parquet")
+    put(tmp_path, "region=us/dt=2024-01-02/p.parquet")
+    if more:
+        assert paths(planned(tmp_path, **layout)) == [f"region=eu/dt={DAY}/p.parquet"]
+    else:
+        assert f"region=us/dt={DAY} is missing" in refused("FS4002", tmp_path, **layout)
+
+
+def test_hidden_and_unfinished_files_are_not_read(tmp_path):
+    put(tmp_path, f"dt={DAY}/_region=eu/p.parquet")
+    for name in ("_temporary/p.parquet", ".p.parquet", "p.parquet._COPYING_", "p.parquet.tmp", "_SUCCESS"):
+        put(tmp_path, f"dt={DAY}/_region=eu/{name}")
+    plan = planned(tmp_path, partitions="dt: date, _region: string")
+    assert paths(plan) == [f"dt={DAY}/_region=eu/p.parquet"]
+
+
+def test_null_partitions_are_read_where_a_level_is_not_selected(tmp_path):
+    put(tmp_path, f"dt={DAY}/hour=__HIVE_DEFAULT_PARTITION__/p.parquet")
+    assert len(paths(planned(tmp_path, partitions="dt: date, hour: int"))) == 1
+
+
+def test_a_selected_value_of_another_type_is_refused(tmp_path):
+    put(tmp_path, f"dt={DAY}/p.parquet")
+    with pytest.raises(SpecError, match=r"FS1004 .*select of `dt`: `2024-01-01` is not an int"):
+        planned(tmp_path, partitions="dt: int")
+
+
+def test_a_directory_is_listed_once_for_all_intervals(tmp_path, monkeypatch):
+    from firesteel.pipelines.storage.local import LocalStorage
+
+    for day in range(1, 29):
+        put(tmp_path, f"dt=2024-01-{day:02}/p.parquet")
+    calls: list[str] = []
+    listed = LocalStorage.list
+
+    def counted(self, path):
+        calls.append(path)
+        return listed(self, path)
+
+    monkeypatch.setattr(LocalStorage, "list", counted)
+    planned(tmp_path, end="2024-01-28")
+    assert calls.count(f"{tmp_path}/rows") == 1
+
+
+@pytest.mark.parametrize("mode", ["enforce", "additive"])
+def test_the_contract_is_held_against_the_older_files_too(tmp_path, mode):
+    old = put(tmp_path, f"dt={DAY}/part-0.parquet", pa.table({"id": pa.array([1], pa.int64())}))
+    os.utime(old, (1_700_000_000, 1_700_000_000))
+    put(tmp_path, f"dt={DAY}/part-1.parquet")
+    found = refused("FS4003", tmp_path, mode=mode)
+    assert "column `x` is not in" in found
+    assert "part-0.parquet" in found
+
+
+def test_every_difference_is_named_once_for_each_schema(tmp_path):
+    for number in range(20):
+        put(tmp_path, f"dt={DAY}/a{number}.parquet", pa.table({"id": ["x"], "x": [1.0]}))
+    put(tmp_path, f"dt={DAY}/b.parquet", pa.table({"id": pa.array([1], pa.int64()), "X": [1.0]}))
+    found = refused("FS4003", tmp_path)
+    assert found.count("column `id` is string") == 1
+    assert "column `x` is not in" in found
+
+
+UNDECLARED = {"columns": None, "sql": "SELECT * FROM rows"}
+
+
+def column_types(plan: Plan) -> dict[str, str]:
+    return {column.name: column.type for column in plan.sources[0].columns}
+
+
+def test_columns_that_are_not_declared_are_those_of_all_files(tmp_path):
+    put(
+        tmp_path, f"dt={DAY}/a.parquet", pa.table({"id": pa.array([1], pa.int32()), "x": pa.array([1.0], pa.float32())})
+    )
+    put(tmp_path, f"dt={DAY}/b.parquet", pa.table({"id": pa.array([2], pa.uint32()), "x": pa.array([3], pa.int8())}))
+    put(tmp_path, f"dt={DAY}/c.parquet", pa.table({"id": pa.array([2], pa.int8()), "x": [1.0], "DT": ["other"]}))
+    assert column_types(planned(tmp_path, **UNDECLARED)) == {"id": "bigint", "x": "double"}
+
+
+def test_undeclared_columns_of_two_kinds_name_two_files(tmp_path):
+    put(tmp_path, f"dt={DAY}/a.parquet")
+    put(tmp_path, f"dt={DAY}/b.parquet", pa.table({"id": pa.array([1], pa.int64()), "x": ["one"]}))
+    found = refused("FS4003", tmp_path, **UNDECLARED)
+    assert "column `x` is double in" in found
+    assert "a.parquet and string in" in found
+    assert "b.parquet" in found
+    assert column_types(planned(tmp_path, columns=None)) == {"id": "bigint"}, "a column that nobody reads does no harm"
+
+
+def test_an_undeclared_column_that_a_file_lacks_is_refused_where_it_is_read(tmp_path):
+    put(tmp_path, f"dt={DAY}/a.parquet", pa.table({"id": pa.array([1], pa.int64())}))
+    put(tmp_path, f"dt={DAY}/b.parquet")
+    found = refused("FS4003", tmp_path, **UNDECLARED)
+    assert "column `x` is not in" in found
+    assert "a.parquet" in found
+    assert column_types(planned(tmp_path, columns=None)) == {"id": "bigint"}
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.array([1, 2], pa.timestamp("ns")), "is a timestamp in nanoseconds"),
+        (pa.array([1, 2], pa.time64("us")), "is a time of day"),
+        (pa.nulls(2), "holds only nulls"),
+        (pa.array([[1], [2]], pa.list_(pa.timestamp("ns"))), "is a timestamp in nanoseconds"),
+        (pa.array([{"a b": 1}, None]), "is a struct with the field `a b`"),
+    ],
+)
+def test_a_type_that_spark_has_not_is_refused_where_it_is_read(tmp_path, column, says):
+    put(tmp_path, f"dt={DAY}/a.parquet", pa.table({"id": pa.array([1, 2], pa.int64()), "odd": column}))
+    found = refused("FS4003", tmp_path, **UNDECLARED)
+    assert f"column `odd` {says} in" in found.replace(" in file:", " in file:")
+    assert "a.parquet" in found
+    assert column_types(planned(tmp_path, columns=None)) == {"id": "bigint"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "it is empty (0 bytes)"),
+        (b"PAR1", "is not a Parquet file"),
+        (None, "is not a Parquet file"),
+    ],
+)
+def test_a_file_that_is_cut_is_named_however_old_it_is(tmp_path, content, says):
+    put(tmp_path, f"dt={DAY}/b.parquet")
+    old = put(tmp_path, f"dt={DAY}/a.parquet")
+    old.write_bytes(old.read_bytes()[:-20] if content is None else content)
+    os.utime(old, (1_700_000_000, 1_700_000_000))
+    found = refused("FS4003", tmp_path)
+    assert says in found
+    assert "a.parquet" in found
+
+
+def test_names_and_codecs_that_spark_cannot_open_are_refused(tmp_path):
+    path = put(tmp_path, f"dt={DAY}/10:30.parquet")
+    assert "has a `:` in its name" in refused("FS4003", tmp_path)
+    path.unlink()
+    put(tmp_path, f"dt={DAY}/a.parquet", compression="brotli")
+    assert "compressed with BROTLI" in refused("FS4003", tmp_path)
+
+
+def test_footers_are_read_once_in_a_process_and_again_when_a_file_changes(tmp_path):
+    path = put(tmp_path, f"dt={DAY}/a.parquet")
+    planned(tmp_path)
+    size, times = path.stat().st_size, path.stat().st_mtime_ns
+    path.write_bytes(b"x" * size)
+    os.utime(path, ns=(times, times))
+    planned(tmp_path)
+    os.utime(path, ns=(times, times + 5_000_000_000))
+    refused("FS4003", tmp_path)
+
+
+def test_footers_are_reported_as_progress(tmp_path):
+    for name in "abc":
+        put(tmp_path, f"dt={DAY}/{name}.parquet")
+    seen = []
+    planned(tmp_path, on_progress=lambda *event: seen.append(event))
+    assert [event for event in seen if event[0] == "footers"] == [("footers", number, 3) for number in (1, 2, 3)]
+
+
+def test_a_source_that_is_not_there_is_missing(tmp_path):
+    put(tmp_path, f"dt={DAY}/a.parquet")
+    shutil.rmtree(tmp_path / "rows")
+    assert f"rows/dt={DAY} is missing" in refused("FS4002", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "canonical"),
+    [
+        ("05", "int", "5"), ("-007", "bigint", "-7"), ("2024-1-2", "date", "2024-01-02"), ("2024-01", "date", "2024-01-01"),
+        ("2024-01-02T05", "timestamp", "2024-01-02 05:00:00"), ("2024-01-02 5:06:07.120", "timestamp_ntz", "2024-01-02 05:06:07.12"),
+        ("TRUE", "boolean", "true"), ("05", "string", "05"), ("1.50", "decimal(5,2)", "1.50"), ("1e3", "double", "1000.0"),
+    ],
+)  # fmt: skip
+def test_values_are_written_as_spark_writes_them(text, kind, canonical):
+    assert value_text(parse_value(text, kind)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("", "int"), (" 5", "int"), ("1_0", "int"), ("5.0", "int"), ("128", "tinyint"), ("٥", "int"), ("20240101", "date"),
+        ("2024-02-30", "date"), ("2024-01-01 25", "timestamp"), ("2024-01-01Z", "timestamp"), ("yes", "boolean"),
+        ("1.5", "decimal(5,2)"), ("1234.50", "decimal(5,2)"), ("x", "double"), ("1", "array<int>"),
+    ],
+)  # fmt: skip
+def test_values_that_spark_reads_otherwise_or_not_at_all_are_refused(text, kind):
+    with pytest.raises(ValueError, match="is not a"):
+        parse_value(text, kind)
+
+
+@pytest.mark.parametrize("name", ["k=%C3%A9", "k=", "k", "K=1", "=1", "%6B2=1"])
+def test_directories_that_readers_disagree_about_are_refused(name):
+    with pytest.raises(ValueError, match="."):
+        parse_directory(name, "k", "string")
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("dt=1/p.parquet", True), ("_dt=1/p.parquet", True), ("_dt/p.parquet", False), (".dt=1/p.parquet", False),
+        ("dt=1/_SUCCESS", False), ("dt=1/_a=b.parquet", True), ("p._COPYING_", False), ("p.tmp", False), ("a.tmp/p", True),
+    ],
+)  # fmt: skip
+def test_files_are_data_by_one_rule(path, seen):
+    assert is_data(path) is seen
