@@ -16,7 +16,7 @@ from firesteel.conf.partitions import PartitionValue, is_data, parse_directory, 
 from firesteel.conf.quantities import duration
 from firesteel.pipelines.plan.intervals import Slot, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.spec.model import Select, Source
+from firesteel.pipelines.spec.model import Range, Select, Source
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
