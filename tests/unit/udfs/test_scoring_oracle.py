@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import ColSpec, Schema
 
-from firesteel.conf.errors import ModelError
+from firesteel.conf.errors import ModelError, RowErrorBudget
 from firesteel.udfs.digest import digest_of
 from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.spec import ErrorBudget, ModelRef, Output
@@ -372,3 +372,11 @@ def test_every_flavor_scores_as_by_itself_on_every_backend(flavors, kind, backen
             assert scored[place]["p"] == pytest.approx(float(right), rel=1e-6, abs=1e-6, nan_ok=True)
         else:
             assert same(scored[place]["p"], float(right)), (kind, backend, rows[place])
+
+
+def test_text_that_is_not_utf8_is_an_error_that_says_so(tmp_path):
+    ref = save(tmp_path / "model", Describe(), [ColSpec(KINDS["string"].mlflow, "x")])
+    broken = pa.array([b"fine", b"\xff\xfe"], pa.binary()).view(pa.string())
+    table = pa.table({"id": pa.array([0, 1], pa.int64()), "x": broken})
+    with pytest.raises(RowErrorBudget, match="FS5001 .* not valid UTF-8"):
+        scored_rows(ref, table, spec_of(ref, ("x",), {"seen": "string"}), {"seen": pa.string()})

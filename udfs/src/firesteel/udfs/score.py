@@ -186,7 +186,14 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskReport) -> None:
     name, message = type(failed.error).__name__, message_of(failed.error)
-    row = table.slice(failed.index, 1).to_pylist()[0]
+    try:
+        row, encoded = table.slice(failed.index, 1).to_pylist()[0], encode_row(table, failed.index)
+    except UnicodeDecodeError:
+        raise RowErrorBudget(
+            "FS5001",
+            f"model {spec.model.name}: a text value of a row is not valid UTF-8. Nothing was published.",
+            hint="Write the files again with valid text, or declare the column `binary`.",
+        ) from failed.error
     if spec.on_error.action == "fail":
         raise RowErrorBudget(
             "FS5001",
@@ -194,7 +201,7 @@ def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskRep
             hint="Read the whole trace in the executor's log. Set on_error: {action: dead_letter} to keep such rows with "
             "their errors and score the others.",
         ) from failed.error
-    encoded, kinds = encode_row(table, failed.index), type_names(table.schema)
+    kinds = type_names(table.schema)
     report.dead_letters.append(DeadLetter(tuple(encoded.items()), name, message, tuple(kinds.items())))
     if len(report.dead_letters) > spec.on_error.max_rows:
         raise RowErrorBudget(
