@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from firesteel.conf.errors import InputNotReady, SpecErrors
+from firesteel.conf.errors import InputNotReady, SpecError, SpecErrors
 from firesteel.conf.partitions import is_data, parse_directory, parse_value, value_text
 from firesteel.pipelines import Pipeline, Plan
 from support.specs import FixedBackend
