@@ -144,3 +144,27 @@ def test_a_client_that_records_makes_its_store(tmp_path: Path) -> None:
     connect(f"sqlite:///{tmp_path}/new.db")
     assert (tmp_path / "new.db").exists()
     connect(f"sqlite:///{tmp_path}/new.db", create=False)
+
+
+def options() -> dict[str, object]:
+    return {
+        "method": "predict",
+        "trust_formats": ("unknown",),
+        "max_size": None,
+        "tracking_uri": "",
+        "where": Where("spec"),
+    }
+
+
+def test_a_model_folder_that_mlflow_would_take_for_another_is_refused(tmp_path):
+    for name in ("a%20b", "a b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(ModelError, match=r"FS3001 .*holds `%`"):
+        resolve_model("m", str(tmp_path / "a%20b"), **options())
+
+
+def test_an_mlmodel_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "MLmodel").write_text("signature: [unclosed\n")
+    with pytest.raises(ModelError, match=r"FS3001 .*MLmodel cannot be read"):
+        resolve_model("m", str(tmp_path), **options())

@@ -1,1 +1,1 @@
-"""The RDMA shuffle. Today: the probe of devices and limits that `firesteel doctor` shows."""
+"""The RDMA shuffle: a node service, its transports over TCP and RDMA verbs, and the Spark plugin. Usable in any Spark application."""

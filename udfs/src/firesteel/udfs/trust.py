@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from firesteel.conf.errors import ModelError
 
@@ -71,7 +72,11 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
     path = folder / "MLmodel"
     if not path.is_file():
         return {}
-    loaded = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    try:
+        loaded = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError("FS3001", f"{folder}/MLmodel cannot be read: {reason}", hint="Log the model again.") from error
     return loaded if isinstance(loaded, dict) else {}
 
 

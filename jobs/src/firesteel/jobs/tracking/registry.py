@@ -237,6 +237,13 @@ def _local_folder(uri: str, where: Where | None) -> Path:
 
 
 def _check_is_model(folder: Path, uri: str, where: Where | None) -> None:
+    if "%" in str(folder):
+        raise ModelError(
+            "FS3001",
+            f"{uri}: the path {folder} holds `%`, which MLflow takes for an escape: it would read another folder.",
+            where=where,
+            hint="Move the model to a path without `%`.",
+        )
     if not (folder / "MLmodel").is_file():
         raise ModelError(
             "FS3001",

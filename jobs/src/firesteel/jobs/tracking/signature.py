@@ -30,11 +30,20 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
     Raises
     ------
     ModelError
-        FS3003 when there is no signature, or it names no columns.
+        FS3001 when the MLmodel file cannot be read, FS3003 when there is no signature, or it names no columns.
     """
     from mlflow.models import Model
 
-    schema = Model.load(str(folder)).get_input_schema()
+    try:
+        schema = Model.load(str(folder)).get_input_schema()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            "FS3001",
+            f"model {model}: {folder}/MLmodel cannot be read: {reason}",
+            where=where,
+            hint="Log the model again.",
+        ) from error
     if schema is None:
         raise ModelError("FS3003", f"model {model} has no signature.", where=where, hint=_ADVICE)
     if schema.is_tensor_spec():
