@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.errors import SpecErrors
+from firesteel.conf.partitions import is_selectable, parse_selected, value_text
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.diff import diff
 from firesteel.pipelines.plan.intervals import fill, first_slots
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.model import Interval
-from firesteel.pipelines.spec.values import is_partition_value
 from support.data import write_days
 from support.specs import FixedBackend, example_with
 
@@ -280,6 +280,8 @@ def test_what_a_template_gives_is_a_value_of_a_type_as_python_reads_it(unit):
     slot = first_slots(Interval(column="dt", unit=unit, begin="2013-01-01"))[0]
     for kind, template in itertools.product(TYPES, TEMPLATES):
         value = fill(template, slot)
+        if kind.startswith("decimal"):
+            continue  # Spark takes a text with another number of digits for another value
         if kind in ("date", "timestamp", "timestamp_ntz", "boolean") and value in (
             "2013-01",
             "2013-01-01T00",
@@ -287,7 +289,10 @@ def test_what_a_template_gives_is_a_value_of_a_type_as_python_reads_it(unit):
             "300",
         ):
             continue  # Spark reads more than Python does, or Python more than Spark
-        assert is_partition_value(kind, value) == is_a(kind, value), (kind, template, value)
+        expected = is_a(kind, value) and not (
+            kind.startswith("timestamp") and "+" in value
+        )  # no directory has an offset
+        assert is_selectable(value, kind) == expected, (kind, template, value)
 
 
 @pytest.mark.parametrize(
@@ -308,9 +313,25 @@ def test_a_template_is_refused_where_it_is_no_value_of_the_partitions_type(tmp_p
         assert re.match(r"FS1004 pipeline\.yaml:1[89]:", error), error
 
 
-@pytest.mark.parametrize("text", ["2013-06-01 05:00:00", "2013-06-01T05:00:00.123Z", "2013-06-01", "2013-06"])
+@pytest.mark.parametrize("text", ["2013-06-01 05:00:00", "2013-06-01T05:00:00.123", "2013-06-01"])
 def test_a_timestamp_may_be_written_as_spark_reads_it(text):
-    assert is_partition_value("timestamp", text)
+    assert is_selectable(text, "timestamp")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("2013-06", "date"), ("2013", "timestamp"), ("2013-06-01T05:00:00Z", "timestamp"), ("1.5", "decimal(5,2)"),
+        ("yes", "boolean"), ("nan", "double"), ("x", "binary"),
+    ],
+)  # fmt: skip
+def test_what_would_match_no_or_another_partition_is_not_selectable(text, kind):
+    assert not is_selectable(text, kind)
+
+
+def test_a_null_partition_can_be_selected_and_is_named_as_spark_names_it():
+    assert parse_selected("__HIVE_DEFAULT_PARTITION__", "int") is None
+    assert value_text(None) == "__HIVE_DEFAULT_PARTITION__"
 
 
 def test_an_int_partition_that_gets_a_date_is_told_what_to_write(tmp_path):

@@ -98,6 +98,43 @@ def parse_value(text: str, kind: str) -> PartitionValue:
     return value
 
 
+def parse_selected(text: str, kind: str) -> PartitionValue:
+    """The value of a text that selects a partition. A date needs its day: `2013-06` is a month and not its first day.
+
+    Raises
+    ------
+    ValueError
+        The text selects nothing of the type. The text of the error is a phrase.
+
+    Examples
+    --------
+    >>> parse_selected("05", "int"), parse_selected("__HIVE_DEFAULT_PARTITION__", "int")
+    (5, None)
+    """
+    if text == NULL_DIRECTORY:
+        return None
+    if not text or "\0" in text:
+        raise ValueError("the value is empty")  # Spark writes an empty text as it writes null
+    if kind in {"date", "timestamp", "timestamp_ntz"} and text.count("-") < 2:
+        raise ValueError(f"`{text}` names no day")
+    return parse_value(text, kind)
+
+
+def is_selectable(text: str, kind: str) -> bool:
+    """Whether a text selects a partition of a type.
+
+    Examples
+    --------
+    >>> is_selectable("2013-06-01", "int"), is_selectable("2013-06", "date")
+    (False, False)
+    """
+    try:
+        parse_selected(text, kind)
+    except ValueError:
+        return False
+    return True
+
+
 def value_text(value: PartitionValue) -> str:
     """A value as Spark writes it in the name of a directory, before escapes.
 
@@ -106,6 +143,8 @@ def value_text(value: PartitionValue) -> str:
     >>> value_text(datetime(2013, 6, 1, 5))
     '2013-06-01 05:00:00'
     """
+    if value is None:
+        return NULL_DIRECTORY
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime):

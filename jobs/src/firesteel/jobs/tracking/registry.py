@@ -228,8 +228,12 @@ def _local_folder(uri: str, where: Where | None) -> Path:
             where=where,
             hint="Write models:/NAME@ALIAS, models:/NAME/VERSION, or a folder.",
         )
-    folder = Path(unquote(parts.path) if parts.scheme else uri).expanduser().resolve()
-    if where is not None and not folder.is_dir():
+    try:
+        folder = Path(unquote(parts.path) if parts.scheme else uri).expanduser().resolve()
+        there = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a NUL, no home
+        raise ModelError("FS3001", f"{uri!r}: not a path: {error}.", where=where, hint="Check the path.") from None
+    if where is not None and not there:
         raise ModelError(
             "FS3001", f"{folder}: no such folder.", where=where, hint="A relative path starts at the spec's folder."
         )

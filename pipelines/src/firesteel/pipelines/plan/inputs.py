@@ -12,7 +12,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
-from firesteel.conf.partitions import PartitionValue, is_data, parse_directory, parse_value, partition_name, value_text
+from firesteel.conf.partitions import (
+    PartitionValue,
+    is_data,
+    parse_directory,
+    parse_selected,
+    parse_value,
+    partition_name,
+    value_text,
+)
 from firesteel.conf.quantities import duration
 from firesteel.pipelines.plan.intervals import Slot, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
@@ -55,7 +63,7 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
 def _selected(source: Source, column: str, select: Select, slot: Slot, where: Where) -> list[PartitionValue]:
     kind = _type_of(source, column)
     try:
-        return [parse_value(text, kind) for text in selected_values(select, slot)]
+        return [parse_selected(text, kind) for text in selected_values(select, slot)]
     except ValueError as error:
         raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
 

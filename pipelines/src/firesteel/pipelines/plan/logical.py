@@ -287,7 +287,7 @@ class _Analysis:
         if not path.is_relative_to(self.loaded.folder.resolve()):
             raise SpecError("FS1015", f"sql_file `{file}` is outside the spec's folder.", where=where)
         try:
-            text = SqlText(path.read_text(encoding="utf-8"), Where(file), in_file=True)
+            text = SqlText(path.read_text(encoding="utf-8-sig"), Where(file), in_file=True)
         except (OSError, UnicodeDecodeError) as error:
             problem = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise SpecError("FS1001", f"cannot read sql_file `{file}`: {problem}.", where=where) from None

@@ -109,7 +109,10 @@ _MACHINE = (
 )
 """SQL settings that a run takes over from spark-defaults.conf, `--conf` or the caller's session."""
 
-_OFFSET = re.compile(r"[+-]\d{2}:\d{2}")
+_OFFSET = re.compile(r"[+-](?:(?:0\d|1[0-7]):[0-5]\d|18:00)")
+"""Offsets that Java and Arrow both take: up to 18 hours."""
+_NO_ZONES = frozenset({"Factory", "localtime"})
+"""Files of the time zone database that Java does not know."""
 
 
 def changes_results(key: str) -> bool:
@@ -171,6 +174,8 @@ def _same(value: str, wanted: str) -> bool:
 def _is_zone(name: str) -> bool:
     if _OFFSET.fullmatch(name):
         return True
+    if name in _NO_ZONES:
+        return False
     try:
         ZoneInfo(name)
     except (KeyError, OSError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.conf.partitions import is_selectable
 from firesteel.pipelines.plan.intervals import (
     Slot,
     bound_arg,
@@ -17,7 +18,7 @@ from firesteel.pipelines.plan.logical import Logical
 from firesteel.pipelines.plan.outputs import replaced_directories
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import SqlStep
-from firesteel.pipelines.spec.values import is_partition_value, parse_column_type
+from firesteel.pipelines.spec.values import parse_column_type
 
 _NARROWER = ("date", "int")
 """Types that are proposed for a value before `string`, which holds any."""
@@ -63,7 +64,10 @@ def _selects(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelErro
                     except ValueError as error:
                         yield SpecError("FS1004", f"`sources.{name}.select.{column}`: {error}.", where=where)
                         break
-                    wrong = next((value for value in values if not is_partition_value(kind, value)), None)
+                    if not values:
+                        yield SpecError("FS1004", f"`sources.{name}.select.{column}` selects nothing.", where=where)
+                        break
+                    wrong = next((value for value in values if not is_selectable(value, kind)), None)
                     if wrong is not None:
                         yield _not_of_its_type(name, column, kind, wrong, slot, loaded, where)
                         break
@@ -72,9 +76,9 @@ def _selects(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelErro
 def _not_of_its_type(
     name: str, column: str, kind: str, value: str, slot: Slot, loaded: LoadedSpec, where: Where
 ) -> FiresteelError:
-    better = next((each for each in _NARROWER if is_partition_value(each, value)), "string")
+    better = next((each for each in _NARROWER if is_selectable(value, each)), "string")
     names = {key: text for key, text in slot.names.items() if key != "hour" or loaded.spec.interval.unit == "hour"}
-    fitting = [f"${{interval.{key}}}" for key, text in names.items() if is_partition_value(kind, text)]
+    fitting = [f"${{interval.{key}}}" for key, text in names.items() if is_selectable(text, kind)]
     other = f", or select {' or '.join(fitting)}" if fitting and kind != "string" else ""
     return SpecError(
         "FS1004",

@@ -165,7 +165,7 @@ def _with_absolute_models(spec: Spec, folder: Path) -> Spec:
 
     def absolute(uri: str) -> str:
         parts = urlsplit(uri)
-        if parts.scheme not in {"", "file"} or parts.netloc or uri.startswith("~") or not parts.path:
+        if parts.scheme not in {"", "file"} or parts.netloc or uri.startswith("~") or not parts.path or "\0" in uri:
             return uri
         return uri if parts.path.startswith("/") else str((folder / uri.removeprefix("file:")).resolve())
 

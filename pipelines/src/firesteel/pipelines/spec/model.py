@@ -124,7 +124,7 @@ class Ready(Part):
 
     marker: str = Field(
         "_SUCCESS",
-        pattern=r"^[\w.-]+$",
+        pattern=r"^\.?[\w-][\w.-]*$",
         description="A file in each directory of the interval column, or of the last column whose `select` names the interval.",
     )
     timeout: Seconds = Field(0.0, description="How long a run waits for it, in seconds or as 2h.")

@@ -32,6 +32,8 @@ from firesteel.pipelines.spec.values import ParamValue
 
 _REF = re.compile(r"\$\$\{|\$\{([^${}]*)\}")
 _SLOT = re.compile(r"\$\$\{|\$\{interval\.(\w+)\}")
+_NAMED = re.compile(r"[A-Za-z_]")
+"""What a reference begins with; `${2}` in a regular expression is none."""
 _ANY = re.compile(r"\$\$\{|\$\{([^${}\s'\"`]*)\}?")
 _INTERVAL = "${interval."
 INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
@@ -231,14 +233,19 @@ def not_in_sql(text: str, name: str, where: Where) -> FiresteelError:
         "FS1019",
         f"`{text}` stands in SQL, where no reference is resolved.",
         where=where,
-        hint=f'Bind it: `args: {{{marker}: "{text}"}}`, and write :{marker} in the SQL, without quotes.',
+        hint=f'Bind it: `args: {{{marker}: "{text}"}}`, and write :{marker} in the SQL, without quotes. $${{ is a literal ${{.',
     )
 
 
 def references_in_sql(sql: str) -> list[tuple[int, str, str]]:
-    """(place, text, name) of each reference in the SQL of a file, of a `${` that does not end too."""
+    """(place, text, name) of each reference in the SQL of a file, of one that does not end too. Other `${` are literals."""
     found = _ANY.finditer(sql)
-    return [(match.start(), match[0], match[1]) for match in found if match[1] is not None]
+    return [(match.start(), match[0], match[1]) for match in found if match[1] is not None and _NAMED.match(match[1])]
+
+
+def has_reference(text: str) -> bool:
+    """Whether a text that is not resolved holds a reference."""
+    return bool(references_in_sql(text))
 
 
 # templates: texts that are filled once for each interval

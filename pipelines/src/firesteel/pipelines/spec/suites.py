@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.pipelines.spec.refs import has_reference
 from firesteel.pipelines.spec.tree import Node, parse_tree
 
 _OURS_TO_CHOOSE = {"batch_id", "catch_exceptions", "include_config", "result_format"}
@@ -94,6 +95,9 @@ def _expectation(node: Node) -> Node:
         if "$PARAMETER" in _mapping(value):
             what = f"{type_.value}: `{key}` is a suite parameter, which only a checkpoint of Great Expectations knows."
             raise _error("FS1004", what, value.where, "Write the value itself into the suite.")
+        if has_reference(json.dumps(value.plain(), default=str)):
+            what = f"{type_.value}: `{key}` holds a reference, and suites are taken as they are."
+            raise _error("FS1019", what, value.where, "Put the expectation into `expect`, or write the value itself.")
     made = {key: value for key, value in kwargs.items() if key not in _OURS_TO_CHOOSE}
     said = {key: entry[key] for key in _SAID if key in entry and entry[key].value is not None}
     severity = entry.get("severity")

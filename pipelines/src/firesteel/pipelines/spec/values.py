@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime
-from decimal import Decimal
 from typing import TypeAlias
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -45,14 +44,6 @@ _ALIASES = {
     "str": "string",
     "real": "float",
 }
-_WHOLE = {"tinyint": 7, "smallint": 15, "int": 31, "bigint": 63}
-"""Type -> bits of its values, without the sign."""
-_TIME = re.compile(
-    r"(?P<year>\d{4})(-(?P<month>\d{1,2})(-(?P<day>\d{1,2})"
-    r"(?P<clock>[T ](?P<hour>\d{1,2})(:(?P<minute>\d{1,2})(:(?P<second>\d{1,2})(\.\d+)?)?)?(Z|UTC|[+-]\d{1,2}(:?\d{2})?)?)?)?)?"
-)
-NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-"""What a directory is called whose rows have no value in the column."""
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 _TWO_WORDS = re.compile(r"\w\s+\w")
 _NESTED = re.compile(r"(array|map|struct)<(.+)>", re.IGNORECASE)
@@ -127,43 +118,6 @@ def split_at_commas(text: str) -> list[str]:
         else:
             parts[-1] += char
     return parts
-
-
-def is_partition_value(kind: str, text: str) -> bool:
-    """Whether the text in a directory's name, as Spark reads it, is a value of a column type in its simple form.
-
-    Examples
-    --------
-    >>> is_partition_value("int", "05"), is_partition_value("int", "2013-06-01"), is_partition_value("date", "2013-02-30")
-    (True, False, False)
-    """
-    if not text or "\0" in text:
-        return False  # Spark writes an empty text as it writes null; no file system has the other
-    if kind in {"string", "binary"} or text == NULL_PARTITION:
-        return True
-    if kind in _WHOLE:
-        return bool(re.fullmatch(r"[+-]?\d+", text)) and -(1 << _WHOLE[kind]) <= int(text) < 1 << _WHOLE[kind]
-    if kind == "boolean":
-        return text.lower() in {"true", "t", "yes", "y", "1", "false", "f", "no", "n", "0"}
-    if kind in {"date", "timestamp", "timestamp_ntz"}:
-        return _is_time(text, with_clock=kind != "date")
-    try:
-        Decimal(text) if kind.startswith("decimal") else float(text)
-    except (ValueError, ArithmeticError):
-        return False
-    return True
-
-
-def _is_time(text: str, *, with_clock: bool) -> bool:
-    """A date in full or without its day or month; for timestamps also with a time and a zone."""
-    match = _TIME.fullmatch(text)
-    if match is None or (match["clock"] and not with_clock):
-        return False
-    try:
-        date(int(match["year"]), int(match["month"] or 1), int(match["day"] or 1))
-    except ValueError:
-        return False
-    return all(int(match[part] or 0) < limit for part, limit in (("hour", 24), ("minute", 60), ("second", 60)))
 
 
 def parse_param(type_: str, value: object) -> ParamValue:
