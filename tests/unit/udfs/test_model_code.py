@@ -120,3 +120,47 @@ def test_file_names_that_are_not_ascii_survive_a_posix_locale(tmp_path, monkeypa
 )  # fmt: skip
 def test_a_models_error_is_told_without_the_rows_values(error, row, said):
     assert summary_of(error, row) == said
+
+
+SIBLING = """
+import os, sys
+import mlflow
+class Scaled(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        sys.path.insert(0, context.artifacts["src"])
+        import helperc
+        self.early = helperc.SCALE
+    def predict(self, context, model_input, params=None):
+        import helperd
+        return model_input["x"].to_numpy() * self.early + helperd.ADDED
+mlflow.models.set_model(Scaled())
+"""
+
+
+def with_artifacts(folder, scale: int) -> ModelRef:
+    """A model that puts a folder of its artifacts on the path, and imports one module when it is loaded and one when it predicts."""
+    source = folder / f"src-{scale}"
+    source.mkdir()
+    (source / "helperc.py").write_text(f"SCALE = {scale}\n")
+    (source / "helperd.py").write_text(f"ADDED = {scale} / 10\n")
+    (source / "numpy.yaml").write_text("not a module\n")
+    (folder / f"artifacts_{scale}.py").write_text(SIBLING)
+    target = folder / f"artifacts-{scale}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            target, python_model=str(folder / f"artifacts_{scale}.py"), pip_requirements=[], artifacts={"src": str(source)},
+            code_paths=[str(source / "numpy.yaml")], signature=ModelSignature(Schema([ColSpec(DataType.double, "x")])),
+        )  # fmt: skip
+    return ModelRef(f"artifacts {scale}", digest_of(target).hex, str(target))
+
+
+def test_modules_that_a_model_finds_by_a_path_of_its_own_belong_to_it(tmp_path):
+    path = list(sys.path)
+    loaded = [load_model(with_artifacts(tmp_path, scale), keep=2)[0] for scale in (1, 100)]
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    for _ in range(2):
+        assert loaded[0].predict(frame).tolist() == [1.1, 2.1]
+        assert loaded[1].predict(frame).tolist() == [110.0, 210.0]
+    assert sys.path == path
+    assert not {"helperc", "helperd"} & set(sys.modules)

@@ -25,6 +25,8 @@ from mlflow.types.schema import ColSpec, Schema
 from firesteel.conf.errors import ModelError, RowErrorBudget
 from firesteel.udfs.digest import digest_of
 from firesteel.udfs.outputs import outputs_to_arrow
+from firesteel.udfs.report import TaskReport
+from firesteel.udfs.score import score_batches
 from firesteel.udfs.spec import ErrorBudget, ModelRef, Output
 from support import oracle
 from support.oracle import KINDS, Describe, frame_of, predicted, same, scored_rows, spec_of, table_of
@@ -380,3 +382,108 @@ def test_text_that_is_not_utf8_is_an_error_that_says_so(tmp_path):
     table = pa.table({"id": pa.array([0, 1], pa.int64()), "x": broken})
     with pytest.raises(RowErrorBudget, match="FS5001 .* not valid UTF-8"):
         scored_rows(ref, table, spec_of(ref, ("x",), {"seen": "string"}), {"seen": pa.string()})
+
+
+class Buffered(mlflow.pyfunc.PythonModel):
+    """Writes its results into a buffer of its own, as libraries do to save memory."""
+
+    def predict(self, context, model_input, params=None):
+        if not hasattr(self, "out"):
+            self.out = np.empty(100)
+        np.multiply(model_input["x"], 2, out=self.out[: len(model_input)])
+        return self.out[: len(model_input)]
+
+
+def test_a_model_that_reuses_its_buffer_does_not_change_earlier_scores(tmp_path):
+    ref = save(tmp_path / "model", Buffered(), [ColSpec(KINDS["double"].mlflow, "x")])
+    table = table_of([{"x": float(number)} for number in range(50)], {"x": KINDS["double"]})
+    scored, _ = scored_rows(ref, table, spec_of(ref, ("x",), {"p": "double"}, batch_rows=7), {"p": pa.float64()})
+    assert [scored[number]["p"] for number in range(50)] == [2.0 * number for number in range(50)]
+
+
+NOON = dt.datetime(2020, 1, 1, 12)  # noqa: DTZ001
+NESTED = [
+    ("map<string,int>", pa.map_(pa.string(), pa.int32()), [{"a": 1}, {}, None], [[("a", 1)], [], None]),
+    ("map<string,int>", pa.map_(pa.string(), pa.int32()), [{"a": 1.5}], None),
+    ("map<string,string>", pa.map_(pa.string(), pa.string()), [{"a": "b"}], [[("a", "b")]]),
+    ("map<int,int>", pa.map_(pa.int32(), pa.int32()), [{1: 2}], [[(1, 2)]]),
+    ("map<string,date>", pa.map_(pa.string(), pa.date32()), [{"a": NOON}], None),
+    ("map<string,timestamp>", pa.map_(pa.string(), pa.timestamp("us", "UTC")), [{"a": NOON}], [[("a", NOON.replace(tzinfo=dt.UTC))]]),
+    ("array<double>", pa.list_(pa.float64()), [[1.5, None], [], None], [[1.5, None], [], None]),
+    ("array<double>", pa.list_(pa.float64()), [np.array([1.5, np.nan]), np.array([])], [[1.5, None], []]),
+    ("array<int>", pa.list_(pa.int32()), [[1.5]], None),
+    ("struct<a:int>", pa.struct([("a", pa.int32())]), [{"a": 1, "b": 2}, None], [{"a": 1}, None]),
+    ("struct<a:float>", pa.struct([("a", pa.float32())]), [{"a": 1e300}], None),
+    ("date", pa.date32(), [dt.date(2020, 1, 1), NOON], None),
+    ("timestamp", pa.timestamp("us", "UTC"), [dt.date(2020, 1, 1), NOON],
+     [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), NOON.replace(tzinfo=dt.UTC)]),
+    ("bigint", pa.int64(), [decimal.Decimal("1.5"), 2], None),
+    ("bigint", pa.int64(), [2**53 + 1, 1.0, None], [2**53 + 1, 1, None]),
+    ("bigint", pa.int64(), [2**53 + 1, 1.5], None),
+    ("double", pa.float64(), pd.array([0.0, 1.0], dtype="Float64") / 0.0, [None, math.inf]),
+    ("double", pa.float64(), pd.Series([0.0, 1.0], dtype="float64[pyarrow]") / 0.0, [None, math.inf]),
+    ("double", pa.float64(), pa.array([math.nan, 1.0]), [None, 1.0]),
+    ("string", pa.string(), pd.concat([pd.Series(["a"], dtype="string[pyarrow]")] * 2), ["a", "a"]),
+    ("array<double>", pa.list_(pa.float64()), pa.array([[0.0], [1.0], None, [2.0]]).slice(1), [[1.0], None, [2.0]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind", "values", "published"),
+    NESTED,
+    ids=[f"{number} {case[0]}" for number, case in enumerate(NESTED)],
+)
+def test_objects_are_published_exactly_or_not_at_all(declared, kind, values, published):
+    def made():
+        return outputs_to_arrow(values, [Output("p", declared)], [kind], len(values), "m")[0]
+
+    if published is None:
+        with pytest.raises(ModelError, match="FS5002"):
+            made()
+    else:
+        assert made().to_pylist() == published
+
+
+class Panics(mlflow.pyfunc.PythonModel):
+    """Raises what is no Exception on a negative number, as extensions in Rust do."""
+
+    def predict(self, context, model_input, params=None):
+        if (model_input["x"] < 0).any():
+            raise type("PanicException", (BaseException,), {})("index out of bounds")
+        return model_input["x"]
+
+
+@pytest.mark.parametrize("forms", ["reference", "guarded"])
+def test_a_panic_is_an_error_of_the_row(tmp_path, forms):
+    ref = save(tmp_path / "model", Panics(), [ColSpec(KINDS["double"].mlflow, "x")])
+    table = table_of([{"x": 1.0}, {"x": -1.0}, {"x": 2.0}], {"x": KINDS["double"]})
+    scored, dead = scored_rows(ref, table, spec_of(ref, ("x",), {"p": "double"}, forms=forms), {"p": pa.float64()})
+    assert (sorted(scored), dead) == ([0, 2], {1: "PanicException"})
+
+
+def test_a_tuple_of_columns_is_not_taken_for_rows():
+    columns = (np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    with pytest.raises(ModelError, match="FS3006"):
+        outputs_to_arrow(columns, [Output("p", "double", "[0]")], [pa.float64()], 2, "m")
+
+
+def test_a_key_of_the_data_is_no_number_of_a_row():
+    frame = pd.DataFrame({"k": [1, 0], "y": [10.0, 20.0]}).set_index("k")
+    assert outputs_to_arrow(frame, [Output("p", "double", "y")], [pa.float64()], 2, "m")[0].to_pylist() == [10.0, 20.0]
+
+
+def test_a_row_with_a_date_that_python_has_not_is_a_dead_letter(tmp_path):
+    ref = save(tmp_path / "model", Panics(), [ColSpec(KINDS["double"].mlflow, "x")])
+    far = pa.array([0, 4_000_000], pa.int32()).cast(pa.date32())
+    table = table_of([{"x": 1.0}, {"x": -1.0}], {"x": KINDS["double"]}).append_column("valid_to", far)
+    spec = replace(spec_of(ref, ("x",), {"p": "double"}), keep=("id", "valid_to"))
+    report = TaskReport(0, 0)
+    list(
+        score_batches(
+            table.to_batches(),
+            spec,
+            pa.schema([("id", pa.int64()), ("valid_to", pa.date32()), ("p", pa.float64())]),
+            report,
+        )
+    )
+    assert (report.rows_scored, len(report.dead_letters)) == (1, 1)

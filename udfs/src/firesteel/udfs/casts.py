@@ -36,6 +36,8 @@ def exact_cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:
     found = array.type
+    if array.offset:
+        return _nested(pa.concat_arrays([array, array.slice(0, 0)]), kind)  # a copy that starts at its first value
     if pa.types.is_fixed_size_list(found) or pa.types.is_large_list(found):
         return exact_cast(array.cast(pa.list_(found.value_type)), kind)
     missing = array.is_null()

@@ -24,6 +24,20 @@ class _Alarm(BaseException):
     """Not an Exception, so that a model's own `except Exception` does not swallow it."""
 
 
+def ordinary_errors(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The call, with an `Exception` of the same name for what a library raises beside exceptions, such as Rust's `PanicException`."""
+
+    def called(batch: Any) -> Any:
+        try:
+            return call(batch)
+        except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit, _Alarm):
+            raise
+        except BaseException as error:
+            raise type(type(error).__name__, (Exception,), {})(str(error)) from error
+
+    return called
+
+
 def within(
     timeout_s: float | None, call: Callable[[Any], Any], late: Callable[[BatchTimeout], Exception] = lambda error: error
 ) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.udfs.dead_letter import Failed, Scored, bisect
-from firesteel.udfs.deadline import BatchTimeout, within
+from firesteel.udfs.deadline import BatchTimeout, ordinary_errors, within
 from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
 from firesteel.udfs.forms.choose import candidates, choose, sample_of
 from firesteel.udfs.forms.matrix import layout_of
@@ -40,7 +40,7 @@ class Engine:
         self._loaded = loaded
         self._spec = spec
         self._types = types
-        self._reference = Reference(within(spec.timeout_s, loaded.predict, late), tuple(types))
+        self._reference = Reference(within(spec.timeout_s, ordinary_errors(loaded.predict), late), tuple(types))
         self._form: Form | None = None
         self.choice = Choice(REFERENCE, "no rows")
 
@@ -59,7 +59,14 @@ class Engine:
                 f"model {self._loaded.ref.name} has no input example of its features, and `warmup` is input_example.",
                 hint="Log it again with `input_example=frame.head()`, or leave `warmup` out.",
             )
-        self._loaded.predict(example[list(self._types)].copy())
+        try:
+            self._loaded.predict(example[list(self._types)].copy())
+        except Exception as error:
+            raise ModelError(
+                "FS3003",
+                f"model {self._loaded.ref.name} fails on its own input example: {type(error).__name__}.",
+                hint="Log it again with an example that it scores, or remove `warmup`.",
+            ) from error
 
     def pieces(self, table: pa.Table, report: TaskReport, clock: Clock) -> Iterator[Scored | Failed]:
         """Score one batch: stretches of rows with their predictions and rows that failed, in order.
@@ -91,7 +98,7 @@ class Engine:
         try:
             batch = form.encode(table)
             clock.add("decode")
-            predict = self._loaded.code.wrap(form.predict)
+            predict = ordinary_errors(self._loaded.code.wrap(form.predict))
             prediction = within(self._spec.timeout_s, predict, self._late)(batch) if batch is not None else None
         except FiresteelError:
             raise
@@ -109,6 +116,10 @@ class Engine:
         samples = [each for each in (self._example(), sample_of(table)) if each is not None]
         with self._loaded.code.active():
             found = candidates(opened, compiled=self._spec.forms == "compiled")
+            if not found.forms:
+                self._form, self.choice = self._reference, Choice(REFERENCE, "; ".join(found.reasons))
+                settle()
+                return self._form
             self._form, self.choice = choose(self._reference, found, samples)
         settle()
         return self._form

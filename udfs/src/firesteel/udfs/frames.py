@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NULLABLE_INTEGERS = {
     pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(),
 }  # fmt: skip
+_NARROW = {pa.int8(), pa.int16(), pa.int32(), pa.float32()}
+"""Types whose values keep their width inside objects: a signature's `float` takes no Python float."""
 
 
 def to_pandas(table: pa.Table, columns: Sequence[str]) -> pd.DataFrame:
@@ -117,10 +119,14 @@ def _scalars(child: pa.Array) -> list[Any]:
     """Fields of structs, keys and values of maps: Python's own values, NaN for a float that is null."""
     if pa.types.is_nested(child.type):
         return _objects(child)
-    if pa.types.is_timestamp(child.type):
-        return [None if value is pd.NaT else value for value in _naive(child).to_pandas()]
+    if pa.types.is_timestamp(child.type):  # MLflow's enforcement takes numpy's scalars alone inside objects and maps
+        return [None if np.isnat(value) else value for value in _naive(child).to_pandas().to_numpy()]
     found = child.to_pylist()
-    return [float("nan") if value is None else value for value in found] if pa.types.is_floating(child.type) else found
+    if pa.types.is_floating(child.type):
+        found = [float("nan") if value is None else value for value in found]
+    if child.type in _NARROW:
+        return [None if value is None else child.type.to_pandas_dtype()(value) for value in found]
+    return found
 
 
 def _object_array(items: list[Any]) -> np.ndarray[Any, Any]:

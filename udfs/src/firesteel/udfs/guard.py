@@ -182,10 +182,12 @@ def _compute(predict: Any, batch: Any, answers: socket.socket) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     try:
         data = _pickled(Answer(prediction=predict(batch)))
-    except Exception as error:  # noqa: BLE001 - a model may raise anything
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything; unwound further, the fork would never end
         data = _pickled(Answer(raised=(type(error).__name__, str(error))))
-    _send_bytes(answers, data)
-    os._exit(0)
+    try:
+        _send_bytes(answers, data)
+    finally:
+        os._exit(0)
 
 
 def _die_with_the_parent() -> None:

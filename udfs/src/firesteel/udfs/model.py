@@ -43,7 +43,7 @@ class LoadedModel:
     why_opaque: str = ""
     example: Any = None
     scratch: str = ""
-    code: ModelCode = field(default_factory=lambda: ModelCode(()))
+    code: ModelCode = field(default_factory=ModelCode)
     engines: dict[Hashable, Any] = field(default_factory=dict)
 
 

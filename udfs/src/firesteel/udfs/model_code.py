@@ -8,22 +8,32 @@ are put away with the model in between.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 
 class ModelCode:
-    """The modules of one loaded model. Not for several threads: Python workers have one."""
+    """The modules of one loaded model: those of its code folders, and all that it imports from files below its folder.
 
-    def __init__(self, folders: tuple[Path, ...]) -> None:
-        self._folders = [str(folder) for folder in folders]
-        names = {entry.name.partition(".")[0] for folder in folders for entry in folder.iterdir()}
-        self._names = names - {"", "__pycache__", "__init__"}
+    Not for several threads: Python workers have one.
+    """
+
+    def __init__(self, folder: Path | None = None, code: tuple[Path, ...] = ()) -> None:
+        self._roots = tuple({f"{path}{os.sep}" for path in (folder, folder.resolve())}) if folder else ()
+        self._names = {
+            entry.name.partition(".")[0]
+            for each in code
+            for entry in each.iterdir()
+            if entry.is_dir() or entry.name.endswith(tuple(all_suffixes()))
+        } - {"__init__", "__pycache__"}
+        self._path = [str(each) for each in code]
         self._modules: dict[str, ModuleType] = {}
         self._active = False
 
@@ -35,32 +45,33 @@ class ModelCode:
         flavors = Model.load(str(folder)).flavors
         named = {flavor.get("code") for flavor in flavors.values()}
         folders = [folder / name for name in sorted(name for name in named if isinstance(name, str))]
-        return cls(tuple(each for each in folders if each.is_dir()))
+        return cls(folder, tuple(each for each in folders if each.is_dir()))
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make the model's modules those that an import finds."""
-        if not self._folders or self._active:
+        if not self._roots or self._active:
             yield
             return
-        hidden = self._take_out()
-        path = list(sys.path)
+        hidden = self._take_out(frozenset(self._modules))
+        known, path = frozenset(sys.modules), list(sys.path)
         sys.modules.update(self._modules)
-        sys.path[:0] = self._folders
-        importlib.invalidate_caches()
+        sys.path[:0] = self._path
+        if self._path:
+            importlib.invalidate_caches()
         self._active = True
         try:
             yield
         finally:
             self._active = False
-            self._modules = self._take_out()
+            ours = {name for name, module in list(sys.modules.items()) if name not in known and self._is_ours(module)}
+            self._modules = self._take_out(ours)
             sys.modules.update(hidden)
+            self._path = [each for each in sys.path if each not in path]  # models add to it while they are loaded
             sys.path[:] = path
 
     def wrap(self, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The call with the model's modules active."""
-        if not self._folders:
-            return call
 
         @wraps(call)
         def with_code(batch: Any) -> Any:
@@ -69,6 +80,15 @@ class ModelCode:
 
         return with_code
 
-    def _take_out(self) -> dict[str, ModuleType]:
-        """Remove the modules of these names from `sys.modules`."""
-        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in self._names}
+    def _is_ours(self, module: ModuleType) -> bool:
+        """Whether a module was read from the model's folder."""
+        places = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+        return any(isinstance(place, str) and f"{place}{os.sep}".startswith(self._roots) for place in places)
+
+    def _take_out(self, names: Collection[str]) -> dict[str, ModuleType]:
+        """Remove modules from `sys.modules`: those of the code folders, and those of these names."""
+        return {
+            name: sys.modules.pop(name)
+            for name in list(sys.modules)
+            if name in names or name.partition(".")[0] in self._names
+        }

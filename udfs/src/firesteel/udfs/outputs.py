@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from firesteel.conf.errors import ModelError
 from firesteel.udfs.casts import exact_cast
+from firesteel.udfs.objects import build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +77,9 @@ def _from_frame(frame: pd.DataFrame, output: Output, model: str) -> pd.Series[An
 def _at(prediction: Any, place: int, output: Output, model: str) -> Any:
     """Column `place` of an array, or the value at `place` of each list."""
     if isinstance(prediction, list | tuple):
+        columns = isinstance(prediction, tuple) and any(isinstance(each, np.ndarray | pd.Series) for each in prediction)
+        if columns or any(np.ndim(row) > 1 for row in prediction if isinstance(row, np.ndarray)):
+            raise _mismatch(model, output, prediction)  # several results, and not a row each
         if not all(isinstance(row, list | tuple | np.ndarray) and np.ndim(row) for row in prediction):
             raise _mismatch(model, output, prediction)
         if len({len(row) for row in prediction}) > 1 or any(place >= len(row) for row in prediction):
@@ -90,6 +95,8 @@ def _by_rows(values: Any, rows: int) -> Any:
     """Values with an index that numbers the rows in another order, in the order of the rows."""
     if not isinstance(values, pd.Series) or len(values) != rows or not pd.api.types.is_integer_dtype(values.index):
         return values
+    if values.index.name is not None:
+        return values  # a key of the data and not the number of a row
     numbers = values.index.to_numpy()
     order = np.argsort(numbers, kind="stable")
     expected = np.arange(rows)
@@ -131,54 +138,44 @@ def _sequence(values: Any) -> Any | None:
 
 
 def _dense(values: Any) -> np.ndarray[Any, Any] | None:
-    """A tensor as a numpy array; None for what is none."""
-    return np.asarray(values) if hasattr(values, "__array__") and not np.isscalar(values) else None
+    """A tensor as a numpy array; None for what is none, and for tensors that numpy cannot read."""
+    if not hasattr(values, "__array__") or np.isscalar(values):
+        return None
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # it is on a GPU, or needs a gradient
+        return None
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    """Values in a type that Arrow chooses; where it cannot (mixed objects, maps), in the declared type."""
+    """Values as Arrow, in memory of their own: models use their buffers again. Objects are built in the declared type."""
     if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
+        values = values.combine_chunks()
     if isinstance(values, pa.Array):
-        return values
-    if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
-        return pa.FixedSizeListArray.from_arrays(_array(values.reshape(-1, *values.shape[2:]), kind), values.shape[1])
-    if isinstance(values, np.ndarray) and values.dtype != object:
-        return pa.array(values, from_pandas=True)
-    if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray) and values.dtype != object:
-        return pa.array(values, from_pandas=True)
-    items = [_item(each, kind) for each in values]
-    try:
-        return pa.array(items, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array(items, _wide(kind), from_pandas=True)
+        return _nan_as_null(pa.concat_arrays([values, values.slice(0, 0)]))
+    if values_are_objects(values):
+        return build(list(values), kind)
+    if isinstance(values, np.ndarray):
+        if values.ndim > 1:
+            flat = _array(values.reshape(-1, *values.shape[2:]), kind)
+            return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        return pa.array(values.copy(), from_pandas=True)
+    found = pa.array(values.copy(), from_pandas=True)
+    return _nan_as_null(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
 
 
-def _item(value: Any, kind: pa.DataType) -> Any:
-    """An object as Arrow takes it: arrays of several dimensions are lists, maps are pairs."""
-    if isinstance(value, np.ndarray) and value.ndim > 1:
-        value = list(value)
-    if pa.types.is_map(kind) and isinstance(value, dict):
-        return [(key, _item(item, kind.item_type)) for key, item in value.items()]
-    if pa.types.is_list(kind) and isinstance(value, list | tuple | np.ndarray) and pa.types.is_nested(kind.value_type):
-        return [_item(item, kind.value_type) for item in value]
-    if pa.types.is_struct(kind) and isinstance(value, dict):
-        kinds = {field.name: field.type for field in kind}
-        return {name: _item(item, kinds[name]) if name in kinds else item for name, item in value.items()}
-    return value
+def values_are_objects(values: Any) -> bool:
+    """Whether values are Python objects, and not of one type that Arrow knows."""
+    return isinstance(values, list | tuple) or values.dtype == object
 
 
-def _wide(kind: pa.DataType) -> pa.DataType:
-    """The type with doubles for floats: Arrow makes a float of a Python number that is too large for one."""
-    if pa.types.is_float32(kind):
-        return pa.float64()
-    if pa.types.is_list(kind):
-        return pa.list_(_wide(kind.value_type))
-    if pa.types.is_map(kind):
-        return pa.map_(_wide(kind.key_type), _wide(kind.item_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _wide(field.type)) for field in kind])
-    return kind
+def _nan_as_null(array: pa.Array) -> pa.Array:
+    """NaN of pandas' and Arrow's own arrays, which `from_pandas` does not see."""
+    if pa.types.is_floating(array.type):
+        return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+    if pa.types.is_list(array.type):
+        return pa.ListArray.from_arrays(array.offsets, _nan_as_null(array.values), mask=array.is_null())
+    return array
 
 
 def _mismatch(model: str, output: Output, prediction: Any) -> ModelError:

@@ -7,7 +7,7 @@ own conversion makes nullable integers floats: docs/adr/0002-scoring-operator.md
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -184,10 +184,19 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     )
 
 
+def _values(table: pa.Table, failed: Failed, encoded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row as Python has it; where Python has no such date, as JSON."""
+    try:
+        row: dict[str, Any] = table.slice(failed.index, 1).to_pylist()[0]
+    except (OverflowError, ValueError):
+        return encoded
+    return row
+
+
 def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskReport) -> None:
     name, message = type(failed.error).__name__, message_of(failed.error)
     try:
-        row, encoded = table.slice(failed.index, 1).to_pylist()[0], encode_row(table, failed.index)
+        encoded = encode_row(table, failed.index)
     except UnicodeDecodeError:
         raise RowErrorBudget(
             "FS5001",
@@ -197,7 +206,8 @@ def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskRep
     if spec.on_error.action == "fail":
         raise RowErrorBudget(
             "FS5001",
-            f"model {spec.model.name} failed on a row: {summary_of(failed.error, row)}. Nothing was published.",
+            f"model {spec.model.name} failed on a row: {summary_of(failed.error, _values(table, failed, encoded))}. Nothing was "
+            "published.",
             hint="Read the whole trace in the executor's log. Set on_error: {action: dead_letter} to keep such rows with "
             "their errors and score the others.",
         ) from failed.error

@@ -6,16 +6,17 @@ computed (`rand()`, `current_timestamp()`, `LIMIT`): a row would be scored and q
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from firesteel.conf.errors import FiresteelError, Where
 from firesteel.jobs.gates.aside import rows_fail, take_out
 from firesteel.jobs.run.quarantine import write_quarantine
 from firesteel.jobs.spark.lower import check_required, make_view, read_sources
-from firesteel.pipelines.events import ignore
 from firesteel.pipelines.plan.model import SqlStepPlan
 from firesteel.pipelines.publish.layout import file_name
 from firesteel.pipelines.result import Counts
+from firesteel.pipelines.sql.mapping import NotMapOnlyError, map_only
+from firesteel.pipelines.sql.select import SqlText, parse_select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,20 +65,36 @@ def make_inputs(
         if not taking:
             continue
         whole[relation] = spark.table(relation)
-        verdicts = [(gate, gating.run(gate, whole[relation])) for gate in taking]
-        if not rows_fail(verdicts):
-            continue
-        if relation in steps:  # a source's files are pinned, and give the same rows each time
+        if relation in steps and not _maps_only(plan, steps[relation], interval):
+            # Its SQL might give other rows to the gate than to the score: rand(), current_timestamp(), joins on doubles.
             with findings.timed("quarantine"):
                 copy = f"{area.storage.base_uri}{scratch}/{file_name(relation)}"
                 whole[relation] = _computed_once(whole[relation], copy)
-            del findings.gates[-len(taking) :]  # their numbers were of other rows, perhaps
-            verdicts = [(gate, replace(gating, on_event=ignore).run(gate, whole[relation])) for gate in taking]
+                whole[relation].createOrReplaceTempView(relation)
+        verdicts = [(gate, gating.run(gate, whole[relation])) for gate in taking]
+        if not rows_fail(verdicts):
+            continue
         with findings.timed("quarantine"):
             _take_out(whole[relation], relation, verdicts, interval, findings, area, run_id)
     for gate in plan.gates:
         if not (gate.takes_rows_out or gate.on.startswith("sink:") or gate.on in scored):
             gating.run(gate, whole[gate.on] if gate.on in whole else spark.table(gate.on))
+
+
+def _maps_only(plan: Plan, step: SqlStepPlan, interval: IntervalPlan) -> bool:
+    """Whether a step, and all that it reads, computes each row from one row of a source, the same each time."""
+    sources = {source.name: (*source.columns, *source.partitions) for source in plan.sources}
+    steps = {each.name: each for each in plan.steps if isinstance(each, SqlStepPlan)}
+    read = step.reads[0]
+    if len(step.reads) > 1 or (read not in sources and read not in steps):
+        return False
+    try:
+        tree = parse_select(SqlText(step.sql, Where(""), in_file=False)).tree
+        columns = sources[read] if read in sources else steps[read].columns
+        map_only(tree, columns, dict(interval.bound(step).args))
+    except (NotMapOnlyError, FiresteelError):
+        return False
+    return read in sources or _maps_only(plan, steps[read], interval)
 
 
 def _computed_once(frame: DataFrame, uri: str) -> DataFrame:
