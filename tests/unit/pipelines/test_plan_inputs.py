@@ -320,7 +320,75 @@ def test_footers_are_reported_as_progress(tmp_path):
 def test_a_source_that_is_not_there_is_missing(tmp_path):
     put(tmp_path, f"dt={DAY}/a.parquet")
     shutil.rmtree(tmp_path / "rows")
-    assert f"rows/dt={DAY} is missing" in refused("FS4002", tmp_path)
+    for on_missing, action in (("skip", "skip"), ("empty", "score")):
+        assert planned(tmp_path, more=f"    on_missing: {on_missing}\n").intervals[0].action == action
+    assert f"file://{tmp_path}/rows is missing" in refused("FS4002", tmp_path)
+
+
+BY_REGION = {"sql": "SELECT dt, region, id FROM rows", "partitions": "region: string, dt: date"}
+
+
+@pytest.mark.parametrize(
+    ("made", "missing", "options"),
+    [
+        ("", "", BY_REGION),
+        ("", "", {**BY_REGION, "sql": "SELECT dt, id FROM rows WHERE region = 'eu'"}),
+        ("rows", "/region=...", BY_REGION),
+        (
+            f"rows/dt={DAY}",
+            f"/dt={DAY}/region=...",
+            {"partitions": "dt: date, region: string, hr: int", "select": 'dt: "${interval.ds}", hr: [1, 2]'},
+        ),
+        ("rows", "/region=...", {**BY_REGION, "sql": "SELECT dt, id FROM rows WHERE region = 'eu'"}),
+    ],
+)
+def test_a_level_that_is_not_selected_and_not_there_is_missing_too(tmp_path, made, missing, options):
+    (tmp_path / made).mkdir(parents=True, exist_ok=True)
+    assert f"file://{tmp_path}/rows{missing} is missing" in refused("FS4002", tmp_path, **options)
+    (interval,) = planned(tmp_path, **options, more="    on_missing: skip\n").intervals
+    assert (interval.action, interval.reason) == ("skip", "input missing (on_missing: skip)")
+    assert planned(tmp_path, **options, more="    on_missing: empty\n").intervals[0].action == "score"
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+    shutil.move(put(tmp_path, "p.parquet"), tmp_path / "p.parquet")
+    (tmp_path / "rows").rmdir()
+    (tmp_path / "p.parquet").rename(tmp_path / "rows")
+    assert f"file://{tmp_path}/rows is a file" in refused("FS4005", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("log", "says"),
+    [
+        ("_delta_log/00000000000000000000.json", "a Delta table"),
+        ("_spark_metadata/0", "the output of a Spark stream"),
+        (".hoodie/hoodie.properties", "a Hudi table"),
+        ("metadata/version-hint.text", "an Iceberg table"),
+        ("metadata/00000-1a2b.metadata.json", "an Iceberg table"),
+    ],
+)
+def test_a_table_of_another_format_is_not_read_as_plain_files(tmp_path, log, says):
+    put(tmp_path, f"dt={DAY}/p.parquet")
+    (tmp_path / "rows" / log).parent.mkdir()
+    (tmp_path / "rows" / log).touch()
+    assert f"file://{tmp_path}/rows is {says}, not a directory of Parquet" in refused("FS4005", tmp_path)
+
+
+def test_the_root_is_looked_at_once_for_all_intervals(tmp_path, monkeypatch):
+    from firesteel.pipelines.storage.local import LocalStorage
+
+    for day in range(1, 29):
+        put(tmp_path, f"dt=2024-01-{day:02}/p.parquet")
+    calls: list[str] = []
+    asked = LocalStorage.status
+
+    def counted(self, path):
+        calls.append(path)
+        return asked(self, path)
+
+    monkeypatch.setattr(LocalStorage, "status", counted)
+    planned(tmp_path, end="2024-01-28")
+    assert calls.count(f"{tmp_path}/rows") == calls.count(f"{tmp_path}/rows/_delta_log") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ value without a directory is missing, and a directory in the selected range that
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
 from firesteel.conf.partitions import (
@@ -29,7 +30,12 @@ from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
 
+T = TypeVar("T")
+
 _MOVE = "Rename it, or move it away; names that start with `.` or `_` are not read."
+_PLAIN = "Write its current rows as plain Parquet, and give that directory: some of its files may be removed rows."
+_LOGS = {"_delta_log": "a Delta table", "_spark_metadata": "the output of a Spark stream", ".hoodie": "a Hudi table"}
+"""The log in a table's root -> the table's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,15 @@ def _type_of(source: Source, column: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Root:
+    """What a source's path is: missing, of another kind (a sentence, and what to do), or a directory of plain files."""
+
+    is_there: bool = True
+    problem: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Branches:
     """The partition directories in one directory: value -> names, and what does not fit (a sentence each)."""
 
@@ -92,24 +107,55 @@ class Tree:
     source: Source
     located: Located
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _listed: dict[str, Future[Branches]] = field(default_factory=dict)
+    _asked: dict[tuple[str, int], Future[Any]] = field(default_factory=dict)
 
     def uri(self, path: str) -> str:
         """The URI of a path below the source's root, for messages."""
         return f"{self.located.storage.base_uri}{join(self.located.path, path)}"
 
+    def root(self) -> Root:
+        """The source's own directory: whether it is there, and whether it is one of plain files."""
+        return self._once(("", -1), self._look)
+
     def branches(self, path: str, depth: int) -> Branches:
         """The directories in `path`, which hold the values of the column at `depth`. A missing directory has none."""
+        return self._once((path, depth), lambda: self._list(path, depth))
+
+    def _once(self, key: tuple[str, int], ask: Callable[[], T]) -> T:
         with self._lock:
-            known = self._listed.get(path)
-            listed = known or self._listed.setdefault(path, Future())
+            known = self._asked.get(key)
+            asked: Future[T] = known or self._asked.setdefault(key, Future())
         if known is None:
             try:
-                listed.set_result(self._list(path, depth))
+                asked.set_result(ask())
             except BaseException as error:
-                listed.set_exception(error)
+                asked.set_exception(error)
                 raise
-        return listed.result()
+        return asked.result()
+
+    def _look(self) -> Root:
+        found = self.located.storage.status(self.located.path)
+        if found is None:
+            return Root(is_there=False)
+        if not found.is_dir:
+            return Root(problem=f"{self.uri('')} is a file.", hint="Give its directory.")
+        other = self._other_format()
+        return (
+            Root(problem=f"{self.uri('')} is {other}, not a directory of Parquet files.", hint=_PLAIN)
+            if other
+            else Root()
+        )
+
+    def _other_format(self) -> str:
+        """The format of a table whose own log says which of its files count; "" where there is none."""
+        storage, path = self.located.storage, self.located.path
+        for name, kind in _LOGS.items():
+            if storage.status(join(path, name)) is not None:
+                return kind
+        metadata = storage.status(join(path, "metadata"))
+        inside = storage.list(metadata.path) if metadata is not None and metadata.is_dir else []
+        iceberg = any(each.name == "version-hint.text" or each.name.endswith(".metadata.json") for each in inside)
+        return "an Iceberg table" if iceberg else ""
 
     def _list(self, path: str, depth: int) -> Branches:
         try:
@@ -206,7 +252,7 @@ def read_manifest(
     narrowed = max(
         (depth for depth, column in enumerate(source.partitions, start=1) if column in walk.narrowing), default=0
     )
-    heads = walk.marked(walk.root(narrowed)) if ready == 0 else walk.root(narrowed)
+    heads = walk.marked(walk.root()) if ready == 0 else walk.root()
     for depth in range(narrowed):
         heads = walk.descend(heads, depth)
         if depth + 1 == ready:
@@ -260,20 +306,25 @@ class _Walk:
         self.errors: list[FiresteelError] = []
         self.missing = False
 
-    def root(self, narrowed: int) -> list[str]:
-        """The source's own directory. Where no level narrows it, its absence shows here."""
-        if narrowed == 0 and self.tree.located.storage.status(self.tree.located.path) is None:
+    def root(self) -> list[str]:
+        """The source's own directory, if it is there and one of plain files."""
+        root = self.tree.root()
+        if root.problem:
+            self.misfits([root.problem], root.hint)
+        elif not root.is_there:
             self._missing("")
-            return []
-        return [""]
+        return [""] if root.is_there and not root.problem else []
 
     def descend(self, heads: list[str], depth: int) -> list[str]:
         """The directories of the next level that are read."""
         column = self.columns[depth]
+        named_below = any(each in self.wanted for each in self.columns[depth + 1 :])
         found = []
         for head in heads:
             branches = self.tree.branches(head, depth)
             self.misfits(branches.problems)
+            if column not in self.wanted and not branches.names and named_below:
+                self._missing(below(head, f"{column}=..."))
             for value in self.wanted.get(column, branches.names):
                 names = branches.names.get(value, ())
                 if not names:
@@ -308,9 +359,9 @@ class _Walk:
             )
         return ready
 
-    def misfits(self, problems: Iterable[str]) -> None:
+    def misfits(self, problems: Iterable[str], hint: str = _MOVE) -> None:
         """FS4005 for each."""
-        self.errors += [InputNotReady("FS4005", f"{self.name}: {problem}", hint=_MOVE) for problem in problems]
+        self.errors += [InputNotReady("FS4005", f"{self.name}: {problem}", hint=hint) for problem in problems]
 
     def _missing(self, path: str) -> None:
         self.missing = True
