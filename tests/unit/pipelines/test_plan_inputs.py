@@ -13,6 +13,7 @@ import pytest
 
 from firesteel.conf.errors import InputNotReady, SpecError, SpecErrors
 from firesteel.conf.partitions import is_data, parse_directory, parse_value, value_text
+from firesteel.jobs.run.drift import check_inputs
 from firesteel.pipelines import Pipeline, Plan
 from support.specs import FixedBackend
 
@@ -136,11 +137,9 @@ def test_an_hour_is_ready_by_its_own_marker(tmp_path):
         (f"dt={DAY}/hour=/p.parquet", "the value is empty"),
         (f"dt={DAY}/HOUR=7/p.parquet", "expected a directory named `hour=VALUE`"),
         (f"dt={DAY}/minute=7/p.parquet", "expected a directory named `hour=VALUE`"),
-        (f"dt={DAY}/p.parquet", "a file, where a directory named `hour=VALUE` was expected"),
         (f"dt={DAY}/hour=5/minute=1/p.parquet", "a partition level that `partitions` does not declare"),
         ("dt=20240101/p.parquet", "`20240101` is not a date"),
         ("date=2024-01-01/p.parquet", "expected a directory named `dt=VALUE`"),
-        ("p.parquet", "a file, where a directory named `dt=VALUE` was expected"),
     ],
 )
 def test_what_the_spec_cannot_place_is_refused_with_its_path(tmp_path, path, says):
@@ -151,6 +150,83 @@ def test_what_the_spec_cannot_place_is_refused_with_its_path(tmp_path, path, say
         found = refused("FS4005", tmp_path, **{**HOURS, "select": select})
         assert says in found
         assert str(tmp_path / "rows" / path.removesuffix("/p.parquet")) in found
+
+
+@pytest.mark.parametrize("beside", ["README.md", "archive/p.parquet", "latest"])
+def test_what_is_no_partition_stands_beside_selected_directories_and_nowhere_else(tmp_path, beside):
+    by_hour = {"partitions": "dt: date, hour: int", "sql": "SELECT dt, hour, id FROM rows"}
+    for hour in (5, 6):
+        put(tmp_path, f"dt={DAY}/hour={hour}/p.parquet")
+    for folder in (tmp_path / "rows", tmp_path / "rows" / f"dt={DAY}"):
+        if beside == "latest":
+            (folder / beside).symlink_to(min(folder.iterdir()))
+        else:
+            (folder / beside).parent.mkdir(exist_ok=True)
+            shutil.copy(tmp_path / "rows" / f"dt={DAY}/hour=5/p.parquet", folder / beside)
+    assert len(paths(planned(tmp_path, **HOURS))) == 2
+    found = refused("FS4005", tmp_path, **by_hour)
+    assert f"rows/dt={DAY}/{beside.partition('/')[0]}: " in found
+    assert "expected" in found
+
+
+def test_a_day_is_missing_whatever_stands_beside_it(tmp_path):
+    put(tmp_path, "2024-01-01/p.parquet")
+    assert f"rows/dt={DAY} is missing" in refused("FS4002", tmp_path)
+
+
+@pytest.mark.parametrize("marker", ["done", "READY", "_SUCCESS"])
+def test_a_marker_of_any_name_is_no_data(tmp_path, marker):
+    put(tmp_path, f"dt={DAY}/hour=5/p.parquet")
+    for folder in ("", f"dt={DAY}", f"dt={DAY}/hour=5"):
+        (tmp_path / "rows" / folder / marker).write_text("by hand")
+    by_hour = {"partitions": "dt: date, hour: int", "sql": "SELECT dt, hour, id FROM rows"}
+    plan = planned(tmp_path, **by_hour, more=f"    ready: {{marker: {marker}}}\n")
+    assert paths(plan) == [f"dt={DAY}/hour=5/p.parquet"]
+    check_inputs(plan, plan.intervals[0])
+
+
+def test_a_data_file_that_makes_a_day_ready_is_read(tmp_path):
+    put(tmp_path, f"dt={DAY}/all.parquet")
+    assert paths(planned(tmp_path, more="    ready: {marker: all.parquet}\n")) == [f"dt={DAY}/all.parquet"]
+
+
+@pytest.mark.parametrize("name", ["p.parquet._COPYING_", "p.parquet.tmp", "_temporary/0/p.parquet"])
+@pytest.mark.parametrize("on_missing", ["fail", "empty"])
+def test_a_partition_of_unfinished_files_alone_is_not_ready(tmp_path, name, on_missing):
+    regions = {"partitions": "dt: date, region: string", "more": f"    on_missing: {on_missing}\n"}
+    put(tmp_path, f"dt={DAY}/region=eu/p.parquet")
+    put(tmp_path, f"dt={DAY}/region=us/{name}")
+    put(tmp_path, f"dt={DAY}/{name}")
+    found = refused("FS4001", tmp_path, **regions)
+    assert f"rows dt={DAY}/region=us: file://{tmp_path}/rows/dt={DAY}/region=us/{name} is not finished" in found
+    put(tmp_path, f"dt={DAY}/region=us/q.parquet")
+    assert len(paths(planned(tmp_path, **regions))) == 2
+
+
+def test_an_empty_partition_is_read_and_one_that_a_marker_calls_ready(tmp_path):
+    folder = tmp_path / "rows" / f"dt={DAY}"
+    folder.mkdir(parents=True)
+    assert paths(planned(tmp_path)) == []
+    for name in ("_SUCCESS", "p.parquet.tmp"):
+        (folder / name).touch()
+    assert paths(planned(tmp_path, more="    ready: {}\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "says"),
+    [
+        (b"dt=2024-01-01/r=eu/\xff.parquet", "FS4003", "r=eu/\\udcff.parquet has a name that is not UTF-8"),
+        (b"dt=2024-01-01/r=\xff/p.parquet", "FS4005", "r=\\udcff: the name is not UTF-8"),
+        (b"dt=2024-01-01/r=eu/\xff/p.parquet", "FS4005", "r=eu/\\udcff: the name is not UTF-8"),
+        (b"dt=\xff/r=eu/p.parquet", "FS4005", "rows/dt=\\udcff: the name is not UTF-8"),
+    ],
+)
+def test_names_that_are_not_utf_8_are_refused(tmp_path, path, code, says):
+    put(tmp_path, f"dt={DAY}/r=eu/a.parquet")
+    target = tmp_path / "rows" / os.fsdecode(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(tmp_path / "rows" / f"dt={DAY}/r=eu/a.parquet", target)
+    assert says in refused(code, tmp_path, partitions="dt: date, r: string")
 
 
 @pytest.mark.parametrize("more", ["    on_missing: empty\n", ""])

@@ -75,7 +75,10 @@ CODES: dict[str, Code] = {
     "FS3011": Code("the model's bytes are not the bytes of the plan", "Plan again; find out who changed the files."),
     "FS3012": Code("the model cannot be loaded on the executors", "Install the packages that its requirements name."),
     # input
-    "FS4001": Code("a partition's ready marker is missing", "Wait for the producer; safe to retry."),
+    "FS4001": Code(
+        "a partition is not ready: its marker is missing, or no file of it is finished",
+        "Wait for the producer; safe to retry.",
+    ),
     "FS4002": Code("a planned input partition is missing", "Wait for the producer, or set on_missing."),
     "FS4003": Code("the data does not fit the contract", "Mend the data or the contract; nothing was read."),
     "FS4004": Code("a source declares no columns, and has no file to find them in", "Declare `contract.columns`."),

@@ -20,10 +20,11 @@ def check_inputs(plan: Plan, interval: IntervalPlan) -> None:
     PlanDrift
         FS6001 naming the source, and what came, went or changed.
     """
-    paths = {source.name: source.path for source in plan.sources}
+    sources = {source.name: source for source in plan.sources}
     for each in interval.inputs:
-        storage, path = locate(paths[each.source])
-        now = {file.path: file for file in list_files(storage, path, each.directories)}
+        source = sources[each.source]
+        storage, path = locate(source.path)
+        now = {file.path: file for file in list_files(storage, path, each.directories, source.marker)}
         then = {file.path: file for file in each.files}
         if now == then:
             continue

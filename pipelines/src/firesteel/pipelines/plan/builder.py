@@ -14,6 +14,7 @@ from firesteel.pipelines.plan.challengers import published_challengers, unpinned
 from firesteel.pipelines.plan.cost import check_ceiling
 from firesteel.pipelines.plan.decide import Published, decide
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
+from firesteel.pipelines.plan.inputs import marker_of
 from firesteel.pipelines.plan.intervals import Slot, bound_args, first_slots, slots
 from firesteel.pipelines.plan.lineage import lineage
 from firesteel.pipelines.plan.listing import Listing
@@ -296,6 +297,7 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
         read=scan.read,
         filters=scan.filters,
         on_missing=source.on_missing,
+        marker=marker_of(source),
     )
 
 

@@ -111,7 +111,9 @@ class Tree:
 
     def uri(self, path: str) -> str:
         """The URI of a path below the source's root, for messages."""
-        return f"{self.located.storage.base_uri}{join(self.located.path, path)}"
+        return (
+            f"{self.located.storage.base_uri}{join(self.located.path, path if _is_utf8(path) else ascii(path)[1:-1])}"
+        )
 
     def root(self) -> Root:
         """The source's own directory: whether it is there, and whether it is one of plain files."""
@@ -164,10 +166,12 @@ class Tree:
             if error.code != "FS8003":
                 raise
             return Branches({}, ())
+        is_selected = list(self.source.partitions)[depth] in self.source.select
+        marker = marker_of(self.source)
         names: dict[PartitionValue, tuple[str, ...]] = {}
         problems = []
         for child in children:
-            if not is_data(child.name):
+            if not is_data(child.name) or child.name == marker or (is_selected and "=" not in child.name):
                 continue
             try:
                 value = self.value(child.name, depth, is_dir=child.is_dir)
@@ -180,6 +184,8 @@ class Tree:
     def value(self, name: str, depth: int, *, is_dir: bool = True) -> PartitionValue:
         """The value of a directory at a level. ValueError, a phrase, when it is none."""
         column = list(self.source.partitions)[depth]
+        if not _is_utf8(name):
+            raise ValueError("the name is not UTF-8")
         if not is_dir:
             raise ValueError(f"a file, where a directory named `{column}=VALUE` was expected")
         return parse_directory(name, column, _type_of(self.source, column))
@@ -201,6 +207,8 @@ class Tree:
             if level >= len(columns):
                 if "=" in parts[level]:
                     return f"{self.uri(path)}: a partition level that `partitions` does not declare."
+                if not _is_utf8(parts[level]):
+                    return f"{self.uri(path)}: the name is not UTF-8."
                 continue
             try:
                 value = self.value(parts[level], level)
@@ -244,7 +252,7 @@ def read_manifest(
     Returns
     -------
     The input (None when the source says `on_missing: skip` and something is missing), and the errors: FS4001 or FS4002 for
-    each directory that is not ready, FS4005 for each that does not fit the source's partitions.
+    each directory that is not ready, FS4005 for each that does not fit the source's partitions, FS4003 for a file's name.
     """
     source, located = tree.source, tree.located
     walk = _Walk(name, tree, slot, where, only or {}, f" after {duration(waited_s)}" if waited_s else "")
@@ -259,19 +267,59 @@ def read_manifest(
             heads = walk.marked(heads)
     if walk.errors or (walk.missing and source.on_missing == "skip"):
         return None, walk.errors
-    files = list_files(located.storage, located.path, tuple(heads))
+    seen = _scan(located.storage, located.path, tuple(heads))
+    files = _data_files(seen, marker_of(source))
     walk.misfits(tree.misplaced(files, narrowed))
+    walk.finished(seen, files)
+    walk.named(files)
     return (None if walk.errors else SourceInput(name, tuple(heads), files)), walk.errors
 
 
-def list_files(storage: Storage, root: str, directories: tuple[str, ...]) -> tuple[InputFile, ...]:
-    """The data files in `directories` below `root`, sorted by path. A directory that is not there holds none."""
+def list_files(storage: Storage, root: str, directories: tuple[str, ...], marker: str = "") -> tuple[InputFile, ...]:
+    """The data files in `directories` below `root`, sorted by path. A directory that is not there holds none.
+
+    Parameters
+    ----------
+    marker
+        The name of files that are no data, whatever else: the ready marker's.
+    """
+    return _data_files(_scan(storage, root, directories), marker)
+
+
+def marker_of(source: Source) -> str:
+    """The name of the files that only say that a directory is ready; "" where there are none, or where they are data."""
+    marker = source.ready.marker if source.ready else ""
+    return "" if marker.endswith(".parquet") else marker
+
+
+def _scan(storage: Storage, root: str, directories: tuple[str, ...]) -> tuple[InputFile, ...]:
+    """All files in `directories`, sorted by path: hidden ones and unfinished ones, too."""
     files = [
-        InputFile(path, status.length, status.modified_ms)
+        InputFile(status.path[len(root) :].lstrip("/"), status.length, status.modified_ms)
         for status in storage.scan([join(root, directory) for directory in directories])
-        if is_data(path := status.path[len(root) :].lstrip("/"))
     ]
     return tuple(sorted(files, key=lambda file: file.path))
+
+
+def _data_files(files: Iterable[InputFile], marker: str) -> tuple[InputFile, ...]:
+    return tuple(file for file in files if is_data(file.path) and file.path.rpartition("/")[2] != marker)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name has bytes that are text; others come as lone surrogates."""
+    return not any("\ud800" <= each <= "\udfff" for each in name)
+
+
+def _is_unfinished(path: str) -> bool:
+    """Whether a file is one that a writer is at: hidden by its ending, or in Spark's folder of running tasks."""
+    hidden_by_ending = not is_data(path) and is_data(f"{path}-")
+    return hidden_by_ending or "_temporary" in path.split("/")
+
+
+def _folders(path: str) -> list[str]:
+    """The directories that a file is in, from the root on."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:level]) for level in range(len(parts) + 1)]
 
 
 def _ready_depth(source: Source, ready_column: str) -> int:
@@ -348,7 +396,7 @@ class _Walk:
             if located.storage.status(join(path, source.ready.marker)) is not None:
                 ready.append(head)
                 continue
-            found = len(list_files(located.storage, located.path, (head,)))
+            found = len(list_files(located.storage, located.path, (head,), marker_of(source)))
             self.errors.append(
                 InputNotReady(
                     "FS4001",
@@ -358,6 +406,41 @@ class _Walk:
                 )
             )
         return ready
+
+    def finished(self, seen: Iterable[InputFile], files: Iterable[InputFile]) -> None:
+        """FS4001 for directories with an unfinished file and no data, unless a marker says that they are ready."""
+        if self.tree.source.ready is not None:
+            return
+        full = {folder for file in files for folder in _folders(file.path)}
+        begun: dict[str, str] = {}
+        for file in seen:
+            if _is_unfinished(file.path):
+                levels = _folders(file.path)[: len(self.columns) + 1]
+                begun.setdefault(
+                    next(folder for folder in reversed(levels) if not folder or is_data(folder)), file.path
+                )
+        self.errors += [
+            InputNotReady(
+                "FS4001",
+                f"{self.name} {folder or self.slot.id}: {self.tree.uri(path)} is not finished{self.after}, and no other "
+                "file is there. Nothing was read.",
+                hint="Safe to retry once it is; delete it if its writer is gone.",
+            )
+            for folder, path in begun.items()
+            if folder not in full
+        ]
+
+    def named(self, files: Iterable[InputFile]) -> None:
+        """FS4003 for files whose names are not text."""
+        self.errors += [
+            InputNotReady(
+                "FS4003",
+                f"{self.name}: {self.tree.uri(file.path)} has a name that is not UTF-8, which Spark cannot open.",
+                hint="Rename the file.",
+            )
+            for file in files
+            if not _is_utf8(file.path.rpartition("/")[2])
+        ]
 
     def misfits(self, problems: Iterable[str], hint: str = _MOVE) -> None:
         """FS4005 for each."""

@@ -51,6 +51,8 @@ class SourcePlan:
         Conditions that every row that matters fulfils; they stand in the SQL too.
     on_missing
         What a missing partition means; `empty` allows an interval without rows.
+    marker
+        The name of files that say that a partition is ready, and are no data.
     """
 
     name: str
@@ -62,6 +64,7 @@ class SourcePlan:
     read: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     on_missing: Literal["fail", "skip", "empty"] = "fail"
+    marker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
