@@ -111,9 +111,8 @@ class Tree:
 
     def uri(self, path: str) -> str:
         """The URI of a path below the source's root, for messages."""
-        return (
-            f"{self.located.storage.base_uri}{join(self.located.path, path if _is_utf8(path) else ascii(path)[1:-1])}"
-        )
+        shown = path if _is_utf8(path) else ascii(path)[1:-1]
+        return f"{self.located.storage.base_uri}{join(self.located.path, shown)}"
 
     def root(self) -> Root:
         """The source's own directory: whether it is there, and whether it is one of plain files."""
@@ -171,7 +170,8 @@ class Tree:
         names: dict[PartitionValue, tuple[str, ...]] = {}
         problems = []
         for child in children:
-            if not is_data(child.name) or child.name == marker or (is_selected and "=" not in child.name):
+            is_marker = child.name == marker and not child.is_dir
+            if not is_data(child.name) or is_marker or (is_selected and "=" not in child.name):
                 continue
             try:
                 value = self.value(child.name, depth, is_dir=child.is_dir)
@@ -307,7 +307,7 @@ def _data_files(files: Iterable[InputFile], marker: str) -> tuple[InputFile, ...
 
 def _is_utf8(name: str) -> bool:
     """Whether a name has bytes that are text; others come as lone surrogates."""
-    return not any("\ud800" <= each <= "\udfff" for each in name)
+    return name.isascii() or not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def _is_unfinished(path: str) -> bool:
@@ -411,7 +411,6 @@ class _Walk:
         """FS4001 for directories with an unfinished file and no data, unless a marker says that they are ready."""
         if self.tree.source.ready is not None:
             return
-        full = {folder for file in files for folder in _folders(file.path)}
         begun: dict[str, str] = {}
         for file in seen:
             if _is_unfinished(file.path):
@@ -419,6 +418,7 @@ class _Walk:
                 begun.setdefault(
                     next(folder for folder in reversed(levels) if not folder or is_data(folder)), file.path
                 )
+        full = {folder for file in files for folder in _folders(file.path)} if begun else set[str]()
         self.errors += [
             InputNotReady(
                 "FS4001",
