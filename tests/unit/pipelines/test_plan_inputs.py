@@ -330,6 +330,41 @@ def test_an_undeclared_column_that_a_file_lacks_is_refused_where_it_is_read(tmp_
     assert column_types(planned(tmp_path, columns=None)) == {"id": "bigint"}
 
 
+STAR = "WITH s AS ({}) SELECT dt, id FROM s"
+"""Reads no column but `id`, whatever the SELECT within it passes on."""
+
+
+def test_a_column_that_a_star_passes_on_to_nobody_does_no_harm(tmp_path):
+    nanoseconds = pa.array([1, 2], pa.timestamp("ns"))
+    put(tmp_path, f"dt={DAY}/a.parquet", pa.table({**dict(zip(["id", "x"], ROWS, strict=True)), "new": ["a", "b"]}))
+    put(tmp_path, "dt=2024-01-02/a.parquet", pa.table({"id": ROWS["id"], "x": ["one", "two"], "at": nanoseconds}))
+    options = {"columns": None, "sql": STAR.format("SELECT *, id + 1 AS y FROM rows"), "end": "2024-01-02"}
+    plan = planned(tmp_path, **options)
+    assert plan.sources[0].read == ("id",)
+    assert column_types(plan) == {"id": "bigint", "new": "string"}
+    for name in ("x", "at"):
+        assert f"column `{name}` is" in refused(
+            "FS4003", tmp_path, **{**options, "sql": f"SELECT dt, {name} FROM rows"}
+        )
+    assert "column `new` is not in" in refused("FS4003", tmp_path, **{**options, "sql": "SELECT dt, new FROM rows"})
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "SELECT *, at IS NULL AS y FROM rows",
+        "SELECT * EXCEPT (at) FROM rows",
+        "SELECT *, struct(*) AS y FROM rows",
+        "SELECT rows.* FROM rows JOIN (SELECT * FROM rows UNION ALL SELECT * FROM rows) AS r ON rows.id = r.id",
+        "SELECT DISTINCT * FROM rows",
+        "SELECT * FROM rows WHERE at IS NOT NULL",
+    ],
+)
+def test_a_view_has_each_column_that_a_select_may_need(tmp_path, inner):
+    put(tmp_path, f"dt={DAY}/a.parquet", pa.table({"id": ROWS["id"], "at": pa.array([1, 2], pa.timestamp("ns"))}))
+    assert "column `at` is" in refused("FS4003", tmp_path, columns=None, sql=STAR.format(inner))
+
+
 @pytest.mark.parametrize(
     ("column", "says"),
     [

@@ -51,6 +51,7 @@ from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.refs import known_args
 from firesteel.pipelines.spec.values import parse_column_type
+from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.open import locate
 
 _SEVERITY: dict[str | None, Literal["critical", "warning"]] = {
@@ -283,8 +284,14 @@ def _score_step(
 
 def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
     source = loaded.spec.sources[scan.source]
-    named = {column.lower() for column in (*logical.uses[scan.source], *source.key, *scan.read)}
-    columns = [column for column in logical.relations[scan.source] if column.name not in source.partitions]
+    read = {column.lower() for column in (*source.key, *scan.read)}
+    named = {column.lower() for column in logical.uses[scan.source]} | read
+    columns = [
+        column
+        for column in logical.relations[scan.source]
+        if column.name not in source.partitions
+        and (column.name.lower() in read or not _is_left_out(loaded, logical, column))
+    ]
     return SourcePlan(
         name=scan.source,
         format=source.format,
@@ -298,6 +305,15 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
         filters=scan.filters,
         on_missing=source.on_missing,
         marker=marker_of(source),
+    )
+
+
+def _is_left_out(loaded: LoadedSpec, logical: Logical, column: Column) -> bool:
+    """Whether a column that nothing reads is left out of its source's view, because Spark could not read it."""
+    return (
+        column.type == UNKNOWN
+        and not any(gate.takes_rows_out for gate in loaded.spec.gates.values())
+        and all(select.may_lack(column.name) for select in logical.selects.values())
     )
 
 

@@ -169,9 +169,12 @@ class Listing:
                 )
             ]
         errors: list[FiresteelError] = []
+        whole = any(gate.takes_rows_out for gate in self.loaded.spec.gates.values())  # and keeps all their columns
         for column in source.columns:
             if column.type == UNKNOWN:
                 errors.append(_unreadable(source.name, column.name, schemas))
+                continue
+            if not whole and column.name not in {*source.read, *source.key}:
                 continue
             other = next((place for schema, place in schemas.items() if column.name in schema.types), "")
             for schema, place in schemas.items():

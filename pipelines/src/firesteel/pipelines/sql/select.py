@@ -62,6 +62,20 @@ class ParsedSelect:
         """The same SELECT whatever its comments, case of keywords and white space."""
         return self.tree.sql(dialect=DIALECT, comments=False)
 
+    def may_lack(self, column: str) -> bool:
+        """Whether it means the same over a relation without a column that none of its results needs.
+
+        It does where the column is not named, and columns are not taken by their places, as a UNION does, or together, as
+        NATURAL JOIN and `struct(*)` do.
+        """
+        if any(name.name.lower() == column.lower() for name in self.tree.find_all(exp.Identifier)):
+            return False
+        joins = self.tree.find_all(exp.Join)
+        if self.tree.find(exp.SetOperation) or any(join.method == "NATURAL" for join in joins):
+            return False
+        stars = [star.parent if isinstance(star.parent, exp.Column) else star for star in self.tree.find_all(exp.Star)]
+        return all(isinstance(star.parent, exp.Select | exp.Count) for star in stars)
+
 
 @dataclass(frozen=True, slots=True)
 class SelectFacts:
@@ -158,6 +172,9 @@ def analyze_select(
                 if name not in seen:
                     seen.add(name)
                     errors.append(_no_such_column(parsed, column, relation, relations))
+    for name in _excepted(parsed.tree):  # Spark wants them to be there
+        for relation in relations:
+            uses[relation] |= {known for lower, known in _names(relations[relation]).items() if lower == name}
     selects = tree.selects if isinstance(tree, exp.Query) else []
     columns = tuple(Column(select.alias_or_name, _type(select, args or {})) for select in selects)
     root = build_scope(tree)
@@ -183,6 +200,11 @@ def wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, 
             ):
                 found.setdefault((relation, column.name.lower()), _no_such_column(parsed, column, relation, relations))
     return list(found.values())
+
+
+def _excepted(tree: exp.Expr) -> set[str]:
+    """The columns, in lower case, that a `* EXCEPT (...)` leaves out."""
+    return {each.name.lower() for star in tree.find_all(exp.Star) for each in star.args.get("except_") or ()}
 
 
 def _names(columns: tuple[Column, ...]) -> dict[str, str]:
