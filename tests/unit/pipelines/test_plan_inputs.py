@@ -41,6 +41,7 @@ def planned(
     by: str = "dt",
     start: str = DAY,
     end: str | None = None,
+    gates: str = "",
     on_progress: Any = None,
 ) -> Plan:
     contract = f"    contract: {{mode: {mode}, columns: {{{columns}}}}}\n" if columns else ""
@@ -55,7 +56,7 @@ sources:
     select: {{{select}}}
 {more}{contract}steps: {{s: {{sql: "{sql}"}}}}
 sinks: {{out: {{from: s, path: "file://{root}/out", partition_by: [{by}]}}}}
-"""
+{gates}"""
     (root / "pipeline.yaml").write_text(text, encoding="utf-8")
     pipeline = Pipeline.load(root / "pipeline.yaml", backend=FixedBackend())
     return pipeline.plan(start, end, **({"on_progress": on_progress} if on_progress else {}))
@@ -328,6 +329,27 @@ def test_an_undeclared_column_that_a_file_lacks_is_refused_where_it_is_read(tmp_
     assert "column `x` is not in" in found
     assert "a.parquet" in found
     assert column_types(planned(tmp_path, columns=None)) == {"id": "bigint"}
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM rows", "SELECT dt, id FROM rows"])
+def test_a_missing_day_of_a_source_without_declared_columns_is_skipped(tmp_path, sql):
+    put(tmp_path, f"dt={DAY}/p.parquet")
+    options = {"columns": None, "sql": sql, "more": "    on_missing: skip\n", "end": "2024-01-02"}
+    plan = planned(tmp_path, **options, start="2024-01-02")
+    assert [interval.action for interval in plan.intervals] == ["skip"]
+    assert plan == Plan.from_json(plan.to_json())
+    plan_both = planned(tmp_path, **options)
+    assert [interval.action for interval in plan_both.intervals] == ["score", "skip"]
+    assert plan_both.code_hash == plan.code_hash
+
+
+def test_rows_that_a_gate_keeps_aside_are_read_whole(tmp_path):
+    put(tmp_path, f"dt={DAY}/a.parquet", pa.table({"id": ROWS["id"], "new": ["a", "b"]}))
+    put(tmp_path, f"dt={DAY}/b.parquet", pa.table({"id": ROWS["id"]}))
+    options = {"columns": None, "sql": STAR.format("SELECT * FROM rows")}
+    gate = "gates: {g: {on: rows, expect: [{type: expect_column_values_to_not_be_null, column: id, on_fail: %s}]}}\n"
+    assert len(paths(planned(tmp_path, **options, gates=gate % "fail"))) == 2
+    assert "column `new` is not in" in refused("FS4003", tmp_path, **options, gates=gate % "quarantine")
 
 
 STAR = "WITH s AS ({}) SELECT dt, id FROM s"

@@ -117,7 +117,7 @@ def build_plan(
     for number, slot in enumerate(wanted, start=1):
         on_progress("ledger", number, len(wanted))
         read = inputs[slot.id]
-        outputs = tuple(SinkOutput(sink, replaced_directories(loaded, logical, sink, slot)) for sink in spec.sinks)
+        outputs = _outputs(loaded, logical, slot)
         args = bound_args(spec, slot)
         parts = made_of(code, (*models, *published_challengers(steps)), plan.environment, read or (), args)
         digest = plan_hash(parts, slot.id)
@@ -229,10 +229,19 @@ def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:
 
 
 def _look(loaded: LoadedSpec, logical: Logical, listing: Listing, wait_s: float) -> Logical:
-    """Analyse again with the columns that the files of undeclared sources have."""
+    """Analyse again with the columns that the files of undeclared sources have, if any interval is not skipped."""
     unknown = [name for name in loaded.spec.sources if name in logical.unknown]
     seen = listing.when_ready(wait_s, {}, unknown)
+    if all(read is None for read in seen.values()):
+        return logical
     return analyze(loaded, {name: listing.columns_of(name, seen) for name in unknown})
+
+
+def _outputs(loaded: LoadedSpec, logical: Logical, slot: Slot) -> tuple[SinkOutput, ...]:
+    """What an interval replaces; not known where no interval has data that shows the columns, and nothing is replaced."""
+    if logical.unknown:
+        return ()
+    return tuple(SinkOutput(sink, replaced_directories(loaded, logical, sink, slot)) for sink in loaded.spec.sinks)
 
 
 def _steps(
@@ -336,7 +345,7 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
     columns = {column.name: column for column in logical.relations[sink.from_]}
     lineage = tuple(Column(column, LINEAGE_TYPES[column], nullable=False) for column in sink.lineage_columns)
     data = tuple(column for column in columns.values() if column.name not in sink.partition_by)
-    parts = tuple(columns[column] for column in sink.partition_by)
+    parts = tuple(columns.get(column, Column(column, UNKNOWN)) for column in sink.partition_by)
     return SinkPlan(
         name=name,
         source=sink.from_,

@@ -386,6 +386,11 @@ class Gate(Part):
     )
     expect: Expectations = Field((), min_length=1)
 
+    @property
+    def takes_rows_out(self) -> bool:
+        """Whether rows of its relation may not go on."""
+        return any(expect.takes_rows_out for expect in self.expect)
+
     @model_validator(mode="after")
     def _some(self) -> Gate:
         if not self.expect and self.suite is None:
