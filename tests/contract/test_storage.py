@@ -374,6 +374,15 @@ def test_close_twice_and_use_again(there):
     assert storage.read(f"{root}/f") == b"x"
 
 
+def test_local_links_to_nothing_are_listed(tmp_path):
+    storage, root = locate(f"file://{tmp_path}")
+    Path(root, "link").symlink_to(Path(root, "gone"))
+    assert [(each.name, each.is_dir, each.length) for each in storage.list(root)] == [("link", False, 0)]
+    assert code_of(storage.read, f"{root}/link") == "FS8003"
+    assert storage.delete(f"{root}/link") is True
+    assert storage.list(root) == []
+
+
 def test_local_links_are_removed_and_not_followed_by_delete(tmp_path):
     storage, root = locate(f"file://{tmp_path}")
     storage.create(f"{root}/kept/f", b"x")

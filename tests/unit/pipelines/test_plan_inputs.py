@@ -431,6 +431,28 @@ def test_names_and_codecs_that_spark_cannot_open_are_refused(tmp_path):
     assert "compressed with BROTLI" in refused("FS4003", tmp_path)
 
 
+@pytest.mark.parametrize("mode", ["enforce", "additive"])
+@pytest.mark.parametrize("name", ["dt", "DT"])
+def test_a_partition_column_may_be_in_the_files_too(tmp_path, mode, name):
+    put(tmp_path, f"dt={DAY}/a.parquet", pa.table({"id": ROWS["id"], "x": ROWS["x"], name: ["elsewhere"] * 2}))
+    assert len(paths(planned(tmp_path, mode=mode))) == 1
+
+
+def test_a_link_to_nothing_is_refused_where_it_would_be_data(tmp_path):
+    folder = put(tmp_path, f"dt={DAY}/a.parquet").parent
+    for name in ("b.parquet", "_c.parquet"):
+        (folder / name).symlink_to(tmp_path / "gone.parquet")
+    found = refused("FS4003", tmp_path)
+    assert f"{folder}/b.parquet is a link to a file that is not there" in found
+    assert "more like it" not in found
+    (folder / "b.parquet").unlink()
+    assert len(paths(planned(tmp_path))) == 1
+    (tmp_path / "rows" / "latest").symlink_to(tmp_path / "gone")
+    assert len(paths(planned(tmp_path))) == 1
+    (tmp_path / "rows" / "dt=2024-01-02").symlink_to(tmp_path / "gone")
+    assert "dt=2024-01-02: a file, where" in refused("FS4005", tmp_path)
+
+
 def test_footers_are_read_once_in_a_process_and_again_when_a_file_changes(tmp_path):
     path = put(tmp_path, f"dt={DAY}/a.parquet")
     planned(tmp_path)

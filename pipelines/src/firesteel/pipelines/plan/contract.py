@@ -103,6 +103,12 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
         raise InputNotReady(
             "FS4003", f"{name}: {place} has a `:` in its name, which Hadoop cannot open.", hint="Rename the file."
         )
+    if length == 0 and storage.status(path) is None:
+        raise InputNotReady(
+            "FS4003",
+            f"{name}: {place} is a link to a file that is not there.",
+            hint="Bring the file back, or delete the link.",
+        )
     if length == 0:
         raise InputNotReady(
             "FS4003",
@@ -134,7 +140,14 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
 
 
 def check_columns(
-    name: str, wanted: Mapping[str, str], schema: FileSchema, place: str, *, others: bool, says: str
+    name: str,
+    wanted: Mapping[str, str],
+    schema: FileSchema,
+    place: str,
+    *,
+    others: bool,
+    says: str,
+    partitions: Collection[str] = (),
 ) -> list[FiresteelError]:
     """FS4003 for each column that a file lacks, or holds as a type that is not read as `wanted` without loss.
 
@@ -144,6 +157,8 @@ def check_columns(
         Whether the file may have columns that are not in `wanted`.
     says
         Who wants the columns, for the message: "the contract says", or another file.
+    partitions
+        Columns that the file may have whatever `others` says: their values come from its path.
     """
     types = schema.types
     errors: list[FiresteelError] = []
@@ -175,7 +190,8 @@ def check_columns(
                     hint="Write the file again with that type, or correct the contract.",
                 )
             )
-    unknown = [] if others else [column for column in types if column not in wanted]
+    from_path = {column.lower() for column in partitions}
+    unknown = [] if others else [each for each in types if each not in wanted and each.lower() not in from_path]
     if unknown:
         errors.append(
             InputNotReady(

@@ -166,6 +166,7 @@ class Listing:
                     place,
                     others=contract.mode == "additive",
                     says="the contract says",
+                    partitions=self.loaded.spec.sources[source.name].partitions,
                 )
             ]
         errors: list[FiresteelError] = []

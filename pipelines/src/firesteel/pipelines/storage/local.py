@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus
@@ -50,8 +51,16 @@ class LocalStorage:
             names = sorted(os.listdir(path))  # noqa: PTH208
         except OSError as error:
             raise _error(error, path) from error
-        children = (self.status(join(path, name)) for name in names)
+        children = (self._child(join(path, name)) for name in names)
         return [child for child in children if child is not None]
+
+    def _child(self, path: str) -> FileStatus | None:
+        """As `status`. A link to nothing is an empty file, so that who reads a directory hears of it."""
+        found = self.status(path)
+        if found is None and os.path.islink(path):  # noqa: PTH114
+            with contextlib.suppress(FileNotFoundError):
+                return replace(_status(path, os.lstat(path)), length=0)
+        return found
 
     def walk(self, path: str) -> Iterator[FileStatus]:
         """See Storage."""
