@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -99,8 +100,9 @@ def build_plan(
         for name, model in spec.models.items()
     )
     listing = Listing.of(loaded, wanted, on_progress)
+    uneven: Mapping[str, frozenset[str]] = {}
     if logical.unknown:
-        logical = _look(loaded, logical, listing, request.wait_s)
+        logical, uneven = _look(loaded, logical, listing, request.wait_s)
     steps, errors = _steps(loaded, logical, {model.name: model for model in models})
     steps = with_challengers(loaded, logical, steps, backend, errors)
     if errors:
@@ -109,7 +111,7 @@ def build_plan(
     rivals = {step.name: step.challenger.features for step in scores if step.challenger}
     draft, rules = optimize(first_draft(spec, logical, {step.name: step.features for step in scores}, rivals))
     inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
-    plan = _assemble(loaded, draft, rules, models, steps, backend.environment(), wanted[0])
+    plan = _assemble(loaded, draft, rules, models, steps, backend.environment(), wanted[0], uneven)
     code = _code_parts(loaded, logical)
     published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
@@ -159,7 +161,7 @@ def sketch(loaded: LoadedSpec, logical: Logical, backend: Backend) -> Plan:
     features = {step.name: step.features or None for step in steps if isinstance(step, ScoreStepPlan)}
     steps = unpinned_challengers(spec, steps)
     draft, rules = optimize(first_draft(spec, logical, features))
-    return _assemble(loaded, draft, rules, models, steps, backend.environment(), first_slots(spec.interval)[0])
+    return _assemble(loaded, draft, rules, models, steps, backend.environment(), first_slots(spec.interval)[0], {})
 
 
 def _assemble(
@@ -170,8 +172,12 @@ def _assemble(
     steps: tuple[StepPlan, ...],
     environment: str,
     example: Slot,
+    uneven: Mapping[str, frozenset[str]],
 ) -> Plan:
-    """The plan without its intervals; operators are chosen by what `example`, one of them, binds."""
+    """The plan without its intervals; operators are chosen by what `example`, one of them, binds.
+
+    `uneven` are the columns of each source that some of its files lack, or hold as another type.
+    """
     spec, logical = loaded.spec, draft.logical
     columns, rows = lineage(draft)
     asked = {name: step.score.operator for name, step in spec.steps.items() if isinstance(step, ScoreStep)}
@@ -183,7 +189,7 @@ def _assemble(
         environment=environment,
         code_hash=code_hash(_code_parts(loaded, logical)),
         storage=spec.storage,
-        sources=tuple(_source(loaded, logical, scan) for scan in draft.scans),
+        sources=tuple(_source(loaded, logical, scan, uneven.get(scan.source, frozenset())) for scan in draft.scans),
         models=models,
         steps=steps,
         gates=tuple(_gate(loaded, name) for name in spec.gates),
@@ -228,13 +234,17 @@ def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:
     return code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in logical.selects.items()})
 
 
-def _look(loaded: LoadedSpec, logical: Logical, listing: Listing, wait_s: float) -> Logical:
+def _look(
+    loaded: LoadedSpec, logical: Logical, listing: Listing, wait_s: float
+) -> tuple[Logical, Mapping[str, frozenset[str]]]:
     """Analyse again with the columns that the files of undeclared sources have, if any interval is not skipped."""
     unknown = [name for name in loaded.spec.sources if name in logical.unknown]
     seen = listing.when_ready(wait_s, {}, unknown)
     if all(read is None for read in seen.values()):
-        return logical
-    return analyze(loaded, {name: listing.columns_of(name, seen) for name in unknown})
+        return logical, {}
+    found = {name: listing.columns_of(name, seen) for name in unknown}
+    logical = analyze(loaded, {name: columns for name, (columns, _) in found.items()})
+    return logical, {name: uneven for name, (_, uneven) in found.items()}
 
 
 def _outputs(loaded: LoadedSpec, logical: Logical, slot: Slot) -> tuple[SinkOutput, ...]:
@@ -291,15 +301,15 @@ def _score_step(
     )
 
 
-def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
+def _source(loaded: LoadedSpec, logical: Logical, scan: Scan, uneven: frozenset[str]) -> SourcePlan:
     source = loaded.spec.sources[scan.source]
     read = {column.lower() for column in (*source.key, *scan.read)}
     named = {column.lower() for column in logical.uses[scan.source]} | read
+    left_out = {column for column in uneven if column.lower() not in read and _is_nobodys(loaded, logical, column)}
     columns = [
         column
         for column in logical.relations[scan.source]
-        if column.name not in source.partitions
-        and (column.name.lower() in read or not _is_left_out(loaded, logical, column))
+        if column.name not in left_out and column.name not in source.partitions
     ]
     return SourcePlan(
         name=scan.source,
@@ -317,13 +327,10 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan) -> SourcePlan:
     )
 
 
-def _is_left_out(loaded: LoadedSpec, logical: Logical, column: Column) -> bool:
-    """Whether a column that nothing reads is left out of its source's view, because Spark could not read it."""
-    return (
-        column.type == UNKNOWN
-        and not any(gate.takes_rows_out for gate in loaded.spec.gates.values())
-        and all(select.may_lack(column.name) for select in logical.selects.values())
-    )
+def _is_nobodys(loaded: LoadedSpec, logical: Logical, column: str) -> bool:
+    """Whether a column that is not read may be left out of its source's view."""
+    keeps_whole_rows = any(gate.takes_rows_out for gate in loaded.spec.gates.values())
+    return not keeps_whole_rows and all(select.may_lack(column) for select in logical.selects.values())
 
 
 def _gate(loaded: LoadedSpec, name: str) -> GatePlan:

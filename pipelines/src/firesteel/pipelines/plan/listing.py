@@ -113,11 +113,15 @@ class Listing:
             raise type(first)(first.code, first.what + more, where=first.where, hint=first.hint)
         return {key: None if key in skipped else tuple(inputs) for key, inputs in found.items()}
 
-    def columns_of(self, name: str, inputs: Inputs) -> tuple[Column, ...]:
+    def columns_of(self, name: str, inputs: Inputs) -> tuple[tuple[Column, ...], frozenset[str]]:
         """The columns of a source that declares none: those of all its files, with types that hold the values of all.
 
         A column that Spark cannot read, or that has types without a common one, is of an unknown type: `check_contracts`
         refuses it where it is read.
+
+        Returns
+        -------
+        The columns, and the names of those that some files lack or that have no type.
 
         Raises
         ------
@@ -132,7 +136,10 @@ class Listing:
                 where=self.loaded.tree.nearest(("sources", name)).where,
                 hint=f"Add sources.{name}.contract.columns.",
             )
-        return _columns(schemas, self.loaded.spec.sources[name].partitions)
+        columns = _columns(schemas, self.loaded.spec.sources[name].partitions)
+        types = [schema.types for schema in schemas]
+        uneven = (each.name for each in columns if each.type == UNKNOWN or any(each.name not in held for held in types))
+        return columns, frozenset(uneven)
 
     def check_contracts(self, inputs: Iterable[tuple[SourceInput, ...]], sources: Sequence[SourcePlan]) -> None:
         """Hold every file that is read against its source's contract, or against the columns that the plan reads.
@@ -170,12 +177,9 @@ class Listing:
                 )
             ]
         errors: list[FiresteelError] = []
-        whole = any(gate.takes_rows_out for gate in self.loaded.spec.gates.values())  # and keeps all their columns
         for column in source.columns:
             if column.type == UNKNOWN:
                 errors.append(_unreadable(source.name, column.name, schemas))
-                continue
-            if not whole and column.name not in {*source.read, *source.key}:
                 continue
             other = next((place for schema, place in schemas.items() if column.name in schema.types), "")
             for schema, place in schemas.items():
