@@ -588,3 +588,15 @@ def test_directories_that_readers_disagree_about_are_refused(name):
 )  # fmt: skip
 def test_files_are_data_by_one_rule(path, seen):
     assert is_data(path) is seen
+
+
+def test_hours_of_a_day_that_is_selected_as_a_timestamp_are_not_left_out(tmp_path):
+    for hour in (0, 5):
+        put(tmp_path, f"dt={DAY} {hour:02}%3A00%3A00/p.parquet")
+    assert "lies within a selected day" in refused("FS4005", tmp_path, partitions="dt: timestamp")
+
+
+def test_days_may_be_timestamps_at_midnight(tmp_path):
+    put(tmp_path, f"dt={DAY} 00%3A00%3A00/p.parquet")
+    put(tmp_path, "dt=2024-01-02 00%3A00%3A00/p.parquet")
+    assert len(paths(planned(tmp_path, partitions="dt: timestamp"))) == 1

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime, time
 from typing import Any, TypeVar
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
 from firesteel.conf.partitions import (
     PartitionValue,
     is_data,
+    is_selectable,
     parse_directory,
     parse_selected,
     parse_value,
@@ -90,6 +92,17 @@ class Root:
     is_there: bool = True
     problem: str = ""
     hint: str = ""
+
+
+def _days(source: Source, column: str, select: Select, slot: Slot) -> frozenset[PartitionValue]:
+    """The days that texts without a time of day select of a timestamp partition."""
+    if not _type_of(source, column).startswith("timestamp"):
+        return frozenset()
+    return frozenset(parse_value(text, "date") for text in selected_values(select, slot) if _is_day(text))
+
+
+def _is_day(text: str) -> bool:
+    return ":" not in text and is_selectable(text, "date")
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +361,7 @@ class _Walk:
             column: list(dict.fromkeys(_selected(source, column, select, slot, where)))
             for column, select in source.select.items()
         }
+        self.days = {column: _days(source, column, select, slot) for column, select in source.select.items()}
         typed = {column: _typed(source, column, texts) for column, texts in only.items()}
         self.only = {column: values for column, values in typed.items() if values is not None}
         self.narrowing = self.wanted.keys() | self.only.keys()
@@ -371,6 +385,7 @@ class _Walk:
         for head in heads:
             branches = self.tree.branches(head, depth)
             self.misfits(branches.problems)
+            self.misfits(self._within_days(head, column, branches))
             if column not in self.wanted and not branches.names and named_below:
                 self._missing(below(head, f"{column}=..."))
             for value in self.wanted.get(column, branches.names):
@@ -384,6 +399,18 @@ class _Walk:
                 else:
                     found.append(below(head, names[0]))
         return found
+
+    def _within_days(self, head: str, column: str, branches: Branches) -> list[str]:
+        """Timestamps of a day that is selected as a whole, and that is not at midnight: `2024-01-01` would leave them out."""
+        days = self.days.get(column, frozenset())
+        inside = [
+            names[0]
+            for value, names in branches.names.items()
+            if isinstance(value, datetime) and value.time() != time() and value.date() in days
+        ]
+        return [
+            f"{self.tree.uri(below(head, name))} lies within a selected day, and is not selected" for name in inside[:1]
+        ]
 
     def marked(self, heads: list[str]) -> list[str]:
         """The directories that carry the ready marker; FS4001 for the others."""
