@@ -73,7 +73,7 @@ def declared(file: Written, chance: random.Random) -> dict[str, str]:
 
 def by_direct_scan(file: Written, kinds: dict[str, str]) -> pa.Table:
     """The columns by the direct scan."""
-    schema = _arrow([Column(column, kind) for column, kind in kinds.items()])
+    schema = _arrow([Column(column, kind) for column, kind in kinds.items()], "UTC")
     spec = ScanSpec(Place("file"), str(file.path.parent), schema, ())
     tables = list(scan(LocalFiles(), spec, [Split(file.path.name, 0, 1 << 62)], TaskResult(None)))
     return pa.concat_tables(tables) if tables else schema.empty_table()
@@ -108,7 +108,7 @@ def test_what_planning_accepts_is_read_exactly_by_the_direct_scan_and_by_spark(s
         direct_kinds = {column: kind for column, kind in kinds.items() if is_direct(kind)}
         direct = by_direct_scan(file, direct_kinds) if direct_kinds else None
         for column, kind in kinds.items():
-            expected = as_declared(file.table.column(column), _arrow([Column(column, kind)]).field(0).type)
+            expected = as_declared(file.table.column(column), _arrow([Column(column, kind)], "UTC").field(0).type)
             assert same(table.column(column).to_pylist(), expected), (file.how, column, kind, "spark")
             if direct is not None and column in direct_kinds:
                 assert same(direct.column(column).to_pylist(), expected), (file.how, column, kind, "direct")

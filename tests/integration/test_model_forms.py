@@ -188,21 +188,15 @@ def test_a_python_model_has_no_other_form(tmp_path):
     assert report.choice == type(report.choice)("pyfunc", "the pyfunc is all that this model has")
 
 
-def test_features_in_another_order_than_the_fit_are_left_to_the_reference(models):
-    ref = models["logistic", "doubles"]
-    spec = ScoreSpec(
-        ref,
-        ("b", "a", "c"),
-        ("id",),
-        outputs_of("logistic"),
-        forms="native",
-        on_error=ErrorBudget("dead_letter", max_rows=1000),
-    )
-    report = TaskReport(0, 0)
-    schema = pa.schema([("id", pa.int64()), ("y", pa.float64())])
-    assert list(score_batches(numbers(3).to_batches(), spec, schema, report)) == []
-    assert {letter.error for letter in report.dead_letters} == {"ValueError"}
-    assert report.choice.form == "pyfunc"
+@pytest.mark.parametrize("forms", ["reference", "native"])
+def test_features_in_another_order_than_the_signature_give_the_same_scores(models, forms):
+    ref, schema = models["logistic", "doubles"], pa.schema([("id", pa.int64()), ("y", pa.float64())])
+    found = []
+    for features in (("a", "b", "c"), ("b", "a", "c"), ("c", "b", "a")):
+        spec = ScoreSpec(ref, features, ("id",), outputs_of("logistic"), forms=forms)
+        found.append(list(score_batches(numbers(3).to_batches(), spec, schema, TaskReport(0, 0))))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0].num_rows == 3
 
 
 def test_an_onnx_session_has_the_threads_that_it_was_given(models):

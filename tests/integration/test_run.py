@@ -122,7 +122,7 @@ def test_a_failed_output_gate_publishes_nothing(project, spark, runs):
     tracked = mlflow.MlflowClient(tracking_uri=project.tracking).get_run(result.mlflow_run_id)
     assert tracked.info.status == "FAILED"
     status = firesteel("status", "--param", f"root={project.root}", folder=project.folder)
-    assert f"{DAY} of scores: what run {stands} published on " in status.stdout
+    assert f"{DAY} of scores: readers see the rows of run {stands}, published on " in status.stdout
 
 
 def test_a_failed_input_gate_stops_before_scoring_and_a_warning_does_not(project, spark, runs):

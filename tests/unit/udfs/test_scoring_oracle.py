@@ -487,3 +487,31 @@ def test_a_row_with_a_date_that_python_has_not_is_a_dead_letter(tmp_path):
         )
     )
     assert (report.rows_scored, len(report.dead_letters)) == (1, 1)
+
+
+def test_predict_proba_gets_nan_for_integers_that_are_null(tmp_path):
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    frame = pd.DataFrame({"hour": [1.0, 5.0, np.nan, 20.0], "x": [0.1, 0.4, 0.2, 0.9]})
+    model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(frame, [0, 0, 1, 1])
+    columns = [ColSpec(KINDS["integer"].mlflow, "hour"), ColSpec(KINDS["double"].mlflow, "x")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.sklearn.save_model(
+            model,
+            tmp_path / "model",
+            pip_requirements=[],
+            serialization_format="cloudpickle",
+            signature=ModelSignature(Schema(columns)),
+        )
+    ref = ModelRef("m", digest_of(tmp_path / "model").hex, str(tmp_path / "model"), "predict_proba")
+    kinds = {"hour": KINDS["integer"], "x": KINDS["double"]}
+    rows = [{"hour": None, "x": 0.5}, {"hour": 7, "x": 0.5}]
+    for forms in ("reference", "native"):
+        spec = spec_of(ref, ("x", "hour"), {"p": "double from [1]"}, forms=forms)
+        scored, dead = scored_rows(ref, table_of(rows, kinds), spec, {"p": pa.float64()})
+        right = model.predict_proba(pd.DataFrame({"hour": [np.nan, 7.0], "x": [0.5, 0.5]}))[:, 1]
+        assert not dead
+        assert [scored[0]["p"], scored[1]["p"]] == pytest.approx(list(right), rel=1e-12)

@@ -185,8 +185,27 @@ def _open(folder: Path, ref: ModelRef) -> LoadedModel:
     return LoadedModel(ref, code.wrap(predict), raw, signature, why, example, scratch, code)
 
 
+class _Method:
+    """A method of the flavor's object. Integers that are null are NaN for it, as in any pandas frame.
+
+    MLflow's enforcement refuses them in front of `predict`, because a signature's `integer` cannot hold NaN. It knows nothing of
+    other methods, and a model that was fitted with NaN scores such rows.
+    """
+
+    def __init__(self, call: Callable[[Any], Any]) -> None:
+        self._call = call
+        self.missing: dict[str, Any] = {}
+
+    def predict(self, data: Any) -> Any:
+        """Called by MLflow with enforced columns."""
+        for name, mask in self.missing.items():
+            data[name] = data[name].astype("float64").mask(mask)
+        return self._call(data)
+
+
 def _with_enforcement(model: Any, raw: Any, ref: ModelRef) -> Callable[[Any], Any]:
     """Another method of the flavor's object, on what MLflow's schema enforcement would give to `predict`."""
+    import pandas as pd
     from mlflow.pyfunc import PyFuncModel
 
     if not hasattr(raw, ref.method):
@@ -195,7 +214,16 @@ def _with_enforcement(model: Any, raw: Any, ref: ModelRef) -> Callable[[Any], An
             f"model {ref.name} has no method `{ref.method}`.",
             hint="Use `method: predict`, or a model that has it.",
         )
-    predict: Callable[[Any], Any] = PyFuncModel(model.metadata, raw, predict_fn=ref.method).predict
+    method = _Method(getattr(raw, ref.method))
+    enforced = PyFuncModel(model.metadata, method)
+
+    def predict(frame: Any) -> Any:
+        integers = [name for name, kind in frame.dtypes.items() if pd.api.types.is_extension_array_dtype(kind)]
+        exact = [name for name in integers if frame[name].abs().max() <= 1 << 53]  # as float64
+        method.missing = {name: frame[name].isna() for name in exact}
+        filled = {name: frame[name].fillna(0).astype(frame[name].dtype.numpy_dtype) for name in exact}
+        return enforced.predict(frame.assign(**filled))
+
     return predict
 
 
