@@ -64,7 +64,8 @@ class ModelCode:
             yield
         finally:
             self._active = False
-            ours = {name for name, module in list(sys.modules.items()) if name not in known and self._is_ours(module)}
+            new = sys.modules.keys() - known if len(sys.modules) != len(known) else ()
+            ours = {name for name in new if self._is_ours(sys.modules[name])}
             self._modules = self._take_out(ours)
             sys.modules.update(hidden)
             self._path = [each for each in sys.path if each not in path]  # models add to it while they are loaded
@@ -87,6 +88,8 @@ class ModelCode:
 
     def _take_out(self, names: Collection[str]) -> dict[str, ModuleType]:
         """Remove modules from `sys.modules`: those of the code folders, and those of these names."""
+        if not names and not self._names:
+            return {}
         return {
             name: sys.modules.pop(name)
             for name in list(sys.modules)
