@@ -80,7 +80,7 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
 
 
 def mapped_source(plan: Plan) -> SourcePlan | None:
-    """Return the source of which each row is one row of the sink; None where SQL filters, joins, groups or repeats rows."""
+    """Return the source whose rows are the rows of the sink, one to one; None where SQL filters, joins, groups or repeats rows."""
     steps = {step.name: step for step in plan.steps}
     relation = plan.sinks[0].source
     while relation in steps:

@@ -89,7 +89,7 @@ def encode(value: pa.Scalar) -> JsonValue:
 
 
 def decode(value: JsonValue, kind: pa.DataType) -> Any:
-    """Return the Python value of which Arrow makes the value of type `kind` that was encoded."""
+    """Return the Python value that Arrow converts into the encoded value of type `kind`."""
     if value is None:
         return None
     if types.is_struct(kind):

@@ -57,7 +57,7 @@ class ModelCode:
         known, path = frozenset(sys.modules), list(sys.path)
         sys.modules.update(self._modules)
         sys.path[:0] = self._path
-        if self._path:
+        if self._path and not self._modules:  # the first time: the folders may be newer than what importlib has cached
             importlib.invalidate_caches()
         self._active = True
         try:

@@ -153,7 +153,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
         values = values.combine_chunks()
     if isinstance(values, pa.Array):
         return _nan_as_null(pa.concat_arrays([values, values.slice(0, 0)]))
-    if values_are_objects(values):
+    if _are_objects(values):
         return build(list(values), kind)
     if isinstance(values, np.ndarray):
         if values.ndim > 1:
@@ -164,7 +164,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     return _nan_as_null(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
 
 
-def values_are_objects(values: Any) -> bool:
+def _are_objects(values: Any) -> bool:
     """Whether values are Python objects, and not of one type that Arrow knows."""
     return isinstance(values, list | tuple) or values.dtype == object
 

@@ -51,7 +51,7 @@ class Logical:
         Sources without declared columns, and the SQL steps over them: nothing is known of their columns before the data
         is looked at.
     unsure
-        Relations of which not everything is known, because something is wrong with them or is unknown.
+        Relations whose columns are not all known, because they have an error or their source declares none.
     """
 
     order: tuple[str, ...]
@@ -351,7 +351,7 @@ class _Analysis:
             self._add(name, facts)
 
     def _by_names(self, name: str, parsed: ParsedSelect) -> None:
-        """A step of which something is wrong: its columns are those that the SELECT names, if it names them all."""
+        """A step with an error: its columns are those that the SELECT names, if it names them all."""
         names = [select.alias_or_name for select in parsed.tree.selects]
         (self.wrong if all(names) and "*" not in names else self.broken).add(name)
         self._add(name, SelectFacts(tuple(Column(column, UNKNOWN) for column in names), {}))

@@ -235,7 +235,7 @@ class RowErrors(Part):
 
 MAX_ROWS = 1000
 MAX_FRACTION = 0.5
-"""The budget of a spec that gives none: an interval of which more than half cannot be scored is not published."""
+"""The budget of a spec that gives none: an interval is not published when more than half of its rows cannot be scored."""
 
 
 class Score(Part):

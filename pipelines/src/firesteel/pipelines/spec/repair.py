@@ -55,7 +55,7 @@ _TAG = re.compile(r".*\[.*|[a-z]+-(step|gate|lineage)|value|list|range|str|int|f
 
 @dataclass(frozen=True, slots=True)
 class Repaired(Generic[M]):
-    """The model, None where too much is wrong; the tree that it is made of; and the paths that were replaced or removed."""
+    """The model (None where too much is wrong), the tree behind it, and the paths that were replaced or removed."""
 
     model: M | None
     tree: Node
@@ -65,7 +65,7 @@ class Repaired(Generic[M]):
 def validate_tree(
     kind: type[M], tree: Node, errors: list[FiresteelError], whole: str = "the spec"
 ) -> tuple[M | None, Node]:
-    """The model of a tree, and the tree that it was made of; see `repaired`."""
+    """The model of a tree and the repaired tree; see `repaired`."""
     found = repaired(kind, tree, errors, whole)
     return found.model, found.tree
 
