@@ -17,6 +17,7 @@ from support.held import holding, save_held
 from support.runs import DAY, end_driver_at, kill_driver_at, started_driver
 from support.scoring_project import DAY as POINTS
 from support.scoring_project import ScoringProject, rows_of
+from support.waiting import runs as alive
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
@@ -76,6 +77,8 @@ def test_the_next_run_goes_on_with_the_tasks_that_a_killed_one_finished(spark, h
     with started_driver(plan_file) as driver:
         wait_for(five_of_six, "five tasks are done, and one waits", 180)
         driver.kill()
+        # A worker outlives its JVM for a moment, and could end the sixth task on its own.
+        wait_for(lambda: not any(map(alive, holding(marks))), "the workers have ended with their driver")
     (marks / "go").touch()
     assert kill_driver_at(plan_file, "staged").returncode == -9
     assert not list(storage.walk(locate(f"{root}/scores")[1]))

@@ -74,6 +74,7 @@ def test_a_session_time_zone_that_is_none_is_refused(tmp_path, zone):
         {"spark.sql.ansi.enabled": "false", "spark.sql.mapKeyDedupPolicy": "LAST_WIN"},
         {"spark.sql.caseSensitive": "False", "spark.files.ignoreMissingFiles": "false"},
         {"spark.hadoop.parquet.block.size": "1048576"},
+        {"spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"},
     ],
 )
 def test_other_settings_are_the_users(tmp_path, settings):

@@ -23,6 +23,8 @@ from firesteel.pipelines.spec.load import LoadedSpec
 
 TIME_ZONE = "spark.sql.session.timeZone"
 ANSI = "spark.sql.ansi.enabled"
+TIMESTAMP_TYPE = "spark.sql.parquet.outputTimestampType"
+"""Spark's own default is INT96. Readers other than Spark may wrap around on years that its nanoseconds do not hold."""
 
 FIXED: Mapping[str, str] = {
     "spark.sql.caseSensitive": "false",
@@ -41,8 +43,6 @@ FIXED: Mapping[str, str] = {
     "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96TimestampConversion": "false",
-    # Milliseconds lose digits; many readers wrap around on the years that INT96 nanoseconds do not hold.
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.respectSummaryFiles": "false",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "true",
     "spark.sql.sources.validatePartitionColumns": "true",
@@ -132,7 +132,7 @@ def loses_rows(key: str, value: str) -> bool:
 
 def differs_by_operator(conf: Mapping[str, str]) -> str:
     """Return a setting under which Spark's SQL may give other rows than the operator `direct`; "" when there is none."""
-    known = {TIME_ZONE, ANSI, *FIXED}
+    known = {TIME_ZONE, ANSI, TIMESTAMP_TYPE, *FIXED}
     return next(
         (key for key in sorted(conf) if changes_results(key) and key not in known and not of_the_machine(key)), ""
     )
@@ -154,6 +154,8 @@ def _problems(key: str, value: str) -> Iterator[tuple[str, str, str]]:
         if not _same(value, FIXED[key]):
             why = "a run could lose rows or change values"
             yield "FS1022", f"{said}, expected {FIXED[key]}: {why}.", "Remove the setting."
+    elif key == TIMESTAMP_TYPE and _same(value, "TIMESTAMP_MILLIS"):
+        yield "FS1022", f"{said}: milliseconds lose the digits after the third.", "Use TIMESTAMP_MICROS."
     elif key.startswith(_LEGACY):
         yield (
             "FS1022",
