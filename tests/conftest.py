@@ -38,7 +38,7 @@ LONG = (
     "fault/test_run_killed.py::test_the_next_run_goes_on_with_the_tasks_that_a_killed_one_finished[file]",
     "integration/test_airflow.py::test_an_input_that_is_late_is_waited_for_by_retries_or_by_rescheduling",
     "integration/test_documents.py::test_what_other_pages_show_runs_in_its_project",
-    "integration/test_fixture_cases.py::test_a_wrong_expectation_fails_with_the_rows_side_by_side",
+    "integration/test_cases.py::test_a_wrong_expectation_fails_with_the_rows_side_by_side",
     "integration/test_flights_on_hdfs.py::test_spark_submit_runs_the_plan_on_a_standalone_cluster",
     "integration/test_lineage.py::test_a_run_that_is_ended_aborts_and_one_that_is_killed_is_buried_by_the_next",
     "integration/test_model_forms.py::test_compiled_forms_agree_within_their_tolerance[ridge]",

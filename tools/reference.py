@@ -12,7 +12,7 @@ import click
 from firesteel.conf.codes import CODES
 from firesteel.conf.java import find_java
 from firesteel.jobs.cli.main import COMMANDS, cli
-from firesteel.jobs.fixture.schema import fixture_schema
+from firesteel.jobs.testing.schema import case_schema
 from firesteel.pipelines.spec.schema import spec_schema
 from firesteel.rdma_shuffle.jar import build_or_find, spark_jars
 
@@ -73,7 +73,7 @@ def _type(field: dict[str, Any]) -> str:
 
 def tests() -> str:
     """Every key of a test file."""
-    schema = fixture_schema()
+    schema = case_schema()
     parts = [_table("A test file", schema)]
     parts += [_table(name, definition) for name, definition in schema["$defs"].items() if "properties" in definition]
     about = "`*` marks required keys. How to use it: [test a pipeline](../how-to/test-a-pipeline.md)."

@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from firesteel.jobs.fixture.bind import Binder
-from firesteel.jobs.fixture.load import load_cases
-from firesteel.jobs.fixture.run import run_cases
 from firesteel.jobs.run.replay import replay
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.explain import physical_plan
+from firesteel.jobs.testing.bind import Binder
+from firesteel.jobs.testing.load import load_cases
+from firesteel.jobs.testing.run import run_cases
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.backend import default_backend
 from support.scoring_project import DAY, ScoringProject

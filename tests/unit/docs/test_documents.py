@@ -90,7 +90,7 @@ def test_a_piece_of_a_spec_is_valid_in_the_example(block, tmp_path):
     yaml = YAML(typ="safe")
     piece = yaml.load(block.text)
     if "test_version" in piece:
-        pytest.skip("a test file: tests/integration/test_fixture_cases.py runs them")
+        pytest.skip("a test file: tests/integration/test_cases.py runs them")
     if "policy_version" in piece:
         assert PolicyFile.model_validate(piece).allow
         return

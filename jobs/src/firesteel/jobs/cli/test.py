@@ -29,16 +29,16 @@ def test(
     Reads nothing from the storage and writes nothing to it. Exits 2 when a case fails or a file is wrong, and 1 when a case
     cannot run on this machine.
     """
-    from firesteel.jobs.fixture.bind import Binder
-    from firesteel.jobs.fixture.load import load_cases
+    from firesteel.jobs.testing.bind import Binder
+    from firesteel.jobs.testing.load import load_cases
     from firesteel.pipelines.backend import default_backend
 
     backend = default_backend()
     cases = Binder(spec, profile, params, backend).bind(load_cases(spec, files, only))
 
-    from firesteel.jobs.fixture.result import exit_code
-    from firesteel.jobs.fixture.run import run_cases
-    from firesteel.jobs.fixture.show import Printer, as_dict
+    from firesteel.jobs.testing.result import exit_code
+    from firesteel.jobs.testing.run import run_cases
+    from firesteel.jobs.testing.show import Printer, as_dict
 
     printer = Printer(quiet=quiet or as_json)
     printer.start(len(cases))

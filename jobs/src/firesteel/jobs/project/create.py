@@ -9,11 +9,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.jobs.fixture.schema import fixture_schema
+from firesteel.jobs.testing.schema import case_schema
 from firesteel.pipelines.spec.schema import spec_schema
 
 Say = Callable[[str], object]
-SCHEMAS = {Path(".schema", "pipeline-v1.json"): spec_schema, Path(".schema", "tests-v1.json"): fixture_schema}
+SCHEMAS = {Path(".schema", "pipeline-v1.json"): spec_schema, Path(".schema", "tests-v1.json"): case_schema}
 
 
 def create_starter(folder: Path) -> list[Path]:

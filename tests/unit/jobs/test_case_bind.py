@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import SpecErrors
 from firesteel.jobs.cli.main import invoke
-from firesteel.jobs.fixture.bind import Binder
-from firesteel.jobs.fixture.load import load_cases
-from firesteel.jobs.fixture.prepare import CaseBackend, prepare
-from firesteel.jobs.fixture.schema import fixture_schema
+from firesteel.jobs.testing.bind import Binder
+from firesteel.jobs.testing.load import load_cases
+from firesteel.jobs.testing.prepare import CaseBackend, prepare
+from firesteel.jobs.testing.schema import case_schema
 from firesteel.pipelines.plan.contract import read_columns
 from support.specs import EXAMPLE, FixedBackend, example_with
 
@@ -112,7 +112,7 @@ cases:
 
 @pytest.mark.parametrize(("name", "text"), [("many", MANY), ("shapes", SHAPES)])
 def test_all_that_is_wrong_is_said_at_once_with_its_place(spec, golden, name, text):
-    golden(f"fixture_{name}.txt", "\n".join(problems(spec, text)) + "\n")
+    golden(f"case_{name}.txt", "\n".join(problems(spec, text)) + "\n")
 
 
 def test_a_file_without_cases_and_two_cases_of_one_name_are_refused(spec):
@@ -282,7 +282,7 @@ def test_rows_are_written_in_the_types_of_the_contract(tmp_path):
 def test_the_schema_accepts_the_files_that_we_ship_and_refuses_others(capsys):
     assert invoke(["schema", "--tests"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    assert schema == fixture_schema()
+    assert schema == case_schema()
     starter = EXAMPLE.parents[1] / "jobs/src/firesteel/jobs/project/starter/tests/scores.yaml"
     reader = YAML(typ="base", pure=True)
     for path in (EXAMPLE / "tests" / "flights.yaml", starter):
@@ -301,7 +301,7 @@ def test_the_how_to_is_true(spec):
     (cases,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert [case.scoring for case in bind(spec, cases)] == ["", "scored", "scored"]
     (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-    golden = EXAMPLE.parents[1] / "tests" / "integration" / "golden" / "fixture_wrong_expectation.txt"
+    golden = EXAMPLE.parents[1] / "tests" / "integration" / "golden" / "case_wrong_expectation.txt"
     assert shown in golden.read_text(encoding="utf-8")
 
 

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firesteel.conf.errors import RuntimeFault, SpecErrors, Where
-from firesteel.jobs.fixture.bind import Expectation
-from firesteel.jobs.fixture.compare import compare, unexpected_letters
-from firesteel.jobs.fixture.matching import match
-from firesteel.jobs.fixture.model import Expected
-from firesteel.jobs.fixture.result import CaseResult, GateDifference, exit_code
-from firesteel.jobs.fixture.rows import RawCell, RawRow
-from firesteel.jobs.fixture.show import as_dict, report
-from firesteel.jobs.fixture.table import Table
-from firesteel.jobs.fixture.values import same
+from firesteel.jobs.testing.bind import Expectation
+from firesteel.jobs.testing.compare import compare, unexpected_letters
+from firesteel.jobs.testing.matching import match
+from firesteel.jobs.testing.model import Expected
+from firesteel.jobs.testing.result import CaseResult, GateDifference, exit_code
+from firesteel.jobs.testing.rows import RawCell, RawRow
+from firesteel.jobs.testing.show import as_dict, report
+from firesteel.jobs.testing.table import Table
+from firesteel.jobs.testing.values import same
 
 WHERE = Where("tests/a.yaml", 9, 7)
 COLUMNS = (("id", "string"), ("p", "double"), ("price", "decimal(6,2)"))
@@ -140,7 +140,7 @@ def test_a_failure_is_shown_row_by_row(golden):
         ),
         description="What the price is made of.",
     )
-    golden("fixture_failure.txt", click.unstyle("\n".join(report(result))) + "\n")
+    golden("case_failure.txt", click.unstyle("\n".join(report(result))) + "\n")
 
 
 def test_an_error_of_a_case_is_shown_with_its_code():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firesteel.jobs.fixture.values import from_text, same, show, to_value
+from firesteel.jobs.testing.values import from_text, same, show, to_value
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from firesteel.jobs.fixture.bind import Binder
-from firesteel.jobs.fixture.load import load_cases
-from firesteel.jobs.fixture.result import exit_code
-from firesteel.jobs.fixture.run import run_cases
-from firesteel.jobs.fixture.show import report
 from firesteel.jobs.project.create import create_starter
 from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.testing.bind import Binder
+from firesteel.jobs.testing.load import load_cases
+from firesteel.jobs.testing.result import exit_code
+from firesteel.jobs.testing.run import run_cases
+from firesteel.jobs.testing.show import report
 from firesteel.pipelines.backend import default_backend
 from support.picky import PICKY
 from support.runs import DAY, firesteel
@@ -96,7 +96,7 @@ cases:
     )
     done = firesteel("test", str(spec), folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
-    golden("fixture_wrong_expectation.txt", re.sub(r"\d+\.\d s", "N s", done.stdout))
+    golden("case_wrong_expectation.txt", re.sub(r"\d+\.\d s", "N s", done.stdout))
 
 
 def test_rows_that_the_model_fails_on_are_expected_or_shown(run, picky):
