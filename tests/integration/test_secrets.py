@@ -25,7 +25,7 @@ from firesteel.conf.redaction import Redactor
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.secret_settings import properties_file, secret_keys
 from firesteel.jobs.spark.session import launch_conf, open_session
-from firesteel.jobs.spark.submit import submit_environment, submit_line
+from firesteel.jobs.submit.command import submit_environment, submit_line
 from firesteel.pipelines import Plan
 from support import leaks
 from support.runs import DAY, Project

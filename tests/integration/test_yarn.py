@@ -29,8 +29,8 @@ from firesteel.jobs.doctor import examine
 from firesteel.jobs.embedded.cluster import ask, state_of
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
 from firesteel.jobs.run.runner import run_plan
-from firesteel.jobs.spark.application import ResourceManagers
-from firesteel.jobs.spark.environment import pack
+from firesteel.jobs.submit.application import ResourceManagers
+from firesteel.jobs.submit.environment import pack
 from firesteel.pipelines.plan.model import Plan
 from support import leaks
 from support.bursty import Bursty, there

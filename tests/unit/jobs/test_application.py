@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from firesteel.jobs.doctor import examine
-from firesteel.jobs.spark.application import ResourceManagers, Watch
+from firesteel.jobs.submit.application import ResourceManagers, Watch
 from support.waiting import wait_for
 
 TAG = "firesteel-s7"

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from firesteel.conf.errors import GateFailed, LeaseConflict
-from firesteel.jobs.spark.driver import run_submitted
-from firesteel.jobs.spark.handover import Handover, Stopped
-from firesteel.jobs.spark.verdict import decide, tokens_before
+from firesteel.jobs.submit.driver import run_submitted
+from firesteel.jobs.submit.handover import Handover, Stopped
+from firesteel.jobs.submit.verdict import decide, tokens_before
 from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -107,7 +107,7 @@ def test_result_and_report_come_to_where_runs_of_this_machine_leave_them(plan, t
 @pytest.fixture
 def second_attempt(monkeypatch):
     monkeypatch.setenv("CONTAINER_ID", "container_e01_1700000000000_0001_02_000001")
-    monkeypatch.setattr("firesteel.jobs.spark.driver.take_delivered", lambda: None)  # there is no JVM here
+    monkeypatch.setattr("firesteel.jobs.submit.driver.take_delivered", lambda: None)  # there is no JVM here
 
 
 def test_a_second_driver_lets_the_result_of_the_first_stand(plan, second_attempt, tmp_path):

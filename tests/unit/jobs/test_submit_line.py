@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.jobs.spark.shipment import Shipment, importable
-from firesteel.jobs.spark.submit import submit_conf, submit_line
+from firesteel.jobs.submit.command import submit_conf, submit_line
+from firesteel.jobs.submit.package import SubmitPackage, importable
 from support.sample_run import sample_plan
 
 
@@ -33,7 +33,7 @@ def options(line: list[str]) -> dict[str, str]:
 
 
 def test_in_client_mode_the_driver_is_this_interpreter_and_nothing_travels(plan, tmp_path):
-    found = options(submit_line(plan, tmp_path / "p.json", Shipment(id="S7")))
+    found = options(submit_line(plan, tmp_path / "p.json", SubmitPackage(id="S7")))
     assert "--deploy-mode" not in found
     assert "--files" not in found
     assert found["spark.pyspark.python"] == found["spark.pyspark.driver.python"] == sys.executable
@@ -44,9 +44,9 @@ def test_in_client_mode_the_driver_is_this_interpreter_and_nothing_travels(plan,
 def test_in_cluster_mode_plan_code_environment_and_log_settings_travel(plan, tmp_path):
     archive, wheel = tmp_path / "env.tar.gz", tmp_path / "firesteel-1-py3-none-any.whl"
     archive.touch()
-    shipment = Shipment("cluster", wheel, str(archive), id="S7")
-    shipment.check("yarn")
-    line = submit_line(plan, tmp_path / "p.json", shipment)
+    package = SubmitPackage("cluster", wheel, str(archive), id="S7")
+    package.check("yarn")
+    line = submit_line(plan, tmp_path / "p.json", package)
     found = options(line)
     assert found["--deploy-mode"] == "cluster"
     assert found["spark.archives"] == f"file://{archive}#environment"
@@ -61,7 +61,7 @@ def test_in_cluster_mode_plan_code_environment_and_log_settings_travel(plan, tmp
 
 def test_an_archive_on_the_cluster_keeps_its_name_and_others_stay(plan):
     with_others = replace(plan, spark_conf=(("spark.archives", "hdfs:///a.zip#a"), ("spark.yarn.tags", "nightly")))
-    found = submit_conf(with_others, Shipment("cluster", None, "hdfs:///envs/e.tgz#e7", id="x"))
+    found = submit_conf(with_others, SubmitPackage("cluster", None, "hdfs:///envs/e.tgz#e7", id="x"))
     assert found["spark.archives"] == "hdfs:///a.zip#a,hdfs:///envs/e.tgz#e7"
     assert found["spark.pyspark.python"] == "./e7/bin/python"
     assert found["spark.yarn.tags"] == "nightly,firesteel-x"
@@ -69,27 +69,31 @@ def test_an_archive_on_the_cluster_keeps_its_name_and_others_stay(plan):
 
 def test_an_interpreter_of_the_spec_is_kept(plan):
     with_python = replace(plan, spark_conf=(("spark.pyspark.python", "/opt/py/bin/python"),))
-    found = submit_conf(with_python, Shipment(id="x"))
+    found = submit_conf(with_python, SubmitPackage(id="x"))
     assert found["spark.pyspark.python"] == "/opt/py/bin/python"
-    assert submit_conf(with_python, Shipment(python="/usr/bin/python3", id="x"))["spark.pyspark.python"] == (
+    assert submit_conf(with_python, SubmitPackage(python="/usr/bin/python3", id="x"))["spark.pyspark.python"] == (
         "/usr/bin/python3"
     )
 
 
 @pytest.mark.parametrize(
-    ("shipment", "master", "says"),
+    ("package", "master", "says"),
     [
-        (Shipment("cluster"), "local[2]", "no Python driver on local"),
-        (Shipment("cluster"), "spark://h:7077", "no Python driver on spark://h:7077"),
-        (Shipment(archive="/no/e.tar.gz"), "yarn", "/no/e.tar.gz is not there"),
-        (Shipment(archive="/etc/passwd"), "yarn", "not an archive that Spark unpacks: .tar.gz"),
-        (Shipment(archive="hdfs:///e.zip", python="/usr/bin/python3"), "yarn", "both an archive and an interpreter"),
-        (Shipment(archive="hdfs:///e.zip#a/b"), "yarn", "`a/b` is not a folder's name"),
+        (SubmitPackage("cluster"), "local[2]", "no Python driver on local"),
+        (SubmitPackage("cluster"), "spark://h:7077", "no Python driver on spark://h:7077"),
+        (SubmitPackage(archive="/no/e.tar.gz"), "yarn", "/no/e.tar.gz is not there"),
+        (SubmitPackage(archive="/etc/passwd"), "yarn", "not an archive that Spark unpacks: .tar.gz"),
+        (
+            SubmitPackage(archive="hdfs:///e.zip", python="/usr/bin/python3"),
+            "yarn",
+            "both an archive and an interpreter",
+        ),
+        (SubmitPackage(archive="hdfs:///e.zip#a/b"), "yarn", "`a/b` is not a folder's name"),
     ],
 )
-def test_what_spark_cannot_do_is_said_before_it_starts(shipment, master, says):
+def test_what_spark_cannot_do_is_said_before_it_starts(package, master, says):
     with pytest.raises(RuntimeFault, match="FS9030") as caught:
-        shipment.check(master)
+        package.check(master)
     assert says in caught.value.what
 
 
@@ -97,7 +101,7 @@ def test_yarn_without_a_configuration_is_said_before_spark_asks_nobody(monkeypat
     monkeypatch.delenv("HADOOP_CONF_DIR")
     monkeypatch.delenv("YARN_CONF_DIR", raising=False)
     with pytest.raises(RuntimeFault, match="FS9030 the master is yarn, and neither HADOOP_CONF_DIR"):
-        Shipment().check("yarn")
+        SubmitPackage().check("yarn")
 
 
 def test_a_wheel_travels_as_what_spark_puts_on_executors_paths(tmp_path):

@@ -96,7 +96,7 @@ def _hadoop() -> Finding:
 def _yarn() -> Iterator[Finding]:
     """Nothing where no YARN is configured."""
     from firesteel.conf.yarn import resourcemanager_urls
-    from firesteel.jobs.spark.application import ResourceManagers
+    from firesteel.jobs.submit.application import ResourceManagers
 
     try:
         urls = resourcemanager_urls()

@@ -25,7 +25,7 @@ def pack(output: Path, without: tuple[str, ...]) -> None:
     The jars of Spark are left out: containers use those of the cluster.
     """
     from firesteel.conf.quantities import byte_size
-    from firesteel.jobs.spark.environment import pack as write
+    from firesteel.jobs.submit.environment import pack as write
 
     packed = write(output, without=without)
     click.echo(

@@ -16,8 +16,8 @@ from firesteel.jobs.cli.files import write_text
 from firesteel.jobs.cli.options import interval_options, spec_options
 
 if TYPE_CHECKING:
-    from firesteel.jobs.spark.application import Application
-    from firesteel.jobs.spark.shipment import Shipment
+    from firesteel.jobs.submit.application import Application
+    from firesteel.jobs.submit.package import SubmitPackage
     from firesteel.pipelines.plan.model import Plan
 
 _KUBERNETES = "k8s://https://kubernetes.default.svc"
@@ -85,8 +85,8 @@ def submit(
 
     In cluster mode the exit code comes from the ledger's records of the planned intervals, not from spark-submit.
     """
-    from firesteel.jobs.spark.shipment import MODE_KEY, Shipment, importable
-    from firesteel.jobs.spark.submit import submit_line
+    from firesteel.jobs.submit.command import submit_line
+    from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, importable
     from firesteel.pipelines import Pipeline
 
     if (target is None) != (render is None):
@@ -102,30 +102,30 @@ def submit(
             return _render(made, render, image, namespace, python)
         mode = deploy_mode or ("cluster" if dict(made.spark_conf).get(MODE_KEY) == "cluster" else "client")
         submission = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        shipment = Shipment(mode, py_files, archive, python, submission)
-        shipment.check(made.master)
+        package = SubmitPackage(mode, py_files, archive, python, submission)
+        package.check(made.master)
         folder = Path(".firesteel", "plans")
         folder.mkdir(parents=True, exist_ok=True)
         if py_files:
-            shipment = replace(shipment, py_files=importable(py_files, folder))
+            package = replace(package, py_files=importable(py_files, folder))
         path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
         write_text(path, made.to_json())
-        click.echo(shlex.join(submit_line(made, path, shipment, run_id=run_id)))
+        click.echo(shlex.join(submit_line(made, path, package, run_id=run_id)))
         if not execute:
             return 0
-        code = _execute(made, path, shipment, run_id)
+        code = _execute(made, path, package, run_id)
         tell.code(code)
     return code
 
 
-def _execute(made: Plan, path: Path, shipment: Shipment, run_id: str) -> int:
+def _execute(made: Plan, path: Path, package: SubmitPackage, run_id: str) -> int:
     from firesteel.jobs.cli.show import show_result
-    from firesteel.jobs.spark.submission import run_submission
+    from firesteel.jobs.submit.submission import run_submission
 
-    if shipment.mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):
+    if package.mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):
         click.echo(f"nothing to do: {made.intervals[0].reason}", err=True)
         return 0
-    ended = run_submission(made, path, shipment, _tell, run_id=run_id)
+    ended = run_submission(made, path, package, _tell, run_id=run_id)
     if ended.result is not None:
         show_result(ended.result, as_json=False)
     if ended.text:

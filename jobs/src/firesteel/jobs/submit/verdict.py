@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault, kind_of
-from firesteel.jobs.spark.handover import Stopped
+from firesteel.jobs.submit.handover import Stopped
 from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.result import RunResult

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from firesteel.conf.java import find_java
 from firesteel.jobs.spark.secret_settings import public_settings, shown_settings
 from firesteel.jobs.spark.session import launch_conf
-from firesteel.jobs.spark.shipment import MODE_KEY, Shipment
+from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage
 from firesteel.jobs.utf8 import use_utf8_locale
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
 
-HERE = Shipment()
+HERE = SubmitPackage()
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
 def submit_line(
-    plan: Plan, plan_file: Path, shipment: Shipment = HERE, *, secrets_file: str = "", run_id: str = ""
+    plan: Plan, plan_file: Path, package: SubmitPackage = HERE, *, secrets_file: str = "", run_id: str = ""
 ) -> list[str]:
     """The words of the command. Everything that Spark must know before it starts is on it; the rest is in the plan.
 
@@ -40,14 +40,14 @@ def submit_line(
         str(_spark_home() / "bin" / "spark-submit"),
         "--master",
         plan.master,
-        *(["--deploy-mode", shipment.mode] if shipment.mode == "cluster" else []),
+        *(["--deploy-mode", package.mode] if package.mode == "cluster" else []),
         "--name",
         f"firesteel:{plan.pipeline}",
     ]
     log4j = log_settings()
-    conf = submit_conf(plan, shipment)
+    conf = submit_conf(plan, package)
     files = []
-    if shipment.mode == "cluster":
+    if package.mode == "cluster":
         files = [str(plan_file.resolve()), str(log4j)]  # log4j2 finds it by its name in the driver's folder
     else:
         conf.setdefault(JAVA_OPTIONS, f"-Dlog4j2.configurationFile=file:{log4j}")
@@ -55,24 +55,24 @@ def submit_line(
         line += ["--conf", f"{key}={value}"]
     if secrets_file:
         line += ["--properties-file", secrets_file, "--load-spark-defaults"]
-    if shipment.py_files:
-        line += ["--py-files", str(shipment.py_files)]
+    if package.py_files:
+        line += ["--py-files", str(package.py_files)]
     if files:
         line += ["--files", ",".join(files)]
-    entry = resources.files("firesteel.jobs") / "run_plan.py"
-    if shipment.mode == "cluster":
-        line += [str(entry), "--submission", shipment.id, "--plan", plan_file.name]
+    entry = resources.files("firesteel.jobs.submit") / "run_plan.py"
+    if package.mode == "cluster":
+        line += [str(entry), "--submission", package.id, "--plan", plan_file.name]
     else:
         line += [str(entry), "--plan", str(plan_file)]
     return [*line, "--run-id", run_id] if run_id else line
 
 
-def submit_conf(plan: Plan, shipment: Shipment = HERE) -> dict[str, str]:
+def submit_conf(plan: Plan, package: SubmitPackage = HERE) -> dict[str, str]:
     """All settings of a submission but the application's name; secrets are references."""
     conf = launch_conf(plan)
     conf.pop("spark.app.name")
     conf.pop(MODE_KEY, None)  # it has an option of its own
-    made = shipment.settings(plan.master, conf)
+    made = package.settings(plan.master, conf)
     made.pop(MODE_KEY, None)
     return {**conf, **made}
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.secrets import reveal
 from firesteel.conf.yarn import resourcemanager_urls
-from firesteel.jobs.spark.application import Application, ResourceManagers, Watch
-from firesteel.jobs.spark.handover import Handover
 from firesteel.jobs.spark.secret_settings import REDACTION, delivered, properties_file, secret_keys
-from firesteel.jobs.spark.shipment import WAIT_KEY, Shipment
-from firesteel.jobs.spark.submit import HERE, log_settings, submit_conf, submit_environment, submit_line
-from firesteel.jobs.spark.verdict import Verdict, decide, tokens_before
+from firesteel.jobs.submit.application import Application, ResourceManagers, Watch
+from firesteel.jobs.submit.command import HERE, log_settings, submit_conf, submit_environment, submit_line
+from firesteel.jobs.submit.handover import Handover
+from firesteel.jobs.submit.package import WAIT_KEY, SubmitPackage
+from firesteel.jobs.submit.verdict import Verdict, decide, tokens_before
 from firesteel.pipelines.publish.process import children
 from firesteel.pipelines.result import RunResult
 
@@ -43,7 +43,7 @@ class Ended:
 def run_submission(
     plan: Plan,
     plan_file: Path,
-    shipment: Shipment = HERE,
+    package: SubmitPackage = HERE,
     tell: Callable[[Application], None] = lambda _: None,
     *,
     run_id: str = "",
@@ -59,8 +59,8 @@ def run_submission(
     run_id
         The run's id, where a scheduler gave it one.
     """
-    conf = submit_conf(plan, shipment)
-    remote = shipment.mode == "cluster"
+    conf = submit_conf(plan, package)
+    remote = package.mode == "cluster"
     before = tokens_before(plan) if remote else {}
     environment = submit_environment(plan)
     if remote:  # it has a JVM of its own, which would log a line a second
@@ -69,15 +69,15 @@ def run_submission(
             environment["SPARK_SUBMIT_OPTS"] = f"{own} -Dlog4j2.configurationFile=file:{log_settings()}".lstrip()
     managers = ResourceManagers(resourcemanager_urls() if plan.master == "yarn" else ())
     with _secrets(plan, conf, carried=remote) as (secrets_file, descriptors):
-        line = submit_line(plan, plan_file, shipment, secrets_file=secrets_file, run_id=run_id)
-        with Watch(managers, shipment.tag, tell) as watch:
+        line = submit_line(plan, plan_file, package, secrets_file=secrets_file, run_id=run_id)
+        with Watch(managers, package.tag, tell) as watch:
             code = _run(line, environment, descriptors, watch, managers if remote else None)
             application = watch.look() if managers.urls else None
     if not remote:
         return Ended(code)
     if conf.get(WAIT_KEY) == "false" and code == 0:
         return Ended(0, f"not waited for: {WAIT_KEY} is false. `firesteel status` says how it ends.")
-    left = Handover.of(plan, shipment.id).take()
+    left = Handover.of(plan, package.id).take()
     said = f"{application} (spark-submit: {code})" if application else f"spark-submit ended with {code}"
     if application and application.diagnostics:
         said += f": {application.diagnostics}"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import FiresteelError, kind_of
 from firesteel.conf.hadoop import CONF_DIR
 from firesteel.jobs.run.runner import run_plan
-from firesteel.jobs.spark.application import attempt_of
-from firesteel.jobs.spark.handover import Handover, Stopped
 from firesteel.jobs.spark.secret_settings import take_delivered
+from firesteel.jobs.submit.application import attempt_of
+from firesteel.jobs.submit.handover import Handover, Stopped
 from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, is_held, read_states
 from firesteel.pipelines.storage.open import locate

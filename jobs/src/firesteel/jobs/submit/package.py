@@ -1,4 +1,4 @@
-"""What a submission takes along to machines that may have nothing but Spark: code, a Python environment, the plan."""
+"""Distribute a plan, its code and a Python environment to machines that may have nothing but Spark."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Mode = Literal["client", "cluster"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shipment:
-    """How a plan travels.
+class SubmitPackage:
+    """What a submission distributes, and where its driver runs.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class Shipment:
     id: str = ""
 
     def check(self, master: str) -> None:
-        """Whether Spark can do it.
+        """Check that Spark supports this package on `master`.
 
         Raises
         ------
         RuntimeFault
-            FS9030 with what cannot be.
+            FS9030: the deploy mode, the archive or the interpreter is not usable.
         """
         if self.mode == "cluster" and not master.startswith(("yarn", "k8s://")):
             raise RuntimeFault(
@@ -87,7 +87,7 @@ class Shipment:
             raise RuntimeFault("FS9030", f"`{alias}` is not a folder's name.", hint="Write ARCHIVE#NAME.")
 
     def settings(self, master: str, conf: Mapping[str, str]) -> dict[str, str]:
-        """Settings that choose the interpreters, and on YARN a tag to find the application by. Those in `conf` stay."""
+        """Return the settings that select the interpreters, and on YARN the application's tag. Settings in `conf` take precedence."""
         made: dict[str, str] = {}
         if self.archive:
             path, _, alias = self.archive.partition("#")
@@ -108,7 +108,7 @@ class Shipment:
 
     @property
     def tag(self) -> str:
-        """What the application is found by on YARN, which writes tags in lower case."""
+        """The application's tag on YARN, which stores tags in lower case."""
         return f"firesteel-{self.id}".lower()
 
 

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
         with taken_over(plan, options.run_id) as tell:
             if options.submission:
-                from firesteel.jobs.spark.driver import run_submitted
+                from firesteel.jobs.submit.driver import run_submitted
 
                 result = run_submitted(plan, options.submission, run_id=options.run_id)
             else:
