@@ -95,8 +95,8 @@ def test_spark_submit_runs_the_plan_on_a_standalone_cluster(flights, hdfs_enviro
 def test_doctor_finds_the_storage_and_the_registry(flights, hdfs_environ):
     flights.pipeline()
     done = firesteel("doctor", *options(flights), "--json", folder=flights.folder)
-    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    checks = {check["subject"]: check for check in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert {
-        name: findings[name]["state"] for name in ("java", "packages", "hadoop", "spec", "storage", "mlflow")
+        name: checks[name]["state"] for name in ("java", "packages", "hadoop", "spec", "storage", "mlflow")
     } == dict.fromkeys(("java", "packages", "hadoop", "spec", "storage", "mlflow"), "ok")

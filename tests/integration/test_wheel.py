@@ -20,7 +20,7 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(wheel, tmp_pat
         "firesteel/conf/errors.py",
         "firesteel/pipelines/pipeline.py",
         "firesteel/udfs/score.py",
-        "firesteel/rdma_shuffle/doctor.py",
+        "firesteel/rdma_shuffle/checks.py",
         "firesteel/rdma_shuffle/firesteel-shuffle.jar",
         "firesteel/jobs/submit/run_plan.py",
         "firesteel/conf/log4j2.properties",

@@ -25,7 +25,7 @@ import pytest
 from firesteel.conf.hadoop import HadoopConf
 from firesteel.conf.yarn import resourcemanager_urls
 from firesteel.jobs.demo.flights import load_flights
-from firesteel.jobs.doctor import examine
+from firesteel.jobs.doctor.machine import machine_checks
 from firesteel.jobs.embedded.cluster import ask, state_of
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
 from firesteel.jobs.run.runner import run_plan
@@ -82,7 +82,7 @@ def test_its_version_is_that_of_the_client_of_pyspark(yarn):
 
 
 def test_doctor_says_what_it_has(yarn_env):
-    found = {each.subject: each for each in examine(None, "", {})}
+    found = {each.subject: each for each in machine_checks(None, "", {})}
     assert found["hadoop"].state == found["yarn"].state == "ok"
     assert re.fullmatch(r"2 nodes; free: \d of 6 cores, .* of 8\.0 GiB", found["yarn"].found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firesteel.rdma_shuffle.doctor import INFINIBAND
+from firesteel.rdma_shuffle.devices import INFINIBAND
 from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent
 from firesteel.rdma_shuffle.transport.verbs.library import load
 from firesteel.rdma_shuffle.transport.verbs.place import choose

@@ -179,7 +179,7 @@ CODES: dict[str, Code] = {
     "FS9109": Code("the shuffle service cannot start as configured", "Mend the option named; --help lists all."),
     "FS9110": Code("the rdma shuffle cannot be had", "Start firesteel-shuffled on the nodes, or set fallback: sort."),
     "FS9111": Code(
-        "RDMA verbs cannot be used here", "Blocks go by TCP; `firesteel-shuffled --doctor` looks at it all."
+        "RDMA verbs cannot be used here", "Blocks go by TCP; `firesteel doctor --rdma` says what is missing."
     ),
     "FS9999": Code("a fault in firesteel itself", "Please report it with the trace that FIRESTEEL_DEBUG=1 shows."),
 }

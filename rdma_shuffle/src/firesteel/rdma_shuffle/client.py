@@ -1,4 +1,4 @@
-"""The client protocol in Python: for the status, for the doctor, and for tests. Executors speak it in Java.
+"""The client protocol in Python: for the status, for `firesteel doctor`, and for tests. Executors speak it in Java.
 
 Blocking, one request at a time. It checks every byte it reads against its CRC32C, as an executor does.
 """

@@ -29,7 +29,7 @@ from firesteel.rdma_shuffle.fetching import Fetching
 from firesteel.rdma_shuffle.flow import Credits
 from firesteel.rdma_shuffle.metrics import Metrics, prometheus
 from firesteel.rdma_shuffle.session import Session
-from firesteel.rdma_shuffle.settings import Settings, parser, read, verbs_limits
+from firesteel.rdma_shuffle.settings import Settings, parser, read
 from firesteel.rdma_shuffle.stream import FrameStream
 from firesteel.rdma_shuffle.transport.base import Transport
 from firesteel.rdma_shuffle.transport.tcp import TcpTransport
@@ -289,13 +289,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
             sys.stdout.write(json.dumps(json.loads(status(parsed.socket)), indent=2) + "\n")
             return 0
-        if parsed.doctor:
-            from firesteel.rdma_shuffle.examination import Wanted, examine, text
-
-            wanted = Wanted(parsed.slab_bytes, parsed.pinned_bytes, parsed.shm, verbs_limits(parsed))
-            findings = examine(wanted)
-            sys.stdout.write(text(findings, as_json=parsed.json))
-            return int(any(each.state == "lack" for each in findings))
         _allow_files()
         asyncio.run(serve(read(parsed)))
     except FiresteelError as error:

@@ -10,6 +10,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from firesteel.rdma_shuffle.devices import SHM
 from firesteel.rdma_shuffle.fault import ServiceNotStarted
 from firesteel.rdma_shuffle.transport.tcp import TcpLimits
 from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
@@ -115,8 +116,6 @@ def parser() -> argparse.ArgumentParser:
     own, tcp, verbs = Limits(), TcpLimits(), VerbsLimits()
     parse = argparse.ArgumentParser("firesteel-shuffled", description="The shuffle service of one node.")
     parse.add_argument("--status", action="store_true", help="ask the service at --socket how it is, as JSON, and end")
-    parse.add_argument("--doctor", action="store_true", help="look at this machine's RDMA, say what to change, and end")
-    parse.add_argument("--json", action="store_true", help="what --doctor finds, as JSON")
     parse.add_argument(
         "--socket",
         type=Path,
@@ -135,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--peer", action="append", default=[], metavar="NODE=HOST:PORT", help="where a peer is found")
     parse.add_argument("--cluster-secret", type=Path, help="file with the secret of all services, of mode 0600")
     parse.add_argument("--metrics", type=Path, help="Unix socket for Prometheus")
-    parse.add_argument("--shm", type=Path, default=Path("/dev/shm"), help=argparse.SUPPRESS)  # noqa: S108 - the place itself
+    parse.add_argument("--shm", type=Path, default=SHM, help=argparse.SUPPRESS)
     parse.add_argument("--allow-user", type=int, action="append", default=[], help="a further uid that may connect")
     parse.add_argument(
         "--lease", type=float, default=7200, help="seconds an application lives unheard of (%(default)s)"
@@ -231,18 +230,13 @@ def read(words: argparse.Namespace) -> Settings:
             stall_s=words.stall,
         ),
         transport=words.transport,
-        verbs=verbs_limits(words),
-    )
-
-
-def verbs_limits(words: argparse.Namespace) -> VerbsLimits:
-    """Those of a command line."""
-    return VerbsLimits(
-        device=words.device,
-        gid_index=words.gid_index,
-        stage_bytes=words.stage_bytes,
-        lane_bytes=words.lane_bytes,
-        lanes=words.lanes,
+        verbs=VerbsLimits(
+            device=words.device,
+            gid_index=words.gid_index,
+            stage_bytes=words.stage_bytes,
+            lane_bytes=words.lane_bytes,
+            lanes=words.lanes,
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from firesteel.rdma_shuffle.doctor import INFINIBAND
+from firesteel.rdma_shuffle.devices import INFINIBAND
 from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent, Why
 
 _NET = Path("/sys/class/net")
@@ -56,7 +56,9 @@ def choose(device: str | None = None, gid_index: int | None = None, root: Path =
     if not names or (device and device not in names):
         found = f"there is no RDMA device {device}" if device else "there is no RDMA device"
         raise VerbsAbsent(
-            Why.NO_DEVICE, f"{found} in {root}", f"there are: {', '.join(names)}" if names else "see firesteel doctor"
+            Why.NO_DEVICE,
+            f"{found} in {root}",
+            f"there are: {', '.join(names)}" if names else "see firesteel doctor --rdma",
         )
     seen: list[str] = []
     for name in [device] if device else names:

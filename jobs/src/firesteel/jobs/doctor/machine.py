@@ -1,4 +1,4 @@
-"""What `firesteel doctor` looks at: each look is one function that returns one finding, and never raises."""
+"""Check the machine, and the storage, tracking and secrets of a spec. A check never raises."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from firesteel.conf.check import Check
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.java import find_java
 from firesteel.conf.quantities import byte_size, plural
@@ -20,48 +21,35 @@ from firesteel.conf.redaction import redact
 from firesteel.conf.secret_sources import secret_sources
 from firesteel.conf.secrets import find_secret, reveal, secrets_in
 from firesteel.pipelines.spec.model import FileLineage, HttpLineage
-from firesteel.rdma_shuffle.doctor import probe
+from firesteel.rdma_shuffle.devices import probe
 
 MIN_SHM = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`fail` stops runs, `note` is worth knowing."""
-
-    subject: str
-    state: Literal["ok", "note", "fail"]
-    found: str
-    advice: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """For `--json`."""
-        return asdict(self)
-
-
-def examine(spec: Path | None, profile: str, params: dict[str, str]) -> list[Finding]:
-    """All findings, in the order in which a run would stumble over them."""
-    findings = [_python(), _java(), _packages(), _hadoop(), *_yarn()]
+def machine_checks(spec: Path | None, profile: str, params: dict[str, str]) -> list[Check]:
+    """Return all checks, in the order in which a run needs what they check."""
+    checks = [_python(), _java(), _packages(), _hadoop(), *_yarn()]
     if spec is not None:
-        findings += _spec(spec, profile, params)
+        checks += _spec(spec, profile, params)
     return [
-        replace(each, found=redact(each.found), advice=redact(each.advice)) for each in (*findings, _rdma(), _shuffle())
+        replace(check, found=redact(check.found), advice=redact(check.advice))
+        for check in (*checks, _rdma(), _shuffle())
     ]
 
 
-def _python() -> Finding:
-    return Finding("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+def _python() -> Check:
+    return Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
 
 
-def _java() -> Finding:
+def _java() -> Check:
     try:
         java = find_java()
     except FiresteelError as error:
-        return Finding("java", "fail", error.what, error.hint)
-    return Finding("java", "ok", f"{java.version} at {java.home}")
+        return Check("java", "fail", error.what, error.hint)
+    return Check("java", "ok", f"{java.version} at {java.home}")
 
 
-def _packages() -> Finding:
+def _packages() -> Check:
     found, missing = [], []
     for name in ("pyspark", "mlflow", "great-expectations", "pyarrow", "pandas", "hdfs"):
         try:
@@ -69,14 +57,14 @@ def _packages() -> Finding:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("packages", "fail", f"missing: {', '.join(missing)}", "pip install firesteel")
-    return Finding("packages", "ok", ", ".join(found))
+        return Check("packages", "fail", f"missing: {', '.join(missing)}", "pip install firesteel")
+    return Check("packages", "ok", ", ".join(found))
 
 
-def _hadoop() -> Finding:
+def _hadoop() -> Check:
     folder = os.environ.get("HADOOP_CONF_DIR")
     if not folder:
-        return Finding(
+        return Check(
             "hadoop",
             "note",
             "HADOOP_CONF_DIR is not set",
@@ -84,16 +72,16 @@ def _hadoop() -> Finding:
         )
     missing = [name for name in ("core-site.xml", "hdfs-site.xml") if not Path(folder, name).is_file()]
     if missing:
-        return Finding(
+        return Check(
             "hadoop",
             "fail",
             f"HADOOP_CONF_DIR={folder} lacks {', '.join(missing)}",
             "Point it at the cluster's client configuration.",
         )
-    return Finding("hadoop", "ok", f"HADOOP_CONF_DIR={folder}")
+    return Check("hadoop", "ok", f"HADOOP_CONF_DIR={folder}")
 
 
-def _yarn() -> Iterator[Finding]:
+def _yarn() -> Iterator[Check]:
     """Nothing where no YARN is configured."""
     from firesteel.conf.yarn import resourcemanager_urls
     from firesteel.jobs.submit.application import ResourceManagers
@@ -101,7 +89,7 @@ def _yarn() -> Iterator[Finding]:
     try:
         urls = resourcemanager_urls()
     except FiresteelError as error:
-        yield Finding("yarn", "fail", error.what, error.hint)
+        yield Check("yarn", "fail", error.what, error.hint)
         return
     if not urls:
         return
@@ -110,17 +98,17 @@ def _yarn() -> Iterator[Finding]:
         advice = (
             "Is it up, and is yarn-site.xml the cluster's? Without it only the states of applications are not seen."
         )
-        yield Finding("yarn", "note", f"no ResourceManager answers at {', '.join(urls)}", advice)
+        yield Check("yarn", "note", f"no ResourceManager answers at {', '.join(urls)}", advice)
         return
     what = (
         f"{plural(found.nodes, 'node')}; free: {found.free_cores} of {plural(found.cores, 'core')}, "
         f"{byte_size(found.free_mib << 20)} of {byte_size(found.mib << 20)}"
     )
     advice = "" if found.nodes else "No NodeManager has registered: applications wait for one."
-    yield Finding("yarn", "ok" if found.nodes else "note", what, advice)
+    yield Check("yarn", "ok" if found.nodes else "note", what, advice)
 
 
-def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]:
+def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
     from firesteel.pipelines.spec.load import load_spec
     from firesteel.pipelines.storage.open import locate
 
@@ -129,15 +117,15 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]
         if loaded.errors:
             raise loaded.errors[0]
     except FiresteelError as error:
-        yield Finding("spec", "fail", str(error).splitlines()[0], f"firesteel validate {path}")
+        yield Check("spec", "fail", str(error).splitlines()[0], f"firesteel validate {path}")
         return
-    yield Finding("spec", "ok", f"{path}: {loaded.spec.name}")
+    yield Check("spec", "ok", f"{path}: {loaded.spec.name}")
     try:
         storage, base = locate(loaded.spec.storage)
         there = storage.status(base) is not None
-        yield Finding("storage", "ok", f"{loaded.spec.storage} is reachable{'' if there else ', empty so far'}")
+        yield Check("storage", "ok", f"{loaded.spec.storage} is reachable{'' if there else ', empty so far'}")
     except FiresteelError as error:
-        yield Finding("storage", "fail", error.what, error.hint)
+        yield Check("storage", "fail", error.what, error.hint)
     uri = loaded.spec.tracking.mlflow.uri
     events = loaded.spec.tracking.openlineage
     tokens = (events.url, events.auth or "") if isinstance(events, HttpLineage) else ()
@@ -147,7 +135,7 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Finding]
         yield _lineage(events)
 
 
-def _secrets(values: Iterable[str]) -> Iterator[Finding]:
+def _secrets(values: Iterable[str]) -> Iterator[Check]:
     """Whether each secret of the spec can be had here. Nothing when it uses none."""
     wanted = sorted({each for value in values for each in secrets_in(value)})
     if not wanted:
@@ -157,24 +145,24 @@ def _secrets(values: Iterable[str]) -> Iterator[Finding]:
         for each in wanted:
             find_secret(each, sources)
     except FiresteelError as error:
-        yield Finding("secrets", "fail", error.what, error.hint)
+        yield Check("secrets", "fail", error.what, error.hint)
         return
-    yield Finding("secrets", "ok", f"found: {', '.join(map(str, wanted))}")
+    yield Check("secrets", "ok", f"found: {', '.join(map(str, wanted))}")
 
 
-def _mlflow(uri: str) -> Finding:
+def _mlflow(uri: str) -> Check:
     from firesteel.jobs.tracking.connect import connect, without_secrets
 
     try:
         missing = _missing_database(reveal(uri))
         if missing is not None:  # to connect would make it, and looking must leave no trace
-            return Finding("mlflow", "note", f"{missing} is not there yet", "The first run makes it.")
-        return Finding("mlflow", "ok", without_secrets(connect(uri).tracking_uri))
+            return Check("mlflow", "note", f"{missing} is not there yet", "The first run makes it.")
+        return Check("mlflow", "ok", without_secrets(connect(uri).tracking_uri))
     except FiresteelError as error:
-        return Finding("mlflow", "fail", error.what, error.hint)
+        return Check("mlflow", "fail", error.what, error.hint)
 
 
-def _lineage(asked: FileLineage | HttpLineage) -> Finding:
+def _lineage(asked: FileLineage | HttpLineage) -> Check:
     """Whether events can be made here, and reach somebody. No event is sent: looking leaves no trace."""
     from firesteel.jobs.tracking.connect import without_secrets
     from firesteel.pipelines.storage.open import locate
@@ -182,26 +170,26 @@ def _lineage(asked: FileLineage | HttpLineage) -> Finding:
     try:
         version("openlineage-python")
     except PackageNotFoundError:
-        return Finding("lineage", "fail", "openlineage-python is not installed", "pip install 'firesteel[lineage]'")
+        return Check("lineage", "fail", "openlineage-python is not installed", "pip install 'firesteel[lineage]'")
     state: Literal["note", "fail"] = "fail" if asked.required else "note"  # runs go on without it
     if isinstance(asked, FileLineage):
         try:
             storage, path = locate(asked.path)
             storage.status(path)
         except FiresteelError as error:
-            return Finding("lineage", state, error.what, error.hint)
-        return Finding("lineage", "ok", f"files below {asked.path}")
+            return Check("lineage", state, error.what, error.hint)
+        return Check("lineage", "ok", f"files below {asked.path}")
     try:
         parts = urlsplit(reveal(asked.url))
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         socket.create_connection(address, asked.timeout).close()
     except FiresteelError as error:
-        return Finding("lineage", state, error.what, error.hint)
+        return Check("lineage", state, error.what, error.hint)
     except OSError as error:
-        return Finding(
+        return Check(
             "lineage", state, f"{without_secrets(asked.url)}: {error.strerror or error}", "Runs lose their events."
         )
-    return Finding("lineage", "ok", f"{without_secrets(asked.url)} takes connections")
+    return Check("lineage", "ok", f"{without_secrets(asked.url)} takes connections")
 
 
 def _missing_database(uri: str) -> Path | None:
@@ -211,23 +199,23 @@ def _missing_database(uri: str) -> Path | None:
     return Path(path) if scheme.startswith("sqlite") and not Path(path).exists() else None
 
 
-def _rdma() -> Finding:
+def _rdma() -> Check:
     state = probe()
     memlock = "unlimited" if state.memlock_bytes is None else f"{state.memlock_bytes >> 10} KiB"
     limits = f"memlock {memlock}, /dev/shm {state.shm_bytes >> 20} MiB free"
     if not state.ports:
-        return Finding(
+        return Check(
             "rdma", "note", f"no RDMA device; {limits}", "The node's shuffle service works over TCP and shared memory."
         )
     ports = ", ".join(f"{port.device}/{port.port} {port.state} {port.rate} ({port.link_layer})" for port in state.ports)
     if not state.usable:
-        return Finding("rdma", "note", f"{ports}; {limits}", "No port is ACTIVE with an address: bring the link up.")
+        return Check("rdma", "note", f"{ports}; {limits}", "No port is ACTIVE with an address: bring the link up.")
     if state.shm_bytes < MIN_SHM:
-        return Finding("rdma", "note", f"{ports}; {limits}", "Give /dev/shm at least 1 GiB for slabs.")
-    return Finding("rdma", "ok", f"{ports}; {limits}", "`firesteel-shuffled --doctor` looks closer, and reads by it.")
+        return Check("rdma", "note", f"{ports}; {limits}", "Give /dev/shm at least 1 GiB for slabs.")
+    return Check("rdma", "ok", f"{ports}; {limits}", "`firesteel doctor --rdma` checks it in detail, and reads by it.")
 
 
-def _shuffle() -> Finding:
+def _shuffle() -> Check:
     """Whether this node's shuffle service answers; needed only by specs with `shuffle: {manager: rdma}`."""
     from firesteel.rdma_shuffle.client import status
     from firesteel.rdma_shuffle.settings import default_socket
@@ -237,6 +225,6 @@ def _shuffle() -> Finding:
         told = json.loads(status(socket))
     except FiresteelError as error:
         advice = f"Only `shuffle: {{manager: rdma}}` needs it: docs/how-to/shuffle.md. {error.what}"
-        return Finding("shuffle", "note", f"no firesteel-shuffled answers at {socket}", advice)
+        return Check("shuffle", "note", f"no firesteel-shuffled answers at {socket}", advice)
     held = f"{plural(len(told['applications']), 'application')}, {byte_size(sum(each['bytes'] for each in told['applications']))}"
-    return Finding("shuffle", "ok", f"firesteel-shuffled of {told['node']} at {socket}: {held}")
+    return Check("shuffle", "ok", f"firesteel-shuffled of {told['node']} at {socket}: {held}")

@@ -1,4 +1,4 @@
-"""What `firesteel doctor --security` looks at: what is off, and what to do about each."""
+"""Check which protections are off on the machine and in a spec, and say how to turn them on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from firesteel.conf.check import Check
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.hadoop import HadoopConf, webhdfs_urls
 from firesteel.conf.identity import os_user
 from firesteel.conf.secret_sources import FOLDER
-from firesteel.jobs.doctor import Finding
 from firesteel.jobs.tracking.connect import without_secrets
 from firesteel.pipelines.plan.security import DEFAULTS, SECRET, STRICT, UI_FILTER, is_clear, is_loopback, security_conf
 from firesteel.pipelines.publish.policy import SITE, VARIABLE, policies
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 TURN_ON = "security: {mode: strict}"
 
 
-def exposure(spec: Path | None, profile: str, params: dict[str, str]) -> list[Finding]:
-    """All findings: of the machine, and of a spec where there is one. What is off is a note: it is the site's to decide."""
-    findings = [_policy(), _secrets()]
+def security_checks(spec: Path | None, profile: str, params: dict[str, str]) -> list[Check]:
+    """Return the checks of the machine, and of a spec if there is one. A protection that is off is a note: the site decides."""
+    checks = [_policy(), _secrets()]
     if spec is None:
-        return [*findings, *_hadoop(HadoopConf.load(), "")]
+        return [*checks, *_hadoop(HadoopConf.load(), "")]
     try:
         loaded = load_spec(spec, profile=profile, params=params)
         if loaded.errors:
             raise loaded.errors[0]
     except FiresteelError as error:
-        return [*findings, Finding("spec", "fail", str(error).splitlines()[0], f"firesteel validate {spec}")]
+        return [*checks, Check("spec", "fail", str(error).splitlines()[0], f"firesteel validate {spec}")]
     found = loaded.spec
     authority = urlsplit(found.storage).netloc if found.storage.startswith("hdfs:") else ""
-    return [*findings, *_spark(found), *_models(found), *_servers(found), *_hadoop(HadoopConf.load(), authority)]
+    return [*checks, *_spark(found), *_models(found), *_servers(found), *_hadoop(HadoopConf.load(), authority)]
 
 
-def _policy() -> Finding:
+def _policy() -> Check:
     try:
         found = policies()
     except FiresteelError as error:
-        return Finding("policy", "fail", str(error), error.hint)
+        return Check("policy", "fail", str(error), error.hint)
     if not found:
-        return Finding(
+        return Check(
             "policy",
             "note",
             "there is none: who may write to the storage may publish to any sink",
@@ -56,14 +56,14 @@ def _policy() -> Finding:
     text = "; ".join(f"{policy.path} ({policy.digest}, {len(policy.rules)} rules)" for policy in found)
     mine = [policy.path for policy in found if os.geteuid() and Path(policy.path).stat().st_uid == os.geteuid()]
     if mine:
-        return Finding("policy", "note", f"{text}; {os_user()} owns {', '.join(mine)}", "Let it belong to root.")
-    return Finding("policy", "ok", text)
+        return Check("policy", "note", f"{text}; {os_user()} owns {', '.join(mine)}", "Let it belong to root.")
+    return Check("policy", "ok", text)
 
 
-def _secrets() -> Finding:
+def _secrets() -> Check:
     folder = os.environ.get(FOLDER)
     if not folder:
-        return Finding(
+        return Check(
             "secrets",
             "note",
             f"{FOLDER} is not set: secrets come from variables, which children inherit",
@@ -71,33 +71,31 @@ def _secrets() -> Finding:
         )
     mode = Path(folder).stat().st_mode & 0o077 if Path(folder).is_dir() else None
     if mode is None:
-        return Finding("secrets", "fail", f"{FOLDER}={folder} is no folder", "Mount it.")
+        return Check("secrets", "fail", f"{FOLDER}={folder} is no folder", "Mount it.")
     if mode & 0o007:
-        return Finding("secrets", "note", f"{folder} is open to all users", "chmod o-rwx it.")
-    return Finding("secrets", "ok", f"files below {folder}")
+        return Check("secrets", "note", f"{folder} is open to all users", "chmod o-rwx it.")
+    return Check("secrets", "ok", f"files below {folder}")
 
 
-def _spark(spec: Spec) -> Iterator[Finding]:
+def _spark(spec: Spec) -> Iterator[Check]:
     conf = security_conf(spec)
 
     def on(key: str) -> bool:
         return conf.get(key, "").lower() == STRICT[key]
 
-    def finding(subject: str, held: bool, good: str, bad: str, advice: str = TURN_ON) -> Finding:
-        return Finding(subject, "ok", good) if held else Finding(subject, "note", bad, advice)
+    def check(subject: str, held: bool, good: str, bad: str, advice: str = TURN_ON) -> Check:
+        return Check(subject, "ok", good) if held else Check(subject, "note", bad, advice)
 
     secret = "a shared secret" if SECRET in conf else "a secret of each run"
-    yield finding(
-        "rpc", on("spark.authenticate"), f"authenticated by {secret}", "anyone who reaches a port may run code"
-    )
+    yield check("rpc", on("spark.authenticate"), f"authenticated by {secret}", "anyone who reaches a port may run code")
     cipher = conf.get("spark.network.crypto.cipher", "")
     encrypted = on("spark.network.crypto.enabled") and on("spark.network.crypto.saslFallback")
-    yield finding("network", encrypted, f"encrypted, {cipher}", "rows cross the network in the clear")
+    yield check("network", encrypted, f"encrypted, {cipher}", "rows cross the network in the clear")
     if encrypted and cipher != DEFAULTS["spark.network.crypto.cipher"]:
-        yield Finding(
+        yield Check(
             "cipher", "note", f"{cipher} hides bytes and does not notice that they were changed", "AES/GCM/NoPadding."
         )
-    yield finding(
+    yield check(
         "disk",
         on("spark.io.encryption.enabled"),
         f"shuffle and spill are encrypted, {conf.get('spark.io.encryption.keySizeBits', '128')} bits",
@@ -105,20 +103,20 @@ def _spark(spec: Spec) -> Iterator[Finding]:
     )
     shown = conf.get("spark.ui.enabled", "true").lower() == "true"
     guarded = UI_FILTER in conf.get("spark.ui.filters", "")
-    yield finding(
+    yield check(
         "ui",
         not shown or guarded,
         "asks for a token" if shown else "off",
         "Spark's UI shows SQL and settings to everyone who reaches it",
     )
-    yield finding(
+    yield check(
         "redaction",
         spec.security.strict,
         "of keys, tokens and passwords",
         "Spark's own, which misses names such as apikey",
     )
     if conf.get("spark.eventLog.enabled", "").lower() == "true":
-        yield Finding(
+        yield Check(
             "event log",
             "note",
             f"is written to {conf.get('spark.eventLog.dir', 'its default')}, not encrypted",
@@ -126,11 +124,11 @@ def _spark(spec: Spec) -> Iterator[Finding]:
         )
 
 
-def _models(spec: Spec) -> Iterator[Finding]:
+def _models(spec: Spec) -> Iterator[Check]:
     for name, model in spec.models.items():
         unsafe = sorted({"pickle", "cloudpickle"} & {*model.trust.formats})
         if unsafe:
-            yield Finding(
+            yield Check(
                 "model",
                 "note",
                 f"{name} may be {', '.join(unsafe)}: whoever registers a version runs code on the executors",
@@ -138,41 +136,41 @@ def _models(spec: Spec) -> Iterator[Finding]:
             )
 
 
-def _servers(spec: Spec) -> Iterator[Finding]:
+def _servers(spec: Spec) -> Iterator[Check]:
     events = spec.tracking.openlineage
     uris = [("mlflow", spec.tracking.mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI", ""))]
     if isinstance(events, HttpLineage):
         uris.append(("lineage", events.url))
     for subject, uri in uris:
         if is_clear(uri):
-            yield Finding(subject, "note", f"{without_secrets(uri)} is reached in the clear", "Use https.")
+            yield Check(subject, "note", f"{without_secrets(uri)} is reached in the clear", "Use https.")
         elif subject == "mlflow" and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:
-            yield Finding(
+            yield Check(
                 subject,
                 "fail",
                 "MLFLOW_TRACKING_INSECURE_TLS: no certificate is verified",
                 "Unset it; name your CA by MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE.",
             )
         elif uri.startswith("https"):
-            yield Finding(subject, "ok", f"{without_secrets(uri)}, certificates are verified")
+            yield Check(subject, "ok", f"{without_secrets(uri)}, certificates are verified")
 
 
-def _hadoop(conf: HadoopConf, authority: str) -> Iterator[Finding]:
+def _hadoop(conf: HadoopConf, authority: str) -> Iterator[Check]:
     """What the client configuration says of HDFS. What NameNodes enforce is theirs: this is what a run will ask for."""
     if not authority and not conf.folder:
         return
     if conf.kerberos:
-        yield Finding("hdfs", "ok", "Kerberos")
+        yield Check("hdfs", "ok", "Kerberos")
     else:
-        yield Finding(
+        yield Check(
             "hdfs", "note", "no Kerberos: HDFS believes every client its user name", "hadoop.security.authentication."
         )
     wire = conf.get("hadoop.rpc.protection", "authentication").strip()
     data = conf.get("dfs.encrypt.data.transfer", "false").strip().lower() == "true"
     if "privacy" in wire and data:
-        yield Finding("hdfs wire", "ok", "RPC and block transfer are encrypted")
+        yield Check("hdfs wire", "ok", "RPC and block transfer are encrypted")
     else:
-        yield Finding(
+        yield Check(
             "hdfs wire",
             "note",
             "RPC or blocks of HDFS cross the network in the clear",
@@ -184,6 +182,6 @@ def _hadoop(conf: HadoopConf, authority: str) -> Iterator[Finding]:
         if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or "")
     ]
     if clear:
-        yield Finding("webhdfs", "note", f"{', '.join(clear)}: in the clear", "dfs.http.policy=HTTPS_ONLY.")
+        yield Check("webhdfs", "note", f"{', '.join(clear)}: in the clear", "dfs.http.policy=HTTPS_ONLY.")
     elif authority:
-        yield Finding("webhdfs", "ok", "over TLS, or on this machine")
+        yield Check("webhdfs", "ok", "over TLS, or on this machine")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INFINIBAND = Path("/sys/class/infiniband")
+SHM = Path("/dev/shm")  # noqa: S108 - the place itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class RdmaState:
         return any(port.state == "ACTIVE" and port.gids for port in self.ports)
 
 
-def probe(root: Path = INFINIBAND, shm: Path = Path("/dev/shm")) -> RdmaState:  # noqa: S108 - the place itself
+def probe(root: Path = INFINIBAND, shm: Path = SHM) -> RdmaState:
     """Look at the machine.
 
     Parameters

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from firesteel.rdma_shuffle.doctor import probe
+from firesteel.rdma_shuffle.devices import probe
 
 
 def device(root, name, state, gids):

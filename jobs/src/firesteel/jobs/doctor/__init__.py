@@ -1,0 +1,1 @@
+"""The checks of `firesteel doctor`: of the machine and a spec (`machine`), and of their security (`security`)."""
