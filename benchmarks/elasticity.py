@@ -34,15 +34,14 @@ os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executa
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from drawing import lines_chart
-from machine import environment
-
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.timeline.eventlog import EventLog
-from firesteel.jobs.timeline.simulate import Cluster, Job, Policy, ideal_makespan, simulate
 from firesteel.pipelines.plan.allocation import START_S, worth_it
 from firesteel.pipelines.result import ExecutorUse
 from firesteel.pipelines.spec.model import Executors
+from machine import environment
+from simulate import Cluster, Job, Policy, ideal_makespan, simulate
 from support.bursty import Bursty
 from support.shuffle import executors_of
 
@@ -91,7 +90,6 @@ def recorded() -> dict[str, Any]:
     """Durations of the tasks of a real run: LightGBM over 64 files of 30 features."""
     from contenders.data import MODELS, save_model, write_days
     from contenders.models import FEATURES
-
     from firesteel.pipelines import Pipeline
 
     model, files = MODELS[0], 64

@@ -28,9 +28,8 @@ os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from machine import cpu_seconds, environment
-
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+from machine import cpu_seconds, environment
 from support.shuffle import Application, plugin_conf, worker_on
 from support.shuffle_services import NODES, Services
 

@@ -29,14 +29,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import cpu_seconds
-
 from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
 from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
 from firesteel.rdma_shuffle.transport.verbs.device import Device
 from firesteel.rdma_shuffle.transport.verbs.domain import Domain
 from firesteel.rdma_shuffle.transport.verbs.pair import Pair
+from machine import cpu_seconds
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "shuffle_verbs.json"

@@ -230,7 +230,7 @@ def simulate(jobs: Sequence[Job], policy: Policy, cluster: Cluster, *, seed: int
     >>> found.makespan_s, found.executor_seconds
     (25.0, 40.0)
     """
-    run = _Run(policy, cluster, random.Random(seed))  # noqa: S311 - no secret
+    run = _Run(policy, cluster, random.Random(seed))
     run.target = max(policy.initial, policy.least)
     run.request(0.0)
     left, in_job, end = deque(jobs), 0, 0.0

@@ -1,9 +1,9 @@
-"""The shuffle service on paper, for clusters that nobody here has: what bounds a node when there are 10, 100, 1,000, 10,000 of them.
+"""What a request, a block and a MiB cost the shuffle service, in CPU time of two real services that read from each other by TCP.
 
-    python benchmarks/rdma_scaling.py [--measure]
+    python benchmarks/shuffle_costs.py [--measure]
 
-`--measure` times the constants on this machine, in CPU seconds of two real services on TCP, and keeps them with the environment in
-benchmarks/results/rdma_scaling.json. The table goes into docs/concepts/rdma-scaling.md, which says what the model leaves out.
+`--measure` times them on this machine and keeps them with the environment in benchmarks/results/shuffle_costs.json. Without it, only
+the table of docs/concepts/rdma-scaling.md is written anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,96 +31,37 @@ from firesteel.rdma_shuffle.client import Client, wait_until_up
 from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "rdma_scaling.json"
+RESULTS = HERE / "results" / "shuffle_costs.json"
 PAGE = HERE.parent / "docs" / "concepts" / "rdma-scaling.md"
-BEGIN, END = "<!-- table: python benchmarks/rdma_scaling.py -->", "<!-- end of table -->"
-
-NODES = (10, 100, 1_000, 10_000)
-CORES = 32
-TASKS_PER_CORE = 2
-SHUFFLED = 32_000_000_000
-"""Bytes that each node writes and reads in one shuffle: the work grows with the cluster."""
-LINK = 12_500_000_000
-"""Bytes a second: 100 Gb/s."""
-FETCH = 10_066_329
-"""Bytes of one request at most: Spark's `spark.reducer.maxSizeInFlight` / 5."""
-EXECUTORS = 8
-"""Of a node, for the comparison with queue pairs of executors."""
-NIC_CACHE, QP_STATE = 2_000_000, 375
-"""Bytes of connection state that a NIC of 2018 holds, and of one connection: Kalia, Kaminsky, Andersen, "Datacenter RPCs can be
-General and Fast", NSDI 2019, section 2."""
+BEGIN, END = "<!-- table: python benchmarks/shuffle_costs.py -->", "<!-- end of table -->"
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Microseconds of CPU at one side, for a request, for a block in it, and for a MiB."""
+    """CPU time in microseconds at one side: of a request, of each block in it, and of each MiB."""
 
     request: float
     block: float
     mib: float
 
-    def seconds(self, requests: float, blocks: float, size: float) -> float:
-        """What a shuffle costs this side."""
-        return (self.request * requests + self.block * blocks + self.mib * size / (1 << 20)) / 1e6
-
-
-def row(nodes: int, reader: Costs, owner: Costs, partitions_per_core: int = TASKS_PER_CORE) -> dict[str, Any]:
-    """One size of cluster, by node."""
-    tasks = CORES * TASKS_PER_CORE
-    reduces = CORES * partitions_per_core  # of this node
-    from_each = SHUFFLED / reduces / nodes
-    requests = reduces * nodes * ceil(from_each / FETCH)
-    blocks = reduces * tasks * nodes
-    moved = SHUFFLED * (nodes - 1) / nodes
-    return {
-        "nodes": nodes,
-        "block": SHUFFLED / reduces / (tasks * nodes),
-        "request": min(from_each, FETCH),
-        "requests": requests,
-        "blocks": blocks,
-        "link_s": moved / LINK,
-        "reader_s": reader.seconds(requests, blocks, moved),
-        "owner_s": owner.seconds(requests, blocks, moved),
-        "pairs": 2 * (nodes - 1),
-        "pairs_of_executors": EXECUTORS * EXECUTORS * (nodes - 1),
-    }
-
 
 def table(found: dict[str, Any]) -> str:
-    """The table of the page."""
-    reader, owner = Costs(**found["reader"]), Costs(**found["owner"])
-    lines = [
-        "| nodes | one block | one request | requests a node | blocks a node | link | CPU, reader + owner | queue pairs a node | of executors |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for nodes in NODES:
-        each = row(nodes, reader, owner)
-        lines.append(
-            f"| {nodes:,} | {_bytes(each['block'])} | {_bytes(each['request'])} | {each['requests']:,} | {each['blocks']:,} "
-            f"| {each['link_s']:.1f} s | {each['reader_s']:,.0f} s + {each['owner_s']:,.0f} s "
-            f"| {each['pairs']:,} | {each['pairs_of_executors']:,} |"
-        )
-    said = f"Measured on TCP, microseconds of CPU: reader {_costs(reader)}; owner {_costs(owner)}."
-    holds = f"A NIC's cache of {NIC_CACHE / 1e6:.0f} MB holds {NIC_CACHE // QP_STATE:,} connections."
-    return "\n".join([*lines, "", f"{said} {holds}"])
-
-
-def _costs(costs: Costs) -> str:
-    return f"{costs.request:.0f} a request, {costs.block:.1f} a block, {costs.mib:.0f} a MiB"
-
-
-def _bytes(size: float) -> str:
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size:.0f} B"
+    """Return the table of the page."""
+    lines = ["| side | a request | each block | each MiB |", "|---|---|---|---|"]
+    for name in ("reader", "owner"):
+        costs = Costs(**found[name])
+        lines.append(f"| {name} | {costs.request:.0f} us | {costs.block:.1f} us | {costs.mib:.0f} us |")
+    of = found["environment"]
+    return "\n".join(
+        [*lines, "", f"Python {of['python']}, {of['machine']}, {of['cores']} cores, transport {of['transport']}."]
+    )
 
 
 # -- the constants ---------------------------------------------------------------------------------------------------
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Three shapes of request tell three constants of each side."""
+    """Measure three shapes of request, which give the three costs of each side."""
     shapes = {"one small": (1, 1024, 400), "many small": (256, 1024, 100), "one large": (1, 8 << 20, 60)}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         base = Path(folder)
@@ -203,7 +143,7 @@ def _clock(pid: int) -> int:
 def main() -> None:
     """See the module."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--measure", action="store_true", help="time the constants anew")
+    parse.add_argument("--measure", action="store_true", help="measure anew")
     parse.add_argument("--rounds", type=int, default=7)
     asked = parse.parse_args()
     if asked.measure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firesteel.jobs.timeline.simulate import Cluster, Job, Policy, ideal_makespan, simulate
+from simulate import Cluster, Job, Policy, ideal_makespan, simulate
 
 
 def test_it_asks_for_one_two_four_while_tasks_wait():
