@@ -4,7 +4,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COMPONENTS := conf pipelines udfs rdma_shuffle jobs
+COMPONENTS := conf pipelines udfs rdma_shuffle jobs airflow_provider
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
@@ -65,8 +65,9 @@ airflow-pins: env  ## write the pins of the Airflow that tests use
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header tests/support/airflow/requirements.in \
 	  --output-file tests/support/airflow/constraints.txt
 
-wheel: env  ## build the wheel into dist/
+wheel: env  ## build the wheels of firesteel and of its Airflow provider into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist airflow_provider
 
 TARGET ?= hdfs
 cluster-up: env  ## a real embedded cluster until Ctrl-C: TARGET=hdfs, hdfs-ha, standalone or yarn

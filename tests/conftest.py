@@ -202,9 +202,17 @@ def yarn_env(yarn: EmbeddedYarn, monkeypatch: pytest.MonkeyPatch) -> EmbeddedYar
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    root = str(Path(__file__).parents[1])
-    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), root]
+    return _build(Path(__file__).parents[1], tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def airflow_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout's Airflow provider."""
+    return _build(Path(__file__).parents[1] / "airflow_provider", tmp_path_factory.mktemp("airflow-wheel"))
+
+
+def _build(project: Path, folder: Path) -> Path:
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(project)]
     subprocess.run(words, check=True, capture_output=True, timeout=240)
     return next(folder.glob("*.whl"))
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Asset, AssetAlias, CronDataIntervalTimetable
 
-from firesteel.jobs.airflow import FiresteelOperator, backfill_group
+from firesteel_airflow import FiresteelOperator, backfill_group
 
 SPEC = os.path.join(os.environ.get("FLIGHTS", "/opt/flights"), "pipeline.yaml")  # noqa: PTH118 - read at every parse
 

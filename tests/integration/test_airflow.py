@@ -19,7 +19,7 @@ from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.presence import runs
-from support.airflow_home import HERE, ROOT, AirflowHome, airflow_environment, install_beside
+from support.airflow_home import HERE, ROOT, AirflowHome, airflow_environment, with_provider
 from support.documents import blocks, documents
 from support.held import holding
 from support.runs import firesteel
@@ -79,14 +79,13 @@ def specs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(specs, wheel, tmp_path_factory) -> AirflowHome:
+def home(specs, airflow_wheel, tmp_path_factory) -> AirflowHome:
     """An Airflow that is not running yet."""
-    environment = airflow_environment()
     folder = tmp_path_factory.mktemp("airflow")
-    site = install_beside(environment, wheel, folder / "site")
+    environment = with_provider(airflow_environment(), airflow_wheel, folder / "environment")
     connection = {"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}
     more = {"FIRESTEEL_TEST_SPECS": str(specs), "AIRFLOW_CONN_SPARK_SMALL": json.dumps(connection)}
-    return AirflowHome.make(environment, site, folder / "home", HERE / "dags", more)
+    return AirflowHome.make(environment, folder / "home", HERE / "dags", more)
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +128,12 @@ def session_of(pid: int) -> list[int]:
 
 def test_airflow_knows_the_provider_and_reads_every_dag_without_our_packages(home):
     """Airflow's environment has no pyspark, MLflow or Great Expectations."""
-    site = home.environment / "lib"
-    assert not [
-        path.name for path in site.glob("*/site-packages/*") if path.name in {"pyspark", "mlflow", "great_expectations"}
-    ]
     code = f"""
 import json
+from importlib.metadata import distributions
+names = {{found.metadata["Name"] for found in distributions()}}
+assert "firesteel-airflow" in names and "apache-airflow" in names
+assert not names & {{"firesteel", "pyspark", "mlflow", "great-expectations"}}, names
 from airflow.providers_manager import ProvidersManager
 from airflow.dag_processing.dagbag import DagBag
 from airflow.configuration import conf
@@ -143,7 +142,7 @@ for folder in ({str(HERE / "dags")!r}, {str(ROOT / "examples" / "airflow")!r}):
     bag = DagBag(folder)
     found.update({{dag: sorted(bag.dags[dag].task_ids) for dag in bag.dags}})
     assert not bag.import_errors, bag.import_errors
-assert "firesteel" in ProvidersManager().providers
+assert "firesteel-airflow" in ProvidersManager().providers
 assert conf.get("firesteel", "command").endswith("/firesteel")
 print(json.dumps(found))
 """

@@ -1,7 +1,7 @@
-"""A real Airflow 3 in an environment of its own, with firesteel's package beside it and firesteel itself elsewhere.
+"""A real Airflow 3 in an environment of its own, with firesteel's provider, and firesteel itself elsewhere.
 
-The environment is made once for its constraints and kept in the user's cache. firesteel comes into it as people bring it: the wheel,
-without its dependencies.
+The environment of Airflow is made once for its constraints and kept in the user's cache. An environment of each test session lies over
+it and has the provider, installed by pip.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,24 +58,18 @@ def airflow_environment() -> Path:
     return folder
 
 
-def install_beside(environment: Path, wheel: Path, target: Path) -> Path:
-    """firesteel's wheel without its dependencies, in a folder for PYTHONPATH: no checkout changes the shared environment."""
-    python = str(environment / "bin" / "python")
-    _quietly(
-        [
-            str(BIN / "uv"),
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--python",
-            python,
-            "--target",
-            str(target),
-            str(wheel),
-        ]
-    )
-    return target
+def with_provider(environment: Path, wheel: Path, folder: Path) -> Path:
+    """An environment that has all of `environment`, and the provider's wheel as pip installs it.
+
+    pip checks the wheel's dependencies, and has no index to fetch any from: those of Airflow must do.
+    """
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
+    packages = next((environment / "lib").glob("python*")) / "site-packages"
+    own = folder / packages.relative_to(environment)
+    own.joinpath("airflow.pth").write_text(f"{packages}\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    _quietly([*pip, "--no-index", "--disable-pip-version-check", str(wheel)])
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ class AirflowHome:
     headers: dict[str, str]
 
     @classmethod
-    def make(cls, environment: Path, site: Path, folder: Path, dags: Path, more: Mapping[str, str]) -> AirflowHome:
+    def make(cls, environment: Path, folder: Path, dags: Path, more: Mapping[str, str]) -> AirflowHome:
         """Configure it by the environment, and make its database."""
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
@@ -120,7 +115,6 @@ class AirflowHome:
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__FIRESTEEL__COMMAND": str(BIN / "firesteel"),
             "AIRFLOW__FIRESTEEL__WORK_FOLDER": str(folder / "work"),
-            "PYTHONPATH": str(site),
         }
         home = cls(environment, folder, {**kept, **settings, **more}, f"http://127.0.0.1:{port}", {})
         home.airflow("db", "migrate")
@@ -129,7 +123,7 @@ class AirflowHome:
     def airflow(self, *words: str, code: int = 0) -> str:
         """Airflow's command line; what it printed, errors and all. It has to end with `code`."""
         done = subprocess.run(
-            [str(self.environment / "bin" / "airflow"), *words],
+            [str(self.environment / "bin" / "python"), "-m", "airflow", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -150,7 +144,7 @@ class AirflowHome:
         try:
             for words in PARTS:
                 with (logs / f"{words[0]}.log").open("wb") as log:
-                    command = [str(self.environment / "bin" / "airflow"), *words]
+                    command = [str(self.environment / "bin" / "python"), "-m", "airflow", *words]
                     started.append(
                         subprocess.Popen(
                             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(self.variables), cwd=self.folder,

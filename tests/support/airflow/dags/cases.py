@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Asset, AssetAlias
 
-from firesteel.jobs.airflow import FiresteelOperator, backfill_group
+from firesteel_airflow import FiresteelOperator, backfill_group
 
 SPECS = Path(os.environ["FIRESTEEL_TEST_SPECS"])
 QUICK = {"retry_delay": timedelta(seconds=1), "poll_interval": 1.0}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.jobs.airflow.call import Call, NoFiresteel
-from firesteel.jobs.airflow.driver import Driver, Handle, Tail, end, log_path, start
 from firesteel.pipelines.publish.process import machine_id, started_at
+from firesteel_airflow.call import Call, NoFiresteel
+from firesteel_airflow.driver import Driver, Handle, Tail, end, log_path, start
 from support.waiting import runs, wait_for
 
 SCRIPT = """#!{python}
@@ -123,8 +123,8 @@ def test_a_process_that_took_the_number_of_a_dead_driver_is_left_alone(scripted,
 
 STARTER = """
 import sys
-from firesteel.jobs.airflow.call import Call
-from firesteel.jobs.airflow.driver import start
+from firesteel_airflow.call import Call
+from firesteel_airflow.driver import start
 import json, time
 driver = start(Call.of(json.loads(sys.argv[1])), "R", sys.argv[2], bound=sys.argv[3] == "bound")
 print(driver.handle.pid, flush=True)

@@ -13,8 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from firesteel.jobs.airflow.call import Call, NoFiresteel
-from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
+from firesteel_airflow.call import Call, NoFiresteel
+from firesteel_airflow.process import is_dead, machine_id, started_at
 
 END_WITH_PARENT = "FIRESTEEL_END_WITH_PARENT"
 """The process id of a parent with which the driver ends; see `jobs/cli/parent.py`."""
@@ -93,7 +93,7 @@ def end(call: Call, run_id: str, handle: Handle, wait_s: float) -> subprocess.Po
 
     Airflow gives a task that it kills five seconds, and then kills its whole process group.
     """
-    words = [sys.executable, "-m", "firesteel.jobs.airflow.reaper", str(handle.pid), handle.process_start, str(wait_s)]
+    words = [sys.executable, "-m", "firesteel_airflow.reaper", str(handle.pid), handle.process_start, str(wait_s)]
     for each in (call.cancel(run_id), call.recover()):
         words += ["--", *each]
     environment = call.surroundings() | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

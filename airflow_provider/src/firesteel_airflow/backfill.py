@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.sdk import TaskGroup
 
-from firesteel.jobs.airflow.operator import FiresteelOperator
-from firesteel.jobs.airflow.parts import Every, day_of, parts
+from firesteel_airflow.operator import FiresteelOperator
+from firesteel_airflow.parts import Every, day_of, parts
 
 
 def backfill_group(

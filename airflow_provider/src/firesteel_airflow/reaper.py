@@ -1,4 +1,4 @@
-"""End a driver and release what it held: `python -m firesteel.jobs.airflow.reaper PID START WAIT_S -- CANCEL... -- RECOVER...`.
+"""End a driver and release what it held: `python -m firesteel_airflow.reaper PID START WAIT_S -- CANCEL... -- RECOVER...`.
 
 A process of its own and of the standard library alone: it is to be there at once, and to go on when the task that asked for it is
 killed.
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 
-from firesteel.pipelines.publish.process import started_at
+from firesteel_airflow.process import started_at
 
 _STEP_S = 0.1
 _COMMAND_S = 300.0

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from firesteel.jobs.airflow.outcome import Policy, by_code, decide
 from firesteel.pipelines.brief import CONTRACT, MAX_PARTITIONS, brief
 from firesteel.pipelines.result import Counts, IntervalResult, RunResult
+from firesteel_airflow.outcome import Policy, by_code, decide
 from support.sample_run import sample_plan
 
 RUN = "20260502T031000-ab59cc00"

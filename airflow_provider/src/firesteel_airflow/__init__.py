@@ -1,7 +1,7 @@
 """firesteel in Airflow 3: an operator, a trigger, a task group for backfills.
 
-This package lives in Airflow's environment, and firesteel's own packages do not: pyspark, MLflow and Great Expectations are never
-imported here. What has to be asked of firesteel is asked of its command line, which runs in an environment of its own.
+This package is installed in Airflow's environment, and firesteel is not: the two pin different packages. The operator starts
+firesteel's command line, which runs in an environment of its own.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from firesteel.jobs.airflow.backfill import backfill_group
-    from firesteel.jobs.airflow.operator import FiresteelOperator
-    from firesteel.jobs.airflow.trigger import FiresteelTrigger
+    from firesteel_airflow.backfill import backfill_group
+    from firesteel_airflow.operator import FiresteelOperator
+    from firesteel_airflow.trigger import FiresteelTrigger
 
 __all__ = ["FiresteelOperator", "FiresteelTrigger", "backfill_group"]
 

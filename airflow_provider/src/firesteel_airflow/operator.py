@@ -20,13 +20,13 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
-from firesteel.jobs.airflow.assets import emit
-from firesteel.jobs.airflow.call import Call, CannotLook, Mode, NoFiresteel, find_command
-from firesteel.jobs.airflow.cluster import WrongConnection, cluster_of
-from firesteel.jobs.airflow.driver import Driver, Handle, Tail, end, log_path, start
-from firesteel.jobs.airflow.lineage import parent_environment
-from firesteel.jobs.airflow.outcome import GateFailure, NotReady, Outcome, Policy, by_code, decide
-from firesteel.jobs.airflow.trigger import FiresteelTrigger
+from firesteel_airflow.assets import emit
+from firesteel_airflow.call import Call, CannotLook, Mode, NoFiresteel, find_command
+from firesteel_airflow.cluster import WrongConnection, cluster_of
+from firesteel_airflow.driver import Driver, Handle, Tail, end, log_path, start
+from firesteel_airflow.lineage import parent_environment
+from firesteel_airflow.outcome import GateFailure, NotReady, Outcome, Policy, by_code, decide
+from firesteel_airflow.trigger import FiresteelTrigger
 
 _POLL_S = 0.2
 _ANNOUNCED_LOOK_S = 1.0

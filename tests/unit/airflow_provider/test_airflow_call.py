@@ -9,12 +9,12 @@ from datetime import date
 
 import pytest
 
-from firesteel.jobs.airflow.assets import partitions
-from firesteel.jobs.airflow.call import Call, CannotLook, NoFiresteel, find_command, parsed
-from firesteel.jobs.airflow.cluster import WrongConnection, cluster_of
-from firesteel.jobs.airflow.parts import parts
-from firesteel.jobs.airflow.provider import get_provider_info
 from firesteel.jobs.cli.main import invoke
+from firesteel_airflow.assets import partitions
+from firesteel_airflow.call import Call, CannotLook, NoFiresteel, find_command, parsed
+from firesteel_airflow.cluster import WrongConnection, cluster_of
+from firesteel_airflow.parts import parts
+from firesteel_airflow.provider import get_provider_info
 
 CALL = Call(
     "/opt/firesteel/bin/firesteel",
@@ -30,7 +30,7 @@ CALL = Call(
 def test_what_lives_in_airflows_environment_imports_nothing_of_ours():
     modules = ("assets", "call", "cluster", "driver", "lineage", "outcome", "parts", "provider", "reaper")
     heavy = ("pyspark", "mlflow", "great_expectations", "pydantic", "click", "sqlglot", "requests", "airflow")
-    code = f"import sys; import firesteel.jobs.airflow, {', '.join(f'firesteel.jobs.airflow.{each}' for each in modules)}; print([n for n in {heavy} if n in sys.modules])"
+    code = f"import sys; import firesteel_airflow, {', '.join(f'firesteel_airflow.{each}' for each in modules)}; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
@@ -97,7 +97,7 @@ def test_the_command_of_an_environment_without_pyspark_is_refused(monkeypatch, t
     command.chmod(0o755)
     assert find_command(str(command)) == str(command)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.setattr("firesteel.jobs.airflow.call.find_spec", lambda _name: None)
+    monkeypatch.setattr("firesteel_airflow.call.find_spec", lambda _name: None)
     with pytest.raises(NoFiresteel, match="Airflow's own environment"):
         find_command(str(command))
 

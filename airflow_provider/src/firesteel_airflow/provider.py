@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from firesteel.conf.version import VERSION
-
 _SINCE = "0.1.0"
 
 
 def get_provider_info() -> dict[str, object]:
     """The provider, by the entry point `apache_airflow_provider`."""
     return {
-        "package-name": "firesteel",
+        "package-name": "firesteel-airflow",
         "name": "firesteel",
         "description": "Batch inference on Spark as one transaction: plan, score, audit, publish.",
-        "versions": [VERSION],
         "integrations": [
             {
                 "integration-name": "firesteel",
@@ -21,8 +18,8 @@ def get_provider_info() -> dict[str, object]:
                 "tags": ["software"],
             }
         ],
-        "operators": [{"integration-name": "firesteel", "python-modules": ["firesteel.jobs.airflow.operator"]}],
-        "triggers": [{"integration-name": "firesteel", "python-modules": ["firesteel.jobs.airflow.trigger"]}],
+        "operators": [{"integration-name": "firesteel", "python-modules": ["firesteel_airflow.operator"]}],
+        "triggers": [{"integration-name": "firesteel", "python-modules": ["firesteel_airflow.trigger"]}],
         "config": {
             "firesteel": {
                 "description": "Where firesteel is. It runs in an environment of its own, beside Airflow's.",

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from firesteel.jobs.airflow.call import LOOK_TIMEOUT_S, Call, CannotLook, parsed
-from firesteel.jobs.airflow.driver import Handle, end
+from firesteel_airflow.call import LOOK_TIMEOUT_S, Call, CannotLook, parsed
+from firesteel_airflow.driver import Handle, end
 
 _PROCESS_POLL_S = 0.5
 _FAILED_LOOKS = 20
@@ -57,7 +57,7 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Its class and arguments; Airflow encrypts them."""
         return (
-            "firesteel.jobs.airflow.trigger.FiresteelTrigger",
+            "firesteel_airflow.trigger.FiresteelTrigger",
             {
                 "call": self.call,
                 "run_id": self.run_id,

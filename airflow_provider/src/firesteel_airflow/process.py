@@ -1,0 +1,1 @@
+../../../pipelines/src/firesteel/pipelines/publish/process.py
