@@ -24,7 +24,7 @@ $(VENV)/.done: pyproject.toml constraints.txt tools/hatch_build.py tools/prerequ
 	@touch $@
 
 demo: env  ## score a week of flights on a real HDFS, from nothing; again: skips what is done
-	$(BIN)/python -m firesteel.jobs.demo
+	$(BIN)/python -m firesteel.jobs.cli.demo
 
 demo-clean:  ## remove what the demo keeps in the temporary directory
 	rm -rf "$${TMPDIR:-/tmp}/firesteel-demo-$$(id -u)"

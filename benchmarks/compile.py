@@ -36,7 +36,7 @@ ENVIRON = {key: value for key, value in os.environ.items() if key != "PYTHONDONT
 PLAN = """
 import json, resource, sys, time
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.plan.listing import Listing
+from firesteel.pipelines.planner.listing import Listing
 Listing.check_contracts = lambda *_: None  # the files are empty: footers are measured by themselves
 pipeline = Pipeline.load(sys.argv[1])
 started = time.perf_counter()
@@ -50,8 +50,8 @@ print(json.dumps({"files": files, "seconds": round(seconds, 3), "cpu_s": round(c
 FOOTERS = """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from firesteel.pipelines.plan.contract import read_schema
-from firesteel.pipelines.plan.listing import LISTING_THREADS
+from firesteel.pipelines.planner.contract import read_schema
+from firesteel.pipelines.planner.listing import LISTING_THREADS
 from firesteel.pipelines.storage.open import locate
 storage, path = locate(sys.argv[1])
 files = storage.scan([path])

@@ -37,7 +37,7 @@ from drawing import lines_chart
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.timeline.eventlog import EventLog
-from firesteel.pipelines.plan.allocation import START_S, worth_it
+from firesteel.pipelines.planner.allocation import START_S, worth_it
 from firesteel.pipelines.result import ExecutorUse
 from firesteel.pipelines.spec.model import Executors
 from machine import environment

@@ -12,9 +12,9 @@ import pytest
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.run.direct import _arrow
 from firesteel.jobs.spark.lower import _read
-from firesteel.pipelines.plan.contract import check_columns, read_schema
 from firesteel.pipelines.plan.model import Column, SourcePlan
-from firesteel.pipelines.plan.operator import _COPIED
+from firesteel.pipelines.planner.contract import check_columns, read_schema
+from firesteel.pipelines.planner.operator import _COPIED
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.udfs.direct.files import LocalFiles
 from firesteel.udfs.direct.scan import scan

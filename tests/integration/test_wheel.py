@@ -22,7 +22,7 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(wheel, tmp_pat
         "firesteel/udfs/score.py",
         "firesteel/rdma_shuffle/checks.py",
         "firesteel/rdma_shuffle/firesteel-shuffle.jar",
-        "firesteel/jobs/submit/run_plan.py",
+        "firesteel/jobs/run_plan.py",
         "firesteel/conf/log4j2.properties",
         "firesteel/jobs/demo/project/pipeline.yaml",
         "firesteel/jobs/demo/project/sql/features.sql",

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from firesteel.pipelines.publish import process as shared
 from firesteel.pipelines.publish.process import machine_id, started_at
+from firesteel_airflow import process
 from firesteel_airflow.call import Call, NoFiresteel
 from firesteel_airflow.driver import Driver, Handle, Tail, end, log_path, start
 from support.waiting import runs, wait_for
@@ -61,6 +63,10 @@ def calls(tmp_path: Path) -> list[dict]:
 
 def ready(driver: Driver, word: str) -> None:
     wait_for(lambda: word in driver.log.read_text(), f"the driver says {word}")
+
+
+def test_the_module_that_both_distributions_have_is_one_file():
+    assert os.path.samefile(process.__file__, shared.__file__)
 
 
 def test_a_driver_writes_to_a_file_that_is_read_line_by_line(scripted, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from firesteel.jobs.testing.bind import Binder
 from firesteel.jobs.testing.load import load_cases
 from firesteel.jobs.testing.prepare import CaseBackend, prepare
 from firesteel.jobs.testing.schema import case_schema
-from firesteel.pipelines.plan.contract import read_columns
+from firesteel.pipelines.planner.contract import read_columns
 from support.specs import EXAMPLE, FixedBackend, example_with
 
 CASE = """\

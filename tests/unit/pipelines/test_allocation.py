@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from firesteel.conf.errors import SpecError, SpecErrors, Where
-from firesteel.pipelines.plan.allocation import START_S, idle_timeout, worth_of_a_slot
-from firesteel.pipelines.plan.cost import Cost, check_ceiling
-from firesteel.pipelines.plan.logical import analyze
+from firesteel.pipelines.logical import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
-from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
+from firesteel.pipelines.planner.allocation import START_S, idle_timeout, worth_of_a_slot
+from firesteel.pipelines.planner.cost import Cost, check_ceiling
+from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.rules import first_draft, optimize

@@ -10,8 +10,8 @@ import pytest
 
 from firesteel.conf.errors import ModelError, SpecErrors
 from firesteel.pipelines import Pipeline, Plan
-from firesteel.pipelines.plan.diff import diff
 from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.planner.diff import diff
 from support.data import write_days
 from support.specs import FixedBackend, example_with
 

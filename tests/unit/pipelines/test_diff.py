@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.plan.diff import diff
+from firesteel.pipelines.planner.diff import diff
 from support.data import write_days
 from support.specs import FixedBackend, example_with
 

@@ -188,7 +188,7 @@ def test_a_publish_of_which_nothing_is_known_is_changed_as_a_whole(tmp_path, dat
 
 
 def test_a_run_waits_for_a_marker_that_is_written_meanwhile(tmp_path, data, monkeypatch):
-    monkeypatch.setattr("firesteel.pipelines.plan.listing.READY_POLL_S", 0.01)
+    monkeypatch.setattr("firesteel.pipelines.planner.listing.READY_POLL_S", 0.01)
     marker = data / "flights" / f"dt={DAY}" / "_SUCCESS"
     marker.unlink()
     asked = []

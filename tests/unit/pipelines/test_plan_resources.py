@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from firesteel.conf.errors import SpecErrors
-from firesteel.pipelines.plan.logical import analyze
+from firesteel.pipelines.logical import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, ResourcePlan, SinkOutput, SourceInput
-from firesteel.pipelines.plan.resources import Speed, propose, spark_conf
+from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.rules import first_draft, optimize

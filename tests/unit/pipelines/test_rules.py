@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firesteel.pipelines.plan.lineage import lineage
+from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.rules import RULES
 from support.rules import CASES, cases, optimized
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import Where
 from firesteel.pipelines.plan.model import Column, ModelPlan
-from firesteel.pipelines.plan.signature import accepts, find_features
+from firesteel.pipelines.planner.signature import accepts, find_features
 
 
 def find(inputs, asked, columns):

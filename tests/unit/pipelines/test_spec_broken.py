@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, SpecErrors
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.plan.check import check
+from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.tree import read_tree
 from support.data import write_days

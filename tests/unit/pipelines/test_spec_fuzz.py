@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import SpecErrors
-from firesteel.pipelines.plan.builder import sketch
-from firesteel.pipelines.plan.check import check
+from firesteel.pipelines.planner.builder import sketch
+from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.spec.load import load_spec
 from support.mutations import mutated
 from support.specs import EXAMPLE, FixedBackend, example_with

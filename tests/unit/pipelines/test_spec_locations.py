@@ -8,8 +8,8 @@ import pytest
 
 from firesteel.conf.errors import SpecErrors
 from firesteel.jobs.cli.main import invoke
-from firesteel.pipelines.plan.check import check
 from firesteel.pipelines.plan.locations import model_problem
+from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.spec.load import load_spec
 from support.specs import EXAMPLE, FixedBackend, example_with
 

@@ -12,9 +12,9 @@ import pytest
 from firesteel.conf.errors import SpecErrors
 from firesteel.conf.partitions import is_selectable, parse_selected, value_text
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.plan.diff import diff
 from firesteel.pipelines.plan.intervals import fill, first_slots
 from firesteel.pipelines.plan.model import Plan
+from firesteel.pipelines.planner.diff import diff
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.model import Interval
 from support.data import write_days

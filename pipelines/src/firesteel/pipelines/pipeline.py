@@ -8,9 +8,9 @@ from pathlib import Path
 
 from firesteel.pipelines.backend import Backend, default_backend
 from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
-from firesteel.pipelines.plan.check import check
-from firesteel.pipelines.plan.logical import Logical
+from firesteel.pipelines.logical import Logical
 from firesteel.pipelines.plan.model import Plan
+from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.spec.load import LoadedSpec, load_spec
 
@@ -91,7 +91,10 @@ class Pipeline:
         ------
         SpecErrors, ModelError, InputNotReady, StorageError
         """
-        from firesteel.pipelines.plan.builder import PlanRequest, build_plan  # storage clients: `validate` needs none
+        from firesteel.pipelines.planner.builder import (  # storage clients: `validate` needs none
+            PlanRequest,
+            build_plan,
+        )
 
         timeouts = [source.ready.timeout for source in self.loaded.spec.sources.values() if source.ready]
         request = PlanRequest(start, end or start, force, max(timeouts, default=0.0) if wait else 0.0)
@@ -99,7 +102,7 @@ class Pipeline:
 
     def sketch(self) -> Plan:
         """What can be said without models and data, to be drawn or compared: a plan without intervals."""
-        from firesteel.pipelines.plan.builder import sketch
+        from firesteel.pipelines.planner.builder import sketch
 
         return sketch(self.loaded, self.logical, self._backend)
 

@@ -12,8 +12,8 @@ from firesteel.jobs.cli.files import read_text
 from firesteel.jobs.cli.options import OutputFile, json_option, param_options, quiet_option
 
 if TYPE_CHECKING:
-    from firesteel.pipelines.plan.diff import Difference
     from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines.planner.diff import Difference
 
 _TOUCHES = {
     "results": "[yellow]changes rows[/]",
@@ -98,7 +98,7 @@ def diff(
 
     A difference changes rows, or only the verdicts of gates, or nothing. Comments and the order of keys change nothing.
     """
-    from firesteel.pipelines.plan.diff import diff as compare
+    from firesteel.pipelines.planner.diff import diff as compare
 
     plans = [load_plan(each, profile, params, start, end, quiet=as_json) for each in (old, new)]
     found = compare(*plans)

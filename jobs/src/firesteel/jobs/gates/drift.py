@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from firesteel.jobs.gates.check import DRIFT
 from firesteel.jobs.gates.measure import Wanted
 from firesteel.jobs.gates.psi import psi
-from firesteel.pipelines.plan.check import drift_problem
+from firesteel.pipelines.planner.check import drift_problem
 from firesteel.pipelines.result import ExpectationResult
 
 if TYPE_CHECKING:

@@ -102,7 +102,7 @@ def _name(pipeline: str) -> str:
 def _files(plan: Plan) -> dict[str, str]:
     """The driver's files. The entry is among them, so that nobody has to know where an image has its packages."""
     text = plan.to_json()
-    entry = (resources.files("firesteel.jobs.submit") / "run_plan.py").read_text(encoding="utf-8")
+    entry = (resources.files("firesteel.jobs") / "run_plan.py").read_text(encoding="utf-8")
     log4j = (resources.files("firesteel.conf") / "log4j2.properties").read_text(encoding="utf-8")
     size = len((text + entry + log4j).encode())
     if size > CONFIGMAP_BYTES:

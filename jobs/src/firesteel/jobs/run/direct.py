@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from firesteel.conf.hadoop import HadoopConf
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import Column, SqlStepPlan
-from firesteel.pipelines.plan.operator import Chain, direct_chain
 from firesteel.pipelines.plan.settings import TIME_ZONE, differs_by_operator
+from firesteel.pipelines.planner.operator import Chain, direct_chain
 from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.direct.done import DONE, Done, apart, read_mark

@@ -59,7 +59,7 @@ def submit_line(
         line += ["--py-files", str(package.py_files)]
     if files:
         line += ["--files", ",".join(files)]
-    entry = resources.files("firesteel.jobs.submit") / "run_plan.py"
+    entry = resources.files("firesteel.jobs") / "run_plan.py"
     if package.mode == "cluster":
         line += [str(entry), "--submission", package.id, "--plan", plan_file.name]
     else:

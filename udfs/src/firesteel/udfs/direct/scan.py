@@ -36,7 +36,7 @@ _SPARK_TYPES = {
     pa.string(): "string", pa.date32(): "date", pa.int8(): "tinyint", pa.int16(): "smallint", pa.int32(): "int",
     pa.int64(): "bigint",
 }  # fmt: skip
-"""Of partition columns; the compiler lets no others pass (plan/operator.py)."""
+"""Of partition columns; the compiler lets no others pass (pipelines/planner/operator.py)."""
 T = TypeVar("T")
 
 

@@ -11,15 +11,10 @@ from pydantic import JsonValue
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
-from firesteel.pipelines.plan.challengers import published_challengers, unpinned_challengers, with_challengers
-from firesteel.pipelines.plan.cost import check_ceiling
-from firesteel.pipelines.plan.decide import Published, decide
+from firesteel.pipelines.logical import LINEAGE_TYPES, Logical, analyze, outputs_of
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
 from firesteel.pipelines.plan.inputs import marker_of
 from firesteel.pipelines.plan.intervals import Slot, bound_args, first_slots, slots
-from firesteel.pipelines.plan.lineage import lineage
-from firesteel.pipelines.plan.listing import Listing
-from firesteel.pipelines.plan.logical import LINEAGE_TYPES, Logical, analyze, outputs_of
 from firesteel.pipelines.plan.model import (
     Column,
     Expectation,
@@ -39,11 +34,16 @@ from firesteel.pipelines.plan.model import (
     StepPlan,
     TrackingPlan,
 )
-from firesteel.pipelines.plan.operator import with_operators
-from firesteel.pipelines.plan.outputs import replaced_directories
-from firesteel.pipelines.plan.resources import propose, spark_conf
 from firesteel.pipelines.plan.security import security_conf
-from firesteel.pipelines.plan.signature import features_of
+from firesteel.pipelines.planner.challengers import published_challengers, unpinned_challengers, with_challengers
+from firesteel.pipelines.planner.cost import check_ceiling
+from firesteel.pipelines.planner.decide import Published, decide
+from firesteel.pipelines.planner.lineage import lineage
+from firesteel.pipelines.planner.listing import Listing
+from firesteel.pipelines.planner.operator import with_operators
+from firesteel.pipelines.planner.outputs import replaced_directories
+from firesteel.pipelines.planner.resources import propose, spark_conf
+from firesteel.pipelines.planner.signature import features_of
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.policy import Request, authorise
 from firesteel.pipelines.publish.transaction import Area

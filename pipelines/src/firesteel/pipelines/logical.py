@@ -1,6 +1,6 @@
 """The logical pipeline: relations in the order of their dependencies, with columns, uses and origins. Offline.
 
-Everything here comes from the spec alone; the model's signature and the data are looked at by `plan/builder.py`.
+Everything here comes from the spec alone; the model's signature and the data are looked at by `planner/builder.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from firesteel.conf import shuffle
 from firesteel.conf.quantities import byte_size, plural
-from firesteel.pipelines.plan.allocation import (
+from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
+from firesteel.pipelines.planner.allocation import (
     START_S,
     allocation_conf,
     idle_timeout,
@@ -19,8 +20,7 @@ from firesteel.pipelines.plan.allocation import (
     worth_it,
     worth_of_a_slot,
 )
-from firesteel.pipelines.plan.cost import Cost
-from firesteel.pipelines.plan.model import IntervalPlan, ResourcePlan
+from firesteel.pipelines.planner.cost import Cost
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.rules.draft import Draft
 from firesteel.pipelines.spec.model import Resources, Spec, Workers

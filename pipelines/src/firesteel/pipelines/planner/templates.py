@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.partitions import is_selectable
+from firesteel.pipelines.logical import Logical
 from firesteel.pipelines.plan.intervals import (
     Slot,
     bound_arg,
@@ -14,8 +15,7 @@ from firesteel.pipelines.plan.intervals import (
     first_slots,
     selected_values,
 )
-from firesteel.pipelines.plan.logical import Logical
-from firesteel.pipelines.plan.outputs import replaced_directories
+from firesteel.pipelines.planner.outputs import replaced_directories
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import SqlStep
 from firesteel.pipelines.spec.values import parse_column_type

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.pipelines.backend import Backend
+from firesteel.pipelines.logical import Logical, analyzed
 from firesteel.pipelines.plan.locations import location_errors
-from firesteel.pipelines.plan.logical import Logical, analyzed
 from firesteel.pipelines.plan.security import security_errors
 from firesteel.pipelines.plan.settings import setting_errors
-from firesteel.pipelines.plan.templates import template_errors
+from firesteel.pipelines.planner.templates import template_errors
 from firesteel.pipelines.profile import kind_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Drift

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, InputNotReady
 from firesteel.pipelines.events import Progress
-from firesteel.pipelines.plan.contract import (
+from firesteel.pipelines.plan.inputs import Located, Only, Tree, read_manifest
+from firesteel.pipelines.plan.intervals import Slot
+from firesteel.pipelines.plan.model import Column, InputFile, SourceInput, SourcePlan
+from firesteel.pipelines.planner.contract import (
     VOID,
     FileSchema,
     check_columns,
@@ -18,9 +21,6 @@ from firesteel.pipelines.plan.contract import (
     named,
     unreadable_hint,
 )
-from firesteel.pipelines.plan.inputs import Located, Only, Tree, read_manifest
-from firesteel.pipelines.plan.intervals import Slot
-from firesteel.pipelines.plan.model import Column, InputFile, SourceInput, SourcePlan
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.select import UNKNOWN

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from firesteel.conf.errors import SpecError, SpecErrors
 from firesteel.conf.partitions import partition_name
+from firesteel.pipelines.logical import Logical
 from firesteel.pipelines.plan.inputs import selected
 from firesteel.pipelines.plan.intervals import Slot
-from firesteel.pipelines.plan.logical import Logical
 from firesteel.pipelines.spec.load import LoadedSpec
 
 

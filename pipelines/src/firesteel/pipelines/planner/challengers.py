@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.pipelines.backend import Backend
-from firesteel.pipelines.plan.logical import Logical, challenger_outputs_of
+from firesteel.pipelines.logical import Logical, challenger_outputs_of
 from firesteel.pipelines.plan.model import ChallengerPlan, ModelPlan, ScoreStepPlan, StepPlan
-from firesteel.pipelines.plan.signature import Features, features_of
+from firesteel.pipelines.planner.signature import Features, features_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 

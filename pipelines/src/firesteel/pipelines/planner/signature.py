@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, ModelError, Where
-from firesteel.pipelines.plan.logical import Logical
+from firesteel.pipelines.logical import Logical
 from firesteel.pipelines.plan.model import Column, ModelPlan
 from firesteel.pipelines.spec.model import Score
 from firesteel.pipelines.spec.refs import did_you_mean

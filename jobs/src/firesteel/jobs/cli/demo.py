@@ -1,4 +1,4 @@
-"""`python -m firesteel.jobs.demo`: the flights demo on a real HDFS of its own, from nothing to published scores.
+"""`python -m firesteel.jobs.cli.demo`: the flights demo on a real HDFS of its own, from nothing to published scores.
 
 What is done already is kept in a folder under the temporary directory and skipped the next time.
 """
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns firesteel's exit code."""
     default = Path(tempfile.gettempdir(), f"firesteel-demo-{os.getuid()}")
     parser = argparse.ArgumentParser(
-        prog="python -m firesteel.jobs.demo", description="Score a week of flights on a real HDFS."
+        prog="python -m firesteel.jobs.cli.demo", description="Score a week of flights on a real HDFS."
     )
     parser.add_argument("--folder", type=Path, default=default, help=f"Where everything is kept. Default: {default}.")
     parser.add_argument("--start", default="2013-06-01", help="First day.")

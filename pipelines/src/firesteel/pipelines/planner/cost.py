@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firesteel.conf.errors import SpecError, Where
-from firesteel.pipelines.plan.allocation import START_S
 from firesteel.pipelines.plan.model import ResourcePlan
+from firesteel.pipelines.planner.allocation import START_S
 
 
 @dataclass(frozen=True, slots=True)
