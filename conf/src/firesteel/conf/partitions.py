@@ -7,6 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from urllib.parse import unquote
 
+from firesteel.conf.types import INTEGER_BITS
+
 _ESCAPED = frozenset("\"#%'*/:=?\\{[]^\x7f" + "".join(map(chr, range(1, 32))))
 """What Spark writes as %XX in the names of partition directories (ExternalCatalogUtils.escapePathName); all else stays."""
 
@@ -14,7 +16,6 @@ NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
 """The directory value that stands for null."""
 PartitionValue = str | int | float | bool | date | datetime | Decimal | None
 
-_INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FIXED = re.compile(r"[+-]?(\d+)(?:\.(\d+))?", re.ASCII)
@@ -156,8 +157,8 @@ def value_text(value: PartitionValue) -> str:
 def _parsed(text: str, kind: str) -> PartitionValue:
     if kind == "string":
         return text
-    if kind in _INTEGER_BITS:
-        limit = 1 << (_INTEGER_BITS[kind] - 1)
+    if kind in INTEGER_BITS:
+        limit = 1 << (INTEGER_BITS[kind] - 1)
         return number if _INTEGER.fullmatch(text) and -limit <= (number := int(text)) < limit else None
     if kind == "boolean":
         return {"true": True, "false": False}.get(text.lower())

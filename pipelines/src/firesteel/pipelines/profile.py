@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from firesteel.conf.types import is_number
+
 Kind = Literal["number", "category", "other"]
 """Numbers are cut by edges, strings and booleans counted by value; of all other types only nulls are counted."""
-
-_NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
 def kind_of(type_: str) -> Kind:
@@ -24,7 +24,7 @@ def kind_of(type_: str) -> Kind:
     """
     if type_ in {"string", "boolean"}:
         return "category"
-    return "number" if type_.partition("(")[0] in _NUMBERS else "other"
+    return "number" if is_number(type_) else "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from firesteel.conf.types import is_number
 from firesteel.jobs.gates.check import ROWWISE
 from firesteel.jobs.gates.gx import RawResult
 
@@ -26,7 +27,6 @@ Values = Mapping[str, Any]
 
 _SAID = {"description", "meta", "notes", "severity"}
 """Arguments that change no verdict."""
-_NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 _ROWS = "rows"
 _EXACT = 1 << 53
 """Great Expectations makes doubles of bounds: up to here that is the same comparison."""
@@ -123,7 +123,7 @@ def _nulls(type_: str, kwargs: Mapping[str, Any], _kind: str) -> Compiled | None
 
 def _between(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
     bounds = _bounds(kwargs)
-    if bounds is None or not kind.startswith(_NUMBERS):
+    if bounds is None or not is_number(kind):
         return None
     return _every(kwargs, type_, _within(_column(kwargs), kwargs))
 
@@ -133,7 +133,7 @@ def _in_set(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None
     if not isinstance(values, list | tuple) or not values:
         return None
     text = kind == "string" and all(isinstance(each, str) for each in values)
-    if not text and not (kind.startswith(_NUMBERS) and all(_is_number(each) for each in values)):
+    if not text and not (is_number(kind) and all(_is_number(each) for each in values)):
         return None
     found = _column(kwargs).isin(list(values))
     return _every(kwargs, type_, found if type_.endswith("_to_be_in_set") else ~found)

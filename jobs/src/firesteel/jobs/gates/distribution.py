@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from firesteel.conf.types import is_number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 BINS = 20
 BLOCK = 1 << 16
 LEAST_SPAN = 1e-290  # less has no powers of ten to put edges at
-NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
 def distribution(
@@ -32,7 +33,7 @@ def distribution(
     from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
     kinds = {field.name: field.dataType.simpleString() for field in df.schema.fields}
-    numeric = [name for name in columns if kinds.get(name, "").startswith(NUMERIC)]
+    numeric = [name for name in columns if is_number(kinds.get(name, ""))]
     if not numeric:
         return ()
     values = {name: F.col(f"`{name}`").cast("double") for name in numeric}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import StorageError
 from firesteel.conf.partitions import is_data
+from firesteel.conf.types import is_number
 from firesteel.jobs.gates.distribution import describe
 from firesteel.jobs.gates.drift import drifts_of, least_rows
 from firesteel.pipelines.storage.ranges import Ranges
@@ -30,13 +31,10 @@ MAX_VALUES = 16 << 20
 _THREADS = 8
 
 
-NUMERIC = ("double", "float", "int", "bigint", "smallint", "tinyint", "decimal")
-
-
 def score_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
     """The numeric columns of the sink's files that come from the model, with their types."""
     outputs = {output.name for output in plan.score_step.outputs} if plan.score_step else set()
-    return {name: type_ for name, type_ in _in_files(sink).items() if name in outputs and type_.startswith(NUMERIC)}
+    return {name: type_ for name, type_ in _in_files(sink).items() if name in outputs and is_number(type_)}
 
 
 def drift_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:

@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from firesteel.conf.types import MLFLOW
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,20 +18,6 @@ if TYPE_CHECKING:
 
 _DIGEST = 36
 """Characters of a dataset's digest that MLflow stores."""
-
-_MLFLOW_TYPES = {
-    "tinyint": "integer",
-    "smallint": "integer",
-    "int": "integer",
-    "bigint": "long",
-    "float": "float",
-    "double": "double",
-    "boolean": "boolean",
-    "binary": "binary",
-    "date": "datetime",
-    "timestamp": "datetime",
-    "timestamp_ntz": "datetime",
-}
 
 
 def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[DatasetInput]:
@@ -65,6 +53,6 @@ def manifest_digest(manifest: Iterable[tuple[str, int, int]]) -> str:
 
 def _columns(source: SourcePlan) -> list[dict[str, object]]:
     return [
-        {"name": column.name, "type": _MLFLOW_TYPES.get(column.type, "string"), "required": not column.nullable}
+        {"name": column.name, "type": MLFLOW.get(column.type, "string"), "required": not column.nullable}
         for column in (*source.columns, *source.partitions)
     ]

@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import ModelError, Where
+from firesteel.conf.types import FROM_MLFLOW
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.sql.select import UNKNOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TYPES = {
-    "boolean": "boolean",
-    "integer": "int",
-    "long": "bigint",
-    "float": "float",
-    "double": "double",
-    "string": "string",
-    "binary": "binary",
-    "datetime": "timestamp",
-}
 _ADVICE = "Log it again with `signature=infer_signature(frame, predictions)`, frame a pandas DataFrame."
 
 
@@ -94,7 +85,7 @@ def _spark_type(kind: Any) -> str | None:
     if isinstance(kind, AnyType):
         return UNKNOWN
     if isinstance(kind, DataType):
-        return _TYPES.get(kind.name)
+        return FROM_MLFLOW.get(kind.name)
     if isinstance(kind, Array):
         inner = _spark_type(kind.dtype)
         return inner and f"array<{inner}>"

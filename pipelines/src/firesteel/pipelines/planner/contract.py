@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
+from firesteel.conf.types import FROM_PARQUET, INTEGER_BITS, UNSIGNED, VOID, WIDENED
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.ranges import Ranges
@@ -20,29 +21,8 @@ from firesteel.pipelines.storage.ranges import Ranges
 if TYPE_CHECKING:
     from firesteel.pipelines.storage.base import Storage
 
-VOID = "void"
-"""The type of a column that holds only nulls and was written without a type."""
-_INTEGERS = ("tinyint", "smallint", "int", "bigint")
-_WIDER = {
-    *((_INTEGERS[low], _INTEGERS[high]) for high in range(4) for low in range(high)),
-    *((kind, "double") for kind in ("tinyint", "smallint", "int", "float")),
-    *((VOID, kind) for kind in (*_INTEGERS, "double", "date")),
-}
-"""(type in the file, declared type) that every reader converts without loss: Spark's, by itself, and the direct scan."""
-_SIGNED = {8: "tinyint", 16: "smallint", 32: "int", 64: "bigint"}
-_UNSIGNED = {8: "smallint", 16: "int", 32: "bigint", 64: "decimal(20,0)"}
-"""Unsigned integers take the next wider type."""
+_SIGNED = {bits: name for name, bits in INTEGER_BITS.items()}
 _LOGICAL = {"String": "string", "Enum": "string", "JSON": "string", "BSON": "binary", "Date": "date", "Null": VOID}
-_PHYSICAL = {
-    "BOOLEAN": "boolean",
-    "INT32": "int",
-    "INT64": "bigint",
-    "INT96": "timestamp",
-    "FLOAT": "float",
-    "DOUBLE": "double",
-    "BYTE_ARRAY": "binary",
-    "FIXED_LEN_BYTE_ARRAY": "binary",
-}
 _FIELD = re.compile(r"\w+")
 _CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "LZ4", "ZSTD"}
 """The compression codecs that come with Spark."""
@@ -217,7 +197,7 @@ def unreadable_hint(reason: str) -> str:
 
 def fits(found: str, wanted: str) -> bool:
     """Whether a column of type `found` in a file can be read as `wanted` without loss."""
-    return found == wanted or (found, wanted) in _WIDER
+    return found == wanted or (found, wanted) in WIDENED
 
 
 def common_type(kinds: Collection[str]) -> str | None:
@@ -277,9 +257,9 @@ def _leaf(physical: str, logical: Mapping[str, Any]) -> tuple[str, str]:
     """Spark's type of a Parquet column, and what it is where Spark has no type for it."""
     kind = logical["Type"]
     if kind == "None" or physical == "INT96":
-        return _PHYSICAL[physical], ""
+        return FROM_PARQUET[physical], ""
     if kind == "Int":
-        return (_SIGNED if logical["isSigned"] else _UNSIGNED)[logical["bitWidth"]], ""
+        return (_SIGNED if logical["isSigned"] else UNSIGNED)[logical["bitWidth"]], ""
     if kind == "Timestamp" and logical["timeUnit"] != "nanoseconds":
         return ("timestamp" if logical["isAdjustedToUTC"] else "timestamp_ntz"), ""
     if kind == "Decimal" and logical["precision"] <= MAX_PRECISION:

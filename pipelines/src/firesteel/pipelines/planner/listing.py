@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, InputNotReady
+from firesteel.conf.types import VOID
 from firesteel.pipelines.events import Progress
 from firesteel.pipelines.plan.inputs import Located, Only, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import Slot
 from firesteel.pipelines.plan.model import Column, InputFile, SourceInput, SourcePlan
 from firesteel.pipelines.planner.contract import (
-    VOID,
     FileSchema,
     check_columns,
     common_type,

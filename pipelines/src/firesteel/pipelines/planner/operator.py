@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
 
 from firesteel.conf.errors import FiresteelError, Where
+from firesteel.conf.types import FLOATS, INTEGERS
 
-_NUMBERS = frozenset({"tinyint", "smallint", "int", "bigint", "float", "double"})
+_NUMBERS = frozenset({*INTEGERS, *FLOATS})
 _COPIED = frozenset({*_NUMBERS, "boolean", "string", "binary", "date", "timestamp"})
-_PARTITIONS = frozenset({"string", "date", "tinyint", "smallint", "int", "bigint"})
+_PARTITIONS = frozenset({"string", "date", *INTEGERS})
 
 
 BoundArgs = tuple[tuple[str, JsonValue], ...]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, ModelError, Where
+from firesteel.conf.types import ENFORCED
 from firesteel.pipelines.logical import Logical
 from firesteel.pipelines.plan.model import Column, ModelPlan
 from firesteel.pipelines.spec.model import Score
@@ -14,13 +15,6 @@ from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.pipelines.spec.values import split_at_commas
 from firesteel.pipelines.sql.select import UNKNOWN
 
-_ACCEPTED = {
-    "bigint": {"int", "smallint", "tinyint"},
-    "int": {"smallint", "tinyint"},
-    "double": {"float", "int", "smallint", "tinyint"},
-    "timestamp": {"timestamp_ntz", "date"},
-}
-"""Model type -> types that MLflow's schema enforcement converts to it."""
 _NESTED = re.compile(r"(array|map|struct)<(.*)>", re.DOTALL)
 
 
@@ -176,7 +170,7 @@ def accepts(need: str, given: str) -> bool:
     >>> accepts("double", "int"), accepts("double", "bigint"), accepts("array<double>", "array<float>")
     (True, False, True)
     """
-    if UNKNOWN in (need, given) or need == given or given in _ACCEPTED.get(need, ()):
+    if UNKNOWN in (need, given) or need == given or given in ENFORCED.get(need, ()):
         return True
     if need == "double" and given.startswith("decimal("):
         return True

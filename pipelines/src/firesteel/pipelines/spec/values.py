@@ -6,6 +6,8 @@ import re
 from datetime import date, datetime
 from typing import TypeAlias
 
+from firesteel.conf.types import ALIASES, NAMES
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|k|m|g)?")
@@ -21,29 +23,6 @@ _BYTES = {
 }
 MAX_SIZE = 1 << 62
 """Bytes; what a JVM can count."""
-_SIMPLE_TYPES = {
-    "string",
-    "boolean",
-    "tinyint",
-    "smallint",
-    "int",
-    "bigint",
-    "float",
-    "double",
-    "date",
-    "timestamp",
-    "timestamp_ntz",
-    "binary",
-}
-_ALIASES = {
-    "integer": "int",
-    "long": "bigint",
-    "short": "smallint",
-    "byte": "tinyint",
-    "bool": "boolean",
-    "str": "string",
-    "real": "float",
-}
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 _TWO_WORDS = re.compile(r"\w\s+\w")
 _NESTED = re.compile(r"(array|map|struct)<(.+)>", re.IGNORECASE)
@@ -97,13 +76,13 @@ def normal_type(text: str) -> str:
             fields = [each.partition(":") for each in inner]
             if all(name and sign for name, sign, _ in fields):
                 return f"struct<{','.join(f'{name}:{normal_type(each)}' for name, _, each in fields)}>"
-    bare = _ALIASES.get(whole.lower(), whole.lower())
-    if bare in _SIMPLE_TYPES:
+    bare = ALIASES.get(whole.lower(), whole.lower())
+    if bare in NAMES:
         return bare
     if match := _DECIMAL.fullmatch(bare):
         return f"decimal({int(match[1])},{int(match[2])})"
     raise ValueError(
-        f"`{text}` is not a column type; known: {', '.join(sorted(_SIMPLE_TYPES))}, decimal(p,s), array<type>, "
+        f"`{text}` is not a column type; known: {', '.join(sorted(NAMES))}, decimal(p,s), array<type>, "
         "map<type,type>, struct<name:type,...>"
     )
 

@@ -15,12 +15,11 @@ from typing import Any
 
 from sqlglot import exp
 
+from firesteel.conf.types import FLOATS, INTEGERS
 from firesteel.pipelines.plan.model import Column
 
 Expression = tuple[Any, ...]
 
-_INTEGERS = ("tinyint", "smallint", "int", "bigint")
-_FLOATS = ("float", "double")
 _COMPARISONS: dict[type[exp.Expr], str] = {
     exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.GT: ">", exp.LTE: "<=", exp.GTE: ">=",
 }  # fmt: skip
@@ -126,7 +125,7 @@ class _Compiler:
             return self._case(node)
         if isinstance(node, exp.Abs):
             inner = self.value(node.this)
-            if inner[1] not in (*_INTEGERS, *_FLOATS):
+            if inner[1] not in (*INTEGERS, *FLOATS):
                 raise _unknown(node)
             return ("abs", inner[1], inner)
         return self.boolean(node)
@@ -172,7 +171,7 @@ class _Compiler:
         inner = self.value(node.this)
         if inner[0] == "literal" and inner[1] in ("int", "decimal", "double"):
             return ("literal", inner[1], -inner[2])
-        if inner[1] not in (*_INTEGERS, *_FLOATS):
+        if inner[1] not in (*INTEGERS, *FLOATS):
             raise _unknown(node)
         return ("negate", inner[1], inner)
 
@@ -191,13 +190,13 @@ class _Compiler:
         """Two numbers in the type that Spark computes with."""
         a, b = self.value(left), self.value(right)
         kinds = {a[1], b[1]}
-        if kinds <= set(_INTEGERS):
-            wide = max(kinds, key=_INTEGERS.index)
+        if kinds <= set(INTEGERS):
+            wide = max(kinds, key=INTEGERS.index)
             return _to(a, wide), _to(b, wide)
         if kinds == {"float"}:
             return a, b
         # With a double all becomes a double; float with an integer or a decimal has rules of its own.
-        if "double" in kinds and kinds <= {"double", "float", "decimal", *_INTEGERS}:
+        if "double" in kinds and kinds <= {"double", "float", "decimal", *INTEGERS}:
             return _to(a, "double"), _to(b, "double")
         raise _unknown(left.parent or left)
 
@@ -207,7 +206,7 @@ class _Compiler:
             raise _unknown(node)
         a = self.value(node.this)
         # An integer by a decimal is a decimal in Spark.
-        if a[1] == "double" or (a[1] in _INTEGERS and by[1] != "decimal"):
+        if a[1] == "double" or (a[1] in INTEGERS and by[1] != "decimal"):
             return ("/", "double", _to(a, "double"), _to(by, "double"))
         raise _unknown(node)
 
@@ -225,7 +224,7 @@ class _Compiler:
         values = [self.value(each) for each in nodes]
         kinds = {each[1] for each in values}
         if len(kinds) != 1 or kinds == {"decimal"}:
-            if "double" not in kinds or not kinds <= {"double", "float", "decimal", *_INTEGERS}:
+            if "double" not in kinds or not kinds <= {"double", "float", "decimal", *INTEGERS}:
                 raise _unknown(nodes[0].parent or nodes[0])
             values = [_to(each, "double") for each in values]
         return (op, values[0][1], *values)
@@ -283,14 +282,14 @@ def _to(value: Expression, wanted: str) -> Expression:
     if value[1] == wanted:
         return value
     if value[0] == "literal":
-        return ("literal", wanted, float(value[2]) if wanted in _FLOATS else value[2])
+        return ("literal", wanted, float(value[2]) if wanted in FLOATS else value[2])
     return ("cast", wanted, value)
 
 
 def _widens(found: str, wanted: str) -> bool:
-    if found in _INTEGERS and wanted in _INTEGERS:
-        return _INTEGERS.index(found) <= _INTEGERS.index(wanted)
-    return wanted == "double" and found in ("float", "decimal", *_INTEGERS)
+    if found in INTEGERS and wanted in INTEGERS:
+        return INTEGERS.index(found) <= INTEGERS.index(wanted)
+    return wanted == "double" and found in ("float", "decimal", *INTEGERS)
 
 
 def _as_date(value: Expression, node: exp.Expr) -> Expression:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from firesteel.conf.types import ARROW, FLOATS, INTEGERS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from firesteel.udfs.direct.spec import Expression, Projection
 
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64(),
-    "float": pa.float32(), "double": pa.float64(), "string": pa.string(), "binary": pa.binary(), "date": pa.date32(),
-}  # fmt: skip
+ARROW_TYPES = {
+    name: pa.type_for_alias(ARROW[name]) for name in ("boolean", *INTEGERS, *FLOATS, "string", "binary", "date")
+}
 _ARITHMETIC = {"+": pc.add_checked, "-": pc.subtract_checked, "*": pc.multiply_checked, "/": pc.divide}
 _FLOATS = {pa.float32(), pa.float64()}
 

@@ -10,32 +10,22 @@ import pyarrow.parquet as pq
 
 from firesteel.conf.errors import InputNotReady
 from firesteel.conf.partitions import parse_directory
+from firesteel.conf.types import ARROW, INTEGERS, UNSIGNED, WIDENED
 
 if TYPE_CHECKING:
     from firesteel.udfs.direct.files import Files
     from firesteel.udfs.direct.spec import ScanSpec, Split, TaskResult
 
 BATCH_ROWS = 65_536
-_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED = {
-    pa.uint8(): pa.int16(),
-    pa.uint16(): pa.int32(),
-    pa.uint32(): pa.int64(),
-    pa.uint64(): pa.decimal128(20, 0),
+    pa.type_for_alias(f"uint{bits}"): pa.type_for_alias(ARROW[name]) if name in ARROW else pa.decimal128(20, 0)
+    for bits, name in UNSIGNED.items()
 }
-"""Unsigned integers take the next wider type, as in Spark."""
-_WIDER = {
-    *((_INTEGERS[low], _INTEGERS[high]) for high in range(4) for low in range(high)),
-    *((kind, pa.float64()) for kind in (*_INTEGERS[:3], pa.float32())),
-    *((pa.null(), kind) for kind in (*_INTEGERS, pa.float64(), pa.date32())),
-}
-"""(type in the file, declared type) that Spark's reader widens, too: the plan lets no others pass."""
+_WIDER = {(pa.type_for_alias(ARROW[found]), pa.type_for_alias(ARROW[wanted])) for found, wanted in WIDENED}
+"""The plan lets no others pass."""
 _LEGACY = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
 _SPARK_VERSION = b"org.apache.spark.version"
-_SPARK_TYPES = {
-    pa.string(): "string", pa.date32(): "date", pa.int8(): "tinyint", pa.int16(): "smallint", pa.int32(): "int",
-    pa.int64(): "bigint",
-}  # fmt: skip
+_SPARK_TYPES = {pa.type_for_alias(ARROW[name]): name for name in ("string", "date", *INTEGERS)}
 """Of partition columns; the compiler lets no others pass (pipelines/planner/operator.py)."""
 T = TypeVar("T")
 

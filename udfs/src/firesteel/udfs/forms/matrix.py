@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from firesteel.conf.types import ARROW, ENFORCED, FLOATS, INTEGERS, MLFLOW
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -20,15 +22,10 @@ BLOCK_BYTES = 1 << 20
 """A block of the matrix that stays in the L2 cache while its columns are written. Rows/s of 30 float32 columns, medians
 of 7 on a core with 1 MiB of L2: 65,536 rows at once 19.3 M, in blocks of 2,048 rows 22.3 M, of 8,192 rows 29.6 M."""
 
-_DTYPES: dict[pa.DataType, str] = {
-    pa.int8(): "int8", pa.int16(): "int16", pa.int32(): "int32", pa.int64(): "int64",
-    pa.float32(): "float32", pa.float64(): "float64",
-}  # fmt: skip
+_DTYPES: dict[pa.DataType, str] = {pa.type_for_alias(ARROW[name]): ARROW[name] for name in (*INTEGERS, *FLOATS)}
 _ENFORCED = {
-    "integer": ("int32", {"int8", "int16", "int32"}),
-    "long": ("int64", {"int8", "int16", "int32", "int64"}),
-    "float": ("float32", {"float32"}),
-    "double": ("float64", {"int8", "int16", "int32", "float32", "float64"}),
+    MLFLOW[name]: (ARROW[name], {ARROW[each] for each in (name, *ENFORCED.get(name, ()))})
+    for name in ("int", "bigint", *FLOATS)
 }
 """MLflow's type -> the dtype that enforcement makes of it, and from which."""
 
