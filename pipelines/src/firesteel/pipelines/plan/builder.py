@@ -12,7 +12,7 @@ from firesteel.conf.errors import FiresteelError, SpecErrors, Where
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
 from firesteel.pipelines.plan.challengers import published_challengers, unpinned_challengers, with_challengers
-from firesteel.pipelines.plan.cost import check_ceiling
+from firesteel.pipelines.plan.cost import check_executor_hours
 from firesteel.pipelines.plan.decide import Published, decide
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
 from firesteel.pipelines.plan.inputs import marker_of
@@ -132,7 +132,7 @@ def build_plan(
             intervals.append(decide(interval, published, force=request.force, appends=appends))
     listing.check_contracts([interval.inputs for interval in intervals if interval.action != "skip"], plan.sources)
     proposal = propose(draft, spec.configuration, intervals, published.recent())
-    check_ceiling(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
+    check_executor_hours(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
     return replace(
         plan,
         intervals=tuple(intervals),
