@@ -37,7 +37,7 @@ from drawing import lines_chart
 from machine import environment
 
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.timeline.eventlog import EventLog
 from firesteel.jobs.timeline.simulate import Cluster, Job, Policy, ideal_makespan, simulate
 from firesteel.pipelines.plan.allocation import START_S, worth_it

@@ -17,7 +17,7 @@ from firesteel.jobs.fixture.result import exit_code
 from firesteel.jobs.fixture.run import run_cases
 from firesteel.jobs.fixture.show import report
 from firesteel.jobs.project.create import create_starter
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.backend import default_backend
 from support.picky import PICKY
 from support.runs import DAY, firesteel

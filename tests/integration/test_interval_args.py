@@ -9,8 +9,8 @@ import pytest
 from firesteel.jobs.fixture.bind import Binder
 from firesteel.jobs.fixture.load import load_cases
 from firesteel.jobs.fixture.run import run_cases
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.run.replay import replay
-from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.explain import physical_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.backend import default_backend

@@ -28,7 +28,7 @@ from firesteel.jobs.demo.flights import load_flights
 from firesteel.jobs.doctor import examine
 from firesteel.jobs.embedded.cluster import ask, state_of
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.application import ResourceManagers
 from firesteel.jobs.spark.environment import pack
 from firesteel.pipelines.plan.model import Plan

@@ -329,7 +329,7 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan, uneven: frozenset[
 
 def _is_nobodys(loaded: LoadedSpec, logical: Logical, column: str) -> bool:
     """Whether a column that is not read may be left out of its source's view."""
-    keeps_whole_rows = any(gate.takes_rows_out for gate in loaded.spec.gates.values())
+    keeps_whole_rows = any(gate.excludes_rows for gate in loaded.spec.gates.values())
     return not keeps_whole_rows and all(select.may_lack(column) for select in logical.selects.values())
 
 
