@@ -24,7 +24,7 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 
 from pyspark.sql import SparkSession
 
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "backfill.json"

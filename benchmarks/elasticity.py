@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from drawing import lines_chart
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.timeline.eventlog import EventLog
 from firesteel.pipelines.planner.allocation import START_S, worth_it
 from firesteel.pipelines.result import ExecutorUse

@@ -34,7 +34,7 @@ from contenders import environments, limit
 from contenders.data import DAY, MODELS, Model, rows_of, save_model, write_days, write_sides
 from contenders.hand_written import joined_by_hand, spark_udf
 from contenders.memory import peak_of_workers
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "scoring.json"

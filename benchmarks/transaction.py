@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "transaction.json"

@@ -15,7 +15,7 @@ import pytest
 from firesteel.conf.errors import LeaseConflict, StorageError
 from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.open import locate

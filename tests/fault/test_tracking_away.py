@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import TrackingPlan
 from firesteel.pipelines.storage.open import locate

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from firesteel.conf.errors import ModelError
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.deadline import BatchTimeout

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from firesteel.jobs.project.create import create_starter
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.testing.bind import Binder
 from firesteel.jobs.testing.load import load_cases
 from firesteel.jobs.testing.result import exit_code

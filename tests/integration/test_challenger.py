@@ -14,7 +14,7 @@ import pytest
 
 from firesteel.conf.errors import ModelError
 from firesteel.jobs.cli.show import show_result
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.udfs.attempts import DIED
 from support.deadly import KILLED, save_deadly

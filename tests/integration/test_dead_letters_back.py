@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from firesteel.conf.errors import RowErrorBudget
-from firesteel.jobs.run.replay import read_letters
+from firesteel.jobs.run.replay import read_dead_letters
 from firesteel.pipelines.publish.letters import Letters
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.letter_codec import encode_row, type_names
@@ -75,7 +75,7 @@ def test_every_type_comes_back_as_it_was(spark, tmp_path, zone):
     (tmp_path / "run.jsonl").write_text("\n".join(encoded(frame)) + "\n", encoding="utf-8")
     storage, path = locate(f"file://{tmp_path}/run.jsonl")
     letters = Letters("scored", "2013-06-01", "run", path, 3, (), "1", open=True)
-    back = session.createDataFrame(read_letters(storage, (letters,), frame.schema), frame.schema)
+    back = session.createDataFrame(read_dead_letters(storage, (letters,), frame.schema), frame.schema)
     assert back.schema == frame.schema
     assert repr(back.toArrow().to_pylist()) == repr(frame.toArrow().to_pylist())
     instants = pa.schema({"at": pa.int64()})
@@ -92,7 +92,7 @@ def test_letters_without_a_column_or_with_another_type_are_refused(spark, tmp_pa
     letters = (Letters("scored", "2013-06-01", "run", path, 1, (), "1", open=True),)
 
     def read(ddl: str, **options):
-        return read_letters(storage, letters, StructType.fromDDL(ddl), **options).to_pylist()
+        return read_dead_letters(storage, letters, StructType.fromDDL(ddl), **options).to_pylist()
 
     assert read("a bigint, raw binary") == [{"a": 1, "raw": b"\0\xff"}]
     with pytest.raises(

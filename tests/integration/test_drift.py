@@ -14,11 +14,11 @@ import pytest
 
 from firesteel.conf.errors import GateFailed
 from firesteel.jobs.gates import run_gate
-from firesteel.jobs.gates.drift import Drifts, Reference
+from firesteel.jobs.gates.drift import Baseline, Drifts
 from firesteel.jobs.gates.measure import Wanted
 from firesteel.jobs.gates.values import profile_of
-from firesteel.jobs.run import staged
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run import staged_files
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Expectation, GatePlan
 from firesteel.pipelines.profile import Profile
@@ -78,7 +78,7 @@ def test_spark_and_the_driver_find_the_same_profile_with_and_without_bins(spark,
         return
 
     def earlier(_on, column):
-        return Reference(found[column], "before")
+        return Baseline(found[column], "before")
 
     again = Drifts(earlier)
     _, result = _by_spark(second, again, least_rows=1)
@@ -118,7 +118,7 @@ def test_drift_costs_no_job_more_than_the_expectations_beside_it(spark):
     drifting = replace(plain, expectations=(*plain.expectations, drift("id"), drift("k"), drift("s")))
     first = Drifts()
     run_gate(drifting, frame, drifts=first)
-    earlier = Drifts(lambda on, column: Reference(first.profiles[on, column], "before"))
+    earlier = Drifts(lambda on, column: Baseline(first.profiles[on, column], "before"))
 
     def jobs(gate):
         group = f"drift-{len(gate.expectations)}"
@@ -231,7 +231,7 @@ def test_the_executors_find_in_much_data_what_the_driver_finds_in_little(spark, 
     run(spark, runs, project, DAY)
     ours = {(each.on, each.column): each for each in ledger(project).published("scores", DAY).profiles}
     with monkeypatch.context() as patched:
-        patched.setattr(staged, "MAX_VALUES", 1)
+        patched.setattr(staged_files, "MAX_VALUES", 1)
         forced = Pipeline.load(project.folder / "pipeline.yaml").plan(DAY, force=True)
         result = run_plan(forced, spark=spark, runs=runs)
     assert result.state == "published", result.error

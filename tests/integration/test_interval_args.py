@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.run.replay import replay
-from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.explain import physical_plan
 from firesteel.jobs.testing.bind import Binder
 from firesteel.jobs.testing.load import load_cases

@@ -1,4 +1,4 @@
-"""`batch_concurrency`: several intervals in one application, each a transaction of its own; and the ceiling of executor-hours."""
+"""`batch_concurrency`: several intervals in one application, each a transaction of its own; and the budget of executor-hours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import mlflow
 import pytest
 
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.storage.open import locate

@@ -13,7 +13,7 @@ import pytest
 from firesteel.conf import redaction
 from firesteel.conf.redaction import Redactor
 from firesteel.jobs.lineage.names import run_uuid
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.tracking.datasets import manifest_digest
 from firesteel.pipelines import Plan
 from firesteel.pipelines.storage.open import locate

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.udfs.direct.job import pack, run_task
 from firesteel.udfs.direct.spec import DirectSpec, Place, ScanSpec, Split, WriteSpec
@@ -280,7 +280,7 @@ def test_files_have_the_size_that_the_sink_asks_for(spark, tmp_path, runs, opera
 
 
 def test_two_attempts_at_a_task_meet_nobody_and_one_counts(booster, tmp_path):
-    from firesteel.jobs.run.direct import commit, forget
+    from firesteel.jobs.run.direct import commit, delete_task_marks
     from firesteel.pipelines.storage.open import locate
     from firesteel.udfs.direct.job import DirectResult
     from firesteel.udfs.report import summarise
@@ -295,7 +295,7 @@ def test_two_attempts_at_a_task_meet_nobody_and_one_counts(booster, tmp_path):
     counts = run_task(spec, split, 0, 2, "job")
     storage, out = locate(f"file://{tmp_path}/out")
     commit(storage, out, DirectResult(summarise({}), tuple(counts.files), 50, 50))
-    forget(storage, out)
+    delete_task_marks(storage, out)
     names = [str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert names == ["origin=A/part-00000-job-c000.zstd.parquet"]
     assert pq.read_metadata(tmp_path / "out" / names[0]).num_rows == 50

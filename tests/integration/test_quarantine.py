@@ -12,9 +12,9 @@ import pyarrow.dataset as pads
 import pytest
 
 from firesteel.conf.errors import GateFailed
-from firesteel.jobs.gates.aside import Aside
-from firesteel.jobs.run.quarantine import write_quarantine
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.gates.split import SplitRows
+from firesteel.jobs.run.input_stages import write_quarantine
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.quarantine import prune_quarantine, quarantined
 from firesteel.pipelines.storage.open import locate
@@ -88,7 +88,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
         assert str(row.interval) == DAY
         assert row.run_id == result.run_id
     facts = dict(result.intervals[0].scoring)
-    assert facts["operator_reason"] == f"not direct: a gate took {counts.quarantined:,} rows out"
+    assert facts["operator_reason"] == f"not direct: a gate excluded {counts.quarantined:,} rows"
     published = project.published()
     without = MAPPED.replace("WHERE", "WHERE b IS NOT NULL AND (c >= -10 OR c IS NULL) AND") + " "
     without = without.replace("AND c > :floor OR c IS NULL", "AND (c > :floor OR c IS NULL)")
@@ -134,8 +134,8 @@ def test_rows_that_are_counted_and_not_written_publish_nothing(spark, tmp_path):
     frame = spark.range(4)
     area = Area(*locate(f"file://{tmp_path}/x"), "p", "default")
     with pytest.raises(GateFailed, match="FS7002") as caught:
-        write_quarantine(Aside(frame, frame, 5, 0), area, "r", DAY, "run")
-    assert "5 rows of r may not go on, and 4 were put aside" in str(caught.value)
+        write_quarantine(SplitRows(frame, frame, 5, 0), area, "r", DAY, "run")
+    assert "5 rows of r fail a gate, and 4 were quarantined" in str(caught.value)
 
 
 def test_all_rows_may_be_taken_out_where_the_sink_may_be_empty(spark, project, runs):

@@ -14,8 +14,8 @@ import pytest
 
 from firesteel.conf.errors import ModelError, PlanDrift
 from firesteel.conf.partitions import partition_name
-from firesteel.jobs.run import attempt
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run import score_stage
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.written import rows_written
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.publish.ledger import Ledger
@@ -383,7 +383,7 @@ def test_rows_without_a_model_are_counted_by_who_wrote_them_or_once_more(
         asked.append(rows_written(session))
         return {"what was written": asked[-1], "a part twice": asked[-1] + 7, "nothing": None}[told]
 
-    monkeypatch.setattr(attempt, "rows_written", lying)
+    monkeypatch.setattr(score_stage, "rows_written", lying)
     spec = tmp_path / "long.yaml"
     spec.write_text(WITHOUT_A_MODEL.format(root=project.root, tracking=project.tracking), encoding="utf-8")
     result = run_plan(Pipeline.load(spec).plan(DAY), spark=spark, runs=runs)

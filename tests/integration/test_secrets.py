@@ -22,7 +22,7 @@ import pytest
 from firesteel.conf import redaction
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.redaction import Redactor
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.secret_settings import properties_file, secret_keys
 from firesteel.jobs.spark.session import launch_conf, open_session
 from firesteel.jobs.submit.command import submit_environment, submit_line
@@ -41,9 +41,9 @@ VALUES = (KEY, DATABASE, PASSWORD)
 DRIVER = """
 import hashlib, sys
 from firesteel.jobs.cli import main
-from firesteel.jobs.run import runner
+from firesteel.jobs.run import plan_runner
 
-real = runner.run_plan
+real = plan_runner.run_plan
 
 def run_plan(plan, *, on_event, **options):
     def watch(event):
@@ -58,7 +58,7 @@ def run_plan(plan, *, on_event, **options):
                 raise LookupError(f"the store refused {values[0]}")
     return real(plan, on_event=watch, **options)
 
-runner.run_plan = run_plan
+plan_runner.run_plan = run_plan
 sys.exit(main.invoke(sys.argv[2:]))
 """
 

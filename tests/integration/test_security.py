@@ -34,7 +34,7 @@ CANARY = "canary-5d1c8f0e7b"
 DRIVER = """
 import json, os, sys, urllib.request, urllib.error
 from pathlib import Path
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.session import open_session
 from firesteel.pipelines import Plan
 

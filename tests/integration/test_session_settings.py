@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.run.replay import replay
-from firesteel.jobs.run.runner import run_plan
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines import Pipeline

@@ -38,7 +38,7 @@ SLOW = {"spark.network.timeout": "600s", "spark.firesteel.shuffle.fetchTimeout":
 DRIVER = """
 import sys
 from pathlib import Path
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Plan
 
 result = run_plan(Plan.from_json(Path(sys.argv[1]).read_text()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow.dataset as pads
 import pytest
 
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.storage.open import locate
 from support.scoring_project import ScoringProject
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import StorageError
 from firesteel.jobs.gates.distribution import describe, distribution
-from firesteel.jobs.run import staged
-from firesteel.jobs.run.staged import StagedFiles
+from firesteel.jobs.run import staged_files
+from firesteel.jobs.run.staged_files import StagedFiles
 from firesteel.pipelines.storage.open import locate
 
 pytestmark = pytest.mark.integration
@@ -50,7 +50,10 @@ def test_rows_and_distributions_are_those_that_spark_finds(spark, tmp_path):
         tables.append(pa.table({"p": p, "n": n, "d": pa.array(seed.random(rows).round(2)).cast(pa.decimal128(5, 2))}))
     files = files_of(tmp_path / "files", tables)
     assert files.rows() == 59
-    ours, frame = dict(files.distribution(["p", "n", "d"], 59)), spark.read.parquet(str(tmp_path / "files"))
+    ours, frame = (
+        dict(files.load(["p", "n", "d"], 59).distribution(["p", "n", "d"])),
+        spark.read.parquet(str(tmp_path / "files")),
+    )
     for name, facts in distribution(frame, ["p", "n", "d"]):
         same(ours[name], facts)
 
@@ -74,15 +77,15 @@ def test_every_value_is_counted_once(values):
 def test_no_files_have_no_rows(tmp_path):
     files = files_of(tmp_path / "files", [])
     assert files.rows() == 0
-    ((_, facts),) = files.distribution(["p"], 0)
+    ((_, facts),) = files.load(["p"], 0).distribution(["p"])
     assert (facts["rows"], facts["mean"], facts["histogram"]) == (0, None, [])
 
 
 def test_much_is_left_to_the_executors(tmp_path, monkeypatch):
     files = files_of(tmp_path / "files", [pa.table({"p": [1.0]}), pa.table({"p": [2.0]})])
-    monkeypatch.setattr(staged, "MAX_VALUES", 1)
-    assert files.distribution(["p"], 2) is None
-    monkeypatch.setattr(staged, "MAX_FILES", 1)
+    monkeypatch.setattr(staged_files, "MAX_VALUES", 1)
+    assert files.load(["p"], 2) is None
+    monkeypatch.setattr(staged_files, "MAX_FILES", 1)
     assert files.rows() is None
 
 
@@ -90,5 +93,5 @@ def test_a_cut_file_is_an_error_that_names_it(tmp_path):
     files = files_of(tmp_path / "files", [pa.table({"p": [1.0, 2.0]})])
     path = tmp_path / "files" / "part-0.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(StorageError, match="FS8006.*part-0.parquet is no whole Parquet file"):
+    with pytest.raises(StorageError, match="FS8006.*part-0.parquet is not a valid Parquet file"):
         StagedFiles.below(files.storage, str(path.parent)).rows()

@@ -10,7 +10,7 @@ import pytest
 
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.gates.validations import FILE, read_validations
-from firesteel.jobs.run.runner import RUNS_FOLDER, run_plan
+from firesteel.jobs.run.plan_runner import RUNS_FOLDER, run_plan
 from support.scoring_project import ScoringProject
 
 pytestmark = [

@@ -11,7 +11,7 @@ import pytest
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.demo.model import train_model
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from support.picky import PICKY
 from support.runs import DAY
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from firesteel.conf.errors import LeaseConflict, PlanDrift, RowErrorBudget
-from firesteel.jobs.run.backfill import left_of, pinned, settle
+from firesteel.jobs.run.backfill import delete_if_complete, load_or_plan, skip_published
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.run.replay import replay
-from firesteel.jobs.run.runner import run_plan
 from firesteel.pipelines.events import no_progress
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.audit import verify
@@ -87,11 +87,11 @@ def test_letters_without_a_column_that_is_needed_now_are_refused(project, spark,
 def test_a_killed_backfill_resumes_with_the_same_model(project, spark, runs, tmp_path):
     pipeline = project.pipeline()
     start, end = DAY, "2013-06-03"
-    plan = pinned(pipeline, start, end, resume=False, on_progress=no_progress)
+    plan = load_or_plan(pipeline, start, end, resume=False, on_progress=no_progress)
     file = tmp_path / "plan.json"
     file.write_text(plan.to_json(), encoding="utf-8")
     assert kill_driver_at(file, "journaled", 2).returncode == -signal.SIGKILL
-    left = left_of(pinned(pipeline, start, end, resume=True, on_progress=no_progress))
+    left = skip_published(load_or_plan(pipeline, start, end, resume=True, on_progress=no_progress))
     assert left.models == plan.models
     assert [each.action for each in left.intervals] == ["skip", "score", "score"]
     result = run_plan(left, spark=spark, runs=runs, keep_going=True)
@@ -99,9 +99,9 @@ def test_a_killed_backfill_resumes_with_the_same_model(project, spark, runs, tmp
     assert [each.state for each in result.intervals] == ["skipped", "skipped", "published"]
     assert project.rows() == 180
     assert project.leftovers() == []
-    settle(left, start, end, result)
+    delete_if_complete(left, start, end, result)
     with pytest.raises(PlanDrift) as caught:
-        pinned(pipeline, start, end, resume=True, on_progress=no_progress)
+        load_or_plan(pipeline, start, end, resume=True, on_progress=no_progress)
     assert caught.value.code == "FS6004"
 
 

@@ -28,7 +28,7 @@ from firesteel.jobs.demo.flights import load_flights
 from firesteel.jobs.doctor.machine import machine_checks
 from firesteel.jobs.embedded.cluster import ask, state_of
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.submit.application import ResourceManagers
 from firesteel.jobs.submit.environment import pack
 from firesteel.pipelines.plan.model import Plan

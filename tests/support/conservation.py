@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import sqlglot
 from sqlglot import exp
 
-from firesteel.jobs.run.intervals import Intervals
+from firesteel.jobs.run.interval_scheduler import IntervalScheduler
 from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.storage.open import locate
 
@@ -40,17 +40,17 @@ _CHANGES_ROWS = (
 
 def watch_runs(patch: pytest.MonkeyPatch) -> None:
     """Count after every run of this process."""
-    run = Intervals.run
+    run = IntervalScheduler.run
 
     @functools.wraps(run)
-    def counted(self: Intervals, result: RunResult) -> RunResult:
+    def counted(self: IntervalScheduler, result: RunResult) -> RunResult:
         done = run(self, result)
         for interval in done.intervals:
             if interval.state == "published":
                 check_interval(self.plan, interval, done.run_id)
         return done
 
-    patch.setattr(Intervals, "run", counted)
+    patch.setattr(IntervalScheduler, "run", counted)
 
 
 def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:

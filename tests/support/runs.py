@@ -20,7 +20,7 @@ DAY = "2013-06-01"
 
 KILLING_DRIVER = """
 import os, signal, sys
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Plan
 
 plan, boundary, count = Plan.from_json(open(sys.argv[1]).read()), sys.argv[2], int(sys.argv[3])
@@ -40,9 +40,9 @@ run_plan(plan, on_event=on_event)
 ENDING_DRIVER = """
 import os, signal, sys
 from firesteel.jobs.cli import main
-from firesteel.jobs.run import runner
+from firesteel.jobs.run import plan_runner
 
-real = runner.run_plan
+real = plan_runner.run_plan
 
 def run_plan(plan, *, on_event, **options):
     def watch(event):
@@ -51,7 +51,7 @@ def run_plan(plan, *, on_event, **options):
             os.kill(os.getpid(), signal.SIGTERM)
     return real(plan, on_event=watch, **options)
 
-runner.run_plan = run_plan
+plan_runner.run_plan = run_plan
 sys.exit(main.invoke(["apply", sys.argv[1], "--quiet"]))
 """
 

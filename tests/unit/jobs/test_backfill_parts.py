@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from firesteel.conf.errors import SpecError
-from firesteel.jobs.run.backfill import only_planned, part_of
+from firesteel.jobs.run.backfill import select_part, skip_all
 from firesteel.pipelines.spec.model import Interval
 from support.sample_run import sample_plan
 
@@ -20,27 +20,27 @@ def pipeline():
 
 def test_a_part_has_its_intervals_and_no_others(pipeline):
     plan = sample_plan(5)
-    part = part_of(pipeline, plan, "2013-06-02..2013-06-03")
+    part = select_part(pipeline, plan, "2013-06-02..2013-06-03")
     assert [each.id for each in part.intervals] == ["2013-06-02", "2013-06-03"]
     assert part.models == plan.models
-    assert [each.id for each in part_of(pipeline, plan, "2013-06-05..2013-06-30").intervals] == ["2013-06-05"]
+    assert [each.id for each in select_part(pipeline, plan, "2013-06-05..2013-06-30").intervals] == ["2013-06-05"]
 
 
 @pytest.mark.parametrize(
     ("part", "problem"),
     [
-        ("2013-06-01", "is not two intervals"),
+        ("2013-06-01", "is not a range FIRST..LAST"),
         ("2013-07-01..2013-07-31", "has no interval of the backfill, 2013-06-01 to 2013-06-05"),
     ],
 )
 def test_a_part_that_is_none_is_refused(pipeline, part, problem):
     with pytest.raises(SpecError, match=f"FS1014.*{problem}"):
-        part_of(pipeline, sample_plan(5), part)
+        select_part(pipeline, sample_plan(5), part)
 
 
 def test_what_is_only_planned_does_nothing_and_says_so():
     before = sample_plan(2)
-    after = only_planned(before)
+    after = skip_all(before)
     assert [each.action for each in before.intervals] == ["score", "score"]
     assert [(each.action, each.reason) for each in after.intervals] == [
         ("skip", f"planned: {each.reason}") for each in before.intervals

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from firesteel.jobs.cli.main import invoke
-from firesteel.jobs.run.runner import RUNS_FOLDER
+from firesteel.jobs.run.plan_runner import RUNS_FOLDER
 
 
 def test_report_names_the_page_of_a_run_and_of_the_newest(tmp_path, monkeypatch, capsys):

@@ -15,12 +15,12 @@ from scipy.stats import entropy
 from firesteel.conf.errors import GateFailed
 from firesteel.jobs.gates import raise_if_failed
 from firesteel.jobs.gates.bins import TOP, code_of, edges_of
-from firesteel.jobs.gates.drift import Drifts, Reference, differences, problem_of
+from firesteel.jobs.gates.drift import Baseline, Drifts, NoBaseline, differences, problem_of
 from firesteel.jobs.gates.measure import Wanted
 from firesteel.jobs.gates.psi import psi
 from firesteel.jobs.gates.values import profile_of
 from firesteel.jobs.gates.words import expected, observed
-from firesteel.jobs.run.earlier import LOOK_BACK, Successes
+from firesteel.jobs.run.baselines import LOOK_BACK, Baselines
 from firesteel.jobs.tracking.runs import interval_metrics
 from firesteel.pipelines.plan.model import Expectation, GatePlan
 from firesteel.pipelines.profile import Profile
@@ -47,8 +47,8 @@ def profile(values, kind="double", then: Profile | None = None, least_rows=500) 
 
 
 def judged(now, then, expectation=None):
-    earlier = then if isinstance(then, str) else Reference(then, "2024-01-01")
-    return Drifts(lambda _on, _column: earlier).judge(expectation or drift(psi_max=0.2), now)
+    baseline = NoBaseline(then) if isinstance(then, str) else Baseline(then, "2024-01-01")
+    return Drifts(lambda _on, _column: baseline).judge(expectation or drift(psi_max=0.2), now)
 
 
 def test_the_index_is_what_a_hand_computes():
@@ -194,7 +194,7 @@ def test_what_cannot_be_compared_passes_and_says_so(now, then, note):
 
 def test_bins_of_a_column_that_was_empty_are_made_anew_and_values_nulls_and_nans_compared_till_then():
     then = profile([None] * 700)
-    drifts = Drifts(lambda _on, _column: Reference(then, "2024-01-01"))
+    drifts = Drifts(lambda _on, _column: Baseline(then, "2024-01-01"))
     gate = GatePlan("g", ON, (drift(psi_max=0.2),))
     wanted = drifts.wanted(gate, {"p": "double"})["p"]
     assert wanted.bins is None
@@ -266,27 +266,29 @@ def publish(root_uri, day, profiles, run_id="r", die_at=""):
         return transaction.publish((f"dt={interval}",), COUNTS, profiles=profiles)
 
 
-def earlier(root_uri, day, column="p"):
-    return Successes(Ledger(area_of(root_uri)), SINK, f"2024-01-{day:02}").earlier(ON, column)
+def baseline(root_uri, day, column="p"):
+    return Baselines(Ledger(area_of(root_uri)), SINK, f"2024-01-{day:02}").baseline(ON, column)
 
 
 def test_compared_with_is_the_newest_success_before_the_interval_with_a_profile(tmp_path):
     root = f"file://{tmp_path}"
     p = profile(np.arange(600.0))
-    assert earlier(root, 3) == "this is the first success"
+    assert baseline(root, 3) == NoBaseline("this is the first success")
     publish(root, 1, (p,))
-    assert earlier(root, 3) == Reference(p, "2024-01-01")
-    assert earlier(root, 1) == Reference(p, "2024-01-01"), "there is nothing before it: its own last success"
-    assert earlier(root, 3, "q") == "2024-01-01 was published without a profile of it"
+    assert baseline(root, 3) == Baseline(p, "2024-01-01")
+    assert baseline(root, 1) == Baseline(p, "2024-01-01"), "there is nothing before it: its own last success"
+    assert baseline(root, 3, "q") == NoBaseline("2024-01-01 was published without a profile of it")
     publish(root, 2, ())  # too few rows, say
-    assert earlier(root, 3) == Reference(p, "2024-01-01")
+    assert baseline(root, 3) == Baseline(p, "2024-01-01")
     later = profile(np.arange(700.0))
     publish(root, 5, (later,))
-    assert earlier(root, 3) == Reference(p, "2024-01-01")
-    assert earlier(root, 6) == Reference(later, "2024-01-05")
+    assert baseline(root, 3) == Baseline(p, "2024-01-01")
+    assert baseline(root, 6) == Baseline(later, "2024-01-05")
     for day in range(6, 6 + LOOK_BACK):
         publish(root, day, ())
-    assert earlier(root, 6 + LOOK_BACK) == f"2024-01-{5 + LOOK_BACK:02} was published without a profile of it"
+    assert baseline(root, 6 + LOOK_BACK) == NoBaseline(
+        f"2024-01-{5 + LOOK_BACK:02} was published without a profile of it"
+    )
 
 
 def test_a_profile_goes_with_what_it_describes_through_rollback_and_recovery(tmp_path):
@@ -294,14 +296,14 @@ def test_a_profile_goes_with_what_it_describes_through_rollback_and_recovery(tmp
     old, new = profile(np.arange(600.0)), profile(np.arange(700.0))
     publish(root, 1, (old,))
     publish(root, 1, (new,), "r2")
-    assert earlier(root, 2).profile == new
+    assert baseline(root, 2).profile == new
     rollback(area, SINK, sink_of(root), "2024-01-01", attempt_of("back"))
-    assert earlier(root, 2).profile == old
+    assert baseline(root, 2).profile == old
     with pytest.raises(Died):
         publish(root, 2, (new,), "r3", die_at="journaled")
-    assert earlier(root, 3).profile == old
+    assert baseline(root, 3).profile == old
     recover(area, SINK, sink_of(root), "2024-01-02", lease_ttl_s=0.0)
-    assert earlier(root, 3) == Reference(new, "2024-01-02")
+    assert baseline(root, 3) == Baseline(new, "2024-01-02")
 
 
 def test_a_record_of_before_there_were_profiles_is_read(tmp_path):

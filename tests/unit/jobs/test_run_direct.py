@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from firesteel.jobs.run.direct import commit, finished, forget
+from firesteel.jobs.run.direct import commit, delete_task_marks, finished_tasks
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.udfs.direct.done import Done, mark_name, write_mark
 from firesteel.udfs.direct.job import DirectResult
@@ -49,7 +49,7 @@ def result_of(*done: Done) -> DirectResult:
 
 
 def test_nothing_was_staged(staging):
-    assert finished(LocalStorage(), staging) == ()
+    assert finished_tasks(LocalStorage(), staging) == ()
 
 
 def test_whole_tasks_are_found_and_all_else_goes(staging):
@@ -58,7 +58,7 @@ def test_whole_tasks_are_found_and_all_else_goes(staging):
     put(staging, f"_done/{JOB}-00002-0.json", '{"made_by": "0.1')
     put(staging, "dt=2024-01-01/part-of-nobody.parquet")
     put(staging, "_temporary/0/x")
-    assert finished(LocalStorage(), staging) == (done,)
+    assert finished_tasks(LocalStorage(), staging) == (done,)
     assert there(staging) == {mark_name(0, 0, JOB), *(file.temporary for file in done.result.files)}
 
 
@@ -69,13 +69,13 @@ def test_a_task_one_of_whose_files_is_not_whole_is_done_again(staging, harm):
     LocalStorage().delete(path)
     if harm == "cut":
         LocalStorage().create(path, b"rows")
-    assert finished(LocalStorage(), staging) == (good,)
+    assert finished_tasks(LocalStorage(), staging) == (good,)
     assert not any(f"{JOB}-00001-0" in path for path in there(staging))
 
 
 def test_of_two_attempts_at_one_task_one_counts(staging):
     both = [leave(staging, 0, attempt=attempt, path="f") for attempt in (0, 1)]
-    (found,) = finished(LocalStorage(), staging)
+    (found,) = finished_tasks(LocalStorage(), staging)
     assert found in both
     assert len(there(staging)) == 3
 
@@ -91,10 +91,10 @@ def test_a_commit_that_was_cut_short_is_gone_on_with(staging, moved):
     for file in commit_some.files:
         storage.mkdirs(f"{staging}/dt=2024-01-01")
         storage.rename(f"{staging}/{file.temporary}", f"{staging}/{file.final}")
-    found = finished(storage, staging)
+    found = finished_tasks(storage, staging)
     assert len(found) == 2
     commit(storage, staging, result_of(*found))
-    forget(storage, staging)
+    delete_task_marks(storage, staging)
     assert there(staging) == {file.final for file in files}
     for file in files:
         assert storage.read(f"{staging}/{file.final}").decode() == f"rows of {file.final}"
@@ -104,6 +104,6 @@ def test_after_the_commit_the_marks_still_say_what_is_done(staging):
     storage = LocalStorage()
     tasks = [leave(staging, number) for number in range(2)]
     commit(storage, staging, result_of(*tasks))
-    found = finished(storage, staging)
+    found = finished_tasks(storage, staging)
     assert [each.splits for each in found] == [each.splits for each in tasks]
     assert all(file.temporary == file.final for each in found for file in each.result.files)

@@ -11,7 +11,7 @@ from firesteel.conf.errors import SpecError, SpecErrors, Where
 from firesteel.pipelines.logical import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
 from firesteel.pipelines.planner.allocation import START_S, idle_timeout, worth_of_a_slot
-from firesteel.pipelines.planner.cost import Cost, check_ceiling
+from firesteel.pipelines.planner.cost import Cost, check_executor_hours
 from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.result import Counts
@@ -161,7 +161,7 @@ def test_initial_is_what_the_spec_says(tmp_path):
     assert made.executors == 0
 
 
-def test_a_ceiling_limits_executors_and_refuses_what_one_cannot_do(tmp_path):
+def test_a_budget_limits_executors_and_refuses_what_one_cannot_do(tmp_path):
     earlier = [record(1280 * MIB, 1000.0)]
     many = [interval(1280 * MIB)]
     free, _ = proposal(tmp_path / "free", {"max": 40}, many, earlier)
@@ -171,12 +171,12 @@ def test_a_ceiling_limits_executors_and_refuses_what_one_cannot_do(tmp_path):
     assert conf[f"{DYNAMIC}.maxExecutors"] == "4"
     assert made.executor_hours == pytest.approx((1000 + 4 * 20) / 3600, rel=0.01)
     assert "max_executor_hours 0.3 leaves room for 4 executors" in made.reasons
-    check_ceiling(made, Where("pipeline.yaml", 1))
+    check_executor_hours(made, Where("pipeline.yaml", 1))
     made, _ = proposal(tmp_path / "none", {"max": 40, "max_executor_hours": 0.2}, many, earlier)
     with pytest.raises(SpecError, match=r"^FS1018 pipeline.yaml:1  the plan would cost 0\.28 executor-hours"):
-        check_ceiling(made, Where("pipeline.yaml", 1))
+        check_executor_hours(made, Where("pipeline.yaml", 1))
     made, _ = proposal(tmp_path / "first", {"max": 40, "max_executor_hours": 0.2}, many)
-    check_ceiling(made, Where("pipeline.yaml", 1))
+    check_executor_hours(made, Where("pipeline.yaml", 1))
     assert any("is stopped at 0.2 executor-hours" in each for each in made.reasons)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from firesteel.conf.errors import InputNotReady, SpecError, SpecErrors
 from firesteel.conf.partitions import is_data, parse_directory, parse_value, value_text
-from firesteel.jobs.run.drift import check_inputs
+from firesteel.jobs.run.stages import check_inputs
 from firesteel.pipelines import Pipeline, Plan
 from support.specs import FixedBackend
 

@@ -57,7 +57,7 @@ class SparkBackend:
 
     def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
         """Run on Spark."""
-        from firesteel.jobs.run.runner import run_plan
+        from firesteel.jobs.run.plan_runner import run_plan
 
         return run_plan(plan, spark=spark, on_event=on_event)  # type: ignore[arg-type]
 

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     from firesteel.jobs.cli.called import taken_over
     from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
-    from firesteel.jobs.run.runner import run_plan
+    from firesteel.jobs.run.plan_runner import run_plan
     from firesteel.jobs.utf8 import in_utf8
     from firesteel.pipelines.plan.model import Plan
 

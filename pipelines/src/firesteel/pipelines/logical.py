@@ -434,7 +434,7 @@ class _Analysis:
             elif relation not in self.names_all:
                 self.unknown("relation", relation, self.names_all, "gates", name, "on")
                 continue
-            self._takes_rows_out(name, gate)
+            self._excludes_rows(name, gate)
             for index, expect in enumerate(gate.expect):
                 column = expect.arguments.get("column")
                 if isinstance(column, str) and relation in self.relations:
@@ -446,14 +446,14 @@ class _Analysis:
         for name, sink in self.spec.sinks.items():
             self._sink(name, sink)
 
-    def _takes_rows_out(self, name: str, gate: Gate) -> None:
+    def _excludes_rows(self, name: str, gate: Gate) -> None:
         """Rows are taken out before the score: after it they are counted, and what is staged is published or not."""
         scored = {step for step, found in self.spec.steps.items() if isinstance(found, ScoreStep)}
         for step in self.order:
             if step in self.selects and scored & set(self.selects[step].reads):
                 scored.add(step)
         for index, expect in enumerate(gate.expect):
-            if expect.takes_rows_out and (gate.on.startswith("sink:") or gate.on in scored):
+            if expect.excludes_rows and (gate.on.startswith("sink:") or gate.on in scored):
                 self.error(
                     "FS7004",
                     f"gates.{name} looks at {gate.on}, which is scored already: it cannot {expect.on_fail} rows.",

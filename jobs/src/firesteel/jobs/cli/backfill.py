@@ -55,8 +55,8 @@ def backfill(
     """  # noqa: D301 - click wants a real backspace
     from firesteel.jobs.cli.progress import planning, running
     from firesteel.jobs.cli.show import show_result
-    from firesteel.jobs.run.backfill import left_of, only_planned, part_of, pinned, settle
-    from firesteel.jobs.run.runner import run_plan
+    from firesteel.jobs.run import backfill as stored
+    from firesteel.jobs.run.plan_runner import run_plan
     from firesteel.pipelines import Pipeline
 
     if pin + bool(part) + resume > 1:
@@ -64,8 +64,10 @@ def backfill(
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     with announced(pipeline, run_id) as tell:
         with planning(quiet=quiet or as_json) as on_progress:
-            whole = pinned(pipeline, start, end, resume=resume or bool(part), on_progress=on_progress)
-        made = on_cluster(left_of(part_of(pipeline, whole, part) if part else whole), master, settings)
+            whole = stored.load_or_plan(pipeline, start, end, resume=resume or bool(part), on_progress=on_progress)
+        made = on_cluster(
+            stored.skip_published(stored.select_part(pipeline, whole, part) if part else whole), master, settings
+        )
         if not (quiet or as_json):
             todo = sum(each.action != "skip" for each in made.intervals)
             versions = ", ".join(f"{model.name} v{model.version or '-'}" for model in made.models)
@@ -73,11 +75,11 @@ def backfill(
                 f"{todo:,} of {len(made.intervals):,} intervals to score with {versions or 'SQL only'}.", err=True
             )
         if pin:
-            made = only_planned(made)
+            made = stored.skip_all(made)
         with running(made, quiet=quiet or as_json) as on_event:
             result = run_plan(made, run_id=run_id, on_event=on_event, keep_going=True)
         if not (pin or part):
-            settle(made, start, end, result)
+            stored.delete_if_complete(made, start, end, result)
         show_result(result, as_json=as_json)
         tell.result(result, made)
     return result.exit_code

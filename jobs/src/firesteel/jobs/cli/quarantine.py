@@ -28,7 +28,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
     The rows are Parquet, partitioned by interval and run_id: spark.read.parquet("STORAGE/quarantine/RELATION").
     """
     from firesteel.jobs.cli.area import open_area
-    from firesteel.jobs.run.staged import StagedFiles
+    from firesteel.jobs.run.staged_files import StagedFiles
     from firesteel.pipelines.publish.quarantine import quarantined
 
     loaded, area = open_area(spec, profile, params)

@@ -25,7 +25,7 @@ def report(run: str, as_json: bool) -> None:
 
 def run_folder(run: str) -> Path:
     """Return the folder of a run below the working directory; that of the latest run without a name."""
-    from firesteel.jobs.run.runner import RUNS_FOLDER
+    from firesteel.jobs.run.plan_runner import RUNS_FOLDER
 
     folder = Path.cwd() / RUNS_FOLDER
     known = sorted(path.parent.name for path in folder.glob("*/result.json"))

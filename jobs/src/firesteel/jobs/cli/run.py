@@ -65,7 +65,7 @@ def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
 def _execute(made: Plan, *, run_id: str = "", as_json: bool, quiet: bool) -> RunResult:
     from firesteel.jobs.cli.progress import running
     from firesteel.jobs.cli.show import show_result
-    from firesteel.jobs.run.runner import run_plan
+    from firesteel.jobs.run.plan_runner import run_plan
 
     with running(made, quiet=quiet or as_json) as on_event:
         result = run_plan(made, run_id=run_id, on_event=on_event)

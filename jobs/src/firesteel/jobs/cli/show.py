@@ -62,15 +62,20 @@ def show_plan(plan: Plan) -> None:
 
 
 def show_explanation(plan: Plan, *, rules: bool, lineage: bool) -> None:
-    """Show a plan as a tree with its stages and resources and, if asked for, the work of the rules and the lineage."""
+    """Show a plan as a tree, its Spark stages, the stages of an interval and the resources; if asked for, rules and lineage."""
     from rich.markup import escape
+
+    from firesteel.jobs.run.stages import interval_stages
 
     console = plain_console()
     _head(console, plan)
-    console.print("[bold]stages[/]")
-    for number, stage in enumerate(plan.stages, start=1):
-        why = f"  [dim]{escape(', '.join(stage.exchanges))}[/]" if stage.exchanges else ""
-        console.print(f"  {number}. {' + '.join(each.removeprefix('sink:') for each in stage.steps)}{why}")
+    console.print("[bold]Spark stages[/]")
+    for number, spark_stage in enumerate(plan.stages, start=1):
+        why = f"  [dim]{escape(', '.join(spark_stage.exchanges))}[/]" if spark_stage.exchanges else ""
+        console.print(f"  {number}. {' + '.join(step.removeprefix('sink:') for step in spark_stage.steps)}{why}")
+    console.print("\n[bold]interval stages[/]")
+    for number, stage in enumerate(interval_stages(plan), start=1):
+        console.print(f"  {number}. {escape(str(stage))}")
     if plan.intervals:
         _resources(console, plan)
     if rules:

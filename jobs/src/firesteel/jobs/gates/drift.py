@@ -1,4 +1,4 @@
-"""The drift gate: a column now against the same column at the last success of the sink."""
+"""The drift gate: the profile of a column, compared with the profile of the same column in the last published interval."""
 
 from __future__ import annotations
 
@@ -25,35 +25,40 @@ _SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """What a column is held against, and where that was published."""
+class Baseline:
+    """The profile that a column is compared with, and the interval that it was published with."""
 
     profile: Profile
     interval: str
 
 
-Earlier = Callable[[str, str], "Reference | str"]
-"""(relation, column) -> its profile at the last success, or why there is none, in a phrase."""
+@dataclass(frozen=True, slots=True)
+class NoBaseline:
+    """The reason why there is nothing to compare a column with, as a phrase."""
+
+    reason: str
 
 
-def nothing_earlier(_on: str, _column: str) -> str:
-    """No success is known."""
-    return "no earlier success is known here"
+BaselineOf = Callable[[str, str], "Baseline | NoBaseline"]
+"""(relation, column) -> the baseline of the column."""
+
+
+def no_baseline(_on: str, _column: str) -> NoBaseline:
+    """Return that no published interval is known: the default."""
+    return NoBaseline("no earlier success is known here")
 
 
 @dataclass(slots=True)
 class Drifts:
-    """What the drift gates of one interval look at.
+    """The baselines of the drift gates of one interval, and the profiles that they measure.
 
     Attributes
     ----------
-    earlier
-        What is compared with.
     profiles
-        What was measured: the next interval is held against it, if this one is published.
+        Published with the interval: the baselines of the next one.
     """
 
-    earlier: Earlier = nothing_earlier
+    baseline_of: BaselineOf = no_baseline
     profiles: dict[tuple[str, str], Profile] = field(default_factory=dict)
 
     def wanted(self, gate: GatePlan, types: Mapping[str, str]) -> dict[str, Wanted]:
@@ -80,18 +85,19 @@ class Drifts:
         return found
 
     def _usable(self, on: str, column: str, type_: str) -> Profile | None:
-        then = self.earlier(on, column)
-        same = isinstance(then, Reference) and then.profile.kind == Wanted(on, column, type_, None).kind
-        return then.profile if same and isinstance(then, Reference) else None
+        then = self.baseline_of(on, column)
+        if isinstance(then, NoBaseline) or then.profile.kind != Wanted(on, column, type_, None).kind:
+            return None
+        return then.profile
 
     def judge(self, expectation: Expectation, now: Profile) -> ExpectationResult:
         """The verdict on one expectation, from what was measured. A profile of enough rows is kept."""
         limits: dict[str, Any] = dict(expectation.kwargs)
         if now.rows >= limits["rows_min"]:
             self.profiles[now.on, now.column] = now
-        then = self.earlier(now.on, now.column)
-        if isinstance(then, str):
-            return _result(expectation, now, f"nothing to compare with: {then}")
+        then = self.baseline_of(now.on, now.column)
+        if isinstance(then, NoBaseline):
+            return _result(expectation, now, f"nothing to compare with: {then.reason}")
         was = then.profile
         if was.kind != now.kind:
             what = f"nothing to compare with: {was.type} in {then.interval}, {now.type} now"

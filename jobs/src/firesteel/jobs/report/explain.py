@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.jobs.report import graph
 from firesteel.jobs.report.template import render_template, write_page
+from firesteel.jobs.run.stages import interval_stages
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -18,6 +19,7 @@ def write_explanation(plan: Plan, path: Path) -> Path:
     text = render_template(
         "explain.html.j2",
         plan=plan,
+        interval_stages=interval_stages(plan),
         graph_wide=graph.draw(nodes, "dagw", down=False),
         graph_narrow=graph.draw(nodes, "dagn", down=True),
         words=graph.words(nodes),

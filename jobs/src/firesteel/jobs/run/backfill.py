@@ -1,4 +1,4 @@
-"""The plan of a backfill: pinned once, kept in the storage until all of its intervals are published."""
+"""The plan of a backfill: made once and stored until all of its intervals are published."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from firesteel.pipelines.storage.paths import join
 if TYPE_CHECKING:
     from firesteel.pipelines import Pipeline
     from firesteel.pipelines.events import Progress
+    from firesteel.pipelines.plan.model import IntervalPlan
     from firesteel.pipelines.result import RunResult
 
 
-def pinned(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_progress: Progress) -> Plan:
-    """The plan of a range: a new one, which is kept, or the one that was kept.
+def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_progress: Progress) -> Plan:
+    """Return the plan of a range: a new one, which is stored, or with `resume` the stored one.
 
     Raises
     ------
     PlanDrift
-        FS6004 when there is none to resume.
+        FS6004 when no plan is stored.
     """
     storage, base = locate(pipeline.loaded.spec.storage)
     path = _path(base, pipeline.loaded.profile, start, end)
@@ -38,40 +39,40 @@ def pinned(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_progres
             raise PlanDrift(
                 "FS6004",
                 f"there is no unfinished backfill from {start} to {end}.",
-                hint="Leave --resume out to begin one. Finished ones are not kept.",
+                hint="Start one without --resume. The plan of a finished backfill is deleted.",
             ) from None
     plan = pipeline.plan(start, end, on_progress=on_progress)
     storage.replace(path, plan.to_json().encode())
     return plan
 
 
-def left_of(plan: Plan) -> Plan:
-    """The plan with what the ledger shows as published by it marked as done."""
+def skip_published(plan: Plan) -> Plan:
+    """Return the plan with the intervals skipped that the ledger shows as published by it."""
     storage, base = locate(plan.storage)
     ledger = Ledger(Area(storage, base, plan.pipeline, plan.profile))
-    known = {sink.name: frozenset(ledger.intervals(sink.name)) for sink in plan.sinks}
+    published = {sink.name: frozenset(ledger.intervals(sink.name)) for sink in plan.sinks}
 
-    def done(interval: str, plan_hash: str) -> bool:
+    def done(interval: IntervalPlan) -> bool:
         return all(
-            interval in known[sink.name]
-            and (record := ledger.published(sink.name, interval)) is not None
-            and record.plan_hash == plan_hash
+            interval.id in published[sink.name]
+            and (record := ledger.published(sink.name, interval.id)) is not None
+            and record.plan_hash == interval.plan_hash
             for sink in plan.sinks
         )
 
     return replace(
         plan,
         intervals=tuple(
-            replace(each, action="skip", reason="published by this backfill")
-            if each.action != "skip" and done(each.id, each.plan_hash)
-            else each
-            for each in plan.intervals
+            replace(interval, action="skip", reason="published by this backfill")
+            if interval.action != "skip" and done(interval)
+            else interval
+            for interval in plan.intervals
         ),
     )
 
 
-def part_of(pipeline: Pipeline, plan: Plan, part: str) -> Plan:
-    """The plan with the intervals of `FIRST..LAST` only.
+def select_part(pipeline: Pipeline, plan: Plan, part: str) -> Plan:
+    """Return the plan with the intervals of `FIRST..LAST` only.
 
     Raises
     ------
@@ -80,31 +81,37 @@ def part_of(pipeline: Pipeline, plan: Plan, part: str) -> Plan:
     """
     first, separator, last = part.partition("..")
     if not separator:
-        raise SpecError("FS1014", f"--part {part} is not two intervals.", hint="Write it like 2013-06-01..2013-06-30.")
+        raise SpecError(
+            "FS1014",
+            f"--part {part} is not a range FIRST..LAST.",
+            hint="Write two intervals, such as 2013-06-01..2013-06-30.",
+        )
     asked = pipeline.loaded.spec.interval.model_copy(update={"lookback": 0})
-    low, high = (slots(asked, each, each)[0].id for each in (first, last))
-    kept = tuple(each for each in plan.intervals if low <= each.id <= high)  # names of one unit sort as time does
-    if not kept:
+    low, high = (slots(asked, name, name)[0].id for name in (first, last))
+    selected = tuple(i for i in plan.intervals if low <= i.id <= high)  # ids of one unit sort by time
+    if not selected:
         raise SpecError(
             "FS1014",
             f"--part {part} has no interval of the backfill, {plan.intervals[0].id} to {plan.intervals[-1].id}.",
         )
-    return replace(plan, intervals=kept)
+    return replace(plan, intervals=selected)
 
 
-def only_planned(plan: Plan) -> Plan:
-    """The plan with nothing to do in it, for a call that only keeps it."""
+def skip_all(plan: Plan) -> Plan:
+    """Return the plan with all intervals skipped, for a call that only stores it."""
     return replace(
         plan,
         intervals=tuple(
-            each if each.action == "skip" else replace(each, action="skip", reason=f"planned: {each.reason}")
-            for each in plan.intervals
+            interval
+            if interval.action == "skip"
+            else replace(interval, action="skip", reason=f"planned: {interval.reason}")
+            for interval in plan.intervals
         ),
     )
 
 
-def settle(plan: Plan, start: str, end: str, result: RunResult) -> None:
-    """Forget the plan of a backfill that is published as a whole."""
+def delete_if_complete(plan: Plan, start: str, end: str, result: RunResult) -> None:
+    """Delete the stored plan when all of its intervals are published."""
     if result.exit_code == 0:
         storage, base = locate(plan.storage)
         storage.delete(_path(base, plan.profile, start, end))

@@ -1,4 +1,4 @@
-"""The direct operator for one interval: the plan as `firesteel.udfs.direct` wants it, and the commit of what it wrote."""
+"""The direct operator for one interval: the job for `firesteel.udfs.direct`, and the commit of the files that its tasks wrote."""
 
 from __future__ import annotations
 
@@ -31,24 +31,31 @@ if TYPE_CHECKING:
 
 _CODECS = {"zstd": "zstd", "snappy": "snappy", "gzip": "gzip", "none": "none", "uncompressed": "none"}
 _SECRET = ("password", "secret", "keystore", "key.", "credential", "token")
-"""Settings that do not travel: a task needs addresses, and has its own tickets."""
+"""Parts of keys of settings that are not sent to tasks: a task needs addresses, and has its own Kerberos tickets."""
 
 
 @dataclass(frozen=True, slots=True)
-class DirectWork:
+class DirectJob:
     """A direct job that is ready to run."""
 
     spec: DirectSpec
     tasks: tuple[tuple[Split, ...], ...]
     done: tuple[TaskResult, ...] = ()
-    """What an earlier job of the same staging path has finished."""
+    """Tasks that an earlier job with the same staging path has finished."""
 
     def run(self, spark: SparkSession) -> DirectResult:
-        """Run it."""
+        """Run the job."""
         return run_direct(spark, self.spec, self.tasks, self.done)
 
 
-def direct_work(
+@dataclass(frozen=True, slots=True)
+class NotDirect:
+    """The reason why an interval cannot be scored by the direct operator, as a phrase."""
+
+    reason: str
+
+
+def plan_direct_job(
     spark: SparkSession,
     plan: Plan,
     interval: IntervalPlan,
@@ -56,109 +63,109 @@ def direct_work(
     staging: str,
     lineage: dict[str, str],
     done: tuple[Done, ...] = (),
-) -> DirectWork | str:
-    """The job, or why it cannot be done directly after all. The views of the steps before the score must be there.
+) -> DirectJob | NotDirect:
+    """Return the job, or the reason why a Spark job is needed instead. The views of the steps before the score must exist.
 
     Parameters
     ----------
     scoring
-        The operator's own description of the plan's score step.
+        The plan's score step, as the operator describes it.
     staging
         The staging path, within the sink's storage.
     done
-        Tasks that `finished` found there.
+        Tasks that `finished_tasks` found there.
     """
     sink, step = plan.sinks[0], plan.score_step
-    assert step is not None  # it is what `scoring` describes
+    assert step is not None  # `scoring` describes it
     try:
-        steps = [interval.bound(each) if isinstance(each, SqlStepPlan) else each for each in plan.steps]
+        steps = [interval.bound(other) if isinstance(other, SqlStepPlan) else other for other in plan.steps]
         chain = direct_chain(plan.sources, steps, plan.gates, plan.sinks, step)
     except NotMapOnlyError as why:
-        return str(why)
+        return NotDirect(str(why))
     codec = _CODECS.get(str(spark.conf.get("spark.sql.parquet.compression.codec")).lower())
     if codec is None:
-        return "the session writes Parquet with another codec"
+        return NotDirect("the session writes Parquet with another codec")
     if str(spark.conf.get("spark.sql.ansi.enabled")).lower() != "true":
-        return "the session is not in ANSI mode"
+        return NotDirect("the session is not in ANSI mode")
     if setting := differs_by_operator(dict(plan.spark_conf)):
-        return f"configuration sets {setting}"
-    if differs := _differs(spark, chain, step):
-        return differs
+        return NotDirect(f"configuration sets {setting}")
+    if difference := _type_difference(spark, chain, step):
+        return NotDirect(difference)
     places = [_place(chain.source.path), _place(sink.path)]
     if any(place.scheme == "hdfs" for place in places) and find_spec("hdfs_native") is None:
-        return "hdfs-native is not installed (pip install hdfs-native)"
-    files = next((each.files for each in interval.inputs if each.source == chain.source.name), ())
-    # Executors that are to come want tasks as well: those that are there may be the few of the beginning.
+        return NotDirect("hdfs-native is not installed (pip install hdfs-native)")
+    files = next((read.files for read in interval.inputs if read.source == chain.source.name), ())
+    # Spark may start more executors while the job runs, so the tasks are as many as the plan expects slots.
     slots = max(spark.sparkContext.defaultParallelism, plan.resources.scan_partitions)
-    return DirectWork(
+    return DirectJob(
         _spec(chain, sink, step, scoring, staging, lineage, codec, str(spark.conf.get(TIME_ZONE))),
         pack(
             [(file.path, file.length) for file in files],
             slots,
             plan.resources.file_input_bytes or SPLIT_BYTES,
-            [split for each in done for split in each.splits],
+            [split for task in done for split in task.splits],
         ),
-        tuple(each.result for each in done),
+        tuple(task.result for task in done),
     )
 
 
-def finished(storage: Storage, staging: str) -> tuple[Done, ...]:
-    """The finished tasks of a staging path, by their marks; whatever belongs to none of them is removed.
+def finished_tasks(storage: Storage, staging: str) -> tuple[Done, ...]:
+    """Return the finished tasks of a staging path, by their marks; delete files that belong to none of them.
 
-    A task counts when each of its files is there in full length, where the task left it or where `commit` has moved it.
+    A task counts when each of its files has its full length, either where the task wrote it or where `commit` has moved it.
     """
-    there = {file.path[len(staging) + 1 :]: file.length for file in storage.walk(staging)}
+    lengths = {file.path[len(staging) + 1 :]: file.length for file in storage.walk(staging)}
     marks: dict[str, Done] = {}
-    for path in there:
+    for path in lengths:
         if path.startswith(f"{DONE}/"):
             mark = read_mark(storage.read(f"{staging}/{path}"))
-            if mark is not None and _find(mark, there):
+            if mark is not None and _locate_files(mark, lengths):
                 marks[path] = mark
-    found = apart(marks.values())
-    kept = {file.temporary for each in found for file in each.result.files}
-    kept |= {path for path, mark in marks.items() if any(mark is each for each in found)}
-    for path in there.keys() - kept:
+    tasks = apart(marks.values())
+    kept = {file.temporary for task in tasks for file in task.result.files}
+    kept |= {path for path, mark in marks.items() if any(mark is task for task in tasks)}
+    for path in lengths.keys() - kept:
         storage.delete(f"{staging}/{path}")
-    return tuple(found)
+    return tuple(tasks)
 
 
-def _find(mark: Done, there: Mapping[str, int]) -> bool:
-    """Whether all files of a task are there; from then on `temporary` says where."""
+def _locate_files(mark: Done, lengths: Mapping[str, int]) -> bool:
+    """Return whether all files of a task exist, and set `temporary` of each to its path."""
     files = mark.result.files
     for index, file in enumerate(files):
-        place = next((path for path in (file.final, file.temporary) if there.get(path) == file.size), None)
-        if place is None:
+        path = next((path for path in (file.final, file.temporary) if lengths.get(path) == file.size), None)
+        if path is None:
             return False
-        files[index] = replace(file, temporary=place)
+        files[index] = replace(file, temporary=path)
     return True
 
 
-def forget(storage: Storage, staging: str) -> None:
-    """Remove what nobody publishes: the marks, and what attempts that do not count have left since `commit`."""
+def delete_task_marks(storage: Storage, staging: str) -> None:
+    """Delete the marks, and the files that other attempts at tasks have written since `commit`."""
     for folder in (DONE, TEMPORARY):
         storage.delete(f"{staging}/{folder}")
 
 
 def commit(storage: Storage, staging: str, result: DirectResult) -> None:
-    """Move the files of the attempts that count to where they belong, and remove those of all others."""
-    made: set[str] = set()
+    """Move the files of the successful task attempts to their partitions, and delete the files of all others."""
+    created: set[str] = set()
     for file in result.files:
         if file.temporary == file.final:
             continue
         folder = f"{staging}/{file.final}".rpartition("/")[0]
-        if folder not in made:
+        if folder not in created:
             storage.mkdirs(folder)
-            made.add(folder)
+            created.add(folder)
         storage.rename(f"{staging}/{file.temporary}", f"{staging}/{file.final}")
     storage.delete(f"{staging}/{TEMPORARY}")
 
 
-def _differs(spark: SparkSession, chain: Chain, step: ScoreStepPlan) -> str:
-    """How Spark's own analysis differs from the compiler's, if it does."""
-    found = {field.name: field.dataType.simpleString() for field in spark.table(step.input).schema.fields}
+def _type_difference(spark: SparkSession, chain: Chain, step: ScoreStepPlan) -> str:
+    """Return the first column whose type differs between Spark and the compiler, as a phrase; empty if there is none."""
+    types = {field.name: field.dataType.simpleString() for field in spark.table(step.input).schema.fields}
     for column in chain.columns:
-        if found.get(column.name) != column.type:
-            return f"{step.input}.{column.name} is {found.get(column.name)} in Spark, {column.type} here"
+        if types.get(column.name) != column.type:
+            return f"{step.input}.{column.name} is {types.get(column.name)} in Spark, {column.type} in the plan"
     return ""
 
 
@@ -173,14 +180,14 @@ def _spec(
     zone: str,
 ) -> DirectSpec:
     source = chain.source
-    read = {name.lower() for name in _read(chain, step)}
+    read = {name.lower() for name in _columns_read(chain, step)}
     columns = [column for column in source.columns if column.name.lower() in read]
     schema = _arrow(columns, zone)
     partitions = _arrow(source.partitions, zone)
     outputs = [Column(output.name, output.type) for output in step.made]
     lineages = [column for column in sink.columns if column.name in sink.lineage_columns]
     kept = [column for column in chain.columns if column.name in step.keep]
-    kinds = {each.name: each.type for each in _arrow([*kept, *outputs, *lineages], zone)}
+    kinds = {column.name: column.type for column in _arrow([*kept, *outputs, *lineages], zone)}
     constants: list[tuple[str, Any, Any]] = []
     for name in sink.lineage_columns:
         value = datetime.now(UTC) if name == "_scored_at" else lineage[name]
@@ -191,9 +198,9 @@ def _spec(
             _place(source.path),
             locate(source.path)[1],
             schema,
-            tuple((each.name, each.type) for each in partitions),
+            tuple((column.name, column.type) for column in partitions),
         ),
-        projections=tuple(Projection(each.columns, each.where) for each in chain.maps),
+        projections=tuple(Projection(mapping.columns, mapping.where) for mapping in chain.maps),
         score=scoring,
         scored=_schema([(name, kinds[name]) for name in (*step.keep, *(output.name for output in step.made))]),
         write=WriteSpec(
@@ -202,26 +209,26 @@ def _spec(
     )
 
 
-def _read(chain: Chain, step: ScoreStepPlan) -> set[str]:
-    """The columns of the source that the first map, or the score, names."""
+def _columns_read(chain: Chain, step: ScoreStepPlan) -> set[str]:
+    """Return the columns of the source that the first map, or the score step, reads."""
     if not chain.maps:
         return {*step.columns_read}
-    found: set[str] = set()
+    names: set[str] = set()
 
     def visit(expression: Any) -> None:
         if expression[0] == "column":
-            found.add(expression[2])
+            names.add(expression[2])
             return
-        for each in expression[2:]:
-            if isinstance(each, tuple):
-                visit(each)
+        for operand in expression[2:]:
+            if isinstance(operand, tuple):
+                visit(operand)
 
     first = chain.maps[0]
     for _, expression in first.columns:
         visit(expression)
     if first.where is not None:
         visit(first.where)
-    return found
+    return names
 
 
 def _place(uri: str) -> Place:
@@ -240,11 +247,11 @@ def _place(uri: str) -> Place:
 
 
 def _arrow(columns: Iterable[Column], zone: str) -> Any:
-    """Return the Arrow schema in which Spark would give these columns to Python, instants in the session's time zone."""
+    """Return the Arrow schema that Spark uses to send these columns to Python, with instants in the session's time zone."""
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    found = tuple(columns)
-    return to_arrow_schema(schema_of(found), timezone=zone) if found else _schema([])
+    fields = tuple(columns)
+    return to_arrow_schema(schema_of(fields), timezone=zone) if fields else _schema([])
 
 
 def _schema(fields: list[tuple[str, Any]]) -> Any:

@@ -1,4 +1,4 @@
-"""Replay: score the open dead letters of an interval again, and publish them beside what is there."""
+"""Replay: score the open dead letters of an interval again, and add the rows to the published ones."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import FiresteelError, RowErrorBudget, StorageError
+from firesteel.conf.errors import RowErrorBudget, StorageError
 from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
-from firesteel.jobs.run.attempt import Runner
-from firesteel.jobs.run.runner import ship, ship_challenger
+from firesteel.jobs.run.executor_hours_budget import ExecutorHoursBudget
+from firesteel.jobs.run.interval_context import IntervalContext, Skip
+from firesteel.jobs.run.models import distribute_challenger, distribute_models
+from firesteel.jobs.run.run_interval import run_interval
+from firesteel.jobs.run.stages import CheckInputs, staging_stages
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.events import OnEvent, ignore
 from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
+from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.letters import letters
 from firesteel.pipelines.publish.recover import person
-from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
-from firesteel.pipelines.result import IntervalResult, RunResult
+from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.letter_codec import decode_rows
 
@@ -35,8 +39,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
 
-    from firesteel.jobs.run.findings import Findings
-    from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan
+    from firesteel.jobs.run.interval_context import Stage
+    from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.publish.letters import Letters
     from firesteel.pipelines.storage.base import Storage
 
@@ -49,82 +53,180 @@ def replay(
 
     Returns
     -------
-    What became of it; None when no dead letter is open.
+    The result; None when no dead letter is open.
     """
     started = time.perf_counter()
-    storage, base = locate(plan.storage)
-    area = Area(storage, base, plan.pipeline, plan.profile)
-    planned = next(each for each in plan.intervals if each.id == interval)
-    found = [each for each in letters(area, tuple(sink.name for sink in plan.sinks), interval) if each.open]
-    if not found:
+    area = Area(*locate(plan.storage), plan.pipeline, plan.profile)
+    planned = next(candidate for candidate in plan.intervals if candidate.id == interval)
+    files = tuple(file for file in letters(area, tuple(sink.name for sink in plan.sinks), interval) if file.open)
+    if not files:
         return None
     me = person("replay")
     attempt = Attempt(me.run_id, planned.plan_hash, os_user(), socket.gethostname(), me.started_at)
-    plan = _lenient(plan)
+    plan = _replay_plan(plan)
     folders = {model.name: Path(fetch_pinned(model, plan.tracking.uri)) for model in plan.models}
     with open_session(plan, spark) as session:
-        models = ship(session, plan, folders)
-        challenger = ship_challenger(session, plan)
-        outcome, failure = Replay(session, plan, models, attempt, on_event, "", challenger, tuple(found)).run(planned)
+        context = IntervalContext(
+            session,
+            plan,
+            planned,
+            distribute_models(session, plan, folders),
+            attempt,
+            on_event,
+            ExecutorHoursBudget(session, None, f"firesteel-{attempt.run_id}"),
+            distribute_challenger(session, plan),
+            resume=False,
+        )
+        outcome = run_interval(context, replay_stages(plan, files))
     return RunResult(
         attempt.run_id,
         plan.pipeline,
         plan.profile,
-        "failed" if failure else "published",
-        (outcome,),
+        "failed" if outcome.error else "published",
+        (outcome.result,),
         datetime.now(UTC).isoformat(timespec="seconds"),
         round(time.perf_counter() - started, 3),
-        exit_code=failure.exit_code if failure else 0,
-        error=str(failure or ""),
+        exit_code=outcome.error.exit_code if outcome.error else 0,
+        error=str(outcome.error or ""),
     )
 
 
-def _lenient(plan: Plan) -> Plan:
-    """No fraction of rows known to be bad is too large, and the direct operator, which reads the sources, is not for them."""
-    steps = tuple(
-        replace(step, operator="arrow", operator_reason="a replay", on_error=replace(step.on_error, max_fraction=1.0))
-        if isinstance(step, ScoreStepPlan) and step.operator == "direct"
-        else replace(step, on_error=replace(step.on_error, max_fraction=1.0))
-        if isinstance(step, ScoreStepPlan)
-        else step
-        for step in plan.steps
-    )
+def replay_stages(plan: Plan, files: tuple[Letters, ...]) -> tuple[Stage, ...]:
+    """Return the stages of a replay: those of a run, with dead letters as the input and an addition as the publish."""
+    check, read = CheckInputs(plan.sources), ReadDeadLetters(files)
+    return (CheckDeadLetters(files), check, read, *staging_stages(plan, CheckScoredRows()), AddReplayed(files))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDeadLetters:
+    """Skip a replay whose dead letters another replay has published meanwhile."""
+
+    files: tuple[Letters, ...]
+
+    def __str__(self) -> str:
+        return "skip the interval if another replay has published its dead letters"
+
+    def run(self, context: IntervalContext) -> Skip | None:
+        sink, interval = context.sink.name, context.interval.id
+        still_open = {file.run_id for file in letters(context.store, (sink,), interval) if file.open}
+        context.previous = Ledger(context.store).published(sink, interval)
+        if context.previous is None or any(file.run_id not in still_open for file in self.files):
+            return Skip("replayed meanwhile")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDeadLetters:
+    """Create the views of a run, with the dead letters as the input of the score step."""
+
+    files: tuple[Letters, ...]
+
+    def __str__(self) -> str:
+        return f"read {sum(file.rows for file in self.files):,} dead letters as the input of the score step"
+
+    def run(self, context: IntervalContext) -> None:
+        from pyspark.sql.types import StructType
+
+        spark, plan, interval = context.spark, context.plan, context.interval
+        score_step, scored = plan.score_step, plan.scored_relations
+        assert score_step is not None  # it wrote the dead letters
+        with context.metrics.timed("read"):
+            read_sources(spark, plan, interval)
+            for step in plan.steps:
+                if isinstance(step, SqlStepPlan) and step.name not in scored:
+                    make_view(spark, step, interval)
+            names = {*score_step.columns_read}
+            fields = [field for field in spark.table(score_step.input).schema.fields if field.name in names]
+            optional = frozenset(names - {*score_step.features, *score_step.keep})
+            rows = read_dead_letters(context.store.storage, self.files, StructType(fields), optional)
+            spark.createDataFrame(rows, StructType(fields)).createOrReplaceTempView(score_step.input)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckScoredRows:
+    """Stop a replay that has nothing to add; the dead letters stay open."""
+
+    def __str__(self) -> str:
+        return "check that at least one dead letter is scored"
+
+    def run(self, context: IntervalContext) -> None:
+        """Raise FS5005 when all rows failed again."""
+        counts = context.metrics.counts
+        if counts.scored == 0:
+            raise RowErrorBudget(
+                "FS5005",
+                f"{context.interval.id}: all {counts.dead_letter:,} dead letters failed again. Nothing was published.",
+                hint="Fix the model or the services that it calls. The dead letters stay open.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AddReplayed:
+    """Add the staged files to the published ones; no published file changes."""
+
+    files: tuple[Letters, ...]
+
+    def __str__(self) -> str:
+        return "add the files to the published interval, and record the dead letters as replayed in the ledger"
+
+    def run(self, context: IntervalContext) -> None:
+        metrics, previous = context.metrics, context.previous
+        assert previous is not None  # CheckDeadLetters skips an interval that was never published
+        with metrics.timed("publish"):
+            # The interval has counted these rows as dead letters before: they are not rows in again.
+            still_dead = metrics.counts.dead_letter - sum(file.rows for file in self.files)
+            counts = replace(metrics.counts, rows_in=0, dead_letter=still_dead)
+            replayed = tuple(file.run_id for file in self.files)
+            record = context.transaction.add_replayed(context.output_directories, previous, counts, replayed)
+        context.files = record.files[len(previous.files) :]
+        context.reason = f"{metrics.counts.rows_in:,} dead letters"
+
+
+def _replay_plan(plan: Plan) -> Plan:
+    """Return the plan for rows that failed before: any fraction may fail again, and the direct operator reads sources only."""
+
+    def replayed(step: ScoreStepPlan) -> ScoreStepPlan:
+        if step.operator == "direct":
+            step = replace(step, operator="arrow", operator_reason="a replay")
+        return replace(step, on_error=replace(step.on_error, max_fraction=1.0))
+
+    steps = tuple(replayed(step) if isinstance(step, ScoreStepPlan) else step for step in plan.steps)
     return replace(plan, steps=steps)
 
 
-def read_letters(
-    storage: Storage, found: Sequence[Letters], schema: StructType, optional: frozenset[str] = frozenset()
+def read_dead_letters(
+    storage: Storage, files: Sequence[Letters], schema: StructType, optional: frozenset[str] = frozenset()
 ) -> pa.Table:
-    """Return the rows of dead letters with the columns of `schema`, each value as it was.
+    """Return the rows of dead letters with the columns of `schema`, and the values that the run read.
 
     Parameters
     ----------
     optional
-        Columns that are null where a letter does not have them.
+        Columns that are null where a dead letter does not have them.
 
     Raises
     ------
     RowErrorBudget
-        FS5004 naming the columns that a letter does not have, or has with another type than today's.
+        FS5004 naming the columns that a dead letter does not have, or has with another type.
     StorageError
-        FS8006 when a letter was cut or changed.
+        FS8006 when a file was truncated or changed.
     """
     import pyarrow as pa
     from pyspark.sql.pandas.types import to_arrow_schema
 
     wanted = {field.name: field.dataType.simpleString() for field in schema.fields}
     arrow, tables = to_arrow_schema(schema, timezone="UTC"), []
-    for each in found:
+    for file in files:
         try:
-            letters = [json.loads(line) for line in storage.read(each.path).splitlines()]
+            letters = [json.loads(line) for line in storage.read(file.path).splitlines()]
             for letter in letters:
-                _check_types(each.run_id, letter.get("types", {}), wanted, optional)
+                _check_types(file.run_id, letter.get("types", {}), wanted, optional)
             rows = [{name: letter["row"].get(name) for name in wanted} for letter in letters]
             tables.append(decode_rows(rows, arrow))
         except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
             raise StorageError(
                 "FS8006",
-                f"{storage.base_uri}{each.path} does not hold dead letters: {type(error).__name__}. Nothing was published.",
+                f"{storage.base_uri}{file.path} does not hold dead letters: {type(error).__name__}. Nothing was published.",
                 hint="Restore the file, or run the interval again with --force.",
             ) from error
     return pa.concat_tables(tables)
@@ -141,85 +243,5 @@ def _check_types(run_id: str, had: Mapping[str, str], wanted: Mapping[str, str],
             "FS5004",
             f"the dead letters of run {run_id} do not have the columns that the model or `keep` needs now: "
             f"{', '.join(differing)}.",
-            hint="Run the interval again with --force: its rows are read anew.",
+            hint="Run the interval again with --force, which reads its rows from the sources.",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Replay(Runner):
-    """An attempt whose rows are dead letters, and which adds in place of replacing."""
-
-    found: tuple[Letters, ...] = ()
-
-    def _transaction(self, interval: IntervalPlan, findings: Findings) -> IntervalResult:
-        sink = self.plan.sinks[0]
-        storage, base = locate(self.plan.storage)
-        area = Area(storage, base, self.plan.pipeline, self.plan.profile)
-        with Transaction.begin(
-            area,
-            sink.name,
-            sink.path,
-            interval.id,
-            self.attempt,
-            on_event=self.on_event,
-            keep_versions=sink.keep_versions,
-        ) as transaction:
-            # Once more under the lease: another replay may have been faster.
-            still = {each.run_id for each in letters(area, (sink.name,), interval.id) if each.open}
-            onto = Ledger(area).published(sink.name, interval.id)
-            if onto is None or any(each.run_id not in still for each in self.found):
-                return self._result(interval, findings, "skipped", reason="replayed meanwhile")
-            try:
-                self._work(interval, sink, area, transaction, findings)
-            except FiresteelError as error:
-                transaction.fail(str(error), findings.counts)
-                raise
-            planned = next(output.directories for output in interval.outputs if output.sink == sink.name)
-            with findings.timed("publish"):
-                # These rows were counted as dead letters before: they are no new rows of the interval.
-                counts = replace(
-                    findings.counts,
-                    rows_in=0,
-                    dead_letter=findings.counts.dead_letter - sum(each.rows for each in self.found),
-                )
-                record = transaction.add_replayed(planned, onto, counts, tuple(each.run_id for each in self.found))
-        added = record.files[len(onto.files) :]
-        return self._result(
-            interval,
-            findings,
-            "published",
-            reason=f"{findings.counts.rows_in:,} dead letters",
-            partitions=tuple(sorted({file.path.rpartition("/")[0] for file in added})),
-            files=len(added),
-            size=sum(file.length for file in added),
-        )
-
-    def _check_least_rows(self, interval: IntervalPlan, sink: SinkPlan, area: Area, findings: Findings) -> None:
-        """A replay only adds rows to what is published."""
-
-    def _audit(self, interval: IntervalPlan, sink: SinkPlan, transaction: Transaction, findings: Findings) -> None:
-        """As a run; but where all rows failed again there is nothing to look at, and the old letters stay open."""
-        if findings.counts.scored == 0:
-            raise RowErrorBudget(
-                "FS5005",
-                f"{interval.id}: all {findings.counts.dead_letter:,} dead letters failed again. Nothing was published.",
-                hint="Mend the model or what it calls; the letters stay open.",
-            )
-        Runner._audit(self, interval, sink, transaction, findings)  # noqa: SLF001 - super() fails in slotted dataclasses
-
-    def _input(self, interval: IntervalPlan, area: Area, transaction: Transaction, findings: Findings) -> None:  # noqa: ARG002 - a run needs it
-        """The views of a run, with the letters in place of what the score step reads."""
-        from pyspark.sql.types import StructType
-
-        step, scored, storage = self.plan.score_step, self.plan.scored_relations, area.storage
-        assert step is not None  # it has left the letters
-        with findings.timed("read"):
-            read_sources(self.spark, self.plan, interval)
-            for each in self.plan.steps:
-                if isinstance(each, SqlStepPlan) and each.name not in scored:
-                    make_view(self.spark, each, interval)
-            names = {*step.columns_read}
-            columns = StructType([field for field in self.spark.table(step.input).schema.fields if field.name in names])
-            optional = frozenset(names - {*step.features, *step.keep})
-            frame = self.spark.createDataFrame(read_letters(storage, self.found, columns, optional), columns)
-            frame.createOrReplaceTempView(step.input)

@@ -1,4 +1,4 @@
-"""The score step of a plan in terms of `firesteel.udfs`, and what its dead letters mean for the run."""
+"""The score step of a plan as `firesteel.udfs` describes it, and the results of the operator as the run records them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RowErrorBudget
 from firesteel.conf.redaction import redact
+from firesteel.jobs.run.models import NO_CHALLENGER, ChallengerModel
 from firesteel.pipelines.result import Agreement, OutputAgreement
-from firesteel.udfs.agreement import Tally
 from firesteel.udfs.spec import Challenger, ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 
 
 def score_spec(
-    step: ScoreStepPlan, model: ModelRef, challenger: ModelRef | str = "", *, guarded: bool = False
+    step: ScoreStepPlan, model: ModelRef, challenger: ChallengerModel = NO_CHALLENGER, *, guarded: bool = False
 ) -> ScoreSpec:
-    """The operator's own description of the step.
+    """Return the step as the operator describes it.
 
     Parameters
     ----------
-    challenger
-        The step's challenger, or why it is not scored.
     guarded
         Score each batch in a process of its own: see `firesteel.udfs.guard`.
     """
@@ -60,13 +58,13 @@ def score_spec(
     )
 
 
-def _challenger(step: ScoreStepPlan, found: ModelRef | str) -> Challenger | None:
+def _challenger(step: ScoreStepPlan, challenger: ChallengerModel) -> Challenger | None:
     planned = step.challenger
     if planned is None:
         return None
-    off = (found or "it is not scored here") if isinstance(found, str) else ""
+    off = "" if challenger.model is not None else challenger.reason or "it is not scored here"
     return Challenger(
-        None if isinstance(found, str) else found,
+        challenger.model,
         planned.features,
         planned.tolerance,
         tuple(Output(output.name, output.type, output.select) for output in planned.outputs),
@@ -76,7 +74,9 @@ def _challenger(step: ScoreStepPlan, found: ModelRef | str) -> Challenger | None
 
 
 def agreement_of(step: ScoreStepPlan, report: ScoreReport) -> Agreement | None:
-    """How the step's challenger agreed with its model, for the record; None where there is none."""
+    """Return the agreement of the step's challenger with its model; None where there is no challenger."""
+    from firesteel.udfs.agreement import Tally
+
     planned, tally = step.challenger, report.challenger
     if planned is None:
         return None
@@ -92,7 +92,7 @@ def agreement_of(step: ScoreStepPlan, report: ScoreReport) -> Agreement | None:
         tally.gave_up,
         planned.tolerance,
         tuple(sorted(tally.errors.items())),
-        tuple(_output(name, each) for name, each in tally.outputs.items()),
+        tuple(_output(name, output) for name, output in tally.outputs.items()),
     )
 
 
@@ -115,14 +115,14 @@ def _output(name: str, tally: OutputTally) -> OutputAgreement:
 def scoring_facts(
     step: ScoreStepPlan, report: ScoreReport, fell_back: str = "", resumed_rows: int = 0
 ) -> tuple[tuple[str, JsonValue], ...]:
-    """How an interval was scored, for its record.
+    """Return how an interval was scored, for its result.
 
     Parameters
     ----------
     fell_back
-        Why the planned operator `direct` could not be used, if it could not.
+        Why the planned operator `direct` could not be used; empty if it was used or not planned.
     resumed_rows
-        Rows that a dead attempt had scored.
+        Rows that a dead attempt has scored.
     """
     choices: list[JsonValue] = [
         {
@@ -165,8 +165,8 @@ def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, .
     storage.create(path, ("\n".join(lines) + "\n").encode())
 
 
-def check_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:
-    """FS5003 when more rows failed than `on_error` allows."""
+def check_error_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:
+    """Raise FS5003 when more rows failed than `on_error` allows."""
     budget: OnError = step.on_error
     bad = len(letters)
     if bad == 0:
@@ -181,5 +181,5 @@ def check_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: 
         raise RowErrorBudget(
             "FS5003",
             f"{step.name}: {bad:,} bad rows > {over}. First: {first.error}. Rows: {place}. Nothing was published.",
-            hint="Mend the rows or the model; raise the budget only if these may be lost.",
+            hint="Fix the rows or the model. Raise the budget only if these rows may be lost.",
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, kind_of
 from firesteel.conf.hadoop import CONF_DIR
-from firesteel.jobs.run.runner import run_plan
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.secret_settings import take_delivered
 from firesteel.jobs.submit.application import attempt_of
 from firesteel.jobs.submit.handover import Handover, Stopped

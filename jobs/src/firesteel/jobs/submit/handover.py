@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError
-from firesteel.jobs.run.runner import RUNS_FOLDER
+from firesteel.jobs.run.plan_runner import RUNS_FOLDER
 from firesteel.pipelines.publish.records import parsed
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate

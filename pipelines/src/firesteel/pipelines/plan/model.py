@@ -212,7 +212,7 @@ class GatePlan:
     expectations: tuple[Expectation, ...]
 
     @property
-    def takes_rows_out(self) -> bool:
+    def excludes_rows(self) -> bool:
         """Whether rows of its relation may not go on."""
         return any(each.failing_rows != "keep" for each in self.expectations)
 

@@ -3,7 +3,7 @@
 ::
 
     planned bytes, history --propose--> begin with N, at most M ------.
-    resources.executors ------ min, max, timeouts, ceiling -----------+--> spark.dynamicAllocation.*, decommission, ...
+    resources.executors ------ min, max, timeouts, budget ------------+--> spark.dynamicAllocation.*, decommission, ...
     what an executor costs ---> idle timeout, worth of a slot --------'
 
 Spark sees tasks that wait and executors that idle, and nothing of what is to come. A plan knows what is to come: it begins with

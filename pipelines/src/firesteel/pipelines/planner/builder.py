@@ -36,7 +36,7 @@ from firesteel.pipelines.plan.model import (
 )
 from firesteel.pipelines.plan.security import security_conf
 from firesteel.pipelines.planner.challengers import published_challengers, unpinned_challengers, with_challengers
-from firesteel.pipelines.planner.cost import check_ceiling
+from firesteel.pipelines.planner.cost import check_executor_hours
 from firesteel.pipelines.planner.decide import Published, decide
 from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.planner.listing import Listing
@@ -132,7 +132,7 @@ def build_plan(
             intervals.append(decide(interval, published, force=request.force, appends=appends))
     listing.check_contracts([interval.inputs for interval in intervals if interval.action != "skip"], plan.sources)
     proposal = propose(draft, spec.configuration, intervals, published.recent())
-    check_ceiling(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
+    check_executor_hours(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
     return replace(
         plan,
         intervals=tuple(intervals),
@@ -329,7 +329,7 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan, uneven: frozenset[
 
 def _is_nobodys(loaded: LoadedSpec, logical: Logical, column: str) -> bool:
     """Whether a column that is not read may be left out of its source's view."""
-    keeps_whole_rows = any(gate.takes_rows_out for gate in loaded.spec.gates.values())
+    keeps_whole_rows = any(gate.excludes_rows for gate in loaded.spec.gates.values())
     return not keeps_whole_rows and all(select.may_lack(column) for select in logical.selects.values())
 
 

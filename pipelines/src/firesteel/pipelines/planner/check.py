@@ -32,7 +32,7 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
             where = loaded.tree.nearest(("gates", name, "expect", index)).where
             if problem := backend.check_expectation(expect.type, kwargs):
                 errors.append(SpecError("FS7003", f"gates.{name}: {problem}", where=where))
-            elif expect.takes_rows_out and (problem := backend.check_failing_rows(expect.type, kwargs)):
+            elif expect.excludes_rows and (problem := backend.check_failing_rows(expect.type, kwargs)):
                 hint = "Use `on_fail: fail` or `warn`, or an expectation on each value of a column."
                 errors.append(
                     SpecError("FS7004", f"gates.{name}: cannot {expect.on_fail}: {problem}", where=where, hint=hint)

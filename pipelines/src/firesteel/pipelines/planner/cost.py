@@ -1,4 +1,4 @@
-"""What a run costs in executor-hours, by earlier runs, and how many executors a ceiling allows."""
+"""What a run costs in executor-hours, by earlier runs, and how many executors a budget allows."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Cost:
         """Executor-hours with so many executors."""
         return (self.work_s + executors * self.each_s) / 3600
 
-    def affordable(self, ceiling_hours: float) -> int:
-        """Most executors that stay below a ceiling; below 1 it is too low for the work alone."""
-        return int((ceiling_hours * 3600 - self.work_s) / self.each_s)
+    def affordable(self, budget_hours: float) -> int:
+        """Return the most executors that a budget allows; below 1 it is too low for the work alone."""
+        return int((budget_hours * 3600 - self.work_s) / self.each_s)
 
 
-def check_ceiling(proposal: ResourcePlan, where: Where) -> None:
-    """FS1018 when even one executor would cost more than the plan may."""
-    ceiling, hours = proposal.max_executor_hours, proposal.executor_hours
-    if ceiling is not None and hours is not None and hours > ceiling:
+def check_executor_hours(proposal: ResourcePlan, where: Where) -> None:
+    """Raise FS1018 when even one executor would cost more than `max_executor_hours`."""
+    budget_hours, hours = proposal.max_executor_hours, proposal.executor_hours
+    if budget_hours is not None and hours is not None and hours > budget_hours:
         raise SpecError(
             "FS1018",
             f"the plan would cost {hours:.2f} executor-hours by earlier runs, resources.executors.max_executor_hours allows "
-            f"{ceiling:g}.",
+            f"{budget_hours:g}.",
             where=where,
-            hint="Plan fewer intervals at a time, or raise the ceiling. Nothing was read.",
+            hint="Plan fewer intervals at a time, or raise the limit. Nothing was read.",
         )

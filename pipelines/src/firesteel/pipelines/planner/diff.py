@@ -117,7 +117,7 @@ def _items(kind: str, old: Iterable[_Named], new: Iterable[_Named]) -> Iterator[
 
 
 def _whole(item: _Named) -> Touches:
-    return "gates" if isinstance(item, GatePlan) and not item.takes_rows_out else "results"
+    return "gates" if isinstance(item, GatePlan) and not item.excludes_rows else "results"
 
 
 def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:

@@ -226,11 +226,11 @@ def _executors(
     resources, cpus = spec.resources, spec.workers.cpus
     cores = resources.local_cores
     asked = resources.executors
-    ceiling = asked.max_executor_hours if asked else None
+    budget_hours = asked.max_executor_hours if asked else None
     if cores is not None:
         slots = cores // cpus
         reasons.append(f"{resources.master} runs {slots or 'as many tasks as there are cores'} at once")
-        return ResourcePlan(slots=slots or 1, max_executor_hours=ceiling)
+        return ResourcePlan(slots=slots or 1, max_executor_hours=budget_hours)
     if asked is None:
         reasons.append("resources.executors is not set: the cluster's own settings decide")
         return ResourcePlan()
@@ -262,22 +262,24 @@ def _executors(
             pause_between(earlier) or START_S,
             len(work),
         )
-        if ceiling is not None:
-            allowed = max(asked.min, 1, cost.affordable(ceiling))
+        if budget_hours is not None:
+            allowed = max(asked.min, 1, cost.affordable(budget_hours))
             if allowed < max(executors, most):
-                reasons.append(f"max_executor_hours {ceiling:g} leaves room for {plural(allowed, 'executor')}")
+                reasons.append(f"max_executor_hours {budget_hours:g} leaves room for {plural(allowed, 'executor')}")
                 executors, most = min(executors, allowed), min(most, allowed)
         hours = round(cost.hours(max(1, executors)), 4)
         reasons.append(f"expected to cost {hours:.2f} executor-hours")
-    elif ceiling is not None:
-        reasons.append(f"what it costs is not known before the first run; it is stopped at {ceiling:g} executor-hours")
+    elif budget_hours is not None:
+        reasons.append(
+            f"what it costs is not known before the first run; it is stopped at {budget_hours:g} executor-hours"
+        )
     return ResourcePlan(
         executors=executors,
         slots=executors * at_once,
         max_executors=max(most, executors) if most else 0,
         idle_timeout_s=idle_s,
         executor_hours=hours,
-        max_executor_hours=ceiling,
+        max_executor_hours=budget_hours,
     )
 
 

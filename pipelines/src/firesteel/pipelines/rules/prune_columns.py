@@ -32,7 +32,7 @@ def needed_columns(draft: Draft) -> dict[str, set[str]]:
         if gate.on in needed:
             named = {str(value) for expect in gate.expect for value in _words(expect.arguments)}
             needed[gate.on] |= named & _all(draft, gate.on)
-            if gate.on in draft.spec.sources and any(expect.takes_rows_out for expect in gate.expect):
+            if gate.on in draft.spec.sources and any(expect.excludes_rows for expect in gate.expect):
                 # A row that is put aside must be found again in what it came from.
                 needed[gate.on] |= set(draft.spec.sources[gate.on].key) & _all(draft, gate.on)
     for step in reversed(logical.order):

@@ -306,7 +306,7 @@ class Expect(BaseModel):
     )
 
     @property
-    def takes_rows_out(self) -> bool:
+    def excludes_rows(self) -> bool:
         """Whether rows that fail it are not scored."""
         return self.on_fail in {"quarantine", "drop"}
 
@@ -348,7 +348,7 @@ class Drift(Part):
     description: str = ""
 
     @property
-    def takes_rows_out(self) -> bool:
+    def excludes_rows(self) -> bool:
         """It says nothing of single rows."""
         return False
 
@@ -387,9 +387,9 @@ class Gate(Part):
     expect: Expectations = Field((), min_length=1)
 
     @property
-    def takes_rows_out(self) -> bool:
+    def excludes_rows(self) -> bool:
         """Whether rows of its relation may not go on."""
-        return any(expect.takes_rows_out for expect in self.expect)
+        return any(expect.excludes_rows for expect in self.expect)
 
     @model_validator(mode="after")
     def _some(self) -> Gate:

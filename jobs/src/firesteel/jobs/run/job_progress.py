@@ -1,4 +1,4 @@
-"""How far the Spark jobs of an interval are, told while they run: a day of a billion rows is one interval, and takes an hour."""
+"""The progress of an interval's Spark jobs, reported while they run: an interval of a billion rows takes an hour."""
 
 from __future__ import annotations
 
@@ -21,64 +21,66 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 _COUNT_S = 2.0
-"""How long is waited for Spark's own count of a job that has just ended."""
+"""Seconds to wait for Spark's own count of a job that has just ended."""
 _log = logging.getLogger(__name__)
 _GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
 
 @dataclass(slots=True)
-class Watched:
-    """What was seen: `task_seconds` is the time of all tasks together, 0 where Spark does not say; known after the block."""
+class JobProgress:
+    """`task_seconds` is the time of all tasks together; 0 where Spark does not report it. It is set after the block."""
 
     task_seconds: float = 0.0
 
 
 @contextmanager
-def watched(spark: SparkSession, interval: str, on_event: OnEvent, every_s: float = EVERY_S) -> Iterator[Watched]:
+def report_progress(
+    spark: SparkSession, interval: str, on_event: OnEvent, every_s: float = EVERY_S
+) -> Iterator[JobProgress]:
     """Send `tasks` events about the jobs that this thread starts within the block: tasks done, and tasks known so far.
 
-    The jobs get a group of their own for that time; what the caller had set stands again afterwards.
+    The jobs have a job group of their own within the block; the caller's group is restored afterwards.
     """
     context = spark.sparkContext
     before = [context.getLocalProperty(name) for name in _GROUP]
     group = f"firesteel {interval} {secrets.token_hex(6)}"  # a session may score an interval twice
     context.setLocalProperty("spark.jobGroup.id", group)
     context.setLocalProperty("spark.job.description", f"firesteel: {interval}")
-    over = threading.Event()
+    done = threading.Event()
     watcher = threading.Thread(
-        target=_watch, args=(context, group, interval, on_event, over, every_s), name=group, daemon=True
+        target=_watch, args=(context, group, interval, on_event, done, every_s), name=group, daemon=True
     )
     watcher.start()
-    seen = Watched()
+    progress = JobProgress()
     try:
-        yield seen
-        seen.task_seconds = _task_seconds(context, group)
+        yield progress
+        progress.task_seconds = _task_seconds(context, group)
     finally:
-        over.set()
+        done.set()
         watcher.join()
         for name, value in zip(_GROUP, before, strict=True):
             context.setLocalProperty(name, value)  # type: ignore[arg-type]
 
 
 def _watch(
-    context: SparkContext, group: str, interval: str, on_event: OnEvent, over: threading.Event, every_s: float
+    context: SparkContext, group: str, interval: str, on_event: OnEvent, done: threading.Event, every_s: float
 ) -> None:
     from py4j.protocol import Py4JError
 
-    told = (0, 0)
-    while not over.wait(every_s):
+    sent = (0, 0)
+    while not done.wait(every_s):
         try:
-            found = _tasks(context, group)
-        except (Py4JError, OSError) as error:  # if the context is gone, the job says so, and ends this block
-            _log.debug("Spark did not say how far it is: %s", error)
+            tasks = _tasks(context, group)
+        except (Py4JError, OSError) as error:  # if the context is gone, the job fails and ends the block
+            _log.debug("the progress of Spark's jobs is not known: %s", error)
             continue
-        if found != told:
-            told = found
-            on_event(Event("tasks", interval, {"done": found[0], "known": found[1]}))
+        if tasks != sent:
+            sent = tasks
+            on_event(Event("tasks", interval, {"done": tasks[0], "known": tasks[1]}))
 
 
 def _task_seconds(context: SparkContext, group: str) -> float:
-    """How long executors worked for the jobs of a group. History needs it: under dynamic allocation nobody knows the slots."""
+    """Return the seconds that executors worked for the jobs of a group. Under dynamic allocation the slots are not known."""
     from py4j.protocol import Py4JError
 
     total = 0.0
@@ -88,12 +90,12 @@ def _task_seconds(context: SparkContext, group: str) -> float:
         deadline = time.monotonic() + _COUNT_S
         for stage in stages:
             data = store.lastStageAttempt(stage)
-            while str(data.status()) == "ACTIVE" and time.monotonic() < deadline:  # Spark counts behind the job's back
+            while str(data.status()) == "ACTIVE" and time.monotonic() < deadline:  # Spark updates it after the job
                 time.sleep(0.01)
                 data = store.lastStageAttempt(stage)
             total += data.executorRunTime() / 1000
     except (Py4JError, OSError) as error:
-        _log.debug("Spark did not say how long its tasks took: %s", error)
+        _log.debug("the time of Spark's tasks is not known: %s", error)
         return 0.0
     return round(total, 3)
 
@@ -112,7 +114,7 @@ def _tasks(context: SparkContext, group: str) -> tuple[int, int]:
             if stage in seen:
                 continue
             seen.add(stage)
-            found = tracker.getStageInfo(stage)
-            if found is not None:
-                done, known = done + found.numCompletedTasks, known + found.numTasks
+            info = tracker.getStageInfo(stage)
+            if info is not None:
+                done, known = done + info.numCompletedTasks, known + info.numTasks
     return done, known

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from firesteel.conf.errors import GateFailed
-from firesteel.jobs.run.least_rows import check_least_rows
+from firesteel.jobs.run.output_stages import check_min_rows
 from firesteel.pipelines.plan.model import SourceInput
 from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import Counts
@@ -29,7 +29,7 @@ def check(area: Area, counts: Counts, *, missing: bool = False, on_missing: str 
     interval = plan.intervals[0]
     if missing:
         interval = replace(interval, inputs=(SourceInput(plan.sources[0].name, ("dt=1",), ()), *interval.inputs[1:]))
-    check_least_rows(replace(plan, sources=sources), interval, replace(plan.sinks[0], **sink), counts, area)
+    check_min_rows(replace(plan, sources=sources), interval, replace(plan.sinks[0], **sink), counts, area)
 
 
 def publish(area: Area, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Rows that fail an expectation and may not go on: put aside with the reasons, or left out."""
+"""Split a relation into the rows that pass its gates and the rows that the gates exclude."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ REASONS = "_reasons"
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """A frame in two. A row that fails both a `quarantine` and a `drop` is quarantined.
+class SplitRows:
+    """A frame in two parts. A row that fails both a `quarantine` and a `drop` expectation is quarantined.
 
     Attributes
     ----------
-    kept
-        The rows that go on.
+    passing
+        The rows that later steps read.
     quarantined
-        The rows that are put aside, with their reasons in the last column; None when no such expectation failed.
+        The quarantined rows, with their reasons in the last column; None when no `quarantine` expectation failed.
     rows_quarantined, rows_dropped
-        Their numbers, by a pass over the frame.
+        Their numbers, counted in one pass over the frame.
     """
 
-    kept: DataFrame
+    passing: DataFrame
     quarantined: DataFrame | None
     rows_quarantined: int
     rows_dropped: int
 
 
 def rows_fail(verdicts: Sequence[tuple[GatePlan, GateResult]]) -> bool:
-    """Return whether an expectation failed whose rows may not go on."""
+    """Return whether an expectation failed that excludes rows."""
     return any(
         expectation.failing_rows != "keep" and not found.success
         for gate, result in verdicts
@@ -49,15 +49,15 @@ def rows_fail(verdicts: Sequence[tuple[GatePlan, GateResult]]) -> bool:
     )
 
 
-def take_out(frame: DataFrame, verdicts: Sequence[tuple[GatePlan, GateResult]]) -> Aside | None:
-    """Part the rows that go on from those that may not; None when all go on.
+def split_rows(frame: DataFrame, verdicts: Sequence[tuple[GatePlan, GateResult]]) -> SplitRows:
+    """Split the rows of a frame by the failed expectations that exclude rows.
 
-    Both parts read the frame anew, so it must give the same rows each time that it is read.
+    Each part reads the frame again, so the frame must return the same rows each time.
 
     Parameters
     ----------
     verdicts
-        The gates on this frame, and what they found in it.
+        The gates on the frame, and their results.
     """
     from pyspark.sql import functions as F  # noqa: N812
 
@@ -68,24 +68,23 @@ def take_out(frame: DataFrame, verdicts: Sequence[tuple[GatePlan, GateResult]]) 
                 continue
             compiled = compile_expectation(expectation, frame.schema)
             if compiled is None or compiled.failing is None:
+                excluded = {"quarantine": "quarantined", "drop": "dropped"}[expectation.failing_rows]
                 raise GateFailed(
                     "FS7004",
                     f"gate {gate.name} on {gate.on}: the rows that fail {expectation.type} on `{found.column}` cannot be "
-                    f"told from the others, so none can be {expectation.failing_rows}d. Nothing was published.",
-                    hint="Does the column have the type that the expectation is about?",
+                    f"identified, so none can be {excluded}. Nothing was published.",
+                    hint="Check that the column has the type that the expectation checks.",
                 )
             failing = F.coalesce(compiled.failing, F.lit(False))
             failed[expectation.failing_rows].append((f"{gate.name}: {expectation.type} on {found.column}", failing))
-    if not rows_fail(verdicts):
-        return None
     quarantine, drop = (_any([column for _, column in failed[what]]) for what in ("quarantine", "drop"))
     row = frame.agg(F.count_if(quarantine).alias("q"), F.count_if(~quarantine & drop).alias("d")).first()
     assert row is not None
-    aside = None
+    quarantined = None
     if failed["quarantine"]:
         reasons = F.array_compact(F.array(*(F.when(column, F.lit(text)) for text, column in failed["quarantine"])))
-        aside = frame.where(quarantine).withColumn(_free(frame), reasons)
-    return Aside(frame.where(~(quarantine | drop)), aside, int(row["q"]), int(row["d"]))
+        quarantined = frame.where(quarantine).withColumn(_reasons_column(frame), reasons)
+    return SplitRows(frame.where(~(quarantine | drop)), quarantined, int(row["q"]), int(row["d"]))
 
 
 def _any(conditions: Sequence[Column]) -> Column:
@@ -94,8 +93,8 @@ def _any(conditions: Sequence[Column]) -> Column:
     return reduce(lambda one, other: one | other, conditions, F.lit(False))
 
 
-def _free(frame: DataFrame) -> str:
-    """The column for the reasons: by another name where the data has that one."""
+def _reasons_column(frame: DataFrame) -> str:
+    """Return the name of the column of reasons: `_reasons`, with more underscores where the data has such a column."""
     taken = {name.lower() for name in frame.columns}
     name = REASONS
     while name in taken:

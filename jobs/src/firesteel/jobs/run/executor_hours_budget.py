@@ -1,10 +1,10 @@
-"""`max_executor_hours` while a run is under way: what its executors have cost so far, and the end of it.
+"""The limit `max_executor_hours` of a run, while the run is going on.
 
 ::
 
-    a second, and another one --> executors that are there --> cost --- reached ---> the jobs of the run are cancelled
-                                                                |
-    an interval is about to begin --> would it fit, by what those before have cost? -- no --> it does not begin
+    every second: add the executor-seconds since the last one --> limit reached? -- yes --> cancel the jobs of the run
+
+    before each interval: estimate its cost by the previous ones --> above the limit? -- yes --> do not start it
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Ceiling:
-    """Counts executor-seconds in a thread of its own. A context manager; without a limit it does nothing.
+class ExecutorHoursBudget:
+    """Counts executor-seconds in a thread. A context manager; without a limit it counts nothing.
 
     Parameters
     ----------
+    limit_hours
+        The most executor-hours that the run may cost; None for no limit.
     tag
-        Job tag of the run: its jobs are cancelled, and nobody else's.
+        Job tag of the run: only jobs with this tag are cancelled.
     """
 
     def __init__(self, spark: SparkSession, limit_hours: float | None, tag: str, every_s: float = EVERY_S) -> None:
@@ -48,29 +50,29 @@ class Ceiling:
 
     @property
     def reached(self) -> bool:
-        """Whether the run was stopped."""
+        """Whether the run reached the limit."""
         return self._reached.is_set()
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody cancelled the run."""
+        """Whether the run was interrupted."""
         return self._interrupted.is_set()
 
-    def did(self, input_bytes: int) -> None:
-        """An interval that read so much is done."""
+    def add_completed(self, input_bytes: int) -> None:
+        """Record that an interval with so many bytes of input has ended: later ones are estimated by it."""
         self._bytes += input_bytes
 
     def check(self, interval: str, input_bytes: int) -> None:
-        """FS9011 when an interval would not fit any more; before the first nobody knows."""
+        """Raise FS9011 when an interval would exceed the limit. The cost of the first interval is not known."""
         if self._limit_s is None:
             return
-        wanted = self._cost_s / self._bytes * input_bytes if self._bytes else 0.0
-        if self.reached or self._cost_s + wanted > self._limit_s:
-            raise self.error(interval, wanted)
+        expected_s = self._cost_s / self._bytes * input_bytes if self._bytes else 0.0
+        if self.reached or self._cost_s + expected_s > self._limit_s:
+            raise self.error(interval, expected_s)
 
     @contextmanager
     def tagged(self) -> Iterator[None]:
-        """Jobs that this thread starts within the block are the run's."""
+        """Tag the jobs that this thread starts within the block as the run's."""
         self._context.addJobTag(self._tag)
         try:
             yield
@@ -78,33 +80,33 @@ class Ceiling:
             self._context.removeJobTag(self._tag)
 
     def cancel(self) -> None:
-        """End the run's jobs that are running."""
+        """Cancel the run's active jobs."""
         self._context.cancelJobsWithTag(self._tag)
 
     def interrupt(self) -> None:
-        """Cancel the run's jobs because somebody cancels the run: what they raise then is no failure."""
+        """Cancel the run's jobs because the run is interrupted. Their errors are no failures then."""
         from py4j.protocol import Py4JError
 
         self._interrupted.set()
         with suppress(Py4JError, OSError):  # a JVM that is gone has no jobs
             self.cancel()
 
-    def error(self, interval: str, wanted_s: float = 0.0) -> RuntimeFault:
-        """What stopped the run at an interval."""
+    def error(self, interval: str, expected_s: float = 0.0) -> RuntimeFault:
+        """Return the error of the interval that was stopped, or not started."""
         assert self._limit_s is not None
         limit, cost = self._limit_s / 3600, self._cost_s / 3600
-        if wanted_s and not self.reached:
-            what = (
-                f"{interval} was not begun: the run has cost {cost:.3g} executor-hours, the interval would cost "
-                f"{wanted_s / 3600:.3g}, and max_executor_hours allows {limit:g}."
+        if expected_s and not self.reached:
+            problem = (
+                f"{interval} was not started: the run has cost {cost:.3g} executor-hours, the interval would cost "
+                f"{expected_s / 3600:.3g}, and max_executor_hours allows {limit:g}."
             )
         else:
-            what = (
+            problem = (
                 f"{interval} was stopped: the run has cost {cost:.3g} executor-hours, max_executor_hours is {limit:g}."
             )
         return RuntimeFault(
             "FS9011",
-            f"{what} Nothing of it was published; intervals before it stay.",
+            f"{problem} Nothing of it was published; intervals before it stay published.",
             hint="Raise resources.executors.max_executor_hours, and run the same range again.",
         )
 
@@ -126,19 +128,19 @@ class Ceiling:
         before = time.monotonic()
         while not self._over.wait(self._every_s):
             try:
-                there = self._executors()
+                executors = self._executors()
             except (Py4JError, OSError) as error:  # if the context is gone, the run's own jobs say so
-                _log.debug("Spark did not say how many executors there are: %s", error)
+                _log.debug("the number of executors is not known: %s", error)
                 continue
             now = time.monotonic()
-            self._cost_s += there * (now - before)
+            self._cost_s += executors * (now - before)
             before = now
             if self._limit_s is not None and self._cost_s >= self._limit_s:
                 self._reached.set()
-                # Again and again: what was not begun yet when it was cancelled begins all the same.
+                # Every second again: a job that starts just after a cancel is not affected by it.
                 self.cancel()
 
     def _executors(self) -> int:
-        """On one machine the driver is the executor."""
+        """Return the number of executors. On a local master the driver is the executor."""
         known = int(self._context._jsc.sc().statusStore().executorList(True).size())  # noqa: SLF001 - no public way
         return known if str(self._context.master).startswith("local") else known - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.jobs.run.watch import watched
+from firesteel.jobs.run.job_progress import report_progress
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +27,7 @@ def held(folder: str):
 
 
 def test_tasks_are_told_while_they_run_and_the_callers_job_group_stands_afterwards(spark, tmp_path, caplog):
-    caplog.set_level(logging.DEBUG, "firesteel.jobs.run.watch")
+    caplog.set_level(logging.DEBUG, "firesteel.jobs.run.job_progress")
     context = spark.sparkContext
     context.setJobGroup("mine", "my jobs")
     told = []
@@ -37,9 +37,9 @@ def test_tasks_are_told_while_they_run_and_the_callers_job_group_stands_afterwar
         (tmp_path / str(event.facts["done"] // 2)).touch()
 
     try:
-        with watched(spark, "2024-01-01", lambda _: None):  # the same interval before
+        with report_progress(spark, "2024-01-01", lambda _: None):  # the same interval before
             context.parallelize(range(6), 6).count()
-        with watched(spark, "2024-01-01", on_event, every_s=0.02):
+        with report_progress(spark, "2024-01-01", on_event, every_s=0.02):
             found = context.parallelize(range(4), 4).map(held(str(tmp_path))).collect()
         assert found == [0, 1, 2, 3]
         assert told[0] == ("tasks", "2024-01-01", 0, 4)

@@ -1,4 +1,4 @@
-"""What was staged, read from the files by the driver itself: a Spark job costs more than the footers of a few files."""
+"""The staged files, read by the driver: for a few files that takes less time than a Spark job."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from firesteel.pipelines.storage.base import FileStatus, Storage
 
 MAX_FILES = 256
-"""More footers than these are read by the executors."""
+"""Most files that the driver reads; the executors read more."""
 MAX_VALUES = 16 << 20
-"""More values than these are looked at by the executors: 128 MiB of them as doubles."""
+"""Most values that the driver reads, 128 MiB as doubles; the executors read more."""
 _THREADS = 8
 
 
 def score_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
-    """The numeric columns of the sink's files that come from the model, with their types."""
+    """Return the numeric columns of the sink's files that the model computes, with their Spark SQL types."""
     outputs = {output.name for output in plan.score_step.outputs} if plan.score_step else set()
-    return {name: type_ for name, type_ in _in_files(sink).items() if name in outputs and is_number(type_)}
+    return {name: type_ for name, type_ in _file_columns(sink).items() if name in outputs and is_number(type_)}
 
 
 def drift_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
-    """The columns of the sink's files that drift gates on the sink look at, with their types."""
+    """Return the columns of the sink's files that drift gates on the sink compare, with their Spark SQL types."""
     gates = [gate for gate in plan.gates if gate.on == f"sink:{sink.name}"]
-    named = {dict(each.kwargs)["column"] for gate in gates for each in drifts_of(gate.expectations)}
-    return {name: type_ for name, type_ in _in_files(sink).items() if name in named}
+    named = {dict(drift.kwargs)["column"] for gate in gates for drift in drifts_of(gate.expectations)}
+    return {name: type_ for name, type_ in _file_columns(sink).items() if name in named}
 
 
-def _in_files(sink: SinkPlan) -> dict[str, str]:
-    """Partition columns stand in the paths."""
+def _file_columns(sink: SinkPlan) -> dict[str, str]:
+    """Return the columns within the files: partition columns are in the paths only."""
     return {column.name: column.type for column in sink.columns if column.name not in sink.partition_by}
 
 
@@ -58,16 +58,16 @@ class StagedFiles:
 
     @classmethod
     def below(cls, storage: Storage, path: str) -> StagedFiles:
-        """Those below a path that a reader sees: neither Hadoop's checksums nor its markers."""
+        """Return the data files below a path: neither Hadoop's checksums nor its markers."""
         return cls(storage, tuple(file for file in storage.walk(path) if is_data(file.path[len(path) :])))
 
     def rows(self) -> int | None:
-        """By the footers; None when there are too many.
+        """Return the number of rows by the footers; None when there are too many files.
 
         Raises
         ------
         StorageError
-            FS8006 when a file is no Parquet file: it was cut or overwritten since it was staged.
+            FS8006 when a file is not a valid Parquet file: it was truncated or overwritten after it was staged.
         """
         import pyarrow.parquet as pq
 
@@ -81,19 +81,19 @@ class StagedFiles:
             return sum(pool.map(count, self.files))
 
     def reasons(self) -> Counter[str]:
-        """How often each value stands in the lists of the last column: why rows were quarantined."""
+        """Count the values in the lists of the last column: the reasons why rows were quarantined."""
         import pyarrow.parquet as pq
 
-        found: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
         for file in self.files:
             name = self._read(file, pq.read_schema).names[-1]
             table = self._read(file, lambda source, name=name: pq.read_table(source, columns=[name], partitioning=None))
-            for listed in table.column(name).to_pylist():
-                found.update(listed)
-        return found
+            for values in table.column(name).to_pylist():
+                reasons.update(values)
+        return reasons
 
     def load(self, columns: Sequence[str], rows: int) -> StagedColumns | None:
-        """The columns, on the driver; None when there is too much to read."""
+        """Read the columns into the driver; None when there are too many files or values."""
         if len(self.files) > MAX_FILES or rows * len(columns) > MAX_VALUES:
             return None
         import pyarrow.parquet as pq
@@ -104,11 +104,6 @@ class StagedFiles:
         with ThreadPoolExecutor(_THREADS) as pool:
             return StagedColumns(rows, tuple(pool.map(load, self.files)))
 
-    def distribution(self, columns: Sequence[str], rows: int) -> tuple[tuple[str, dict[str, JsonValue]], ...] | None:
-        """As `firesteel.jobs.gates.distribution.distribution` of numeric columns; None when there is too much to read."""
-        loaded = self.load(columns, rows)
-        return loaded.distribution(columns) if loaded is not None else None
-
     def _read(self, file: FileStatus, read: Any) -> Any:
         import pyarrow as pa
 
@@ -117,19 +112,21 @@ class StagedFiles:
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).splitlines()[0]
             raise StorageError(
-                "FS8006", f"{self.storage.base_uri}{file.path} is no whole Parquet file: {reason}"
+                "FS8006",
+                f"{self.storage.base_uri}{file.path} is not a valid Parquet file: {reason}",
+                hint="Run the interval again.",
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class StagedColumns:
-    """Columns of the staged files, read once for all that looks at them: a table for each file."""
+    """Columns of the staged files, read once for gates and distributions: one table for each file."""
 
     rows: int
     tables: tuple[Any, ...]
 
     def distribution(self, columns: Sequence[str]) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
-        """As `firesteel.jobs.gates.distribution.distribution` of numeric columns."""
+        """Like `firesteel.jobs.gates.distribution.distribution` of numeric columns."""
         import pyarrow as pa
 
         def numbers(table: Any) -> Any:
@@ -143,16 +140,16 @@ class StagedColumns:
             )
 
     def profiles(self, gate: GatePlan, drifts: Drifts, types: Mapping[str, str]) -> dict[str, Profile]:
-        """Of the columns that a gate's drift expectations look at, as Spark would find them.
+        """Return the profiles of the columns that a gate's drift expectations compare, equal to what Spark would compute.
 
         Parameters
         ----------
         types
-            Spark SQL types of the columns that were loaded.
+            Spark SQL types of the loaded columns.
         """
         from firesteel.jobs.gates.values import profile_of
 
         return {
-            name: profile_of(each, [table.column(name) for table in self.tables], least_rows=least_rows(gate, name))
-            for name, each in drifts.wanted(gate, types).items()
+            name: profile_of(wanted, [table.column(name) for table in self.tables], least_rows=least_rows(gate, name))
+            for name, wanted in drifts.wanted(gate, types).items()
         }

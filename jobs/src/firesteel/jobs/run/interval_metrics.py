@@ -1,4 +1,4 @@
-"""What an attempt at an interval has found so far."""
+"""The metrics of an interval while it runs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from firesteel.pipelines.result import Agreement, Counts, GateResult
 
 
 @dataclass(slots=True)
-class Findings:
-    """It outlives a failure, so that the failure is reported with numbers.
+class IntervalMetrics:
+    """What the stages of an interval have measured so far. A failed interval is reported with them.
 
     Attributes
     ----------
-    aside
-        The rows that gates took out before the score; they are rows in, too.
+    excluded
+        The rows that gates excluded before the score. They count as rows in, too.
     resumed_rows
-        Rows of tasks that a dead attempt at the same plan had finished.
+        Rows of the tasks that a dead attempt at the same plan had finished.
     task_seconds
         Time of the tasks that read, score and stage, summed over slots.
     counts
-        What became of all rows; all zero until the score has run.
+        All rows by their result; zero until the score has run.
     drifts
-        What drift gates compare with, and what they have measured.
+        The baselines of the drift gates, and the profiles that they measured.
+    seconds
+        Time of the driver by activity, in seconds.
+    worker_seconds
+        Time of the Python workers by phase, in seconds, summed over tasks.
     """
 
     resumed_rows: int = 0
     task_seconds: float = 0.0
-    aside: Counts = field(default_factory=Counts)
+    excluded: Counts = field(default_factory=Counts)
     counts: Counts = field(default_factory=Counts)
     gates: list[GateResult] = field(default_factory=list)
     drifts: Drifts = field(default_factory=Drifts)
@@ -44,15 +48,15 @@ class Findings:
     agreement: Agreement | None = None
 
     @property
-    def reached_score(self) -> int:
+    def score_rows_in(self) -> int:
         """Rows of the score step's input."""
-        return self.counts.rows_in - self.aside.rows_in
+        return self.counts.rows_in - self.excluded.rows_in
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to `stage`."""
+    def timed(self, activity: str) -> Iterator[None]:
+        """Add the time of the block to `seconds[activity]`."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - started, 3)
+            self.seconds[activity] = round(self.seconds.get(activity, 0.0) + time.perf_counter() - started, 3)

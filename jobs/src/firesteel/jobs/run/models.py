@@ -1,0 +1,68 @@
+"""Models on their way to the executors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firesteel.conf.errors import FiresteelError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from firesteel.pipelines.plan.model import Plan
+    from firesteel.udfs.model import ModelRef
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengerModel:
+    """The challenger that the executors have. `model` is None where it is not scored; `reason` then says why."""
+
+    model: ModelRef | None = None
+    reason: str = ""
+
+
+NO_CHALLENGER = ChallengerModel()
+
+
+def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
+    """Send the plan's models to the executors."""
+    from firesteel.udfs.model import ModelRef, ship_model
+
+    return {
+        model.name: ModelRef(
+            model.name, model.digest, ship_model(session, folders[model.name], model.digest), model.method
+        )
+        for model in plan.models
+    }
+
+
+def distribute_challenger(session: SparkSession, plan: Plan) -> ChallengerModel:
+    """Send the score step's challenger to the executors. If that fails, the champion scores without it.
+
+    Raises
+    ------
+    FiresteelError
+        The sink publishes the challenger's scores, and the challenger cannot be loaded.
+    """
+    from firesteel.jobs.tracking.registry import fetch_pinned
+    from firesteel.udfs.model import ModelRef, ship_model
+
+    planned = plan.score_step.challenger if plan.score_step else None
+    if planned is None or planned.pinned is None or planned.error:
+        return ChallengerModel(reason=planned.error if planned else "")
+    model = planned.pinned
+    try:
+        folder = fetch_pinned(model, plan.tracking.uri)
+        archive = ship_model(session, folder, model.digest)
+    except FiresteelError as error:
+        if planned.outputs:
+            raise
+        _log.warning("the challenger of %s is not scored: %s", model.name, error)
+        return ChallengerModel(reason=str(error))
+    return ChallengerModel(ModelRef(f"{model.name} challenger", model.digest, archive, model.method))
