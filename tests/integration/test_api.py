@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -17,12 +18,13 @@ from pyspark.sql import functions as F  # noqa: N812
 import firesteel
 from firesteel.jobs.preview.sample import score_sample
 from firesteel.jobs.run.runner import run_plan
-from firesteel.pipelines.publish.recover import person
+from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.recover import person, recover
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.storage.open import locate
 from support.data import write_days
 from support.models import save, training
 from support.runs import DAY, Project
-from support.runs import firesteel as command
 from support.scoring_project import ScoringProject
 
 pytestmark = pytest.mark.integration
@@ -149,35 +151,41 @@ def test_read_gives_the_current_version_of_every_interval(spark, published):
     assert listed.exceptAll(firesteel.read(spark, sink.path).select(listed.columns)).count() == 0
 
 
+def area_of(pipeline) -> Area:
+    return Area(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
+
+
+def runs_of(spark, sink, day: str) -> set[str]:
+    """The ids of the runs whose rows are published for a day."""
+    return {row["_run_id"] for row in firesteel.read(spark, sink, [day]).select("_run_id").distinct().collect()}
+
+
 def test_read_has_the_earlier_rows_after_a_rollback(spark, published):
-    sink = published.pipeline().sinks["scores"]
-    area = published.pipeline()
-    from firesteel.pipelines.publish.layout import Area
-    from firesteel.pipelines.storage.open import locate
-
-    def runs_of(day: str) -> set[str]:
-        return {row._run_id for row in firesteel.read(spark, sink, [day]).select("_run_id").distinct().collect()}
-
-    first, second = runs_of(DAYS[0]), runs_of(DAYS[1])
+    pipeline = published.pipeline()
+    sink = pipeline.sinks["scores"]
+    first, second = runs_of(spark, sink, DAYS[0]), runs_of(spark, sink, DAYS[1])
     assert first != second
-    where = Area(*locate(area.loaded.spec.storage), area.name, area.loaded.profile)
-    rollback(where, "scores", sink.path, DAYS[1], person("rollback"), keep_versions=2)
-    assert runs_of(DAYS[1]) == first
+    rollback(area_of(pipeline), "scores", sink.path, DAYS[1], person("rollback"), keep_versions=2)
+    assert runs_of(spark, sink, DAYS[1]) == first
     assert days(firesteel.read(spark, sink)) == dict.fromkeys(DAYS, 60)
 
 
-def test_read_refuses_an_interval_that_is_there_in_part(spark, published, tmp_path):
-    copy = tmp_path / "scores"
-    sink = published.pipeline().sinks["scores"]
-    original = Path(sink.path.removeprefix("file://"))
-    lost = next(original.glob(f"dt={DAYS[2]}/origin=JFK/*.parquet"))
-    shutil.move(lost, copy)
-    try:
-        with pytest.raises(firesteel.StorageError, match=f"FS8011 .* {DAYS[2]}: "):
-            firesteel.read(spark, sink, timeout_s=0)
-        assert days(firesteel.read(spark, sink, DAYS[:2], timeout_s=0)) == dict.fromkeys(DAYS[:2], 60)
-    finally:
-        shutil.move(copy, lost)
+def test_read_refuses_an_interval_of_which_a_part_is_published_until_it_is_recovered(spark, published, tmp_path):
+    pipeline = published.pipeline()
+    sink = pipeline.sinks["scores"]
+
+    def interrupted(event):
+        if event.kind == "partition_published":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(pipeline.plan(DAYS[2], force=True), spark=spark, runs=tmp_path, on_event=interrupted, run_id="cut-off")
+    with pytest.raises(firesteel.StorageError, match=f"FS8011 .* {DAYS[2]}: "):
+        firesteel.read(spark, sink, timeout_s=0)
+    assert days(firesteel.read(spark, sink, DAYS[:2], timeout_s=0)) == dict.fromkeys(DAYS[:2], 60)
+    recover(area_of(pipeline), "scores", sink.path, DAYS[2])
+    assert days(firesteel.read(spark, sink)) == dict.fromkeys(DAYS, 60)
+    assert runs_of(spark, sink, DAYS[2]) == {"cut-off"}
 
 
 def test_read_of_a_sink_that_nothing_was_published_in(spark, tmp_path):
@@ -205,7 +213,7 @@ def test_a_frame_has_the_rows_that_a_run_scores_and_leaves_the_session_alone(spa
 def test_a_frame_says_what_is_wrong(published):
     pipeline = published.pipeline()
     with pytest.raises(
-        firesteel.SqlError, match="FS2003 flight_delay_scores has no step or source `featurs`. Did you mean `features`"
+        firesteel.SpecError, match="FS1010 flight_delay_scores has no step or source `featurs`. Did you mean `features`"
     ):
         pipeline.frame("featurs", DAY)
     with pytest.raises(firesteel.SpecError, match="FS1004 sample is 1.5"):
@@ -246,17 +254,38 @@ def test_rows_that_the_model_fails_on_are_counted_in_a_sample(spark, tmp_path):
     assert sampled.failed > 0
 
 
-def test_show_and_run_sample_from_the_command_line(published):
-    root = ("--param", f"root={published.root}")
-    shown = command("show", "scored", *root, "--interval", DAY, "--limit", "3", folder=published.folder)
-    assert shown.returncode == 0, shown.stderr
-    lines = shown.stdout.splitlines()
-    assert lines[0].split() == ["flight_id", "dt", "origin", "p_delay"]
-    assert len(lines) == 5
-    assert lines[-1] == "3 rows"
-    done = command("run", *root, "--start", DAY, "--sample", "50%", "--json", folder=published.folder)
+USER = """
+import sys, firesteel
+from firesteel.jobs.cli.main import invoke
+from pyspark.sql import SparkSession
+
+root, day = sys.argv[1:]
+frame = firesteel.Pipeline.load("pipeline.yaml", params={"root": root}).frame("features", day)
+print(frame.count(), SparkSession.getActiveSession() is not None)
+print("--")
+show = ["show", "scored", "--param", f"root={root}", "--interval", day, "--limit", "3"]
+assert invoke(show) == 0
+print("--")
+assert invoke([*show, "--json"]) == 0
+print("--")
+assert invoke(["run", "--param", f"root={root}", "--start", day, "--sample", "50%", "--json"]) == 0
+assert invoke(["show", "scord", "--param", f"root={root}", "--interval", day]) == 2
+"""
+
+
+def test_a_frame_starts_spark_and_show_and_run_sample_print_rows_and_a_folder(published):
+    """In one process, so that one JVM starts: each command stops its Spark."""
+    words = [sys.executable, "-c", USER, published.root, DAY]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False, cwd=published.folder)
     assert done.returncode == 0, done.stderr
-    (sampled,) = json.loads(done.stdout)
-    assert 0 < sampled["rows"] == sampled["rows_in"] < 60
-    assert Path(sampled["path"].removeprefix("file://")).is_dir()
+    frame, table, rows, sampled = done.stdout.split("--\n")
+    assert frame == "60 True\n"
+    head, *lines, count = table.splitlines()
+    assert head.split() == ["flight_id", "dt", "origin", "p_delay"]
+    assert (len(lines), count) == (3, "3 rows")
+    assert [row["flight_id"] for row in json.loads(rows)] == [line.split()[0] for line in lines]
+    (interval,) = json.loads(sampled)
+    assert 0 < interval["rows"] == interval["rows_in"] < 60
+    assert Path(interval["path"].removeprefix("file://")).is_dir()
+    assert "FS1010 flight_delay_scores has no step or source `scord`. Did you mean `scored`?" in done.stderr
     assert not (published.folder / ".firesteel").exists()

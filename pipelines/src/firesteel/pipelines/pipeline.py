@@ -242,10 +242,8 @@ class Pipeline:
 
         Raises
         ------
-        SqlError
-            FS2003 if the spec has no such step or source.
         SpecError
-            FS1004 if `sample` is not a fraction; FS1014 if the interval is not valid.
+            FS1010 if the spec has no such step or source; FS1004 if `sample` is not a fraction; FS1014 if the interval is not valid.
         ModelError, InputNotReady, StorageError
             As `plan`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import SqlError
+from firesteel.conf.errors import SpecError
 from firesteel.jobs.run.scoring import score_spec
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.tracking.registry import fetch_pinned
@@ -44,8 +44,8 @@ def preview(session: SparkSession, plan: Plan, relation: str, sample: float | No
 
     Raises
     ------
-    SqlError
-        FS2003 when the plan has no such source or step.
+    SpecError
+        FS1010 when the plan has no such source or step.
     """
     needed = _needed(plan, relation)
     interval = plan.intervals[0]
@@ -68,8 +68,8 @@ def _needed(plan: Plan, relation: str) -> set[str]:
     reads = {step.name: (step.input,) if isinstance(step, ScoreStepPlan) else step.reads for step in plan.steps}
     known = (*reads, *(source.name for source in plan.sources))
     if relation not in known:
-        raise SqlError(
-            "FS2003",
+        raise SpecError(
+            "FS1010",
             f"{plan.pipeline} has no step or source `{relation}`.",
             hint=did_you_mean(relation, known) or f"There are: {', '.join(known)}.",
         )
