@@ -73,8 +73,8 @@ def test_a_registered_model_is_scored_by_its_alias(spark, flight_model, monkeypa
     rows = scored.toPandas().sort_values("distance")
     assert list(rows) == ["distance", "on_time", "late"]
     np.testing.assert_allclose(rows[["on_time", "late"]], expected, rtol=1e-12)
-    with pytest.raises(firesteel.ModelError, match=r"FS3005 models:/flight_delay@rival: no such alias"):
-        firesteel.score(scored, "models:/flight_delay@rival", outputs)
+    with pytest.raises(firesteel.ModelError, match=r"FS3005 models:/flight_delay@nobody: no such alias"):
+        firesteel.score(scored, "models:/flight_delay@nobody", outputs)
 
 
 def test_what_does_not_fit_is_said_at_once_and_before_any_row_is_read(spark, points, ridge):

@@ -17,6 +17,7 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(wheel, tmp_pat
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "firesteel/__init__.py",
+        "firesteel/py.typed",
         "firesteel/api/score.py",
         "firesteel/conf/errors.py",
         "firesteel/pipelines/pipeline.py",
