@@ -4,7 +4,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COMPONENTS := conf pipelines udfs rdma_shuffle jobs airflow_provider
+COMPONENTS := api conf pipelines udfs rdma_shuffle jobs airflow_provider
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
@@ -47,7 +47,7 @@ lint: env  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(addsuffix /src,$(COMPONENTS)) tools
-	$(BIN)/lint-imports
+	$(BIN)/python tools/imports.py
 
 format: env  ## let ruff format and mend
 	$(BIN)/ruff format .

@@ -1,7 +1,4 @@
-"""Build hook: wheels get a `firesteel/__init__.py`, which executors need, and the jar of the shuffle plugin.
-
-In the checkout `firesteel` is a namespace over five component roots. A wheel on `--py-files` is imported by
-zipimport, which does not see namespace packages across archives.
+"""Build hook: wheels get the jar of the shuffle plugin.
 
 The jar is compiled against the jars of pyspark, so an isolated build asks for pyspark; and it needs a JDK.
 """
@@ -27,9 +24,6 @@ class FiresteelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         if version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory()
-        init = Path(self._folder.name, "__init__.py")
-        init.write_text('"""Spark-native batch inference pipelines."""\n', encoding="utf-8")
-        build_data["force_include"][str(init)] = "firesteel/__init__.py"
         jar = Path(self._folder.name, "shuffle.jar")
         self._compile(jar)
         build_data["force_include"][str(jar)] = "firesteel/rdma_shuffle/firesteel-shuffle.jar"

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+import api_page
 from firesteel.conf.codes import CODES
 from firesteel.conf.java import find_java
 from firesteel.jobs.cli.main import COMMANDS, cli
@@ -95,6 +96,11 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
+def api() -> str:
+    """The Python API."""
+    return f"{NOTE}{api_page.page()}"
+
+
 def shuffle() -> str:
     """The settings of the shuffle plugin, as its own class prints them."""
     path = f"{build_or_find()}:{spark_jars()}/*"
@@ -106,7 +112,14 @@ def shuffle() -> str:
 def main() -> int:
     """Write or check."""
     stale = []
-    pages = {"errors.md": errors, "spec.md": spec, "tests.md": tests, "cli.md": command_line, "shuffle.md": shuffle}
+    pages = {
+        "api.md": api,
+        "errors.md": errors,
+        "spec.md": spec,
+        "tests.md": tests,
+        "cli.md": command_line,
+        "shuffle.md": shuffle,
+    }
     for name, make in pages.items():
         path, text = REFERENCE / name, make()
         if path.exists() and path.read_text(encoding="utf-8") == text:

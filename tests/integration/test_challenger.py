@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from firesteel.conf.errors import ModelError
-from firesteel.jobs.cli.show import show_result
+from firesteel.jobs.cli.console import show_result
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.udfs.attempts import DIED

@@ -89,6 +89,10 @@ def test_what_other_pages_show_runs_in_its_project(tmp_path):
     for block in (each for document in SHOWN for each in blocks(ROOT / document)):
         if block.not_run or block.language not in {"bash", "python"} or "airflow.sdk" in block.text:
             continue
+        if (
+            "firesteel.score(" in block.text
+        ):  # on a DataFrame of the reader's own: tests/integration/test_api_examples.py
+            continue
         texts = [block.text] if block.language == "python" else block.text.replace("\\\n", " ").splitlines()
         for shown in texts:
             if block.language == "bash" and any(mark in shown for mark in ELSEWHERE):

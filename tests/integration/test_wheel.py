@@ -17,6 +17,8 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(wheel, tmp_pat
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "firesteel/__init__.py",
+        "firesteel/py.typed",
+        "firesteel/api/score.py",
         "firesteel/conf/errors.py",
         "firesteel/pipelines/pipeline.py",
         "firesteel/udfs/score.py",
@@ -33,9 +35,14 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(wheel, tmp_pat
     } <= names
     assert not any(name.endswith(".java") for name in names)
     assert not any(name.startswith(("tests/", "tools/")) for name in names)
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import firesteel.udfs, firesteel.pipelines.pipeline as p; print(p.__file__)"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import firesteel.udfs; print(firesteel.__file__, sys.modules[firesteel.Pipeline.__module__].__file__, sys.modules[firesteel.score.__module__].__file__)"
     done = subprocess.run([sys.executable, "-I", "-c", code, str(wheel)], check=True, capture_output=True, text=True)
-    assert str(wheel) in done.stdout
+    assert [path.startswith(str(wheel)) for path in done.stdout.split()] == [True] * 3
+    code = "import sys; sys.path[:] = [sys.argv[1], *(each for each in sys.path if 'site-packages' not in each)]; from importlib.metadata import entry_points; print(*(each.value for each in entry_points(group='firesteel.backends')))"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(wheel)], check=True, capture_output=True, text=True)
+    assert (
+        done.stdout.strip() == "firesteel.jobs.backend:SparkBackend"
+    )  # what a driver with the wheel on --py-files finds
     code = "import sys; sys.path.insert(0, sys.argv[1]); from firesteel.rdma_shuffle.jar import build_or_find; print(build_or_find())"
     words = [sys.executable, "-I", "-c", code, str(wheel)]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from firesteel.conf.errors import Where
 from firesteel.jobs.gates.check import check_failing_rows
-from firesteel.pipelines.plan.model import Column, ModelPlan, Plan
-from firesteel.pipelines.result import RunResult
+from firesteel.pipelines.plan.model import Column, ModelPlan
 from firesteel.pipelines.spec.model import Model
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
@@ -72,6 +71,3 @@ class FixedBackend:
 
     def environment(self) -> str:
         return "firesteel 0, python 3.11, pyspark 4.3, mlflow 3.17"
-
-    def run(self, plan: Plan, *, spark: object | None = None, on_event: object = None) -> RunResult:
-        raise AssertionError("the compiler does not run plans")

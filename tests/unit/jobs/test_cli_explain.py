@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from firesteel.jobs.cli.console import plain_console, show_plan
 from firesteel.jobs.cli.draw import trees
 from firesteel.jobs.cli.main import invoke
-from firesteel.jobs.cli.show import plain_console, show_plan
 from firesteel.jobs.report.explain import write_explanation
 from firesteel.pipelines import Pipeline
 from support.data import write_days

@@ -80,8 +80,13 @@ def test_a_checkout_of_ours_is_packed_as_what_it_imports(environment, tmp_path):
         tar.extractall(tmp_path / "e", filter="fully_trusted")
     kept = {name.partition("site-packages/")[2] for name in names(tmp_path / "e.tar.gz")}
     assert "_firesteel.pth" not in kept
-    assert {"firesteel/conf/errors.py", "firesteel/jobs/run_plan.py", "firesteel/udfs/score.py"} <= kept
-    code = "from firesteel.conf import errors; import firesteel.rdma_shuffle; print(errors.__file__)"
+    assert {
+        "firesteel/__init__.py",
+        "firesteel/conf/errors.py",
+        "firesteel/jobs/run_plan.py",
+        "firesteel/udfs/score.py",
+    } <= kept
+    code = "import sys; from firesteel import ModelError; import firesteel.rdma_shuffle; print(sys.modules[ModelError.__module__].__file__)"
     done = subprocess.run([tmp_path / "e/bin/python", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(tmp_path / "e"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from firesteel.jobs.cli.show import show_result
+from firesteel.jobs.cli.console import show_result
 from firesteel.jobs.report.scored import scored_by, worker_seconds
 from support.sample_run import failed, published, sample_plan, sample_result
 

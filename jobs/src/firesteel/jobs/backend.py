@@ -12,6 +12,8 @@ from firesteel.conf.version import FRAMEWORK
 from firesteel.pipelines.events import OnEvent, ignore
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from firesteel.conf.errors import Where
     from firesteel.pipelines.plan.model import ModelPlan, Plan
     from firesteel.pipelines.result import RunResult
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SparkBackend:
-    """See `firesteel.pipelines.backend.Backend`."""
+    """See `firesteel.pipelines.backend.RunBackend`."""
 
     @scrubbed
     def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
@@ -55,11 +57,33 @@ class SparkBackend:
         packages = ", ".join(f"{name} {_minor(version(name))}" for name in ("pyspark", "mlflow"))
         return f"{FRAMEWORK}, python {python}, {packages}"
 
-    def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
+    def run(
+        self,
+        plan: Plan,
+        *,
+        spark: object | None = None,
+        run_id: str = "",
+        keep_going: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> RunResult:
         """Run on Spark."""
         from firesteel.jobs.run.plan_runner import run_plan
 
-        return run_plan(plan, spark=spark, on_event=on_event)  # type: ignore[arg-type]
+        return run_plan(plan, spark=spark, run_id=run_id, keep_going=keep_going, on_event=on_event)  # type: ignore[arg-type]
+
+    @scrubbed
+    def frame(
+        self, plan: Plan, relation: str, *, sample: float | None = None, spark: object | None = None
+    ) -> DataFrame:
+        """Preview a relation in a session that stays open: the caller's, the active one, or a new one."""
+        from pyspark.sql import SparkSession
+
+        from firesteel.jobs.preview.relation import preview
+        from firesteel.jobs.spark.session import open_session, start_session
+
+        root = spark or SparkSession.getActiveSession() or start_session(plan)
+        with open_session(plan, root) as session:  # type: ignore[arg-type]
+            return preview(session, plan, relation, sample).frame
 
 
 def _minor(text: str) -> str:

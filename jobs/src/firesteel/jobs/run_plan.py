@@ -21,11 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.called import taken_over
-    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
-    from firesteel.jobs.run.plan_runner import run_plan
     from firesteel.jobs.utf8 import in_utf8
-    from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines import Pipeline, Plan
 
     in_utf8()
     end_politely()
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
                 result = run_submitted(plan, options.submission, run_id=options.run_id)
             else:
-                result = run_plan(plan, run_id=options.run_id)
+                result = Pipeline.run(plan, run_id=options.run_id)
             tell.result(result, plan)
     except (FiresteelError, KeyboardInterrupt) as error:
         if interrupted(error):

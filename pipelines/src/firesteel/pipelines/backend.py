@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
 from firesteel.conf.errors import RuntimeFault, Where
 from firesteel.pipelines.events import OnEvent, ignore
@@ -20,7 +20,7 @@ GROUP = "firesteel.backends"
 
 
 class Backend(Protocol):
-    """Everything that needs more than the spec and the storage."""
+    """What `validate` and `plan` need beyond the spec and the storage."""
 
     def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
         """Pin a model: alias -> version, digest of its bytes, signature. FS3xxx when that cannot be."""
@@ -34,13 +34,30 @@ class Backend(Protocol):
     def environment(self) -> str:
         """The versions that results depend on, for the plan hash."""
 
-    def run(self, plan: Plan, *, spark: object | None = None, on_event: OnEvent = ignore) -> RunResult:
-        """Execute a plan."""
+
+class RunBackend(Backend, Protocol):
+    """A backend that also executes plans."""
+
+    def run(
+        self,
+        plan: Plan,
+        *,
+        spark: object | None = None,
+        run_id: str = "",
+        keep_going: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> RunResult:
+        """Execute a plan; see `Pipeline.run`."""
+
+    def frame(
+        self, plan: Plan, relation: str, *, sample: float | None = None, spark: object | None = None
+    ) -> Any:  # pyspark's DataFrame
+        """Return the rows of a source or step for the plan's only interval; see `Pipeline.frame`."""
 
 
-def default_backend() -> Backend:
-    """The backend that is installed beside this package. FS9004 when there is none."""
+def default_backend() -> RunBackend:
+    """Return the backend that is installed beside this package. FS9004 when there is none."""
     for entry in entry_points(group=GROUP):
-        backend: Backend = entry.load()()
+        backend: RunBackend = entry.load()()
         return backend
     raise RuntimeFault("FS9004", "no firesteel backend is installed.", hint="pip install firesteel")

@@ -1,10 +1,9 @@
-"""What is published in a sink, whole: for readers that want all of an interval or nothing of it.
+"""The files of the current version of each interval of a sink, for readers without Spark. With Spark, use `firesteel.read`.
 
-Needs no Spark. The files are those of the ledger, never of a listing, so that a swap in progress is never seen half done.
+The files are those of the ledger, never of a listing, so that a swap in progress is never seen half done.
 
->>> files = current_files("hdfs://nn:8020/ml/scores")                       # doctest: +SKIP
->>> spark.read.option("basePath", "hdfs://nn:8020/ml/scores").parquet(*files)  # doctest: +SKIP
->>> pyarrow.dataset.dataset(files, partitioning="hive")                       # doctest: +SKIP
+>>> files = current_files("hdfs://nn:8020/ml/scores")     # doctest: +SKIP
+>>> pyarrow.dataset.dataset(files, partitioning="hive")     # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -13,7 +13,19 @@ from firesteel.conf.redaction import redact
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of one interval. `rows_in` are the rows of the score step's input."""
+    """The rows of one interval, which add up: in = scored + dead letter + quarantined + dropped.
+
+    Attributes
+    ----------
+    rows_in : int
+        Rows of the score step's input, and rows that gates excluded before it.
+    scored : int
+        Rows that were published.
+    dead_letter : int
+        Rows that the model failed on.
+    quarantined, dropped : int
+        Rows that gates excluded: kept with the reason, or not kept. `dropped` also counts rows that a step after the score left out.
+    """
 
     rows_in: int = 0
     scored: int = 0
@@ -121,7 +133,29 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class IntervalResult:
-    """What became of one interval. `seconds` of the driver's clock by stage, `bytes` and `files` as published."""
+    """The result of one interval.
+
+    Attributes
+    ----------
+    interval : str
+        Its name, such as ``2013-06-01``.
+    state : {"published", "skipped", "failed"}
+        What happened; `reason` says why it was planned or skipped.
+    plan_hash : str
+        The hash of everything that its rows depend on.
+    counts : Counts
+        Its rows.
+    partitions : tuple of str
+        The published directories, relative to the sink.
+    files, bytes : int
+        The published files, and their size in bytes.
+    gates : tuple of GateResult
+        The verdict of each gate that was evaluated.
+    seconds : tuple of (str, float)
+        The driver's time by stage, in seconds.
+    error : str
+        Why it failed.
+    """
 
     interval: str
     state: Literal["published", "skipped", "failed"]
@@ -242,7 +276,38 @@ class LineageUse:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What became of a run; `exit_code` is what the command line returns."""
+    """The result of a run.
+
+    Attributes
+    ----------
+    run_id : str
+        The run's id: in the ledger, in MLflow, in the column `_run_id`.
+    pipeline, profile : str
+        From the plan.
+    state : {"published", "skipped", "failed"}
+        ``published`` if at least one interval was, and none failed.
+    intervals : tuple of IntervalResult
+        One for each interval of the plan that was reached.
+    started_at : str
+        When the run started, as an ISO 8601 time in UTC.
+    seconds : float
+        How long it took, in seconds.
+    exit_code : int
+        0, or the code of the first failure, as the command line returns it.
+    mlflow_run_id, mlflow_uri : str
+        The MLflow run, and its address.
+    report : str
+        The path of the HTML report; empty if nothing was done.
+    error : str
+        The first failure.
+
+    Examples
+    --------
+    >>> pipeline = firesteel.Pipeline.load("pipeline.yaml")
+    >>> result = pipeline.run(pipeline.plan("2013-06-02"), spark=spark)
+    >>> result.state, result.exit_code, result.counts.scored
+    ('skipped', 0, 0)
+    """
 
     run_id: str
     pipeline: str
@@ -265,12 +330,12 @@ class RunResult:
 
     @property
     def counts(self) -> Counts:
-        """Rows of all intervals together."""
+        """The rows of all intervals together."""
         total = Counts()
         for interval in self.intervals:
             total += interval.counts
         return total
 
     def to_json(self) -> str:
-        """One JSON object; what gates observed may quote what a source said, and so is redacted as well."""
+        """Return the result as one JSON object. Secrets in it are redacted."""
         return redact(json.dumps({**asdict(self), "counts": asdict(self.counts)}, indent=2, ensure_ascii=False))

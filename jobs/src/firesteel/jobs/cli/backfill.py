@@ -53,10 +53,9 @@ def backfill(
       firesteel backfill --start 2013-01-01 --end 2013-12-31 --resume
       firesteel backfill --start 2013-01-01 --end 2013-12-31 --part 2013-03-01..2013-03-31
     """  # noqa: D301 - click wants a real backspace
+    from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.cli.progress import planning, running
-    from firesteel.jobs.cli.show import show_result
     from firesteel.jobs.run import backfill as stored
-    from firesteel.jobs.run.plan_runner import run_plan
     from firesteel.pipelines import Pipeline
 
     if pin + bool(part) + resume > 1:
@@ -77,7 +76,7 @@ def backfill(
         if pin:
             made = stored.skip_all(made)
         with running(made, quiet=quiet or as_json) as on_event:
-            result = run_plan(made, run_id=run_id, on_event=on_event, keep_going=True)
+            result = Pipeline.run(made, run_id=run_id, on_event=on_event, keep_going=True)
         if not (pin or part):
             stored.delete_if_complete(made, start, end, result)
         show_result(result, as_json=as_json)

@@ -105,7 +105,7 @@ def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_j
     file changes. Rows that fail again become dead letters of the replay. A second replay finds no open dead letters and does
     nothing. `firesteel rollback` reverts a replay.
     """
-    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.run.replay import replay as run_replay
     from firesteel.pipelines import Pipeline
     from firesteel.pipelines.events import ignore

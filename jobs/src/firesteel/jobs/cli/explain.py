@@ -60,7 +60,7 @@ def explain(
     A spec is drawn from its text, without data. With --start, and for a plan file, the drawing includes partitions, bytes,
     the version of the model and the executors that the run requests.
     """
-    from firesteel.jobs.cli.show import show_explanation
+    from firesteel.jobs.cli.console import show_explanation
 
     plan = load_plan(what, profile, params, start, end, quiet=quiet or as_json)
     if as_json:
@@ -132,7 +132,7 @@ def load_plan(
 def _show(found: Difference, *, intervals: bool) -> None:
     from rich.markup import escape
 
-    from firesteel.jobs.cli.show import plain_console
+    from firesteel.jobs.cli.console import plain_console
 
     console = plain_console()
     for change in found.changes:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from firesteel.jobs.cli.console import plain_console
 from firesteel.jobs.cli.options import json_option, spec_options
-from firesteel.jobs.cli.show import plain_console
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.records import LedgerRecord

@@ -34,6 +34,7 @@ COMMANDS = {
     "run": ("run", "Plan intervals and execute them."),
     "backfill": ("backfill", "Score a long range with one plan. `--resume` continues it."),
     "apply": ("run", "Execute a plan from a file, exactly as it was made."),
+    "show": ("show", "Print rows of a step for one interval. Publishes nothing."),
     "test": ("test", "Run the test cases of a spec on a local Spark."),
     "submit": ("submit", "Print or run the spark-submit command of a plan."),
     "pack": ("pack", "Pack this Python environment for `submit --archive`."),

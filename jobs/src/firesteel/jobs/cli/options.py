@@ -41,6 +41,23 @@ class OutputFile(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Fraction(click.ParamType):
+    """A part of all rows: `1%` or `0.01`."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, which is more than 0 and at most 1."""
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= 1:
+            self.fail(f"`{value}` is not a part of the rows, such as 1% or 0.01", param, ctx)
+        return number
+
+
 def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Return repeated NAME=VALUE texts as a mapping."""
     found = {}

@@ -30,8 +30,8 @@ def plan(
     quiet: bool,
 ) -> None:
     """Fix inputs, model and SQL for a range of intervals, and show what a run would do in each and why. Writes nothing to the storage."""
+    from firesteel.jobs.cli.console import show_plan
     from firesteel.jobs.cli.progress import planning
-    from firesteel.jobs.cli.show import show_plan
     from firesteel.pipelines import Pipeline
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from firesteel.jobs.cli.show import plain_console
+from firesteel.jobs.cli.console import plain_console
 from firesteel.pipelines.events import Event, OnEvent, ignore
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from firesteel.jobs.cli.console import plain_console
 from firesteel.jobs.cli.options import json_option, spec_options
-from firesteel.jobs.cli.show import plain_console
 
 
 @click.group("quarantine")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import click
 
 from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
 from firesteel.jobs.cli.files import read_text
-from firesteel.jobs.cli.options import interval_options, json_option, quiet_option, spec_options
+from firesteel.jobs.cli.options import Fraction, interval_options, json_option, quiet_option, spec_options
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 @interval_options
 @cluster_options
 @run_id_option
+@click.option(
+    "--sample",
+    type=Fraction(),
+    default=None,
+    metavar="PART",
+    help="Score only this part of the rows, such as 1%, into a scratch folder, and publish nothing.",
+)
 @json_option
 @quiet_option
 def run(
@@ -33,14 +42,25 @@ def run(
     master: str | None,
     settings: dict[str, str],
     run_id: str,
+    sample: float | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Plan a range of intervals and execute the plan. Intervals that the same plan has already published are skipped."""
+    """Plan a range of intervals and execute the plan. Intervals that the same plan has already published are skipped.
+
+    With --sample, published intervals are sampled too, gates are not evaluated, and neither the ledger nor MLflow has a record.
+    """
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline
 
+    if sample is not None and run_id:
+        raise click.UsageError("--sample publishes nothing, so it takes no --run-id.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
+    if sample is not None:
+        with planning(quiet=quiet or as_json) as on_progress:
+            made = pipeline.plan(start, end, force=True, wait=True, on_progress=on_progress)
+        _sample(on_cluster(made, master, settings), sample, as_json=as_json)
+        return 0
     with announced(pipeline, run_id) as tell:
         with planning(quiet=quiet or as_json) as on_progress:
             made = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
@@ -63,11 +83,25 @@ def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
 
 
 def _execute(made: Plan, *, run_id: str = "", as_json: bool, quiet: bool) -> RunResult:
+    from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.cli.progress import running
-    from firesteel.jobs.cli.show import show_result
-    from firesteel.jobs.run.plan_runner import run_plan
+    from firesteel.pipelines import Pipeline
 
     with running(made, quiet=quiet or as_json) as on_event:
-        result = run_plan(made, run_id=run_id, on_event=on_event)
+        result = Pipeline.run(made, run_id=run_id, on_event=on_event)
     show_result(result, as_json=as_json)
     return result
+
+
+def _sample(plan: Plan, fraction: float, *, as_json: bool) -> None:
+    """Score a sample, and print how many rows there are and where they lie."""
+    from firesteel.jobs.preview.sample import score_sample
+
+    intervals = score_sample(plan, fraction)
+    if as_json:
+        click.echo(json.dumps([asdict(interval) for interval in intervals], indent=2))
+        return
+    click.echo(f"SAMPLE  {plan.pipeline}  {fraction:.2%} of the rows; nothing was published")
+    for interval in intervals:
+        counts = f"{interval.rows_in:,} rows in, {interval.rows:,} written, {interval.failed:,} failed"
+        click.echo(f"  {interval.interval}  {counts}  {interval.path}")

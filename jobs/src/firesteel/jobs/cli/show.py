@@ -1,280 +1,120 @@
-"""Show plans and results as text."""
+"""`show`: rows of a step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from firesteel.conf.quantities import byte_size
-from firesteel.jobs.report.executors import summary
-from firesteel.jobs.report.scored import scored_by
+from firesteel.jobs.cli.called import cluster_options, on_cluster
+from firesteel.jobs.cli.options import Fraction, json_option, named, param_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from firesteel.pipelines.plan.model import Plan
-    from firesteel.pipelines.result import GateResult, IntervalResult, RunResult
-
-WIDEST = 1_000_000
-"""Columns of a console that cuts nothing."""
 
 
-def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that never cuts and never wraps: a path that is broken in two cannot be copied.
+@click.command()
+@click.argument("step", metavar="STEP")
+@click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
+@param_options
+@click.option(
+    "--interval", required=True, callback=named, metavar="INTERVAL", help="Interval to read, such as 2013-06-01."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most rows to print.")
+@click.option(
+    "--sample",
+    type=Fraction(),
+    default=None,
+    metavar="PART",
+    help="Take only this part of the rows, such as 1%: of those that the model scores, or of the step's own.",
+)
+@cluster_options
+@json_option
+def show(
+    step: str,
+    spec: Path,
+    profile: str,
+    params: dict[str, str],
+    interval: str,
+    limit: int,
+    sample: float | None,
+    master: str | None,
+    settings: dict[str, str],
+    as_json: bool,
+) -> None:
+    """Print rows of a step or source for one interval, computed as a run computes them. Publishes nothing.
 
-    Tables and trees are as wide as their content; a terminal wraps them. On standard error a terminal keeps its width, for bars.
-    """
-    import sys
+    Gates are not evaluated: rows that a gate would quarantine or drop are shown.
 
-    from rich.console import Console
+    \b
+    Examples:
+      firesteel show features --interval 2013-06-01
+      firesteel show scored --interval 2013-06-01 --sample 1% --limit 5
+    """  # noqa: D301 - click wants a real backspace
+    from firesteel.pipelines import Pipeline
 
-    bars = stderr and sys.stderr is not None and sys.stderr.isatty()
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if bars else WIDEST)
-
-
-def terminal_width() -> int | None:
-    """Return the columns of the terminal; None where standard output is no terminal."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
-
-
-def show_plan(plan: Plan) -> None:
-    """Show a plan: the pipeline as a tree with its inputs and model, one line for each interval, and the requested resources."""
-    from rich.markup import escape
-
-    console = plain_console()
-    _head(console, plan)
-    _plan_challenger(console, plan)
-    for model in plan.models:
-        for warning in model.warnings:
-            console.print(f"[yellow]Warning[/]: model {model.name}: {escape(warning)}")
-    console.print(_intervals(plan))
-    work = [interval for interval in plan.intervals if interval.action == "score"]
-    console.print(
-        f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(i.input_bytes for i in work))} to read."
-    )
-    if work:
-        _resources(console, plan)
-
-
-def show_explanation(plan: Plan, *, rules: bool, lineage: bool) -> None:
-    """Show a plan as a tree, its Spark stages, the stages of an interval and the resources; if asked for, rules and lineage."""
-    from rich.markup import escape
-
-    from firesteel.jobs.run.stages import interval_stages
-
-    console = plain_console()
-    _head(console, plan)
-    console.print("[bold]Spark stages[/]")
-    for number, spark_stage in enumerate(plan.stages, start=1):
-        why = f"  [dim]{escape(', '.join(spark_stage.exchanges))}[/]" if spark_stage.exchanges else ""
-        console.print(f"  {number}. {' + '.join(step.removeprefix('sink:') for step in spark_stage.steps)}{why}")
-    console.print("\n[bold]interval stages[/]")
-    for number, stage in enumerate(interval_stages(plan), start=1):
-        console.print(f"  {number}. {escape(str(stage))}")
-    if plan.intervals:
-        _resources(console, plan)
-    if rules:
-        console.print("\n[bold]rules[/]")
-        for effect in plan.rules:
-            console.print(f"  {effect.rule}" + ("" if effect.did else "  [dim]nothing to do[/]"))
-            for did in effect.did:
-                console.print(f"    {escape(did)}")
-    if lineage:
-        console.print("\n[bold]lineage[/]")
-        for column in plan.lineage:
-            values = ", ".join(f"{source}.{name}" for source, name in column.values) or "no column"
-            models = f" by model {', '.join(column.models)}" if column.models else ""
-            console.print(f"  {column.sink}.{column.column}  <- {values}{models}")
-        for row in plan.row_lineage:
-            deciding = ", ".join(f"{source}.{name}" for source, name in row.rows)
-            console.print(f"  rows of {row.sink}  <- {deciding or 'all rows'}")
-
-
-def _head(console: Console, plan: Plan) -> None:
-    from firesteel.jobs.cli.draw import trees
-
-    console.print(
-        f"[bold]{plan.pipeline}[/]  code {plan.short_hash}  profile {plan.profile or '-'}  master {plan.master}\n"
-    )
-    for tree in trees(plan, terminal_width()):
-        console.print(tree)
-        console.print()
-
-
-def _plan_challenger(console: Console, plan: Plan) -> None:
-    from rich.markup import escape
-
-    challenger = plan.score_step.challenger if plan.score_step else None
-    if challenger is None:
+    plan = Pipeline.load(spec, profile=profile, params=params).plan(interval, force=True)
+    columns, rows = _rows(on_cluster(plan, master, settings), step, sample, limit)
+    if as_json:
+        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2, ensure_ascii=False))
         return
-    if challenger.error:
-        console.print(f"[yellow]challenger[/] {escape(challenger.uri)} is not scored: {escape(challenger.error)}\n")
-    elif challenger.pinned is not None:
-        what = (
-            f"published as {', '.join(each.name for each in challenger.outputs)}"
-            if challenger.outputs
-            else "not published"
-        )
-        console.print(
-            f"[bold]challenger[/] {escape(challenger.uri)} v{challenger.pinned.version} (sha {challenger.pinned.digest[:8]}), {what}\n"
-        )
+    _print_table(columns, rows)
 
 
-def _resources(console: Console, plan: Plan) -> None:
-    asked = plan.resources
-    executors = f"{asked.executors} executors, {asked.slots} tasks at once" if asked.executors else plan.master
-    console.print(
-        f"\n[bold]requests[/] {executors}; scan tasks {asked.tasks:,}, shuffle partitions {asked.shuffle_partitions:,}, "
-        f"files per interval {asked.files:,}"
-    )
-    for reason in asked.reasons:
-        console.print(f"  {reason}")
+def _rows(plan: Plan, step: str, sample: float | None, limit: int) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and at most `limit` rows, with values that JSON has."""
+    from dataclasses import replace
+
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    from firesteel.jobs.preview.relation import preview
+    from firesteel.jobs.spark.lower import spark_fault
+    from firesteel.jobs.spark.session import open_session
+
+    only = replace(plan, intervals=plan.intervals[-1:])  # those before it are the spec's lookback
+    with open_session(only) as session:
+        try:
+            frame = preview(session, only, step, sample).frame
+            rows = frame.limit(limit).collect()
+        except (PySparkException, Py4JError) as error:
+            raise spark_fault(error) from error
+    return frame.columns, [[_json_value(value) for value in row] for row in rows]
 
 
-def _intervals(plan: Plan) -> Table:
+def _json_value(value: Any) -> Any:
+    """Return a value of Spark's as JSON has it; what JSON does not have, NaN among it, as text."""
+    if isinstance(value, dict):
+        return {str(key): _json_value(inner) for key, inner in value.items()}
+    if hasattr(value, "asDict"):
+        return _json_value(value.asDict())
+    if isinstance(value, list | tuple):
+        return [_json_value(inner) for inner in value]
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and abs(value) < float("inf")):
+        return value
+    return str(value)
+
+
+def _print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
+
+    from firesteel.jobs.cli.console import plain_console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("interval", "left"),
-        ("does", "left"),
-        ("files", "right"),
-        ("bytes", "right"),
-        ("replaces", "right"),
-        ("why", "left"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for interval in plan.intervals:
-        files = sum(len(each.files) for each in interval.inputs)
-        replaced = sum(len(each.directories) for each in interval.outputs)
-        table.add_row(
-            interval.id,
-            interval.action,
-            f"{files:,}",
-            byte_size(interval.input_bytes),
-            f"{replaced} partitions",
-            interval.reason,
-        )
-    return table
-
-
-def show_result(result: RunResult, *, as_json: bool) -> None:
-    """Show the result of a run, with row counts that add up."""
-    if as_json:
-        click.echo(result.to_json())
-        return
-    from rich.markup import escape
-
+    numeric = [all(isinstance(row[index], int | float) for row in rows) for index in range(len(columns))]
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(escape(name), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*("" if value is None else escape(_text(value)) for value in row))
     console = plain_console()
-    colour = {"published": "green", "skipped": "cyan", "failed": "red"}[result.state]
-    console.print(f"\n[bold {colour}]{result.state.upper()}[/]  {result.pipeline}  run {result.run_id}")
-    published = [each for each in result.intervals if each.state == "published"]
-    skipped = [each for each in result.intervals if each.state == "skipped"]
-    if published:
-        partitions = sum(len(each.partitions) for each in published)
-        console.print(
-            f"  published    {len(published)} intervals, {partitions} partitions, {sum(each.files for each in published)} files, "
-            f"{byte_size(sum(each.bytes for each in published))}"
-        )
-    if skipped:
-        console.print(f"  skipped      {len(skipped)} intervals: {escape(skipped[0].reason)}")
-    counts = result.counts
-    if counts.rows_in:
-        console.print(
-            f"  rows         {counts.rows_in:,} in = {counts.scored:,} scored + {counts.dead_letter:,} dead letter + "
-            f"{counts.quarantined:,} quarantined + {counts.dropped:,} dropped"
-            + ("  (see `firesteel quarantine ls`)" if counts.quarantined else "")
-        )
-        console.print(
-            f"  rate         {counts.scored / max(result.seconds, 0.001):,.0f} rows/s over the whole run of {result.seconds:.1f} s, "
-            f"{_rate(published)} while scoring"
-        )
-    for line in _scored(result):
-        console.print(line, soft_wrap=True)
-    if result.executors:
-        console.print(f"  executors    {summary(result.executors)}", soft_wrap=True)
-    for line in (*_challenger(result.intervals), *_gates(result.intervals)):
-        console.print(line)
-    if result.mlflow_run_id:
-        console.print(f"  MLflow run   {result.mlflow_run_id}  ({escape(result.mlflow_uri)})", soft_wrap=True)
-    if result.lineage:
-        colour = "yellow" if result.lineage.lost else "default"
-        console.print(f"  lineage      [{colour}]{escape(str(result.lineage))}[/]", soft_wrap=True)
-    if result.report:
-        console.print(f"  report       {result.report}", soft_wrap=True)
-    if result.error:
-        click.echo(click.style(result.error, fg="red"), err=True)
+    console.print(table)
+    console.print(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
 
 
-def _scored(result: RunResult) -> list[str]:
-    """Lines on the operator and the inference backends that scored, and why."""
-    from rich.markup import escape
-
-    lines = []
-    for each in scored_by(result):
-        lines.append(f"  operator     {each.operator}: {escape(each.reason)}")
-        if each.resumed_rows:
-            lines.append(f"  resumed      {each.resumed_rows:,} rows had been scored by a run that died")
-        for form in each.forms:
-            difference = "" if form.difference is None else f", largest difference {form.difference:.2g}"
-            lines.append(f"  form         {escape(form.name)}, {form.rows:,} rows: {escape(form.reason)}{difference}")
-    return lines
-
-
-def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
-    """Lines on the challenger and on each of its outputs."""
-    from rich.markup import escape
-
-    from firesteel.jobs.report.agreement import headline, over_intervals, words
-
-    whole = over_intervals([each.agreement for each in intervals if each.agreement is not None])
-    if whole is None:
-        return []
-    version = f" v{whole.version}" if whole.version else ""
-    colour = "yellow" if whole.failed or whole.problem else "green"
-    lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(headline(whole))}"]
-    lines += [f"                 {escape(each.output)}: {words(each, whole.tolerance)}" for each in whole.outputs]
-    return lines
-
-
-def _rate(published: list[IntervalResult]) -> str:
-    rows = sum(each.counts.scored for each in published)
-    seconds = sum(dict(each.seconds).get("score and stage", 0.0) for each in published)
-    return f"{rows / seconds:,.0f} rows/s" if seconds else "-"
-
-
-def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
-    """Lines on each gate over all intervals, and on each expectation that failed."""
-    from rich.markup import escape
-
-    from firesteel.jobs.gates.words import observed
-
-    names: dict[str, list[GateResult]] = {}
-    for interval in intervals:
-        for gate in interval.gates:
-            names.setdefault(gate.gate, []).append(gate)
-    lines = []
-    for name, results in names.items():
-        checks = [check for gate in results for check in gate.expectations]
-        failed = [check for check in checks if not check.success]
-        mark = (
-            "[green]passed[/]"
-            if not failed
-            else "[yellow]warnings[/]"
-            if all(gate.success for gate in results)
-            else "[red]FAILED[/]"
-        )
-        lines.append(
-            f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {len(checks)} expectations held"
-        )
-        lines += [
-            f"                 {check.severity}: {check.type} {check.column}: "
-            + escape("; ".join(text for text in (observed(check), check.note) if text))
-            for check in failed[:5]
-        ]
-    return lines
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

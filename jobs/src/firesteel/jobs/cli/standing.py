@@ -49,7 +49,7 @@ def standing(
 def _show(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from firesteel.jobs.cli.show import plain_console
+    from firesteel.jobs.cli.console import plain_console
 
     console = plain_console()
     for run in found["runs"]:

@@ -119,7 +119,7 @@ def submit(
 
 
 def _execute(made: Plan, path: Path, package: SubmitPackage, run_id: str) -> int:
-    from firesteel.jobs.cli.show import show_result
+    from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.submit.submission import run_submission
 
     if package.mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SinkPlan, SourcePlan
 
 
-_BY_NAME = ("__globPaths__", "false")
+BY_NAME = ("__globPaths__", "false")
 """Spark's own option: else it takes [ ] { } * ? in a path for a pattern, and reads other files."""
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE[.\w]*\].*? file (?P<file>\S.*?)\.?\s+SQLSTATE")
 _PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?::|$)")
@@ -37,7 +37,7 @@ def _read(spark: SparkSession, source: SourcePlan, files: tuple[str, ...]) -> Da
     if not files:
         return spark.createDataFrame([], schema)
     reader = spark.read.format(source.format).schema(schema).option("basePath", source.path)
-    frame = reader.option(*_BY_NAME).load([f"{source.path}/{file}" for file in files])
+    frame = reader.option(*BY_NAME).load([f"{source.path}/{file}" for file in files])
     return frame.select([frame[f"`{name}`"] for name in schema.names])
 
 
@@ -142,7 +142,7 @@ def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) 
     schema = schema_of(sink.columns)
     if not exists:
         return spark.createDataFrame([], schema)
-    return spark.read.format(sink.format).schema(schema).option(*_BY_NAME).load(uri)
+    return spark.read.format(sink.format).schema(schema).option(*BY_NAME).load(uri)
 
 
 def spark_fault(error: Exception) -> FiresteelError:

@@ -104,7 +104,7 @@ def open_session(
         with _quiet(), activated(child_session(spark, plan)) as session:
             yield session
         return
-    own = _start(plan, events)
+    own = start_session(plan, events)
     with _quiet():
         try:
             check_settings(own)
@@ -185,7 +185,8 @@ def _silence(spark: SparkSession) -> None:
         spark.sparkContext.setLogLevel("OFF")
 
 
-def _start(plan: Plan, events: Path | None) -> SparkSession:
+def start_session(plan: Plan, events: Path | None = None) -> SparkSession:
+    """Start Spark with the plan's settings; `open_session` stops what it starts, and other callers have to."""
     submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has chosen master and settings already
     if not submitted:
         find_java()

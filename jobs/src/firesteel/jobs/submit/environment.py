@@ -138,9 +138,7 @@ def _our_code(libraries: Path) -> Iterator[tuple[str, Path]]:
     for found in distributions(name=OURS, path=[str(libraries)]):
         if not _editable(found):
             continue
-        import firesteel
-
-        for folder in map(Path, firesteel.__path__):
+        for folder in map(Path, sys.modules[OURS].__path__):
             for path in _files(folder):
                 if "__pycache__" not in path.parts:
                     yield f"{OURS}/{path.relative_to(folder).as_posix()}", path

@@ -399,7 +399,31 @@ class TrackingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole plan. `spark_conf` is compiled from resources and never hashed."""
+    """Everything that a run does, pinned: input files, model bytes, SQL, settings. `Pipeline.plan` makes one.
+
+    Attributes
+    ----------
+    pipeline, profile, owner : str
+        From the spec.
+    framework, environment : str
+        The version of firesteel, and those of Python and the packages that results depend on. `framework` must match at a run.
+    code_hash : str
+        The SHA-256 of what the spec says, without data.
+    storage : str
+        The URI of the ledger and of what a run keeps.
+    intervals : tuple of IntervalPlan
+        For each interval: `id`, `action` (``score`` or ``skip``) with its `reason`, input files, replaced directories and `plan_hash`.
+    sources, models, steps, gates, sinks : tuple
+        The parts of the spec, resolved: columns with types, models with version and digest.
+    spark_conf : tuple of (str, str)
+        Spark settings. They are compiled from the spec's resources and are part of no hash.
+
+    Examples
+    --------
+    >>> plan = firesteel.Pipeline.load("pipeline.yaml").plan("2013-06-03")
+    >>> [model.format for model in plan.models], plan.intervals[0].reason
+    (['skops'], 'not published yet')
+    """
 
     pipeline: str
     profile: str
@@ -448,17 +472,40 @@ class Plan:
         return frozenset(found)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, two spaces, one final newline."""
+        """Return the plan as JSON: the same bytes for the same plan. Secrets are in it as references only.
+
+        Returns
+        -------
+        str
+            Keys sorted, indented by two spaces, with one final newline.
+        """
         return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, file: str = "plan.json") -> Plan:
-        """Read a plan.
+        """Return the plan of a JSON text, as `to_json` and `firesteel plan -o` write it.
+
+        Parameters
+        ----------
+        text : str
+            The JSON.
+        file : str, optional
+            The name of the file that it is from, for errors.
+
+        Returns
+        -------
+        Plan
 
         Raises
         ------
         PlanDrift
-            FS6003 when the text is not a plan of this version.
+            FS6003 if the text is not a plan of this version.
+
+        Examples
+        --------
+        >>> plan = firesteel.Pipeline.load("pipeline.yaml").plan("2013-06-03")
+        >>> firesteel.Plan.from_json(plan.to_json()) == plan
+        True
         """
         try:
             plan = _ADAPTER.validate_json(text)

@@ -53,7 +53,7 @@ def find_features(
     relation: str,
     columns: tuple[Column, ...],
     places: Mapping[str, Where],
-    where: Where,
+    where: Where | None,
 ) -> tuple[Features, list[FiresteelError]]:
     """Find each column of a model's signature in a relation.
 
@@ -65,7 +65,7 @@ def find_features(
     places
         Where each column of the relation is made, when that is known.
     where
-        The score step, for features that are missing.
+        The score step, for features that are missing; None where there is no spec.
 
     Returns
     -------
@@ -90,7 +90,7 @@ class _Search:
         relation: str,
         columns: tuple[Column, ...],
         places: Mapping[str, Where],
-        where: Where,
+        where: Where | None,
     ) -> None:
         self._title = f"model {model.name} (v{model.version})"
         self._model = model
@@ -153,7 +153,7 @@ class _Search:
                 f"Add CAST({column.name} AS {need.type.upper()}).",
             )
 
-    def _error(self, what: str, where: Where, hint: str) -> None:
+    def _error(self, what: str, where: Where | None, hint: str) -> None:
         self.errors.append(ModelError("FS3002", what, where=where, hint=hint))
 
 

@@ -1,0 +1,1 @@
+"""What `import firesteel` offers for DataFrames."""

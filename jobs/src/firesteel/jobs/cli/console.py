@@ -1,0 +1,280 @@
+"""Show plans and results as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from firesteel.conf.quantities import byte_size
+from firesteel.jobs.report.executors import summary
+from firesteel.jobs.report.scored import scored_by
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines.result import GateResult, IntervalResult, RunResult
+
+WIDEST = 1_000_000
+"""Columns of a console that cuts nothing."""
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that never cuts and never wraps: a path that is broken in two cannot be copied.
+
+    Tables and trees are as wide as their content; a terminal wraps them. On standard error a terminal keeps its width, for bars.
+    """
+    import sys
+
+    from rich.console import Console
+
+    bars = stderr and sys.stderr is not None and sys.stderr.isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if bars else WIDEST)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None where standard output is no terminal."""
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def show_plan(plan: Plan) -> None:
+    """Show a plan: the pipeline as a tree with its inputs and model, one line for each interval, and the requested resources."""
+    from rich.markup import escape
+
+    console = plain_console()
+    _head(console, plan)
+    _plan_challenger(console, plan)
+    for model in plan.models:
+        for warning in model.warnings:
+            console.print(f"[yellow]Warning[/]: model {model.name}: {escape(warning)}")
+    console.print(_intervals(plan))
+    work = [interval for interval in plan.intervals if interval.action == "score"]
+    console.print(
+        f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(i.input_bytes for i in work))} to read."
+    )
+    if work:
+        _resources(console, plan)
+
+
+def show_explanation(plan: Plan, *, rules: bool, lineage: bool) -> None:
+    """Show a plan as a tree, its Spark stages, the stages of an interval and the resources; if asked for, rules and lineage."""
+    from rich.markup import escape
+
+    from firesteel.jobs.run.stages import interval_stages
+
+    console = plain_console()
+    _head(console, plan)
+    console.print("[bold]Spark stages[/]")
+    for number, spark_stage in enumerate(plan.stages, start=1):
+        why = f"  [dim]{escape(', '.join(spark_stage.exchanges))}[/]" if spark_stage.exchanges else ""
+        console.print(f"  {number}. {' + '.join(step.removeprefix('sink:') for step in spark_stage.steps)}{why}")
+    console.print("\n[bold]interval stages[/]")
+    for number, stage in enumerate(interval_stages(plan), start=1):
+        console.print(f"  {number}. {escape(str(stage))}")
+    if plan.intervals:
+        _resources(console, plan)
+    if rules:
+        console.print("\n[bold]rules[/]")
+        for effect in plan.rules:
+            console.print(f"  {effect.rule}" + ("" if effect.did else "  [dim]nothing to do[/]"))
+            for did in effect.did:
+                console.print(f"    {escape(did)}")
+    if lineage:
+        console.print("\n[bold]lineage[/]")
+        for column in plan.lineage:
+            values = ", ".join(f"{source}.{name}" for source, name in column.values) or "no column"
+            models = f" by model {', '.join(column.models)}" if column.models else ""
+            console.print(f"  {column.sink}.{column.column}  <- {values}{models}")
+        for row in plan.row_lineage:
+            deciding = ", ".join(f"{source}.{name}" for source, name in row.rows)
+            console.print(f"  rows of {row.sink}  <- {deciding or 'all rows'}")
+
+
+def _head(console: Console, plan: Plan) -> None:
+    from firesteel.jobs.cli.draw import trees
+
+    console.print(
+        f"[bold]{plan.pipeline}[/]  code {plan.short_hash}  profile {plan.profile or '-'}  master {plan.master}\n"
+    )
+    for tree in trees(plan, terminal_width()):
+        console.print(tree)
+        console.print()
+
+
+def _plan_challenger(console: Console, plan: Plan) -> None:
+    from rich.markup import escape
+
+    challenger = plan.score_step.challenger if plan.score_step else None
+    if challenger is None:
+        return
+    if challenger.error:
+        console.print(f"[yellow]challenger[/] {escape(challenger.uri)} is not scored: {escape(challenger.error)}\n")
+    elif challenger.pinned is not None:
+        what = (
+            f"published as {', '.join(each.name for each in challenger.outputs)}"
+            if challenger.outputs
+            else "not published"
+        )
+        console.print(
+            f"[bold]challenger[/] {escape(challenger.uri)} v{challenger.pinned.version} (sha {challenger.pinned.digest[:8]}), {what}\n"
+        )
+
+
+def _resources(console: Console, plan: Plan) -> None:
+    asked = plan.resources
+    executors = f"{asked.executors} executors, {asked.slots} tasks at once" if asked.executors else plan.master
+    console.print(
+        f"\n[bold]requests[/] {executors}; scan tasks {asked.tasks:,}, shuffle partitions {asked.shuffle_partitions:,}, "
+        f"files per interval {asked.files:,}"
+    )
+    for reason in asked.reasons:
+        console.print(f"  {reason}")
+
+
+def _intervals(plan: Plan) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (
+        ("interval", "left"),
+        ("does", "left"),
+        ("files", "right"),
+        ("bytes", "right"),
+        ("replaces", "right"),
+        ("why", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for interval in plan.intervals:
+        files = sum(len(each.files) for each in interval.inputs)
+        replaced = sum(len(each.directories) for each in interval.outputs)
+        table.add_row(
+            interval.id,
+            interval.action,
+            f"{files:,}",
+            byte_size(interval.input_bytes),
+            f"{replaced} partitions",
+            interval.reason,
+        )
+    return table
+
+
+def show_result(result: RunResult, *, as_json: bool) -> None:
+    """Show the result of a run, with row counts that add up."""
+    if as_json:
+        click.echo(result.to_json())
+        return
+    from rich.markup import escape
+
+    console = plain_console()
+    colour = {"published": "green", "skipped": "cyan", "failed": "red"}[result.state]
+    console.print(f"\n[bold {colour}]{result.state.upper()}[/]  {result.pipeline}  run {result.run_id}")
+    published = [each for each in result.intervals if each.state == "published"]
+    skipped = [each for each in result.intervals if each.state == "skipped"]
+    if published:
+        partitions = sum(len(each.partitions) for each in published)
+        console.print(
+            f"  published    {len(published)} intervals, {partitions} partitions, {sum(each.files for each in published)} files, "
+            f"{byte_size(sum(each.bytes for each in published))}"
+        )
+    if skipped:
+        console.print(f"  skipped      {len(skipped)} intervals: {escape(skipped[0].reason)}")
+    counts = result.counts
+    if counts.rows_in:
+        console.print(
+            f"  rows         {counts.rows_in:,} in = {counts.scored:,} scored + {counts.dead_letter:,} dead letter + "
+            f"{counts.quarantined:,} quarantined + {counts.dropped:,} dropped"
+            + ("  (see `firesteel quarantine ls`)" if counts.quarantined else "")
+        )
+        console.print(
+            f"  rate         {counts.scored / max(result.seconds, 0.001):,.0f} rows/s over the whole run of {result.seconds:.1f} s, "
+            f"{_rate(published)} while scoring"
+        )
+    for line in _scored(result):
+        console.print(line, soft_wrap=True)
+    if result.executors:
+        console.print(f"  executors    {summary(result.executors)}", soft_wrap=True)
+    for line in (*_challenger(result.intervals), *_gates(result.intervals)):
+        console.print(line)
+    if result.mlflow_run_id:
+        console.print(f"  MLflow run   {result.mlflow_run_id}  ({escape(result.mlflow_uri)})", soft_wrap=True)
+    if result.lineage:
+        colour = "yellow" if result.lineage.lost else "default"
+        console.print(f"  lineage      [{colour}]{escape(str(result.lineage))}[/]", soft_wrap=True)
+    if result.report:
+        console.print(f"  report       {result.report}", soft_wrap=True)
+    if result.error:
+        click.echo(click.style(result.error, fg="red"), err=True)
+
+
+def _scored(result: RunResult) -> list[str]:
+    """Lines on the operator and the inference backends that scored, and why."""
+    from rich.markup import escape
+
+    lines = []
+    for each in scored_by(result):
+        lines.append(f"  operator     {each.operator}: {escape(each.reason)}")
+        if each.resumed_rows:
+            lines.append(f"  resumed      {each.resumed_rows:,} rows had been scored by a run that died")
+        for form in each.forms:
+            difference = "" if form.difference is None else f", largest difference {form.difference:.2g}"
+            lines.append(f"  form         {escape(form.name)}, {form.rows:,} rows: {escape(form.reason)}{difference}")
+    return lines
+
+
+def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
+    """Lines on the challenger and on each of its outputs."""
+    from rich.markup import escape
+
+    from firesteel.jobs.report.agreement import headline, over_intervals, words
+
+    whole = over_intervals([each.agreement for each in intervals if each.agreement is not None])
+    if whole is None:
+        return []
+    version = f" v{whole.version}" if whole.version else ""
+    colour = "yellow" if whole.failed or whole.problem else "green"
+    lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(headline(whole))}"]
+    lines += [f"                 {escape(each.output)}: {words(each, whole.tolerance)}" for each in whole.outputs]
+    return lines
+
+
+def _rate(published: list[IntervalResult]) -> str:
+    rows = sum(each.counts.scored for each in published)
+    seconds = sum(dict(each.seconds).get("score and stage", 0.0) for each in published)
+    return f"{rows / seconds:,.0f} rows/s" if seconds else "-"
+
+
+def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
+    """Lines on each gate over all intervals, and on each expectation that failed."""
+    from rich.markup import escape
+
+    from firesteel.jobs.gates.words import observed
+
+    names: dict[str, list[GateResult]] = {}
+    for interval in intervals:
+        for gate in interval.gates:
+            names.setdefault(gate.gate, []).append(gate)
+    lines = []
+    for name, results in names.items():
+        checks = [check for gate in results for check in gate.expectations]
+        failed = [check for check in checks if not check.success]
+        mark = (
+            "[green]passed[/]"
+            if not failed
+            else "[yellow]warnings[/]"
+            if all(gate.success for gate in results)
+            else "[red]FAILED[/]"
+        )
+        lines.append(
+            f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {len(checks)} expectations held"
+        )
+        lines += [
+            f"                 {check.severity}: {check.type} {check.column}: "
+            + escape("; ".join(text for text in (observed(check), check.note) if text))
+            for check in failed[:5]
+        ]
+    return lines
