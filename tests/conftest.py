@@ -108,12 +108,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_spark(request: pytest.FixtureRequest) -> None:
-    """Every driver that a test of a real Spark starts, here or in another process."""
-    if any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
-        from support.quick_jvm import quick_jvm
+def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make each driver and each Python worker of Spark start quickly, of this process and of others that tests start."""
+    if not any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
+        yield
+        return
+    from support.forks import fork_server_of_session
+    from support.quick_jvm import quick_jvm
+    from support.rdma import RDMA_DEVICES
 
+    if RDMA_DEVICES:  # a guest, which has little memory
         os.environ["SPARK_SUBMIT_OPTS"] = quick_jvm()
+        yield
+        return
+    with fork_server_of_session() as variables:
+        os.environ.update(variables)
+        os.environ["SPARK_SUBMIT_OPTS"] = f"{quick_jvm()} -Dspark.python.daemon.module=forked_daemon"
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -188,6 +199,8 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedYarn]:
 
     folder = tmp_path_factory.mktemp("yarn")
     with EmbeddedYarn(folder, hdfs=EmbeddedHdfsHa(folder / "hdfs")) as cluster:
+        with (cluster.conf_dir / "spark-defaults.conf").open("a") as defaults:
+            defaults.write("spark.python.daemon.module pyspark.daemon\n")  # containers have an environment of their own
         yield cluster
 
 
