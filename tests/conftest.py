@@ -254,8 +254,9 @@ def shuffle_digests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def flight_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The demo's real model in a registry of its own; the tracking URI."""
     from firesteel.jobs.demo.model import train_model
+    from support.mlflow_store import new_store
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    uri = new_store(tmp_path_factory.mktemp("mlflow") / "mlflow.db")
     train_model(uri)
     return uri
 
