@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,6 +79,20 @@ os.environ.update(
 )
 
 
+def _files_in_memory() -> None:
+    """Put the files of tests into memory where there is room: tests sync many small ones, and a sync of a disk takes 10 ms and more."""
+    memory = Path("/dev/shm")
+    if "PYTEST_DEBUG_TEMPROOT" in os.environ or not memory.is_dir():
+        return
+    facts = os.statvfs(memory)
+    (available,) = re.findall(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    if min(facts.f_bavail * facts.f_frsize, int(available) << 10) > 10 << 30 and not facts.f_flag & os.ST_NOEXEC:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(memory)
+
+
+_files_in_memory()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-golden` writes what tests would compare."""
     parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
@@ -108,12 +124,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_spark(request: pytest.FixtureRequest) -> None:
-    """Every driver that a test of a real Spark starts, here or in another process."""
-    if any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
-        from support.quick_jvm import quick_jvm
+def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make each driver and each Python worker of Spark start quickly, of this process and of others that tests start."""
+    if not any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
+        yield
+        return
+    from support.forks import fork_server_of_session
+    from support.quick_jvm import quick_jvm
+    from support.rdma import RDMA_DEVICES
 
+    if RDMA_DEVICES:  # a guest, which has little memory
         os.environ["SPARK_SUBMIT_OPTS"] = quick_jvm()
+        yield
+        return
+    with fork_server_of_session() as variables:
+        os.environ.update(variables)
+        os.environ["SPARK_SUBMIT_OPTS"] = f"{quick_jvm()} -Dspark.python.daemon.module=forked_daemon"
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -188,6 +215,8 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedYarn]:
 
     folder = tmp_path_factory.mktemp("yarn")
     with EmbeddedYarn(folder, hdfs=EmbeddedHdfsHa(folder / "hdfs")) as cluster:
+        with (cluster.conf_dir / "spark-defaults.conf").open("a") as defaults:
+            defaults.write("spark.python.daemon.module pyspark.daemon\n")  # containers have an environment of their own
         yield cluster
 
 
@@ -218,24 +247,18 @@ def _build(project: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shuffle_digests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the jobs of support/shuffle_jobs.py give on Spark's own sort shuffle."""
-    from support.shuffle import LOCAL_CLUSTER, Application
-
-    jobs = ("group_by", "sort", "join", "many_maps", "many_reduces", "one_value", "skew_join", "rdd", "rdd_4000")
-    with Application(tmp_path_factory.mktemp("stock") / "app", LOCAL_CLUSTER, {}) as application:
-        assert application.about["manager"] == "sort"
-        digests = {job: application.run(job) for job in jobs}
-        application.run("first_stage")
-        return {**digests, "second_stage": application.run("second_stage")}
+def shuffle_digests() -> dict[str, str]:
+    """What the jobs of support/shuffle_jobs.py give on Spark's own sort shuffle; test_shuffle_plugin.py compares the file with it."""
+    return json.loads((Path(__file__).parent / "integration" / "golden" / "shuffle_digests.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def flight_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The demo's real model in a registry of its own; the tracking URI."""
     from firesteel.jobs.demo.model import train_model
+    from support.mlflow_store import new_store
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    uri = new_store(tmp_path_factory.mktemp("mlflow") / "mlflow.db")
     train_model(uri)
     return uri
 

@@ -22,6 +22,7 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import Area
 from firesteel.pipelines.storage.open import locate
 from support.data import write_days
+from support.mlflow_store import new_store
 from support.picky import PICKY
 from support.runs import DAY, firesteel
 
@@ -168,7 +169,7 @@ def test_an_input_that_moves_during_the_run_is_refused(project, spark, runs):
 
 
 def test_an_alias_that_moves_after_the_plan_is_refused(project, spark, runs, tmp_path):
-    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking = new_store(tmp_path / "mlflow.db")
     from firesteel.jobs.demo.model import train_model
 
     train_model(tracking)
@@ -184,7 +185,7 @@ def test_an_alias_that_moves_after_the_plan_is_refused(project, spark, runs, tmp
 
 
 def test_model_bytes_that_change_after_the_plan_are_refused(project, spark, runs, tmp_path):
-    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking = new_store(tmp_path / "mlflow.db")
     from firesteel.jobs.demo.model import train_model
 
     train_model(tracking)

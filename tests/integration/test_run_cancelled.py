@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
 
 from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import read_states
+from support import forks
 from support.held import holding
 from support.runs import firesteel
 from support.scoring_project import DAY, ScoringProject
@@ -43,7 +43,7 @@ def test_a_cancelled_run_says_so_in_one_line_and_in_the_history(tmp_path, operat
     marks = tmp_path / "marks"
     words = [sys.executable, "-m", "firesteel.jobs.cli.main", "run", "--start", DAY, "--end", NEXT_DAY]
     with (tmp_path / "stderr").open("w") as stderr:
-        driver = subprocess.Popen(words, cwd=tmp_path, stdout=stderr, stderr=stderr, start_new_session=True)
+        driver = forks.Popen(words, cwd=tmp_path, stdout=stderr, stderr=stderr, start_new_session=True)
     try:
         wait_for(lambda: bool(holding(marks)) or driver.poll() is not None, "a task is in mid-batch", 200)
         if how == "SIGTERM":

@@ -19,6 +19,7 @@ from mlflow.types.schema import AnyType, ColSpec, Schema
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.storage.open import locate
+from support.mlflow_store import new_store
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +107,7 @@ def plan(tmp_path: Path, table: pa.Table, model: Path, *, operator: str, feature
     columns = ", ".join(
         f'{name}: "{kind}"' for name, kind in {"id": "bigint", **TYPES}.items() if name in table.column_names
     )
+    new_store(tmp_path / "mlflow.db")
     text = SPEC.format(
         root=root, model=model, operator=operator, folder=tmp_path, rows=rows, columns=columns, features=", ".join(features),
         keep=", ".join([*keep, "dt"]), output=", ".join(f'{name}: "{kind}"' for name, kind in output.items()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,8 @@ from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.plan.settings import FIXED
+from support import forks
+from support.mlflow_store import new_store
 from support.sample_run import sample_plan
 
 pytestmark = pytest.mark.integration
@@ -75,6 +76,7 @@ class Hours(mlflow.pyfunc.PythonModel):
 def rows(tmp_path_factory) -> Path:
     """Instants of the night in which New York's clocks jump, before 1970 and to the microsecond."""
     folder = tmp_path_factory.mktemp("hours")
+    new_store(folder / "mlflow.db")
     start = datetime(2013, 3, 10, 6, 30, 0, 123457, tzinfo=UTC)
     at = [*(start + timedelta(minutes=30 * number) for number in range(6)), datetime(1969, 12, 31, 3, tzinfo=UTC)]
     table = pa.table({"id": pa.array(range(len(at)), pa.int64()), "at": pa.array(at, pa.timestamp("us", "UTC"))})
@@ -221,8 +223,6 @@ def test_what_spark_defaults_says_changes_no_row(tmp_path, defaults, expected):
     (tmp_path / "spark-defaults.conf").write_text(lines)
     environ = {**os.environ, "SPARK_CONF_DIR": str(tmp_path)}
     environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, *defaults], env=environ, capture_output=True, text=True, timeout=200, check=False
-    )
+    done = forks.run([sys.executable, "-c", DRIVER, *defaults], env=environ, timeout=200)
     found = [line.split()[-1] if line.startswith("spark.") else line.split()[0] for line in done.stdout.splitlines()]
     assert found == expected, done.stdout + done.stderr

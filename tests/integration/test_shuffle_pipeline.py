@@ -23,6 +23,7 @@ from firesteel.conf.shuffle import PLUGIN
 from firesteel.jobs.embedded.cluster import ask
 from firesteel.jobs.spark.shuffle import joined, with_plugin
 from firesteel.rdma_shuffle.jar import build_or_find
+from support import forks
 from support.rdma import RDMA_DEVICES, VERBS
 from support.runs import DAY, firesteel
 from support.shuffle import worker_on
@@ -105,7 +106,7 @@ def start(project, plan) -> subprocess.Popen[str]:
     path = project.folder / "plan.json"
     path.write_text(plan.to_json(), encoding="utf-8")
     with (project.folder / "log").open("w") as log:
-        return subprocess.Popen(
+        return forks.Popen(
             [sys.executable, "-c", DRIVER, str(path)],
             stdout=subprocess.PIPE,
             stderr=log,

@@ -5,6 +5,8 @@ Netty is forbidden where nothing is said of it, so that a right digest shows tha
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from support.scripted_service import END, FETCH, REGISTER, RELEASE, Script, ScriptedService
@@ -30,6 +32,16 @@ def served(request, tmp_path_factory):
         conf = plugin_conf(service.socket, nettyFallback="false")
         with Application(folder / "app", LOCAL_CLUSTER, conf) as application:
             yield service, application
+
+
+@pytest.mark.long
+def test_the_golden_digests_are_those_of_sparks_sort_shuffle(tmp_path, golden):
+    with Application(tmp_path / "app", LOCAL_CLUSTER, {}) as application:
+        assert application.about["manager"] == "sort"
+        digests = {job: application.run(job) for job in [*JOBS, "rdd_4000"]}
+        application.run("first_stage")
+        digests["second_stage"] = application.run("second_stage")
+    golden("shuffle_digests.json", json.dumps(digests, indent=1) + "\n")
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -71,6 +83,7 @@ def test_the_end_of_the_application_empties_the_service(served):
     assert sum(read["Remote Bytes Read"] for read in reads) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 
 import mlflow
@@ -13,6 +12,7 @@ import pytest
 from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.presence import runs
+from support import forks
 from support.held import holding
 from support.scoring_project import DAY, ScoringProject
 from support.waiting import runs as alive
@@ -34,7 +34,7 @@ def test_a_submission_that_is_ended_was_cancelled_and_has_not_failed(held, by):
     marks = held.folder / "marks"
     words = [sys.executable, "-m", "firesteel.jobs.cli.main", "submit", "--start", DAY, "--run", "--run-id", "ended"]
     with (held.folder / "said").open("w") as said:
-        client = subprocess.Popen(words, cwd=held.folder, stdout=said, stderr=said, start_new_session=True)
+        client = forks.Popen(words, cwd=held.folder, stdout=said, stderr=said, start_new_session=True)
     try:
         wait_for(lambda: len(holding(marks)) == 2 or client.poll() is not None, "both tasks are in mid-batch", 200)
         if by == "SIGTERM to the client":

@@ -12,6 +12,7 @@ import pytest
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.demo.model import train_model
 from firesteel.jobs.run.plan_runner import run_plan
+from support.mlflow_store import new_store
 from support.picky import PICKY
 from support.runs import DAY
 
@@ -56,7 +57,7 @@ def test_more_bad_rows_than_the_budget(project, picky, spark, runs, golden):
 
 
 def test_an_alias_that_moved(project, spark, runs, tmp_path, golden):
-    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking = new_store(tmp_path / "mlflow.db")
     train_model(tracking)
     client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)
     plan = replace(project, tracking=tracking).pipeline().plan(DAY)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from firesteel.conf.errors import ModelError, PlanDrift, RuntimeFault, Where
 from firesteel.jobs.tracking import RunTracker, fetch_pinned, mark_dead_runs, resolve_model
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Column, ModelPlan
+from support import forks
 from support.mlflow_server import MlflowServer
 from support.sample_run import failed, published, sample_plan, sample_result
 from support.wire import authority, behind_tls
@@ -320,9 +320,7 @@ def test_the_next_start_marks_a_killed_run_failed_and_leaves_living_ones_alone(s
     with RunTracker.open(plan, "alive", store.uri) as alive:
         tests = Path(__file__).parents[1]
         environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-        died = subprocess.run(
-            [sys.executable, "-c", DYING, store.uri], capture_output=True, text=True, check=False, env=environment
-        )
+        died = forks.run([sys.executable, "-c", DYING, store.uri], env=environment, timeout=120)
         assert died.returncode == -9, died.stderr
         dead = died.stdout.strip()
         assert store.client.get_run(dead).info.status == "RUNNING"

@@ -29,14 +29,10 @@ def test_services_lose_peers_memory_and_time_over_verbs_as_over_tcp(tmp_path) ->
     assert len(found) > 50
 
 
-def test_a_spark_application_over_verbs_gives_the_bytes_of_the_sort_shuffle(tmp_path, shuffle_digests) -> None:
+def test_a_spark_application_over_verbs_gives_the_bytes_of_the_sort_shuffle(tmp_path) -> None:
     build_or_find()  # into the cache, before a slow guest has to
-    share = tmp_path / "share"
-    share.mkdir()
-    (share / "digests.json").write_text(json.dumps(shuffle_digests))
-    variables = {"FIRESTEEL_SHUFFLE_DIGESTS": "/run/share/digests.json"}
-    with Guest(guest_kernel(), share, memory_mib=5120) as guest:
-        found = pytest_in(guest, ["tests/rdma/inside/test_spark.py", "--timeout=1500"], 1500, variables)
+    with Guest(guest_kernel(), tmp_path / "share", memory_mib=5120) as guest:
+        found = pytest_in(guest, ["tests/rdma/inside/test_spark.py", "--timeout=1500"], 1500)
     assert len(found) == 7
 
 

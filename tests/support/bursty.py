@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.storage.open import locate
+from support.mlflow_store import new_store
 
 ROWS = 20
 SPEC = """
@@ -114,6 +115,7 @@ class Bursty:
             root=self._root, folder=self.folder, rows=ROWS, interval=interval,
             resources=json.dumps(resources), configuration=json.dumps(configuration or {}),
         )  # fmt: skip
+        new_store(self.folder / "mlflow.db")
         path = self.folder / "pipeline.yaml"
         path.write_text(text, encoding="utf-8")
         return Pipeline.load(path).plan(start, end, force=force)

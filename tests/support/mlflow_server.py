@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from firesteel.jobs.embedded.ports import remembered_ports
+from support.mlflow_store import new_store
 from support.waiting import wait_for
 
 
@@ -19,7 +20,7 @@ class MlflowServer:
     """`uri` is its address. A context manager."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        new_store(folder / "mlflow.db")
         self._folder = folder
         self._port = remembered_ports(folder / "ports.json", ["mlflow"])["mlflow"]
         self._process: subprocess.Popen[bytes] | None = None

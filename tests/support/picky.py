@@ -7,6 +7,8 @@ from pathlib import Path
 
 import mlflow
 
+from support.mlflow_store import new_store
+
 
 class Picky(mlflow.pyfunc.PythonModel):
     """A real model that fails on some rows: flights of 107 miles."""
@@ -31,7 +33,7 @@ def register_mended(folder: Path, uri: str) -> None:
 
 def register_picky(folder: Path) -> str:
     """Log it as models:/picky/1 in a registry of its own; the tracking URI."""
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = new_store(folder / "mlflow.db")
     mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).create_registered_model("picky")
     _register(folder, uri, Picky())
     return uri

@@ -22,6 +22,8 @@ from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.open import locate
+from support import forks
+from support.waiting import state_of, wait_for
 
 SINK, INTERVAL = "scores", "2013-06-01"
 COUNTS = Counts(rows_in=10, scored=10)
@@ -183,7 +185,7 @@ class Driver:
     def start(self) -> subprocess.Popen[str]:
         tests = Path(__file__).parents[1]
         path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
-        return subprocess.Popen(
+        return forks.Popen(
             [sys.executable, "-m", "support.publishing", json.dumps(asdict(self))],
             env=os.environ | {"PYTHONPATH": path},
             stdout=subprocess.PIPE,
@@ -205,11 +207,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, dict[str, object]]:
 
 def wait_stopped(process: subprocess.Popen[str]) -> bool:
     """Wait until a driver has stopped itself. False when it ended before it came to that."""
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
-    if os.WIFSTOPPED(status):
-        return True
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return False
+    wait_for(lambda: process.poll() is not None or state_of(process.pid) == "T", "the driver has stopped or ended", 120)
+    return process.poll() is None
 
 
 def _drive(driver: Driver) -> dict[str, object]:

@@ -6,6 +6,7 @@ A third of the CPU seconds of a small job, and half of the time.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -45,12 +46,13 @@ java.wait()
 
 
 def quick_jvm() -> str:
-    """Options for a JVM that runs Spark; the first call in an environment takes half a minute."""
+    """Options for a JVM that runs Spark; the first call in an environment takes half a minute, and no other call waits for it."""
     release = (find_java().home / "release").read_bytes()
     digest = hashlib.sha256(f"{release!r} {version('pyspark')} {_TYPICAL}".encode()).hexdigest()[:16]
     archive = Path(sys.prefix, f"spark-{digest}.jsa")
-    with Path(sys.prefix, "spark-jsa.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Where another process makes it, JVMs do without until it is there.
+    with Path(sys.prefix, "spark-jsa.lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not archive.exists():
             _make(archive)
     return f"{_QUICK} -XX:SharedArchiveFile={archive}"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.storage.open import locate
+from support import forks
 from support.specs import example_with
 
 DAY = "2013-06-01"
@@ -102,7 +103,7 @@ def kill_driver_at(plan_file: Path, boundary: str, count: int = 1) -> subprocess
 def started_driver(plan_file: Path) -> Iterator[subprocess.Popen[str]]:
     """A driver in a process of its own, for a test to kill; what it said is in `driver.log` beside the plan."""
     with plan_file.with_name("driver.log").open("w", encoding="utf-8") as log:
-        driver = subprocess.Popen(
+        driver = forks.Popen(
             [sys.executable, "-c", KILLING_DRIVER, str(plan_file), "never", "1"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -123,27 +124,12 @@ def end_driver_at(plan_file: Path, boundary: str) -> subprocess.CompletedProcess
 
 
 def _driver(code: str, plan_file: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, str(plan_file), *words],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-        cwd=plan_file.parent,
-        env=dict(os.environ),
-    )
+    return forks.run([sys.executable, "-c", code, str(plan_file), *words], timeout=500, cwd=plan_file.parent)
 
 
 def firesteel(
     *words: str, folder: Path, environ: Mapping[str, str] | None = None, timeout_s: float = 280
 ) -> subprocess.CompletedProcess[str]:
     """The command line, as a person would call it."""
-    return subprocess.run(
-        [sys.executable, "-m", "firesteel.jobs.cli.main", *words],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **(environ or {})},
-    )
+    program = [sys.executable, "-m", "firesteel.jobs.cli.main", *words]
+    return forks.run(program, timeout=timeout_s, cwd=folder, env={**os.environ, **(environ or {})})

@@ -17,6 +17,7 @@ from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.storage.open import locate
 from support.deadly import save_deadly
 from support.held import save_held
+from support.mlflow_store import new_store
 from support.models import save
 
 DAY = "2024-01-01"
@@ -119,6 +120,7 @@ class ScoringProject:
             publish=f"\n      publish_challenger: {self.publish_challenger}" if self.publish_challenger else "",
             accelerate=accelerate, output="double from [1]" if proba else "double", tracking=self.folder / "mlflow.db",
         )  # fmt: skip
+        new_store(self.folder / "mlflow.db")
         path = self.folder / "pipeline.yaml"
         path.write_text(text + gates, encoding="utf-8")
         return Pipeline.load(path).plan(DAY, DAY, force=force)

@@ -16,6 +16,8 @@ from typing import Any, Self
 
 from firesteel.jobs.embedded.cluster import pyspark_home
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
+from support import forks
+from support.quick_jvm import quick_jvm
 from support.waiting import runs, wait_for
 
 JOBS = Path(__file__).with_name("shuffle_jobs.py")
@@ -27,7 +29,6 @@ PLAIN = {
     "spark.executor.memory": "768m",
     # Seconds of work: a full compiler would take longer than it saves.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "6",
@@ -53,9 +54,14 @@ class Application:
             "spark.eventLog.compress": "false",
         }
         request = folder / "request.json"
-        request.write_text(json.dumps({"master": master, "conf": {**PLAIN, **own, **conf}}))
+        quick = {
+            "spark.executor.extraJavaOptions": quick_jvm()
+            if forks.VARIABLE in os.environ
+            else "-XX:TieredStopAtLevel=1"
+        }
+        request.write_text(json.dumps({"master": master, "conf": {**PLAIN, **quick, **own, **conf}}))
         with (folder / "log").open("w") as log:
-            self._process = subprocess.Popen(
+            self._process = forks.Popen(
                 [sys.executable, str(script), str(request)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -18,8 +18,12 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0, 
 
 def runs(pid: int) -> bool:
     """Whether a process is there and no zombie."""
+    return state_of(pid) not in {"", "Z"}
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process as `ps` shows it: `T` when it is stopped, `Z` for a zombie; empty when there is none."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        return ""

@@ -6,10 +6,6 @@ read may fall down to TCP: a right digest shows that every remote block came by 
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
@@ -20,8 +16,6 @@ from support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1500)
 HERE, THERE = NODES
-DIGESTS = "FIRESTEEL_SHUFFLE_DIGESTS"
-"""A file with the digests of the sort shuffle, when somebody has them already."""
 CONF = {
     "spark.cores.max": "2",
     "spark.dynamicAllocation.enabled": "true",
@@ -32,13 +26,6 @@ CONF = {
     "spark.driver.memory": "768m",
     "spark.network.timeout": "600s",
 }
-
-
-@pytest.fixture(scope="module")
-def digests(request: pytest.FixtureRequest) -> dict[str, str]:
-    if DIGESTS in os.environ:
-        return json.loads(Path(os.environ[DIGESTS]).read_text())
-    return request.getfixturevalue("shuffle_digests")
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +42,22 @@ def served(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("job", ["group_by", "sort", "join", "many_maps", "rdd"])
-def test_same_digest_as_the_sort_shuffle_and_every_remote_byte_by_verbs(served, digests, job: str) -> None:
+def test_same_digest_as_the_sort_shuffle_and_every_remote_byte_by_verbs(served, shuffle_digests, job: str) -> None:
     services, application = served
     before = services.gauge("verbs_bytes")
-    assert application.run(job) == digests[job]
+    assert application.run(job) == shuffle_digests[job]
     assert services.gauge("verbs_bytes") > before
     assert services.gauge("verbs_bytes") == services.total("remote_bytes")
     assert [services.status(node)["verbs"]["falls"] for node in NODES] == [{}, {}]
 
 
-def test_executors_and_a_service_killed_between_stages_cost_no_map_task(served, digests) -> None:
+def test_executors_and_a_service_killed_between_stages_cost_no_map_task(served, shuffle_digests) -> None:
     services, application = served
     application.run("first_stage")
     application.kill_executors()
     services.kill(THERE)
     services.start(THERE)
-    assert application.run("second_stage") == digests["second_stage"]
+    assert application.run("second_stage") == shuffle_digests["second_stage"]
     wait_for(lambda: services.gauge("leases") == 0, "all lent memory is given back", 120)
 
 

@@ -23,6 +23,7 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import ColSpec, Schema
 
 from firesteel.conf.errors import ModelError, RowErrorBudget
+from firesteel.udfs import engine
 from firesteel.udfs.digest import digest_of
 from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import TaskReport
@@ -34,6 +35,14 @@ from support.oracle import KINDS, Describe, frame_of, predicted, same, scored_ro
 ordinary = settings(max_examples=100, derandomize=True, deadline=None, phases=(Phase.generate,))
 thorough = settings(max_examples=3000, deadline=None)
 NAMES = ["a", "B", "x.y", "two words", "größe", "`tick`"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_collections():
+    """Each model collects garbage at its first call, a third of the time of hundreds of models; test_garbage.py is about it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "settle", lambda: None)
+        yield
 
 
 def save(folder: Path, model: object, columns: list[ColSpec]) -> ModelRef:
