@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, SpecErrors
-from firesteel.pipelines.logical import analyze
+from firesteel.pipelines.analysis import analyze
 from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.tree import MAX_BYTES, parse_tree

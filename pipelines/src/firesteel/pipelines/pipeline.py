@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.backend import Backend, default_backend
 from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
-from firesteel.pipelines.logical import Logical
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.result import RunResult
