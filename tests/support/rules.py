@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from firesteel.pipelines.logical import analyze
+from firesteel.pipelines.analysis import analyze
 from firesteel.pipelines.rules import Draft, first_draft, optimize
 from firesteel.pipelines.spec.load import load_spec
 

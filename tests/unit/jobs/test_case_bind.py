@@ -22,7 +22,7 @@ from firesteel.jobs.testing.bind import Binder
 from firesteel.jobs.testing.load import load_cases
 from firesteel.jobs.testing.prepare import CaseBackend, prepare
 from firesteel.jobs.testing.schema import case_schema
-from firesteel.pipelines.planner.contract import read_columns
+from firesteel.pipelines.planner.contract import read_schema
 from support.specs import EXAMPLE, FixedBackend, example_with
 
 CASE = """\
@@ -270,7 +270,9 @@ def test_rows_are_written_in_the_types_of_the_contract(tmp_path):
     from firesteel.pipelines.storage.open import locate
 
     storage, _ = locate(source.path)
-    found = {each.name: each.type for each in read_columns("flights", storage, path, storage.status(path).length)}
+    found = {
+        each.name: each.type for each in read_schema("flights", storage, path, storage.status(path).length).columns
+    }
     assert found == {
         "flight_id": "string", "sched_dep_time": "int", "dep_delay": "double", "distance": "int", "hour": "int",
         "paid": "decimal(20,4)", "at": "timestamp", "seen": "timestamp_ntz", "on": "date", "tags": "array<string>", "raw": "binary",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from firesteel.conf.errors import SpecError, SpecErrors, Where
-from firesteel.pipelines.logical import analyze
+from firesteel.pipelines.analysis import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
 from firesteel.pipelines.planner.allocation import START_S, idle_timeout, worth_of_a_slot
 from firesteel.pipelines.planner.cost import Cost, check_executor_hours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from firesteel.conf.errors import SpecErrors
-from firesteel.pipelines.logical import analyze
+from firesteel.pipelines.analysis import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, ResourcePlan, SinkOutput, SourceInput
 from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile

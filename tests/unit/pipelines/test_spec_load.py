@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, SpecErrors
-from firesteel.pipelines.logical import analyze
+from firesteel.pipelines.analysis import analyze
 from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.tree import MAX_BYTES, parse_tree
@@ -196,13 +196,16 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expect
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("unit: day,", "unit: day, batch_size: 7,"),
+        (
+            "\nsinks:\n",
+            "\nsinks:\n  second: {from: scored, path: '${param.root}/second', partition_by: [dt, origin]}\n",
+        ),
         ("\ngates:\n", "\n  again: {score: {input: features, model: delay, output: {q: double}}}\ngates:\n"),
     ],
 )
-def test_what_is_not_there_yet_is_refused_and_never_ignored(tmp_path, old, new):
+def test_a_second_score_step_or_sink_is_refused_and_never_ignored(tmp_path, old, new):
     found = errors_of(example_with(tmp_path, {old: new}))
-    assert any(line.startswith("FS1090") and "is not supported yet" in line for line in found), found
+    assert any(line.startswith("FS1090") and "a pipeline has one" in line for line in found), found
 
 
 def test_a_cycle_is_drawn(tmp_path):

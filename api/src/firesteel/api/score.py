@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError
 from firesteel.conf.redaction import scrubbed
-from firesteel.pipelines.logical import parse_output
+from firesteel.pipelines.analysis import parse_output
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.planner.signature import find_features
 from firesteel.pipelines.spec.refs import did_you_mean

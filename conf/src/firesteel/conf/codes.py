@@ -50,7 +50,7 @@ CODES: dict[str, Code] = {
     "FS1020": Code("a secret stands where it would be seen", "Use it under `configuration`, `security` or `tracking`."),
     "FS1021": Code("something contradicts `security: {mode: strict}`", "Mend what is named, or leave `security` out."),
     "FS1022": Code("a Spark setting would lose rows or change values", "Remove the setting that is named."),
-    "FS1090": Code("a part of the spec that this version does not support", "Leave it out for now."),
+    "FS1090": Code("more than one score step, or more than one sink", "Write a pipeline for each."),
     # tests of a pipeline
     "FS1101": Code("there is no test to run", "Put cases into tests/*.yaml beside the spec; mind -k."),
     "FS1102": Code("a value of a test does not fit its column", "Write a value of the column's type."),

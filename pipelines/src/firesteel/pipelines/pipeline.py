@@ -10,7 +10,7 @@ from typing import Any
 from firesteel.conf.errors import SpecError
 from firesteel.pipelines.backend import Backend, default_backend
 from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
-from firesteel.pipelines.logical import Logical
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.plan.model import Plan, SinkPlan
 from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.result import RunResult

@@ -30,8 +30,6 @@ Args = tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]
 _LEFT_OUT = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _HOW = ("workers", "warmup")
 """What of a score step changes no row. Neither does a challenger that is not published, nor its tolerance."""
-_TOGETHER = ("batch_size", "batch_concurrency")
-"""Intervals do not know of those that run beside them."""
 _CHECKED_OR_KEPT = ("retain", "files", "on_empty", "min_rows")
 """What of a sink changes no row."""
 _SAID = {"description", "meta", "notes"}
@@ -66,8 +64,7 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
     for step in meaning.get("steps", {}).values():
         for name in _HOW:
             step.get("score", {}).pop(name, None)
-    for name in _TOGETHER:
-        meaning["interval"].pop(name, None)
+    meaning["interval"].pop("batch_concurrency", None)  # intervals do not know of those that run beside them
     for sink in meaning.get("sinks", {}).values():
         for name in _CHECKED_OR_KEPT:
             sink.pop(name, None)

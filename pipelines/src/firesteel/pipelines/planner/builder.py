@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
+from firesteel.pipelines.analysis import LINEAGE_TYPES, Logical, analyze, outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
-from firesteel.pipelines.logical import LINEAGE_TYPES, Logical, analyze, outputs_of
 from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
 from firesteel.pipelines.plan.inputs import marker_of
 from firesteel.pipelines.plan.intervals import Slot, bound_args, first_slots, slots

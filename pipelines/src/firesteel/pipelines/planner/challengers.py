@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from firesteel.conf.errors import FiresteelError, ModelError
+from firesteel.pipelines.analysis import Logical, challenger_outputs_of
 from firesteel.pipelines.backend import Backend
-from firesteel.pipelines.logical import Logical, challenger_outputs_of
 from firesteel.pipelines.plan.model import ChallengerPlan, ModelPlan, ScoreStepPlan, StepPlan
 from firesteel.pipelines.planner.signature import Features, features_of
 from firesteel.pipelines.spec.load import LoadedSpec

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
+from firesteel.pipelines.analysis import Logical, analyzed
 from firesteel.pipelines.backend import Backend
-from firesteel.pipelines.logical import Logical, analyzed
 from firesteel.pipelines.plan.locations import location_errors
 from firesteel.pipelines.plan.security import security_errors
 from firesteel.pipelines.plan.settings import setting_errors

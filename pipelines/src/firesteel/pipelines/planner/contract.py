@@ -46,11 +46,6 @@ class FileSchema:
         return {column.name: column.type for column in self.columns}
 
 
-def read_columns(name: str, storage: Storage, path: str, length: int) -> tuple[Column, ...]:
-    """The columns of one Parquet file, by its footer. FS4003 when it is not one."""
-    return read_schema(name, storage, path, length).columns
-
-
 _schemas: dict[str, FileSchema] = {}
 _footers: dict[tuple[str, int, int], FileSchema] = {}
 _MOST_FOOTERS = 1_000_000

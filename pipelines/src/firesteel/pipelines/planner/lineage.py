@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firesteel.pipelines.logical import challenger_outputs_of
+from firesteel.pipelines.analysis import challenger_outputs_of
 from firesteel.pipelines.plan.model import ColumnLineage, RowLineage
 from firesteel.pipelines.rules.draft import Draft
 

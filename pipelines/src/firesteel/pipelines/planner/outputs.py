@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from firesteel.conf.errors import SpecError, SpecErrors
 from firesteel.conf.partitions import partition_name
-from firesteel.pipelines.logical import Logical
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.plan.inputs import selected
 from firesteel.pipelines.plan.intervals import Slot
 from firesteel.pipelines.spec.load import LoadedSpec

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, ModelError, Where
 from firesteel.conf.types import ENFORCED
-from firesteel.pipelines.logical import Logical
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.plan.model import Column, ModelPlan
 from firesteel.pipelines.spec.model import Score
 from firesteel.pipelines.spec.refs import did_you_mean

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.partitions import is_selectable
-from firesteel.pipelines.logical import Logical
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.plan.intervals import (
     Slot,
     bound_arg,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from firesteel.pipelines.logical import Logical
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.plan.model import StagePlan
 from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 
