@@ -1,4 +1,4 @@
-"""Rows that gates take out before the score: put aside with the reason or dropped, and counted all the same."""
+"""Rows that gates exclude before the score: quarantined with the reason or dropped, and counted in both cases."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(spark, runs, plan):
     return result
 
 
-def aside(project: ScoringProject, relation: str = "points"):
+def quarantined_rows(project: ScoringProject, relation: str = "points"):
     """The quarantined rows, read as any reader of a partitioned data set reads them."""
     folder = f"{project.root.removeprefix('file://')}/_firesteel/points/quarantine/{relation}"
     return pads.dataset(folder, format="parquet", partitioning="hive").to_table().sort_by("id").to_pylist()
@@ -106,13 +106,13 @@ def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_
     high_a = in_sql(spark, project, "a * 2 > 20 AND (c > -15 OR c IS NULL)")
     assert low_c & high_a
     assert (counts.quarantined, counts.dropped) == (len(low_c), len(high_a - low_c))
-    rows = aside(project, "features")
+    rows = quarantined_rows(project, "features")
     assert {row["id"] for row in rows} == low_c
     assert Counter(reason for row in rows for reason in row["_reasons"]) == {C_REASON: len(low_c)}
     assert not {*project.published().column("id").to_pylist()} & (low_c | high_a)
 
 
-def test_an_expectation_that_holds_takes_no_row_out(spark, project, runs):
+def test_an_expectation_that_passes_excludes_no_row(spark, project, runs):
     result = run(spark, runs, project.plan(gates=gates(NO_B.replace("b,", "b, mostly: 0.5,"))))
     assert (result.counts.quarantined, dict(result.intervals[0].scoring)["operator"]) == (0, "direct")
     assert not quarantined(project.area, ("scores",))
@@ -138,7 +138,7 @@ def test_rows_that_are_counted_and_not_written_publish_nothing(spark, tmp_path):
     assert "5 rows of r fail a gate, and 4 were quarantined" in str(caught.value)
 
 
-def test_all_rows_may_be_taken_out_where_the_sink_may_be_empty(spark, project, runs):
+def test_all_rows_may_be_excluded_where_the_sink_may_be_empty(spark, project, runs):
     never = "{type: expect_column_values_to_be_null, column: id, on_fail: quarantine}"
     plan = project.plan(gates=gates(never))
     refused = run_plan(plan, spark=spark, runs=runs)

@@ -1,4 +1,4 @@
-"""Rows that gates take out of SQL that gives other rows each time: each row is scored, or it is not, and never both."""
+"""Rows that gates exclude from SQL that returns different rows each time: each row is either scored or excluded."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ CODES: dict[str, Code] = {
     "FS7002": Code("rows do not add up", "rows_in = scored + dead_letter + quarantined + dropped did not hold."),
     "FS7003": Code("an expectation could not be evaluated", "Check its type, its arguments and its column."),
     "FS7004": Code(
-        "an expectation cannot take rows out", "Quarantine and drop need a condition on a row, before the score."
+        "an expectation cannot exclude rows", "Quarantine and drop need a condition on a row, before the score."
     ),
     "FS7005": Code(
         "an interval would publish fewer rows than its sink allows",

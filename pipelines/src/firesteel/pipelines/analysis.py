@@ -447,7 +447,7 @@ class _Analysis:
             self._sink(name, sink)
 
     def _excludes_rows(self, name: str, gate: Gate) -> None:
-        """Rows are taken out before the score: after it they are counted, and what is staged is published or not."""
+        """Check that gates exclude rows before the score only: later ones check rows that are counted as scored."""
         scored = {step for step, found in self.spec.steps.items() if isinstance(found, ScoreStep)}
         for step in self.order:
             if step in self.selects and scored & set(self.selects[step].reads):

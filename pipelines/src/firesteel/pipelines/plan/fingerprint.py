@@ -37,7 +37,7 @@ _SAID = {"description", "meta", "notes"}
 
 
 def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
-    """The spec's meaning: its gates by themselves, since they change no row; but for what takes rows out.
+    """Return the spec's meaning by part. Gates are a part of their own, except for expectations that exclude rows.
 
     Parameters
     ----------

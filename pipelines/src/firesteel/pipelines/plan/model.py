@@ -193,8 +193,8 @@ StepPlan = Annotated[SqlStepPlan | ScoreStepPlan, Field(discriminator="kind")]
 class Expectation:
     """One expectation in Great Expectations' names; `kwargs` are its own arguments.
 
-    `failing_rows` says what becomes of the rows that fail it, when it fails: they are scored like all others, put aside
-    with the reason, or left out. An expectation that takes rows out stops nothing by itself.
+    `failing_rows` says whether the rows that fail it are scored, quarantined with the reason, or dropped. An expectation that
+    excludes rows does not stop the interval.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""Where rows that a gate put aside lie: below the spec's `storage`, a data set a relation, by interval and run.
+"""The quarantined rows: below the spec's `storage`, one data set for each relation, by interval and run.
 
 ::
 
@@ -22,7 +22,7 @@ FOLDER = "quarantine"
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """The rows of a relation that one run put aside in one interval. `standing`: what is published now was made without them."""
+    """The rows of a relation that one run quarantined in one interval. `standing`: the published version excludes them."""
 
     relation: str
     interval: str
@@ -56,7 +56,7 @@ def quarantined(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[
 
 
 def prune_quarantine(area: Area, keep_s: float, *, now_s: float) -> int:
-    """Delete what was put aside more than `keep_s` ago; how many runs' folders."""
+    """Delete the rows that were quarantined more than `keep_s` ago; return the number of deleted folders."""
     oldest_ms, deleted = (now_s - keep_s) * 1000, 0
     for relation in children(area.storage, join(area.base, FOLDER)):
         for folder in children(area.storage, relation.path):

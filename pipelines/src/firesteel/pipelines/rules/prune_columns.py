@@ -33,7 +33,7 @@ def needed_columns(draft: Draft) -> dict[str, set[str]]:
             named = {str(value) for expect in gate.expect for value in _words(expect.arguments)}
             needed[gate.on] |= named & _all(draft, gate.on)
             if gate.on in draft.spec.sources and any(expect.excludes_rows for expect in gate.expect):
-                # A row that is put aside must be found again in what it came from.
+                # A quarantined row has all columns, so that it can be found in its source.
                 needed[gate.on] |= set(draft.spec.sources[gate.on].key) & _all(draft, gate.on)
     for step in reversed(logical.order):
         score = draft.score(step)

@@ -299,9 +299,9 @@ class Expect(BaseModel):
     severity: Literal["critical", "warning"] = "critical"
     on_fail: Literal["fail", "quarantine", "drop", "warn"] | None = Field(
         None,
-        description="What follows when it fails: `fail` and `warn` say it as severities do; `quarantine` puts the rows that "
-        "fail it aside with the reason, `drop` leaves them out, and the run goes on with the others. Only for expectations "
-        "on each value of a column, on relations before the score; `mostly` says from when on it fails.",
+        description="What happens when it fails. `fail` stops the interval, `warn` only reports it. `quarantine` and `drop` "
+        "exclude the rows that fail it and score the others; `quarantine` keeps these rows with the reason. They need an expectation "
+        "on each value of a column, on a relation before the score. `mostly` is the fraction of rows that must pass.",
     )
 
     @property
