@@ -109,7 +109,7 @@ def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     if not any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
         yield
         return
-    from support.forks import fork_server_of_session
+    from support.forks import DAEMON_OPTIONS, fork_server_of_session
     from support.quick_jvm import quick_jvm
     from support.rdma import RDMA_DEVICES
 
@@ -119,7 +119,7 @@ def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with fork_server_of_session() as variables:
         os.environ.update(variables)
-        os.environ["SPARK_SUBMIT_OPTS"] = f"{quick_jvm()} -Dspark.python.daemon.module=forked_daemon"
+        os.environ["SPARK_SUBMIT_OPTS"] = f"{quick_jvm()} {DAEMON_OPTIONS}"
         yield
 
 
