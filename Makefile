@@ -8,7 +8,7 @@ COMPONENTS := api conf pipelines udfs rdma_shuffle jobs airflow_provider
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env demo demo-clean test test-long test-rdma test-unit lint format docs docs-check airflow-pins wheel cluster-up cluster-down clean
+.PHONY: help env demo demo-clean test test-long test-all test-rdma test-unit lint format docs docs-check airflow-pins wheel cluster-up cluster-down clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -30,12 +30,17 @@ demo-clean:  ## remove what the demo keeps in the temporary directory
 	rm -rf "$${TMPDIR:-/tmp}/firesteel-demo-$$(id -u)"
 
 # A file runs as a whole in one of two processes, each with its own Spark, HDFS and models.
-test: env  ## the test suite: unit, contract, integration, fault
-	@tools/prerequisites.sh $(PYTHON) chromium
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-long: env  ## what `make test` leaves out: tests of minutes each that stand near others
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m long
+test: env  ## the test suite without the tests marked `long`; CI runs it
+	@tools/prerequisites.sh $(PYTHON) chromium
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long"
+
+test-long: env  ## the tests marked `long`: minutes each, near to another test that is not
+	@tools/prerequisites.sh $(PYTHON) chromium
+	$(BIN)/python -m pytest $(PARALLEL) -m long
+
+test-all: test test-long test-rdma  ## everything, before a release
 
 test-rdma: env  ## the shuffle over real RDMA verbs, in a guest with Soft-RoCE; builds its kernel once (minutes)
 	FIRESTEEL_RDMA=full $(BIN)/python -m pytest tests/rdma

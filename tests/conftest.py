@@ -32,33 +32,8 @@ if importlib.util.find_spec("grpc") is None:
 hypothesis.settings.register_profile("firesteel", deadline=None)
 hypothesis.settings.load_profile("firesteel")
 
-LONG = (
-    "fault/test_run_harmed.py::test_a_namenode_that_restarts_meanwhile_is_waited_for[arrow]",
-    "fault/test_run_killed.py::test_a_killed_driver_leaves_whole_data_and_the_next_run_ends_it[journaled]",
-    "fault/test_run_killed.py::test_a_killed_driver_leaves_whole_data_and_the_next_run_ends_it[output_gate]",
-    "fault/test_run_killed.py::test_a_killed_driver_leaves_whole_data_and_the_next_run_ends_it[partition_retired]",
-    "fault/test_run_killed.py::test_the_next_run_goes_on_with_the_tasks_that_a_killed_one_finished[file]",
-    "integration/test_airflow.py::test_an_input_that_is_late_is_waited_for_by_retries_or_by_rescheduling",
-    "integration/test_documents.py::test_what_other_pages_show_runs_in_its_project",
-    "integration/test_cases.py::test_a_wrong_expectation_fails_with_the_rows_side_by_side",
-    "integration/test_flights_on_hdfs.py::test_spark_submit_runs_the_plan_on_a_standalone_cluster",
-    "integration/test_lineage.py::test_a_run_that_is_ended_aborts_and_one_that_is_killed_is_buried_by_the_next",
-    "integration/test_model_forms.py::test_compiled_forms_agree_within_their_tolerance[ridge]",
-    "integration/test_model_forms.py::test_native_forms_give_the_bits_of_the_pyfunc_and_its_dead_letters[forest]",
-    "integration/test_model_forms.py::test_native_forms_give_the_bits_of_the_pyfunc_and_its_dead_letters[labels]",
-    "integration/test_model_forms.py::test_native_forms_give_the_bits_of_the_pyfunc_and_its_dead_letters[ridge]",
-    "integration/test_model_forms.py::test_native_forms_give_the_bits_of_the_pyfunc_and_its_dead_letters[xgboost]",
-    "integration/test_secrets.py::test_a_failed_run_leaves_them_nowhere[1]",
-    "integration/test_secrets.py::test_the_printed_line_runs_by_itself",
-    "integration/test_shuffle_nodes.py::test_dynamic_allocation_to_zero_and_a_killed_service",
-    "integration/test_shuffle_plugin.py::test_same_digest_with_other_settings",
-    "integration/test_verbs_after_a_run.py::test_a_killed_backfill_resumes_with_the_same_model",
-    "integration/test_yarn.py::test_a_gate_that_fails_on_the_cluster_gives_its_exit_code_and_no_second_driver_scores_again",
-    "integration/test_yarn.py::test_a_node_that_dies_with_its_executor_in_mid_stage_costs_no_row",
-    "integration/test_yarn.py::test_a_resourcemanager_that_restarts_in_mid_run_finds_the_application_running",
-    "integration/test_yarn.py::test_one_executor_becomes_three_and_one_again_on_yarn",
-)
-"""Minutes each, and near to another test that stays: `make test-long` runs them, `make test` does not, to end within the hour."""
+CLUSTERS = {"hdfs", "hdfs_env", "standalone", "yarn", "yarn_env"}
+"""Fixtures that start a cluster."""
 
 # A Hadoop or Spark configuration of the developer's own is none of the tests' business, and neither is their MLflow.
 for _name in (
@@ -113,14 +88,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests below integration/ and fault/ carry the mark of their folder, and those of `LONG` theirs."""
+    """Mark each test by its folder, and those that need a cluster by their fixtures. `long` stands beside the tests.
+
+    Unit tests run last: their files are short, and so the workers end at the same time.
+    """
     for item in items:
-        folders = item.path.relative_to(item.config.rootpath).parts
-        for name in ("integration", "fault"):
-            if name in folders and item.get_closest_marker(name) is None:
-                item.add_marker(name)
-        if item.nodeid.removeprefix("tests/").startswith(LONG):
-            item.add_marker("long")
+        (folder, *_) = item.path.relative_to(Path(__file__).parent).parts
+        if folder in {"unit", "integration", "fault"}:
+            item.add_marker(folder)
+        if folder == "contract":
+            item.add_marker("integration")
+        if CLUSTERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("cluster")
+    items.sort(key=lambda item: item.get_closest_marker("unit") is not None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -129,7 +109,7 @@ def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     if not any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
         yield
         return
-    from support.forks import fork_server_of_session
+    from support.forks import DAEMON_OPTIONS, fork_server_of_session
     from support.quick_jvm import quick_jvm
     from support.rdma import RDMA_DEVICES
 
@@ -139,7 +119,7 @@ def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with fork_server_of_session() as variables:
         os.environ.update(variables)
-        os.environ["SPARK_SUBMIT_OPTS"] = f"{quick_jvm()} -Dspark.python.daemon.module=forked_daemon"
+        os.environ["SPARK_SUBMIT_OPTS"] = f"{quick_jvm()} {DAEMON_OPTIONS}"
         yield
 
 

@@ -69,7 +69,7 @@ def test_a_datanode_that_dies_while_rows_are_read_and_written_costs_none(
         hdfs_env.wait_for_datanodes(2)
 
 
-@pytest.mark.parametrize("operator", ["direct", "arrow"])
+@pytest.mark.parametrize("operator", ["direct", pytest.param("arrow", marks=pytest.mark.long)])
 def test_a_namenode_that_restarts_meanwhile_is_waited_for(hdfs_env, project, quiet, operator):
     """In a session of firesteel's own: whether HDFS's client waits is said when a session starts."""
     project.plan(operator)

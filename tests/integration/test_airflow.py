@@ -256,6 +256,7 @@ def test_a_task_that_is_marked_failed_ends_its_driver_and_releases_the_lease(air
     (marks / "go").touch()
 
 
+@pytest.mark.long
 def test_an_input_that_is_late_is_waited_for_by_retries_or_by_rescheduling(airflow):
     run = begun(airflow, "not_ready")
     wait_for(lambda: airflow.home.tasks("not_ready", run)["score"]["try_number"] > 1, "a second try")

@@ -67,6 +67,7 @@ def test_the_starter_passes_its_cases_without_a_registry(tmp_path):
     assert "2 passed in" in done.stdout
 
 
+@pytest.mark.long
 def test_a_wrong_expectation_fails_with_the_rows_side_by_side(tmp_path, golden):
     spec = example_with(tmp_path / "project", {})
     (spec.parent / "tests" / "flights.yaml").write_text(

@@ -82,6 +82,7 @@ def test_the_tutorial_is_true(tmp_path):
     assert seen > 25
 
 
+@pytest.mark.long
 def test_what_other_pages_show_runs_in_its_project(tmp_path):
     """In the order of `SHOWN`, in the project that the README's first line makes; periods of a year are three days here."""
     reader, run = Reader(tmp_path), ""

@@ -71,6 +71,7 @@ def test_a_partition_that_is_missing_on_hdfs_stops_before_anything_is_written(fl
     assert storage.status(path) is None
 
 
+@pytest.mark.long
 def test_spark_submit_runs_the_plan_on_a_standalone_cluster(flights, hdfs_environ, standalone):
     flights.pipeline()
     run_id = "20130603T000000-ab59cc"

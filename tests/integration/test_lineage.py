@@ -139,6 +139,7 @@ def test_without_its_server_a_run_publishes_and_says_so_and_with_required_it_doe
     assert kept["lineage"]["reason"] == "Connection refused"
 
 
+@pytest.mark.long
 @pytest.mark.fault
 def test_a_run_that_is_ended_aborts_and_one_that_is_killed_is_buried_by_the_next(project, spark, runs, tmp_path):
     with lineage_server() as server:

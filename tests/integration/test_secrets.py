@@ -187,7 +187,7 @@ def test_a_run_uses_secrets_and_leaves_them_nowhere(secretive):
     assert secretive.leaks(planned.stdout, planned.stderr, done.stdout, done.stderr, *lines) == []
 
 
-@pytest.mark.parametrize("debug", ["", "1"])
+@pytest.mark.parametrize("debug", ["", pytest.param("1", marks=pytest.mark.long)])
 def test_a_failed_run_leaves_them_nowhere(secretive, debug):
     secretive.spec({"min_value: 0, max_value: 1": "min_value: 0, max_value: 0.000001"})
     failed, lines = secretive.firesteel("run", "--start", DAY, "--json", environ={"FIRESTEEL_DEBUG": debug})
@@ -217,6 +217,7 @@ def test_a_submission_prints_references_and_no_command_line_shows_a_value(secret
     assert secretive.leaks(done.stdout, done.stderr, *lines) == []
 
 
+@pytest.mark.long
 def test_the_printed_line_runs_by_itself(secretive):
     secretive.spec()
     printed, _ = secretive.firesteel("submit", "--start", DAY)

@@ -74,6 +74,7 @@ def test_executors_and_a_service_killed_between_stages_run_no_map_again(cluster,
     assert set(application.map_tasks().values()) == {1}
 
 
+@pytest.mark.long
 def test_dynamic_allocation_to_zero_and_a_killed_service(cluster, tmp_path, shuffle_digests):
     services, master = cluster
     settings = {

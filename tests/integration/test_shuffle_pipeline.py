@@ -99,7 +99,8 @@ def held_back(folder: Path, held: Path, go: Path) -> dict[str, str]:
     folder.mkdir()
     code = HOLD.replace("HELD", repr(str(held))).replace("GO", repr(str(go)))
     (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
-    return {"spark.executorEnv.PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    paths = [str(folder), forks.DAEMONS, os.environ.get("PYTHONPATH", "")]
+    return {"spark.executorEnv.PYTHONPATH": os.pathsep.join(paths)}
 
 
 def start(project, plan) -> subprocess.Popen[str]:

@@ -83,6 +83,7 @@ def test_letters_without_a_column_that_is_needed_now_are_refused(project, spark,
     assert project.published() == before
 
 
+@pytest.mark.long
 @pytest.mark.fault
 def test_a_killed_backfill_resumes_with_the_same_model(project, spark, runs, tmp_path):
     pipeline = project.pipeline()

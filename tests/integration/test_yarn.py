@@ -169,6 +169,7 @@ def rows_of_flights(flights: Project) -> list[dict]:
     return table.sort_by("flight_id").to_pylist()
 
 
+@pytest.mark.long
 def test_one_executor_becomes_three_and_one_again_on_yarn(yarn_env, tmp_path):
     """As on standalone (test_elastic.py), from the highly available HDFS; executors that go leave no service behind."""
     days, wanted = (
@@ -194,6 +195,7 @@ def test_one_executor_becomes_three_and_one_again_on_yarn(yarn_env, tmp_path):
     assert [there(use, stage["end_s"] - 0.001) for stage in use["stages"]] == [1, 3, 1]
 
 
+@pytest.mark.long
 def test_a_gate_that_fails_on_the_cluster_gives_its_exit_code_and_no_second_driver_scores_again(yarn_env, tmp_path):
     project = made(tmp_path, f"{yarn_env.hdfs.uri}/refused", "logistic")
     on_yarn(project, GATE)
@@ -308,6 +310,7 @@ def test_sparks_own_reader_and_writer_go_on_when_the_active_namenode_is_killed(
     assert rows_of(project.published()) == after_harm
 
 
+@pytest.mark.long
 @pytest.mark.fault
 def test_a_node_that_dies_with_its_executor_in_mid_stage_costs_no_row(yarn_env: EmbeddedYarn, project, quiet, recovery):
     """A task that died is tried again with a process for each batch (ADR 8): none of these waits, and the run ends by itself."""
@@ -331,6 +334,7 @@ def test_a_node_that_dies_with_its_executor_in_mid_stage_costs_no_row(yarn_env: 
         yarn_env.wait_for_nodes(2)
 
 
+@pytest.mark.long
 @pytest.mark.fault
 def test_a_resourcemanager_that_restarts_in_mid_run_finds_the_application_running(
     yarn_env: EmbeddedYarn, project, quiet, recovery

@@ -16,6 +16,10 @@ from support import fork_server
 from support.fork_server import VARIABLE
 from support.waiting import wait_for
 
+DAEMONS = str(Path(__file__).with_name("spark_daemon"))
+DAEMON_OPTIONS = f"-Dspark.python.daemon.module=forked_daemon -Dspark.executorEnv.PYTHONPATH={DAEMONS}"
+"""Options of a driver's JVM whose Python workers are forks as well."""
+
 
 class Popen(subprocess.Popen):
     """`subprocess.Popen` of `[sys.executable, ...]`, forked by the session's fork server if there is one."""
@@ -81,7 +85,7 @@ def run(words: list[str], *, timeout: float, **options: Any) -> subprocess.Compl
 
 @contextmanager
 def fork_server_of_session() -> Iterator[Mapping[str, str]]:
-    """Start a fork server; the environment variables that let this process's children find it and Spark's daemons use it."""
+    """Start a fork server; the environment variable by which this process and its children find it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "forks")
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # no threads before a fork
@@ -93,8 +97,4 @@ def fork_server_of_session() -> Iterator[Mapping[str, str]]:
         ):  # fmt: skip
             wait_for(lambda: path.exists() or server.poll() is not None, "the fork server listens", 120)
             assert server.poll() is None, Path(folder, "log").read_text()
-            daemons = str(Path(__file__).with_name("spark_daemon"))
-            yield {
-                VARIABLE: str(path),
-                "PYTHONPATH": os.pathsep.join([daemons, *filter(None, [os.environ.get("PYTHONPATH")])]),
-            }
+            yield {VARIABLE: str(path)}

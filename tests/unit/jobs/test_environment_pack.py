@@ -14,11 +14,6 @@ from firesteel.conf.errors import RuntimeFault
 from firesteel.jobs.submit.environment import pack
 
 
-@pytest.fixture(autouse=True)
-def _no_path_of_the_tests(monkeypatch) -> None:
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-
-
 @pytest.fixture
 def environment(tmp_path) -> Path:
     venv.EnvBuilder(with_pip=False, symlinks=True).create(tmp_path / "made")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from firesteel.conf.errors import SpecError
+from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.backend import Backend, default_backend
 from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
-from firesteel.pipelines.analysis import Logical
 from firesteel.pipelines.plan.model import Plan, SinkPlan
 from firesteel.pipelines.planner.check import check
 from firesteel.pipelines.result import RunResult
