@@ -54,7 +54,7 @@ def many_mappings(wanted: int = 1 << 20) -> Iterator[None]:
 
 
 def pytest_in(
-    guest: Guest, words: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None
+    guest: Guest, args: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Run pytest in the guest; returns what became of each test: passed, failed or skipped."""
     command = [
@@ -65,7 +65,7 @@ def pytest_in(
         "no:cacheprovider",
         "-q",
         "--junitxml=/run/share/junit.xml",
-        *words,
+        *args,
     ]
     done = guest.start(command, {**VARIABLES, **(variables or {})}, ROOT).wait(seconds)
     report = guest.share / "junit.xml"

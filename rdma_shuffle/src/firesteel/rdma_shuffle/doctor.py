@@ -1,71 +1,164 @@
-"""What this machine has for RDMA: devices and ports from sysfs, locked memory, /dev/shm. Reads only."""
+"""The checks of `firesteel-shuffled --doctor`: the RDMA setup of this machine, and its speed in a loopback read."""
 
 from __future__ import annotations
 
-import os
-import resource
-from dataclasses import dataclass
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
-INFINIBAND = Path("/sys/class/infiniband")
+from firesteel.rdma_shuffle.transport.verbs.device_port import INFINIBAND, choose_port, gids_of, net_device
+from firesteel.rdma_shuffle.transport.verbs.library import load
+from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
+from firesteel.rdma_shuffle.transport.verbs.rdma_state import probe
+from firesteel.rdma_shuffle.transport.verbs.unavailable import FallbackReason, TcpFallback, VerbsUnavailable
+
+_HUGE = Path("/sys/kernel/mm/hugepages")
+_SHMEM_HUGE = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+_JUMBO = 4200
+"""The smallest Ethernet MTU for packets of 4096 bytes, the largest MTU of verbs."""
+_SLOW = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """One port of an RDMA device, as sysfs tells it. `gids` counts the entries of its GID table that are set."""
+class Check:
+    """The result of one check. With `fail` blocks go by TCP; `note` can cost speed. `hint` says what to change."""
 
-    device: str
-    port: int
-    state: str
-    rate: str
-    link_layer: str
-    gids: int
+    subject: str
+    state: Literal["ok", "note", "fail"]
+    detail: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class RdmaState:
-    """What a shuffle service would find. `memlock_bytes` is None when unlimited."""
+class Requirements:
+    """The memory that the service would use for one application and for all, and its verbs limits."""
 
-    ports: tuple[Port, ...]
-    memlock_bytes: int | None
-    shm_bytes: int
-
-    @property
-    def usable(self) -> bool:
-        """At least one port is up and has an address."""
-        return any(port.state == "ACTIVE" and port.gids for port in self.ports)
+    slab_bytes: int
+    pinned_bytes: int
+    shm: Path
+    verbs: VerbsLimits
 
 
-def probe(root: Path = INFINIBAND, shm: Path = Path("/dev/shm")) -> RdmaState:  # noqa: S108 - the place itself
-    """Look at the machine.
+def run_checks(requirements: Requirements, root: Path = INFINIBAND) -> list[Check]:
+    """Run all checks, in the order in which a service would fail."""
+    checks = [_library(), *_ports(root), _address(requirements.verbs, root), *_memory(requirements), _huge_pages()]
+    if not any(check.state == "fail" for check in checks if check.subject in {"pyverbs", "address"}):
+        checks.append(_loopback(requirements.verbs))
+    return checks
 
-    Parameters
-    ----------
-    root
-        `/sys/class/infiniband`, absent on machines without RDMA.
-    shm
-        Where slabs would live.
-    """
-    ports = tuple(
-        _port(device.name, port)
-        for device in (sorted(root.iterdir()) if root.is_dir() else [])
-        for port in sorted((device / "ports").iterdir())
+
+def _library() -> Check:
+    try:
+        library = load()
+    except VerbsUnavailable as unavailable:
+        return Check("pyverbs", "fail", unavailable.what, unavailable.hint)
+    return Check("pyverbs", "ok", str(Path(library.device.__file__).parent))
+
+
+def _ports(root: Path) -> Iterator[Check]:
+    ports = probe(root).ports
+    if not ports:
+        yield Check(
+            "device", "fail", f"no RDMA device in {root}", "Peers are read by TCP. For Soft-RoCE run: rdma link add"
+        )
+    for port in ports:
+        folder = root / port.device / "ports" / str(port.port)
+        net = net_device(folder)
+        mtu = f", MTU {net.mtu} of {net.name}" if net else ""
+        detail = f"{port.state} {port.rate} ({port.link_layer}{mtu}), {len(gids_of(folder))} addresses"
+        name = f"{port.device}/{port.port}"
+        if port.state != "ACTIVE":
+            yield Check(name, "note", detail, "Bring up the link and its network interface.")
+        elif net and net.mtu < _JUMBO:
+            yield Check(name, "note", detail, f"Set an MTU of {_JUMBO} or more: ip link set {net.name} mtu 9000")
+        else:
+            yield Check(name, "ok", detail)
+
+
+def _address(limits: VerbsLimits, root: Path) -> Check:
+    try:
+        device_port = choose_port(limits.device, limits.gid_index, root)
+    except VerbsUnavailable as unavailable:
+        return Check("address", "fail", unavailable.what, unavailable.hint)
+    detail = f"{device_port.device}/{device_port.port}, GID {device_port.gid_index}: {device_port.gid.hex(':', 2)}"
+    if device_port.ethernet and not device_port.routed:
+        return Check("address", "note", detail, "This is not a RoCE v2 address. Give the interface an IP address.")
+    return Check("address", "ok", detail)
+
+
+def _memory(requirements: Requirements) -> Iterator[Check]:
+    state = probe(shm=requirements.shm)
+    one = requirements.slab_bytes + requirements.verbs.stage_bytes
+    if state.memlock_bytes is None:
+        yield Check("memlock", "ok", "unlimited")
+    else:
+        detail = f"{_mib(state.memlock_bytes)} can be locked; one application needs {_mib(one)}, all {_mib(requirements.pinned_bytes)}"
+        hint = "Set LimitMEMLOCK=infinity in the service's unit, or raise `ulimit -l`."
+        enough = state.memlock_bytes >= requirements.pinned_bytes
+        yield Check("memlock", "ok" if enough else "note", detail, "" if enough else hint)
+    detail = f"{_mib(state.shm_bytes)} are free in {requirements.shm}; the slab of one application needs {_mib(requirements.slab_bytes)}"
+    enough = state.shm_bytes >= requirements.pinned_bytes
+    hint = f"Enlarge it to {_mib(requirements.pinned_bytes)}: mount -o remount,size={requirements.pinned_bytes} {requirements.shm}"
+    yield Check("shared memory", "ok" if enough else "note", detail, "" if enough else hint)
+
+
+def _huge_pages() -> Check:
+    reserved = {
+        folder.name.removeprefix("hugepages-"): int((folder / "free_hugepages").read_text())
+        for folder in (sorted(_HUGE.iterdir()) if _HUGE.is_dir() else [])
+    }
+    shmem = _SHMEM_HUGE.read_text() if _SHMEM_HUGE.exists() else "[never]"
+    chosen = shmem.partition("[")[2].partition("]")[0]
+    detail = ", ".join(f"{count} free of {size}" for size, count in reserved.items()) or "none"
+    detail = f"{detail}; for shared memory: {chosen}"
+    if chosen in {"never", "deny"}:
+        hint = f"Enable huge pages, so that registered memory needs fewer translations: echo advise > {_SHMEM_HUGE}"
+        return Check("huge pages", "note", detail, hint if _SHMEM_HUGE.exists() else "")
+    return Check("huge pages", "ok", detail)
+
+
+def _loopback(limits: VerbsLimits) -> Check:
+    from firesteel.rdma_shuffle.transport.verbs.loopback import measure
+
+    try:
+        speeds = asyncio.run(measure(limits))
+    except TcpFallback as fallback:
+        hint = (
+            "Raise the memlock limit."
+            if fallback.reason is FallbackReason.NO_MEMORY
+            else "Check that ib_read_bw runs on this port."
+        )
+        return Check("loopback", "fail", fallback.detail, hint)
+    except VerbsUnavailable as unavailable:
+        return Check("loopback", "fail", unavailable.what, unavailable.hint)
+    detail = (
+        f"READ {_mib(int(speeds.bare))}/s on bare queue pairs, {_mib(int(speeds.transport))}/s through the transport, "
+        f"{_mib(int(speeds.tcp))}/s by TCP"
     )
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    space = os.statvfs(shm)
-    return RdmaState(ports, None if soft == resource.RLIM_INFINITY else soft, space.f_bavail * space.f_frsize)
+    if speeds.fallbacks:
+        reasons = ", ".join(speeds.fallbacks)
+        return Check("loopback", "fail", f"{detail}; reads fell back to TCP: {reasons}", "See the reason in the log.")
+    if speeds.transport < _SLOW * speeds.bare:
+        return Check(
+            "loopback", "note", detail, "Check whether the machine is busy: the copy into the staging area needs a CPU."
+        )
+    return Check("loopback", "ok", detail)
 
 
-def _port(device: str, folder: Path) -> Port:
-    gids = 0
-    for gid in (folder / "gids").iterdir():
-        try:
-            gids += gid.read_text().strip().strip("0:") != ""
-        except OSError:  # the kernel answers EINVAL for entries of the table that are empty
-            continue
-    state = _text(folder / "state").split(":")[-1].strip()
-    return Port(device, int(folder.name), state, _text(folder / "rate"), _text(folder / "link_layer"), gids)
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
 
 
-def _text(path: Path) -> str:
-    return path.read_text().strip() if path.exists() else ""
+def text(checks: list[Check], *, as_json: bool) -> str:
+    """Return the checks as text, one per line with its hint below, or as JSON."""
+    if as_json:
+        return json.dumps([asdict(check) for check in checks], indent=2) + "\n"
+    lines = []
+    for check in checks:
+        lines.append(f"{check.state:5} {check.subject:14} {check.detail}\n")
+        if check.hint:
+            lines.append(f"{'':20} -> {check.hint}\n")
+    return "".join(lines)

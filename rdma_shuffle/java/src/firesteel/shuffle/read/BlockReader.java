@@ -72,7 +72,7 @@ final class BlockReader {
         List<Outcome> outcomes = new ArrayList<>(blocks.size());
         try {
             for (int index = 0; index < blocks.size(); index++) {
-                outcomes.add(open(blocks.get(index), answer.blocks().found().get(index), answer.slabs(), lease));
+                outcomes.add(open(blocks.get(index), answer.blocks().results().get(index), answer.slabs(), lease));
             }
         } finally {
             if (lease != null) {

@@ -42,7 +42,7 @@ public final class Wire {
     /** The answer for one block. If {@code reason} is set, only {@code detail} is set with it. */
     public record Found(long[] lengths, int[] crcs, List<Extent> extents, Reason reason, String detail) {}
 
-    public record Blocks(long lease, List<Found> found) {}
+    public record Blocks(long lease, List<Found> results) {}
 
     public record Slab(int id, String path, long size) {}
 
@@ -71,10 +71,6 @@ public final class Wire {
                 throw new java.io.UncheckedIOException(impossible); // the stream is in memory
             }
             return this;
-        }
-
-        Out u8(int value) {
-            return put(out -> out.writeByte(value));
         }
 
         Out u16(int value) {
@@ -189,12 +185,12 @@ public final class Wire {
             if (in.getInt() != requested.size()) {
                 throw new ShuffleFailure(Reason.MALFORMED, "the service answered for a different number of blocks");
             }
-            List<Found> found = new ArrayList<>(requested.size());
+            List<Found> results = new ArrayList<>(requested.size());
             for (BlockName block : requested) {
                 int reason = in.get() & 0xff;
-                found.add(reason == 0 ? found(in, block) : new Found(null, null, null, reason(reason), text(in)));
+                results.add(reason == 0 ? found(in, block) : new Found(null, null, null, reason(reason), text(in)));
             }
-            return new Blocks(lease, found);
+            return new Blocks(lease, results);
         });
     }
 

@@ -72,12 +72,12 @@ final class WireTest {
         List<BlockName> requested = List.of(BlockName.parse("shuffle_1_2_3"), BlockName.parse("shuffle_1_9_0_2"), BlockName.parse("shuffle_1_4_0"));
         Wire.Blocks blocks = Wire.blocks(ByteBuffer.wrap(answer()), requested);
         equal(blocks.lease(), 77L);
-        equal(blocks.found().get(0).reason(), Reason.PEER_REFUSED);
-        equal(blocks.found().get(0).detail(), "gone");
-        equal(blocks.found().get(1).lengths()[1], 5L);
-        equal(blocks.found().get(1).crcs()[0], 0xfffffffe);
-        equal(blocks.found().get(1).extents(), List.of(new Wire.Extent(null, 6, 4096, 3), new Wire.Extent(null, 6, 9000, 6)));
-        equal(blocks.found().get(2).extents(), List.of(new Wire.Extent("/f", -1, 8, 2)));
+        equal(blocks.results().get(0).reason(), Reason.PEER_REFUSED);
+        equal(blocks.results().get(0).detail(), "gone");
+        equal(blocks.results().get(1).lengths()[1], 5L);
+        equal(blocks.results().get(1).crcs()[0], 0xfffffffe);
+        equal(blocks.results().get(1).extents(), List.of(new Wire.Extent(null, 6, 4096, 3), new Wire.Extent(null, 6, 9000, 6)));
+        equal(blocks.results().get(2).extents(), List.of(new Wire.Extent("/f", -1, 8, 2)));
     }
 
     /** Cut, stretched and mutated answers are MALFORMED, or values: nothing else comes out, and nothing huge is made. */
