@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from firesteel.rdma_shuffle.transport.tcp import TcpLimits
@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
         "--socket",
         type=Path,
         default=default_socket(),
-        help="set the Unix socket for the executors of this node (default: %(default)s)",
+        help="set the Unix socket for the executors of this node (default: $FIRESTEEL_SHUFFLE_SOCKET, else /run/firesteel/shuffle.sock)",
     )
     parse.add_argument(
         "--folder", type=Path, action="append", help="store map outputs in this folder; repeat for each file system"
@@ -151,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--cluster-secret", type=Path, help="read the secret of all services from this file, mode 0600")
     parse.add_argument("--metrics", type=Path, help="serve Prometheus metrics on this Unix socket")
-    parse.add_argument("--shm", type=Path, default=Path("/dev/shm"), help=argparse.SUPPRESS)  # noqa: S108 - the place itself
+    parse.add_argument("--shm", type=Path, default=Path("/dev/shm"), help=argparse.SUPPRESS)  # noqa: S108 - the folder itself
     parse.add_argument(
         "--allow-user", type=int, action="append", default=[], help="allow another user id to connect; may be repeated"
     )
@@ -253,15 +253,7 @@ def read(args: argparse.Namespace) -> Settings:
         users=frozenset({os.geteuid(), *args.allow_user}),
         lease_s=args.lease,
         slab_wait_s=args.slab_wait,
-        limits=Limits(
-            slab_bytes=args.slab_bytes,
-            pinned_bytes=args.pinned_bytes,
-            disk_bytes=args.disk_bytes,
-            spool_bytes=args.spool_bytes,
-            in_flight_bytes=args.in_flight_bytes,
-            connections=args.connections,
-            applications=args.applications,
-        ),
+        limits=Limits(*(getattr(args, field.name) for field in fields(Limits))),
         tcp=TcpLimits(
             links_per_peer=args.links_per_peer,
             links=args.links,

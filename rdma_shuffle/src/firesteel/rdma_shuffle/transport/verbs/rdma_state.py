@@ -36,7 +36,7 @@ class RdmaState:
         return any(port.state == "ACTIVE" and port.gids for port in self.ports)
 
 
-def probe(root: Path = INFINIBAND, shm: Path = Path("/dev/shm")) -> RdmaState:  # noqa: S108 - the device_port itself
+def probe(root: Path = INFINIBAND, shm: Path = Path("/dev/shm")) -> RdmaState:  # noqa: S108 - the folder itself
     """Read the state of this machine.
 
     Parameters
