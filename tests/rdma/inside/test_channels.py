@@ -105,7 +105,9 @@ def staged_otherwise(monkeypatch: pytest.MonkeyPatch, change) -> None:
         pytest.param(lambda staged: replace(staged, address=0), id="nowhere"),
     ],
 )
-def test_a_read_of_what_is_not_registered_breaks_the_lane_and_the_bytes_come_by_tcp(run, monkeypatch, caplog, change):
+def test_a_read_of_what_is_not_registered_breaks_the_channel_and_the_bytes_come_by_tcp(
+    run, monkeypatch, caplog, change
+):
     blocks = blocks_of(70_000, 3)
 
     async def test(ends: Ends) -> None:
@@ -126,7 +128,7 @@ def test_a_read_of_what_is_not_registered_breaks_the_lane_and_the_bytes_come_by_
     assert "IBV_WC_REM_ACCESS_ERR" in told or "IBV_WC_REM_INV_REQ_ERR" in told
 
 
-def test_the_key_of_one_application_opens_nothing_on_the_lane_of_another(run, monkeypatch):
+def test_the_key_of_one_application_opens_nothing_on_the_channel_of_another(run, monkeypatch):
     """A peer that knows the key and the place, but not the secret: the device refuses, since the domain is another."""
     secret, own = blocks_of(50_000), blocks_of(50_000)
 
@@ -212,7 +214,7 @@ def test_nothing_lands_after_a_cancelled_read_has_ended(run, monkeypatch, grace:
     run(test)
 
 
-def test_a_lane_whose_cancelled_reads_completed_in_time_goes_on(run, monkeypatch):
+def test_a_channel_whose_cancelled_reads_completed_in_time_goes_on(run, monkeypatch):
     monkeypatch.setattr(pairs, "GRACE_S", 2.0)
     blocks = blocks_of(*[100_000] * 50)
 
@@ -252,7 +254,7 @@ def test_a_cancelled_read_leaves_nothing_staged(run):
     run(test)
 
 
-def test_reads_that_are_cancelled_while_a_lane_is_made_leave_no_lane_at_the_owner(run):
+def test_reads_that_are_cancelled_while_a_channel_is_made_leave_no_channel_at_the_owner(run):
     blocks = blocks_of(10)
 
     async def test(ends: Ends) -> None:
@@ -292,7 +294,7 @@ def test_memory_outside_the_slab_and_an_application_without_slab_are_read_by_tcp
     run(test)
 
 
-def test_a_full_staging_area_sends_the_read_by_tcp_and_ends_no_lane(run):
+def test_a_full_staging_area_sends_the_read_by_tcp_and_ends_no_channel(run):
     blocks = blocks_of(2 * MIB)
 
     async def test(ends: Ends) -> None:
@@ -325,7 +327,7 @@ def test_staging_waits_for_others_room_first_come_first_served(run):
     run(test, stage_bytes=4 * MIB, channel_bytes=4 * MIB, stage_wait_s=20.0)
 
 
-def test_a_peer_that_asks_for_more_than_its_lane_may_hold_is_malformed(run):
+def test_a_peer_that_asks_for_more_than_its_channel_may_hold_is_malformed(run):
     async def test(ends: Ends) -> None:
         ends.two.far_shelf.put("app", 0, 1, blocks_of(8 * MIB))
         await read(ends.two, [Piece(Range(0, 1, 0, 1), 0, 10)])
@@ -341,7 +343,7 @@ def test_a_peer_that_asks_for_more_than_its_lane_may_hold_is_malformed(run):
     run(test, channel_bytes=4 * MIB)
 
 
-def test_a_peer_without_lanes_to_give_is_read_by_tcp(run):
+def test_a_peer_without_channels_to_give_is_read_by_tcp(run):
     blocks = blocks_of(100_000)
 
     async def test(ends: Ends) -> None:
@@ -354,7 +356,7 @@ def test_a_peer_without_lanes_to_give_is_read_by_tcp(run):
     run(test, rest_s=60.0)
 
 
-def test_the_limits_of_lanes_and_of_pinned_memory_send_reads_by_tcp(run):
+def test_the_limits_of_channels_and_of_pinned_memory_send_reads_by_tcp(run):
     blocks = blocks_of(100_000)
 
     async def test(ends: Ends) -> None:
@@ -375,7 +377,7 @@ def test_the_limits_of_lanes_and_of_pinned_memory_send_reads_by_tcp(run):
     run(test, channels=1)
 
 
-def test_the_end_of_an_application_takes_its_lanes_and_memory_and_nothing_else(run):
+def test_the_end_of_an_application_takes_its_channels_and_memory_and_nothing_else(run):
     blocks = blocks_of(100_000)
 
     async def test(ends: Ends) -> None:
@@ -398,7 +400,7 @@ def test_the_end_of_an_application_takes_its_lanes_and_memory_and_nothing_else(r
     run(test)
 
 
-def test_two_hundred_shuffles_with_broken_lanes_leave_descriptors_and_objects_flat(run):
+def test_two_hundred_shuffles_with_broken_channels_leave_descriptors_and_objects_flat(run):
     blocks = blocks_of(200_000, 7, 65_536)
 
     async def test(ends: Ends) -> None:
@@ -450,7 +452,7 @@ def test_closing_leaves_no_descriptor_and_no_object(tmp_path):
     }
 
 
-def test_the_application_of_another_secret_gets_no_lane(run):
+def test_the_application_of_another_secret_gets_no_channel(run):
     async def test(ends: Ends) -> None:
         ends.two.near_shelf.add("other", KEY)
         ends.two.far_shelf.add("other", OTHER_KEY)

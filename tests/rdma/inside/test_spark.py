@@ -74,7 +74,7 @@ def test_executors_and_a_service_killed_between_stages_cost_no_map_task(served, 
     wait_for(lambda: services.gauge("leases") == 0, "all lent memory is given back", 120)
 
 
-def test_the_end_of_the_application_takes_lanes_and_memory_with_it(served) -> None:
+def test_the_end_of_the_application_takes_channels_and_memory_with_it(served) -> None:
     services, application = served
     application.stop()
     wait_for(lambda: services.gauge("applications") == 0, "both nodes heard of the end", 120)
