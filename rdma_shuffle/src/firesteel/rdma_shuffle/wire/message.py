@@ -81,8 +81,8 @@ def message(kind: int, protocol: dict[int, type[Message]], **options: bool) -> C
 
     def register(declared: type[M]) -> type[M]:
         declared.kind = kind
-        made = dataclass(frozen=True, slots=True, **options)(declared)
-        protocol[kind] = made
-        return made
+        registered = dataclass(frozen=True, slots=True, **options)(declared)
+        protocol[kind] = registered
+        return registered
 
     return register
