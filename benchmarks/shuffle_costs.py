@@ -26,9 +26,9 @@ from typing import Any
 
 from google_crc32c import value as crc32c
 
-from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, wait_until_up
-from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
+from firesteel.rdma_shuffle.wire.blocks import Range, Table
+from firesteel.rdma_shuffle.wire.messages import Blocks, Fetch, decode
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "shuffle_costs.json"
@@ -127,7 +127,7 @@ def _fetch(reader: Client, asked: Sequence[Range]) -> None:
     answer = reader.receive()
     blocks = decode(answer.kind, answer.body)
     assert isinstance(blocks, Blocks), blocks
-    assert all(hasattr(each, "table") for each in blocks.found), blocks.found
+    assert all(hasattr(each, "table") for each in blocks.results), blocks.results
     reader.release(blocks.lease)
 
 

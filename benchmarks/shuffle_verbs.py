@@ -29,12 +29,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
-from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
 from firesteel.rdma_shuffle.transport.verbs.device import Device
 from firesteel.rdma_shuffle.transport.verbs.domain import Domain
-from firesteel.rdma_shuffle.transport.verbs.pair import Pair
+from firesteel.rdma_shuffle.transport.verbs.queue_pair import QueuePair
+from firesteel.rdma_shuffle.wire.blocks import Range, Table
+from firesteel.rdma_shuffle.wire.messages import Blocks, Fetch, decode
 from machine import cpu_seconds
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ FETCH_BYTES = 8 << 20
 """Of one FETCH: what Spark asks for at a time is `spark.reducer.maxSizeInFlight` / 5, 9.6 MiB."""
 OUTSTANDING = 4
 READS = 16
-"""That ib_read_bw has on their way at a time: as many as a lane may have. Its own 128 lose packets on Soft-RoCE."""
+"""That ib_read_bw has on their way at a time: as many as a channel may have. Its own 128 lose packets on Soft-RoCE."""
 _GIB = 1 << 30
 
 
@@ -163,7 +163,7 @@ def fetch(reader: Client, asked: Sequence[Range], fetches: int) -> int:
         answer = reader.receive()
         blocks = decode(answer.kind, answer.body)
         assert isinstance(blocks, Blocks), blocks
-        assert all(hasattr(each, "table") for each in blocks.found), blocks.found
+        assert all(hasattr(each, "table") for each in blocks.results), blocks.results
         reader.release(blocks.lease)
         if sent < fetches:
             reader.send(Fetch("node-b", 120_000, tuple(asked)))
@@ -176,13 +176,13 @@ def through_services(transport: str, size: int, fetches: int) -> Spent:
         base = Path(folder)
         with services(base, transport) as (reader, owner, outputs):
             asked = put(owner, outputs, size)
-            fetch(reader, asked, OUTSTANDING)  # lanes, slabs, first pages
+            fetch(reader, asked, OUTSTANDING)  # channels, slabs, first pages
             before = json.loads(status(base / "node-a"))
             found = spent(lambda: fetch(reader, asked, fetches))
             told = json.loads(status(base / "node-a"))
             if transport == "verbs":
                 moved = told["gauges"]["verbs_bytes"] - before["gauges"]["verbs_bytes"]
-                assert (moved, told["verbs"]["falls"]) == (found.bytes, {}), told
+                assert (moved, told["verbs"]["fallbacks"]) == (found.bytes, {}), told
             return found
 
 
@@ -193,13 +193,13 @@ async def requests(count: int) -> dict[str, float]:
     """READs of 8 bytes one after the other, between two queue pairs of this process: posting, the event, the future."""
     device = Device.open(DEVICES["node-a"][0])
     domain = Domain(device)
-    reads, serves = Pair(device, domain, serves=False), Pair(device, domain, serves=True)
-    landing, staging = domain.landing(memoryview(mmap.mmap(-1, 1 << 16))), domain.stage(1 << 16)
+    reads, serves = QueuePair(device, domain, serves=False), QueuePair(device, domain, serves=True)
+    slab, staging = domain.registered_slab(memoryview(mmap.mmap(-1, 1 << 16))), domain.stage(1 << 16)
     serves.connect(reads.end)
     reads.connect(serves.end)
     cpu = time.process_time()
     for _ in range(count):
-        await reads.read(landing.base, landing.lkey, 8, staging.base, staging.rkey)
+        await reads.read(slab.base, slab.lkey, 8, staging.base, staging.rkey)
     cpu = time.process_time() - cpu
     reads.destroy()
     serves.destroy()

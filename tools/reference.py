@@ -101,9 +101,9 @@ def api() -> str:
 def shuffle() -> str:
     """The settings of the shuffle plugin, as its own class prints them."""
     path = f"{build_or_find()}:{spark_jars()}/*"
-    command = [str(find_java().executable), "-cp", path, "firesteel.shuffle.Setting"]
+    command = [str(find_java().executable), "-cp", path, "firesteel.shuffle.session.Setting"]
     table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return f"{NOTE}# Settings of the shuffle plugin\n\nOf any Spark application, beside `spark.jars` and `spark.plugins`.\n\n{table}"
+    return f"{NOTE}# Settings of the shuffle plugin\n\nSet them in any Spark application, next to `spark.jars` and `spark.plugins`.\n\n{table}"
 
 
 def main() -> int:

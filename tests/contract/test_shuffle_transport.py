@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range
-from firesteel.rdma_shuffle.fault import Reason
-from firesteel.rdma_shuffle.transport.base import Forgotten, Over, Renewed
+from firesteel.rdma_shuffle.transport.base import ApplicationEnded, LeaseRenewed, ShuffleRemoved
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.fault import Reason
 from support.rdma import RDMA_DEVICES
 from support.shuffle_node import table_of
 from support.shuffle_transports import (
@@ -169,29 +169,33 @@ def test_a_service_that_does_not_know_the_secret_of_an_application_gets_nothing(
 def test_an_application_that_the_peer_does_not_know_is_unknown_until_it_is_claimed_there(run) -> None:
     async def test(two: Two) -> None:
         two.near_shelf.add("new", KEY)
-        assert await refused(two.near.tell("far", "new", Renewed())) is Reason.UNKNOWN_APPLICATION
+        assert await refused(two.near.notify("far", "new", LeaseRenewed())) is Reason.UNKNOWN_APPLICATION
         two.far_shelf.add("new", KEY)
-        await two.near.tell("far", "new", Renewed())
+        await two.near.notify("far", "new", LeaseRenewed())
 
     run(test)
 
 
 def test_an_application_that_ended_there_and_came_again_is_known_again(run) -> None:
     async def test(two: Two) -> None:
-        await two.near.tell("far", "app", Renewed())
+        await two.near.notify("far", "app", LeaseRenewed())
         catalogue = two.far_shelf.catalogues.pop("app")
         assert await refused(two.near.locate("far", "app", [Range(0, 1, 0, 1)])) is Reason.UNKNOWN_APPLICATION
         two.far_shelf.catalogues["app"] = catalogue
-        await two.near.tell("far", "app", Renewed())
+        await two.near.notify("far", "app", LeaseRenewed())
 
     run(test)
 
 
 def test_notices_are_delivered(run) -> None:
     async def test(two: Two) -> None:
-        for notice in (Renewed(), Forgotten(7), Over()):
-            await two.near.tell("far", "app", notice)
-        assert two.far_shelf.notices == [("app", Renewed()), ("app", Forgotten(7)), ("app", Over())]
+        for notice in (LeaseRenewed(), ShuffleRemoved(7), ApplicationEnded()):
+            await two.near.notify("far", "app", notice)
+        assert two.far_shelf.notices == [
+            ("app", LeaseRenewed()),
+            ("app", ShuffleRemoved(7)),
+            ("app", ApplicationEnded()),
+        ]
 
     run(test)
 
@@ -199,7 +203,7 @@ def test_notices_are_delivered(run) -> None:
 def test_a_peer_of_another_name_is_refused(run) -> None:
     async def test(two: Two) -> None:
         two.misname()
-        assert await refused(two.near.tell("far", "app", Renewed())) is Reason.REFUSED
+        assert await refused(two.near.notify("far", "app", LeaseRenewed())) is Reason.REFUSED
         assert two.far_shelf.notices == []
 
     run(test)
@@ -207,7 +211,7 @@ def test_a_peer_of_another_name_is_refused(run) -> None:
 
 def test_a_peer_with_another_cluster_secret_is_refused(run) -> None:
     async def test(two: Two) -> None:
-        assert await refused(two.near.tell("far", "app", Renewed())) is Reason.REFUSED
+        assert await refused(two.near.notify("far", "app", LeaseRenewed())) is Reason.REFUSED
         assert two.far_shelf.notices == []
 
     run(test, far_cluster=b"x" * 32)

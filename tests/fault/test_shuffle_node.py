@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Range, SlabExtent
 from firesteel.rdma_shuffle.client import Client
-from firesteel.rdma_shuffle.codec import frame
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.messages import Blocks, Fetch, Ping, decode
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Range, SlabExtent
+from firesteel.rdma_shuffle.wire.codec import frame
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.wire.messages import Blocks, Fetch, Ping, decode
 from support.shuffle_node import APP, Cluster, Node, open_files, pair, settled, table_of
 from support.waiting import wait_for
 
@@ -37,7 +37,7 @@ def reason_of(error: pytest.ExceptionInfo[ShuffleFault]) -> Reason:
 
 
 def read_all(client: Client, blocks: Blocks) -> list[bytes]:
-    return [client.read(each) for each in blocks.found]
+    return [client.read(each) for each in blocks.results]
 
 
 # -- the way it should be --------------------------------------------------------------------------------------------
@@ -51,12 +51,12 @@ def test_blocks_of_this_node_are_files_and_of_another_are_shared_memory(cluster:
         local = b.fetch("node-b", asked)
         assert local.lease == 0
         assert read_all(b, local) == blocks
-        assert {type(extent) for each in local.found if isinstance(each, Found) for extent in each.extents} == {
+        assert {type(extent) for each in local.results if isinstance(each, Found) for extent in each.extents} == {
             FileExtent
         }
         remote = a.fetch("node-b", asked)
         assert read_all(a, remote) == blocks
-        assert {type(extent) for each in remote.found if isinstance(each, Found) for extent in each.extents} == {
+        assert {type(extent) for each in remote.results if isinstance(each, Found) for extent in each.extents} == {
             SlabExtent
         }
         assert near.gauge("leases") == 1
@@ -69,7 +69,7 @@ def test_a_range_of_reduces_is_one_extent_and_each_reduce_is_checked(cluster: Cl
     with near.client() as a, far.client() as b:
         blocks = [secrets.token_bytes(5000) for _ in range(20)]
         far.put(b, 0, 0, blocks)
-        found = a.fetch("node-b", [Range(0, 0, 5, 15)]).found[0]
+        found = a.fetch("node-b", [Range(0, 0, 5, 15)]).results[0]
         assert isinstance(found, Found)
         assert len(found.extents) == 1
         assert found.table == table_of(blocks[5:15])
@@ -97,11 +97,11 @@ def test_removals_and_ends_reach_the_nodes_that_are_named(cluster: Cluster) -> N
         near.put(a, 0, 0, [b"here"])
         far.put(b, 0, 1, [b"there"])
         kept = far.put(b, 1, 1, [b"kept"])
-        assert a.remove(0, ["node-a", "node-b"]).untold == ()
+        assert a.remove(0, ["node-a", "node-b"]).failed == ()
         assert not near.output(0, 0).exists()
         assert not far.output(0, 1).exists()
         assert read_all(b, b.fetch("node-b", kept)) == [b"kept"]
-        assert a.end(["node-b"]).untold == ()
+        assert a.end(["node-b"]).failed == ()
     for node in (near, far):
         assert node.contents() == set()
         assert node.slabs() == []
@@ -111,10 +111,10 @@ def test_removals_and_ends_reach_the_nodes_that_are_named(cluster: Cluster) -> N
 def test_whoever_cannot_be_told_is_named(cluster: Cluster) -> None:
     near, far = pair(cluster)
     with near.client() as a:
-        assert a.ping(["node-b"]).untold == (), "who does not know the application needs not be told"
+        assert a.ping(["node-b"]).failed == (), "who does not know the application needs not be told"
         far.kill()
         told = a.ping(["node-b", "node-a", "nowhere.invalid"])
-        assert told.untold == (("node-b", Reason.UNREACHABLE), ("nowhere.invalid", Reason.UNREACHABLE))
+        assert told.failed == (("node-b", Reason.UNREACHABLE), ("nowhere.invalid", Reason.UNREACHABLE))
 
 
 # -- kills -----------------------------------------------------------------------------------------------------------
@@ -138,9 +138,9 @@ def test_after_kill_9_and_a_restart_all_outputs_are_served_again(cluster: Cluste
         # No executor of the application runs there any more, and nobody claims it again: its secret was kept.
         found = a.fetch("node-b", [Range(0, number, 0, 3) for number in outputs])
         assert read_all(a, found) == [b"".join(blocks) for blocks in outputs.values()]
-        (gone,) = a.fetch("node-b", [Range(9, 0, 0, 1)]).found
+        (gone,) = a.fetch("node-b", [Range(9, 0, 0, 1)]).results
         assert isinstance(gone, Missing)
-    assert far.status()["counters"]["adopted_outputs"] == 20
+    assert far.status()["counters"]["recovered_outputs"] == 20
 
 
 def test_a_killed_service_leaves_no_shared_memory_behind_when_it_is_back(cluster: Cluster) -> None:
@@ -210,10 +210,10 @@ def test_a_peer_killed_in_mid_read_is_a_reason_and_the_memory_comes_back(cluster
         answer = a.receive()
         message = decode(answer.kind, answer.body)
         assert before
-        missing = [each for each in getattr(message, "found", ()) if isinstance(each, Missing)]
+        missing = [each for each in getattr(message, "results", ()) if isinstance(each, Missing)]
         failed = {each.reason for each in missing} or {getattr(message, "reason", None)}
         assert failed == {Reason.UNREACHABLE}
-        assert all(a.read(each) for each in getattr(message, "found", ()) if isinstance(each, Found)), (
+        assert all(a.read(each) for each in getattr(message, "results", ()) if isinstance(each, Found)), (
             "what had arrived before is whole"
         )
         if isinstance(message, Blocks):
@@ -256,7 +256,7 @@ def test_a_dead_process_gives_back_what_it_held_and_a_lost_connection_does_not(c
         far.put(b, 0, 0, [secrets.token_bytes(100_000)])
     code = (
         "import sys; from pathlib import Path; from firesteel.rdma_shuffle.client import Client;"
-        "from firesteel.rdma_shuffle.blocks import Range\n"
+        "from firesteel.rdma_shuffle.wire.blocks import Range\n"
         "key = bytes.fromhex(sys.stdin.readline())\n"
         f"c = Client(Path(sys.argv[1])); c.hello({APP!r}, key)\n"
         "c.fetch('node-b', [Range(0, 0, 0, 1)])\n"
@@ -277,7 +277,7 @@ def test_a_dead_process_gives_back_what_it_held_and_a_lost_connection_does_not(c
         holder.kill()
         holder.communicate()
         settled(near)
-        assert near.status()["counters"]["holders_died"] == 1
+        assert near.status()["counters"]["clients_died"] == 1
         a.ping()
 
 
@@ -295,8 +295,8 @@ def test_a_client_that_goes_away_while_blocks_are_located_leaves_nothing_held(cl
         far.send(signal.SIGCONT)
         settled(near)
         held = keeps.fetch("node-b", asked)
-        assert isinstance(held.found[0], Found)
-        assert isinstance(held.found[0].extents[0], SlabExtent)
+        assert isinstance(held.results[0], Found)
+        assert isinstance(held.results[0].extents[0], SlabExtent)
 
 
 def test_a_client_that_goes_away_in_mid_read_leaves_nothing_held(cluster: Cluster) -> None:
@@ -326,8 +326,8 @@ def test_a_client_that_goes_away_in_mid_read_leaves_nothing_held(cluster: Cluste
         pytest.fail("no fetch was met in its middle")
     with near.client() as client:
         held = client.fetch("node-b", asked[:1])
-        assert isinstance(held.found[0], Found)
-        assert isinstance(held.found[0].extents[0], SlabExtent), "the slab is whole again"
+        assert isinstance(held.results[0], Found)
+        assert isinstance(held.results[0].extents[0], SlabExtent), "the slab is whole again"
 
 
 # -- flipped bits ----------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_a_bit_that_flipped_on_the_owner_s_disk_is_caught(cluster: Cluster) -> N
         data[1500] ^= 1
         far.output(0, 0).write_bytes(data)
         for client in (a, b):
-            found = client.fetch("node-b", asked).found
+            found = client.fetch("node-b", asked).results
             assert client.read(found[0]) == b"x" * 1000
             with pytest.raises(ShuffleFault) as error:
                 client.read(found[1])
@@ -353,7 +353,7 @@ def test_a_bit_that_flipped_in_shared_memory_is_caught(cluster: Cluster) -> None
     with near.client() as a, far.client() as b:
         asked = far.put(b, 0, 0, [b"x" * 1000])
         held = a.fetch("node-b", asked)
-        (found,) = held.found
+        (found,) = held.results
         assert isinstance(found, Found)
         (extent,) = found.extents
         assert isinstance(extent, SlabExtent)
@@ -410,7 +410,7 @@ class Meddler:
     ("at", "reasons"), [(20, None), (90, None), (115, None), (150, None), (200, None), (2_000, {Reason.CORRUPT})]
 )
 def test_a_bit_that_flipped_on_the_wire_is_caught(cluster: Cluster, at: int, reasons: set[Reason] | None) -> None:
-    """In GREET, PROVED, ATTACHED, LOCATED, DATA: by a proof or a tag, and the connection ends. In the data: by CRC32C."""
+    """In GREET, AUTHENTICATED, ATTACHED, LOCATED, DATA: by a proof or a tag, and the connection ends. In the data: by CRC32C."""
     way = ["--transport", "tcp"] if reasons else []  # by RDMA, data pass by the one who meddles
     far = cluster.node("node-b", *way).start()
     meddler = Meddler(far.port, at)
@@ -497,7 +497,7 @@ def test_a_full_disk_under_the_spool_is_no_space(cluster: Cluster, small_disk: P
     with near.client() as a, far.client() as b:
         asked = [far.put(b, 0, number, [secrets.token_bytes(3 * MIB)])[0] for number in range(2)]
         small = far.put(b, 1, 0, [b"small"])
-        for each in a.fetch("node-b", asked).found:
+        for each in a.fetch("node-b", asked).results:
             assert isinstance(each, Missing)
             assert each.reason is Reason.NO_SPACE
         assert read_all(a, a.fetch("node-b", small)) == [b"small"]
@@ -524,7 +524,7 @@ def test_blocks_larger_than_the_slab_and_more_blocks_than_it_holds_arrive(cluste
         blocks = [secrets.token_bytes(size) for size in (3 * MIB, 400_000, 400_000, 400_000, 400_000, 10)]
         held = a.fetch("node-b", far.put(b, 0, 0, blocks))
         assert read_all(a, held) == blocks
-        kinds = {type(extent) for each in held.found if isinstance(each, Found) for extent in each.extents}
+        kinds = {type(extent) for each in held.results if isinstance(each, Found) for extent in each.extents}
         assert kinds == {FileExtent, SlabExtent}
         assert near.gauge("spool_bytes") >= 3 * MIB
         a.release(held.lease)
@@ -547,7 +547,7 @@ def test_disk_connections_and_applications_are_bounded_and_say_so(cluster: Clust
             with Client(node.socket), Client(node.socket) as fourth, pytest.raises(ShuffleFault) as error:
                 fourth.status()
             assert reason_of(error) in {Reason.NO_SPACE, Reason.UNREACHABLE}
-        wait_for(lambda: client.ping().untold == () and node.gauge("connections") <= 2, "room for others again")
+        wait_for(lambda: client.ping().failed == () and node.gauge("connections") <= 2, "room for others again")
     assert node.status()["counters"]["connections_refused"] == 1
     assert node.status()["faults"]["NO_SPACE"] == 2
 
@@ -561,7 +561,7 @@ def test_an_application_of_which_nothing_is_heard_ends_and_one_that_is_pinged_by
             pass
 
         def only_ours_is_left() -> bool:
-            assert driver.ping(["node-b"]).untold == ()
+            assert driver.ping(["node-b"]).failed == ()
             return [each["name"] for each in far.status()["applications"]] == [APP]
 
         wait_for(only_ours_is_left, "the silent application ends")
@@ -581,7 +581,7 @@ def test_files_memory_and_connections_are_flat_over_many_shuffles(cluster: Clust
             held = a.fetch("node-b", far.put(b, number, 0, blocks))
             assert read_all(a, held) == blocks
             a.release(held.lease)
-            assert a.remove(number, ["node-b"]).untold == ()
+            assert a.remove(number, ["node-b"]).failed == ()
 
         for number in range(20):
             shuffle(number)
@@ -629,9 +629,9 @@ def to_the_end(made: socket.socket) -> bytes:
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="another protocol"),
         pytest.param(frame(99, 1, b""), id="an unknown type"),
         pytest.param(frame(11, 1, b"\0\0"), id="PING before HELLO"),
-        pytest.param(frame(37, 1, bytes(8)), id="LOCATE before PROVE"),
+        pytest.param(frame(37, 1, bytes(8)), id="LOCATE before AUTHENTICATE"),
         pytest.param(frame(3, 1, b"\0"), id="a cut HELLO"),
-        pytest.param(frame(33, 1, b"\0"), id="a cut PROVE"),
+        pytest.param(frame(33, 1, b"\0"), id="a cut AUTHENTICATE"),
         pytest.param(frame(40, 1, bytes(8)), id="DATA that nobody asked for"),
     ],
 )
@@ -642,7 +642,7 @@ def test_rubbish_ends_its_own_connection_and_nothing_else(cluster: Cluster, wher
         told = to_the_end(made)
         assert told[4] in {1, 32}, "it begins with CHALLENGE or GREET"
         assert told[11 + 32 :][4:5] in {b"\x0d", b""}, "and ends with ERROR"
-        assert client.ping().untold == ()
+        assert client.ping().failed == ()
 
 
 def test_random_bytes_after_hello_never_stop_the_service(cluster: Cluster) -> None:
@@ -659,7 +659,7 @@ def test_random_bytes_after_hello_never_stop_the_service(cluster: Cluster) -> No
             bad._socket.shutdown(socket.SHUT_WR)
             to_the_end(bad._socket)
             bad.close()
-        assert good.ping().untold == ()
+        assert good.ping().failed == ()
         wait_for(lambda: node.gauge("connections") <= 2, "the bad ones are gone")
     assert node.gauge("resident_bytes") < resident + 64 * MIB
 
@@ -676,7 +676,7 @@ def test_a_client_that_asks_without_reading_is_held_up_and_no_other(cluster: Clu
             while sent < 1_000_000:
                 bad._socket.sendall(data)
                 sent += 1
-        assert good.ping().untold == ()
+        assert good.ping().failed == ()
         assert sent < 2000
         assert node.gauge("resident_bytes") < 1 << 30
 
@@ -699,14 +699,14 @@ def test_ping_is_answered_while_a_long_fetch_waits(cluster: Cluster) -> None:
 def test_a_second_service_on_a_folder_is_refused_and_the_first_goes_on(cluster: Cluster) -> None:
     node = cluster.node("node-a").start()
     second = subprocess.run(
-        [sys.executable, "-m", "firesteel.rdma_shuffle.service", *node.words()],
+        [sys.executable, "-m", "firesteel.rdma_shuffle.service", *node.args()],
         capture_output=True,
         text=True,
         check=False,
     )
     assert second.returncode == 1
     assert "FS9109" in second.stderr
-    assert "another service uses" in second.stderr
+    assert "is in use by another service" in second.stderr
     with node.client() as client:
         client.ping()
 
@@ -779,6 +779,6 @@ def test_an_application_that_ends_in_mid_fetch_takes_its_memory_with_it_and_no_o
         with pytest.raises(ShuffleFault) as error:
             a.ask(Ping())
         assert reason_of(error) in {Reason.UNKNOWN_APPLICATION, Reason.UNREACHABLE, Reason.TIMEOUT, Reason.MALFORMED}
-        assert other.read(held.found[0]) == b"y" * 100_000
+        assert other.read(held.results[0]) == b"y" * 100_000
         assert len(near.slabs()) == 1
         assert not (near.folder / APP).exists()

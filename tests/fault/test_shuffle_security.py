@@ -20,12 +20,15 @@ from typing import Self
 
 import pytest
 
-from firesteel.rdma_shuffle import proof, service
-from firesteel.rdma_shuffle.blocks import Found, Missing, Piece, Range
+from firesteel.rdma_shuffle import service
 from firesteel.rdma_shuffle.client import Client
-from firesteel.rdma_shuffle.codec import HEAD, NONCE_BYTES, frame
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.messages import (
+from firesteel.rdma_shuffle.transport.base import LeaseRenewed
+from firesteel.rdma_shuffle.transport.tcp import TcpLimits, TcpTransport
+from firesteel.rdma_shuffle.wire import authentication
+from firesteel.rdma_shuffle.wire.blocks import Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.codec import HEAD, NONCE_BYTES, frame
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.wire.messages import (
     Challenge,
     Error,
     Fetch,
@@ -38,19 +41,17 @@ from firesteel.rdma_shuffle.messages import (
     Welcome,
     decode,
 )
-from firesteel.rdma_shuffle.peer_messages import (
+from firesteel.rdma_shuffle.wire.peer_messages import (
     PEER,
     Attach,
     Attached,
+    Authenticate,
+    Authenticated,
     Greet,
     Locate,
     Located,
-    Prove,
-    Proved,
     Read,
 )
-from firesteel.rdma_shuffle.transport.base import Renewed
-from firesteel.rdma_shuffle.transport.tcp import TcpLimits, TcpTransport
 from support.shuffle_node import APP, Cluster, Node, free_port, pair, table_of
 from support.waiting import wait_for
 
@@ -164,8 +165,8 @@ def test_a_proof_that_was_recorded_is_of_no_use_on_another_connection(cluster: C
     node = cluster.node("node-a").start()
     with Client(node.socket) as honest, Client(node.socket) as thief:
         honest.claim(APP, cluster.key)
-        ours = proof.nonce()
-        recorded = Hello(APP, "e", ours, proof.client(cluster.key, honest.nonce, ours, APP))
+        ours = authentication.nonce()
+        recorded = Hello(APP, "e", ours, authentication.client_mac(cluster.key, honest.nonce, ours, APP))
         assert isinstance(honest.ask(recorded), Welcome)
         assert honest.nonce != thief.nonce
         assert reason_of(lambda: thief.ask(recorded)) is Reason.REFUSED
@@ -176,8 +177,8 @@ def test_a_proof_for_one_application_is_none_for_another(cluster: Cluster) -> No
     with Client(node.socket) as thief:
         for name in (APP, OTHER):
             thief.claim(name, cluster.key)
-        ours = proof.nonce()
-        mac = proof.client(cluster.key, thief.nonce, ours, APP)
+        ours = authentication.nonce()
+        mac = authentication.client_mac(cluster.key, thief.nonce, ours, APP)
         assert reason_of(lambda: thief.ask(Hello(OTHER, "e", ours, mac))) is Reason.REFUSED
 
 
@@ -185,8 +186,8 @@ def test_the_answer_of_the_service_is_no_proof_of_a_client(cluster: Cluster) -> 
     """Reflection: what WELCOME proves cannot be sent back as HELLO."""
     node = cluster.node("node-a").start()
     with node.client(), Client(node.socket) as thief:
-        ours = proof.nonce()
-        mac = proof.server(cluster.key, thief.nonce, ours, APP)
+        ours = authentication.nonce()
+        mac = authentication.server_mac(cluster.key, thief.nonce, ours, APP)
         assert reason_of(lambda: thief.ask(Hello(APP, "e", ours, mac))) is Reason.REFUSED
 
 
@@ -201,7 +202,7 @@ def test_a_claim_cannot_be_taken_over(cluster: Cluster) -> None:
         with Client(node.socket) as thief:
             assert reason_of(lambda: thief.claim(APP, secrets.token_bytes(32))) is Reason.REFUSED, "nor after a restart"
     with node.client() as honest:
-        assert honest.read(honest.fetch("node-a", asked).found[0]) == b"abc"
+        assert honest.read(honest.fetch("node-a", asked).results[0]) == b"abc"
 
 
 def test_a_client_finds_out_a_false_service(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_a_client_finds_out_a_false_service(tmp_path: Path) -> None:
 
     def pretend() -> None:
         made, _ = listener.accept()
-        made.sendall(_bytes(Challenge(1, proof.nonce()), 0))
+        made.sendall(_bytes(Challenge(1, authentication.nonce()), 0))
         made.recv(65536)
         made.sendall(_bytes(Welcome(secrets.token_bytes(32), "node-a", 60, ("/tmp",), ()), 1))
         made.close()
@@ -253,10 +254,10 @@ def test_another_application_s_blocks_are_not_here(cluster: Cluster) -> None:
     with far.client() as honest, far.client(OTHER, thief_key) as here, near.client(OTHER, thief_key) as there:
         asked = far.put(honest, 0, 0, [b"mine"])
         for thief in (here, there):
-            (found,) = thief.fetch("node-b", asked).found
+            (found,) = thief.fetch("node-b", asked).results
             assert isinstance(found, Missing)
             assert found.reason is Reason.NOT_HERE
-        assert honest.read(honest.fetch("node-b", asked).found[0]) == b"mine"
+        assert honest.read(honest.fetch("node-b", asked).results[0]) == b"mine"
 
 
 def test_another_application_s_files_cannot_be_registered_as_one_s_own(cluster: Cluster) -> None:
@@ -280,7 +281,7 @@ def test_another_application_s_files_cannot_be_registered_as_one_s_own(cluster: 
         register = Register(0, 0, "", str(waiting), table_of([b""]))
         assert reason_of(lambda: thief.ask(register)) is Reason.REFUSED
         assert waiting.exists()
-        assert honest.read(honest.fetch("node-a", [Range(0, 0, 0, 1)]).found[0]) == b"mine"
+        assert honest.read(honest.fetch("node-a", [Range(0, 0, 0, 1)]).results[0]) == b"mine"
 
 
 def test_another_application_s_outputs_and_leases_cannot_be_removed(cluster: Cluster) -> None:
@@ -294,8 +295,8 @@ def test_another_application_s_outputs_and_leases_cannot_be_removed(cluster: Clu
         thief.remove(0, ["node-b", "node-a"])
         thief.end(["node-b", "node-a"])
         assert near.gauge("leases") == 1
-        assert a.read(held.found[0]) == b"mine"
-        assert b.read(b.fetch("node-b", asked).found[0]) == b"mine"
+        assert a.read(held.results[0]) == b"mine"
+        assert b.read(b.fetch("node-b", asked).results[0]) == b"mine"
 
 
 @pytest.mark.parametrize("name", ["../x", "..", ".hidden", "a/b", "", "a" * 201, "a\0b", "ä", ".lock", "a b"])
@@ -331,7 +332,7 @@ def test_what_one_application_fetched_is_never_in_another_s_slab(cluster: Cluste
     mark = secrets.token_bytes(64)
     with far.client() as b, near.client() as a, near.client(OTHER, other_key) as other:
         held = a.fetch("node-b", far.put(b, 0, 0, [mark * 100]))
-        assert a.read(held.found[0]) == mark * 100
+        assert a.read(held.results[0]) == mark * 100
         assert other.welcome
         assert a.welcome
         assert mark in Path(a.welcome.slabs[0].path).read_bytes()
@@ -355,7 +356,7 @@ def test_secrets_are_in_no_log_status_or_command_line(cluster: Cluster) -> None:
 # -- "mutual authentication between services on the TCP bootstrap" ---------------------------------------------------
 
 
-def _bytes(message: Message, number: int, seal: proof.Seal | None = None) -> bytes:
+def _bytes(message: Message, number: int, seal: authentication.Seal | None = None) -> bytes:
     body = message.body()
     return frame(message.kind, number, body, seal.tag(message.kind, number, body) if seal else b"")
 
@@ -367,35 +368,35 @@ class Peer:
         self.made = socket.create_connection(("127.0.0.1", node.port), timeout=20)
         self.file = self.made.makefile("rb")
         self.cluster, self.name, self.wanted = cluster, name, wanted or node.name
-        self.seal: proof.Seal | None = None
+        self.seal: authentication.Seal | None = None
         greet = self.receive()
         assert isinstance(greet, Greet)
-        self.theirs, self.ours = greet.nonce, proof.nonce()
+        self.theirs, self.ours = greet.nonce, authentication.nonce()
 
     def receive(self) -> Message:
         head = self.file.read(4)
         if len(head) < 4:
             raise EOFError
         data = self.file.read(int.from_bytes(head, "big"))
-        body = data[HEAD : len(data) - (proof.TAG_BYTES if self.seal else 0)]
+        body = data[HEAD : len(data) - (authentication.TAG_BYTES if self.seal else 0)]
         return decode(data[0], body, PEER)
 
     def say(self, message: Message, number: int = 1) -> Message:
         self.made.sendall(_bytes(message, number, self.seal))
         return self.receive()
 
-    def prove_message(self) -> Prove:
-        mac = proof.dials(self.cluster, self.theirs, self.ours, self.name, self.wanted)
-        return Prove(self.name, self.wanted, self.ours, mac)
+    def prove_message(self) -> Authenticate:
+        mac = authentication.dial_mac(self.cluster, self.theirs, self.ours, self.name, self.wanted)
+        return Authenticate(self.name, self.wanted, self.ours, mac)
 
     def prove(self) -> Message:
         answer = self.say(self.prove_message())
-        if isinstance(answer, Proved):
-            self.seal = proof.Seal(self.cluster, self.theirs, self.ours, dialled=True)
+        if isinstance(answer, Authenticated):
+            self.seal = authentication.Seal(self.cluster, self.theirs, self.ours, dialled=True)
         return answer
 
     def attach(self, application: str, key: bytes) -> Message:
-        return self.say(Attach(application, proof.attach(key, self.theirs, self.ours, application)))
+        return self.say(Attach(application, authentication.attach_mac(key, self.theirs, self.ours, application)))
 
     def close(self) -> None:
         self.file.close()
@@ -430,7 +431,7 @@ def test_a_recorded_proof_of_a_peer_is_of_no_use_again(cluster: Cluster) -> None
     node = cluster.node("node-a").start()
     with Peer(node, cluster.secret) as honest, Peer(node, cluster.secret) as thief:
         recorded = honest.prove_message()
-        assert isinstance(honest.say(recorded), Proved)
+        assert isinstance(honest.say(recorded), Authenticated)
         assert is_refused(thief.say(recorded))
 
 
@@ -448,7 +449,7 @@ def test_a_peer_needs_the_secret_of_the_application_too(cluster: Cluster) -> Non
     node = cluster.node("node-a").start()
     with node.client() as honest, Peer(node, cluster.secret) as thief:
         node.put(honest, 0, 0, [b"mine"])
-        assert isinstance(thief.prove(), Proved)
+        assert isinstance(thief.prove(), Authenticated)
         assert is_refused(thief.attach(APP, secrets.token_bytes(32)))
         for handle in range(4):
             assert is_refused(thief.say(Locate(handle, (Range(0, 0, 0, 1),)))), "handles cannot be guessed"
@@ -460,7 +461,7 @@ def test_an_attach_that_was_recorded_is_of_no_use_on_another_connection(cluster:
     with node.client(), Peer(node, cluster.secret) as honest, Peer(node, cluster.secret) as thief:
         honest.prove()
         thief.prove()
-        recorded = Attach(APP, proof.attach(cluster.key, honest.theirs, honest.ours, APP))
+        recorded = Attach(APP, authentication.attach_mac(cluster.key, honest.theirs, honest.ours, APP))
         assert isinstance(honest.say(recorded), Attached)
         assert is_refused(thief.say(recorded))
 
@@ -475,7 +476,7 @@ def test_a_handle_of_one_application_reads_no_other_s_blocks(cluster: Cluster) -
         assert isinstance(attached, Attached)
         located = thief.say(Locate(attached.handle, (Range(0, 0, 0, 1),)))
         assert isinstance(located, Located)
-        assert isinstance(located.found[0], Missing)
+        assert isinstance(located.results[0], Missing)
         answer = thief.say(Read(attached.handle, (Piece(Range(0, 0, 0, 1), 0, 4),)))
         assert isinstance(answer, Error)
         assert answer.reason is Reason.NOT_HERE
@@ -547,7 +548,7 @@ def test_a_dialling_service_finds_out_a_false_peer(lie: str) -> None:
 
     def pretend() -> None:
         made, _ = listener.accept()
-        theirs = proof.nonce()
+        theirs = authentication.nonce()
         if lie == "rubbish":
             made.sendall(secrets.token_bytes(200))
             made.close()
@@ -555,13 +556,13 @@ def test_a_dialling_service_finds_out_a_false_peer(lie: str) -> None:
         made.sendall(_bytes(Greet(1, theirs), 0))
         data = made.recv(65536)
         prove = decode(data[4], data[4 + HEAD :], PEER)
-        assert isinstance(prove, Prove)
+        assert isinstance(prove, Authenticate)
         credit = 0 if lie == "no credits" else 100
         key = b"x" * 32 if lie == "a false proof" else cluster_key
-        mac = proof.answers(key, theirs, prove.nonce, prove.node, "far", credit, credit)
-        made.sendall(_bytes(Proved("far", credit, credit, mac), 1))
+        mac = authentication.accept_mac(key, theirs, prove.nonce, prove.node, "far", credit, credit)
+        made.sendall(_bytes(Authenticated("far", credit, credit, mac), 1))
         if lie == "data unasked":
-            seal = proof.Seal(cluster_key, theirs, prove.nonce, dialled=False)
+            seal = authentication.Seal(cluster_key, theirs, prove.nonce, dialled=False)
             made.recv(65536)
             made.sendall(_bytes(Attached(1), 77, seal))
         told.append(made.recv(65536))
@@ -575,7 +576,7 @@ def test_a_dialling_service_finds_out_a_false_peer(lie: str) -> None:
         limits = TcpLimits(connect_s=5, stall_s=5)
         async with TcpTransport(_Nothing(), cluster_key, ("near",), lambda _owner: ("far", address), limits) as near:
             with pytest.raises(ShuffleFault) as error:
-                await near.tell("far", "app", Renewed())
+                await near.notify("far", "app", LeaseRenewed())
             return error.value.reason
 
     reason = asyncio.run(dial())
@@ -590,7 +591,7 @@ def test_a_port_that_nobody_listens_on_is_unreachable_at_once() -> None:
         limits, address = TcpLimits(), ("127.0.0.1", free_port())
         async with TcpTransport(_Nothing(), b"c" * 32, ("near",), lambda _owner: ("far", address), limits) as near:
             with pytest.raises(ShuffleFault) as error:
-                await near.tell("far", "app", Renewed())
+                await near.notify("far", "app", LeaseRenewed())
             return error.value.reason
 
     assert asyncio.run(dial()) is Reason.UNREACHABLE

@@ -150,7 +150,7 @@ def test_what_the_application_said_at_its_end(faulty):
     failed = [end["Task End Reason"] for end in ends if end["Task End Reason"]["Reason"] == "ExceptionFailure"]
     assert len(failed) == 1
     assert "REFUSED" in failed[0]["Full Stack Trace"]
-    assert "was not taken" in failed[0]["Full Stack Trace"]
+    assert "did not accept map output" in failed[0]["Full Stack Trace"]
     assert not service.outputs
 
 

@@ -14,9 +14,14 @@ from firesteel.conf.java import find_java
 from firesteel.rdma_shuffle import jar
 
 TESTS = Path(__file__).parents[2] / "rdma_shuffle" / "java" / "test"
-NAMES = re.findall(
-    r"^    static void (\w+)\(\)", (TESTS / "firesteel" / "shuffle" / "PartsTest.java").read_text(), re.MULTILINE
-)
+SOURCES = sorted(TESTS.rglob("*Test.java"))
+NAMES = [
+    f"{source.parent.name}.{source.stem}#{name}"
+    for source in SOURCES
+    for name in re.findall(r"^    static void (\w+)\(\)", source.read_text(), re.MULTILINE)
+]
+LAYERS = ("", "driver", "read", "write", "session", "wire")
+"""The packages of the plugin, the highest first. Each may import those to its right; read and write not each other."""
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +30,28 @@ def classpath(tmp_path_factory) -> str:
     path = f"{jar.build_or_find()}:{jar.spark_jars()}/*"
     javac = find_java().home / "bin" / "javac"
     sources = [str(source) for source in TESTS.rglob("*.java")]
-    words = ["--release", "17", "-Xlint:all,-path", "-Werror", "-cp", path, "-d", str(folder)]
-    done = subprocess.run([str(javac), *words, *sources], capture_output=True, text=True, check=False)
+    options = ["--release", "17", "-Xlint:all,-path", "-Werror", "-cp", path, "-d", str(folder)]
+    done = subprocess.run([str(javac), *options, *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return f"{folder}:{path}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parts(classpath, name):
-    command = [str(find_java().executable), "-ea", "-cp", classpath, "firesteel.shuffle.PartsTest", name]
+    command = [str(find_java().executable), "-ea", "-cp", classpath, "firesteel.shuffle.Checks", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_packages_import_downwards():
+    root = jar.SOURCES / "firesteel" / "shuffle"
+    for source in root.rglob("*.java"):
+        own = "" if source.parent == root else source.parent.name
+        imported = set(
+            re.findall(r"^import firesteel\.shuffle\.(?:(\w+)\.)?[A-Z]\w*;", source.read_text(), re.MULTILINE)
+        )
+        allowed = set(LAYERS[LAYERS.index(own) + 1 :]) - ({"write"} if own == "read" else set())
+        assert imported <= allowed, source
 
 
 def test_equal_sources_give_equal_jars(tmp_path):

@@ -19,13 +19,13 @@ pytestmark = [
 
 def test_services_lose_peers_memory_and_time_over_verbs_as_over_tcp(tmp_path) -> None:
     """The fault tests of the services, as they are; with devices there, `auto` takes verbs."""
-    words = [
+    args = [
         "tests/rdma/inside/test_services.py",
         "tests/fault/test_shuffle_node.py",
         "tests/fault/test_shuffle_security.py",
     ]
     with Guest(guest_kernel(), tmp_path / "share", memory_mib=3072) as guest:
-        found = pytest_in(guest, ["--timeout=600", *words], 1800)
+        found = pytest_in(guest, ["--timeout=600", *args], 1800)
     assert len(found) > 50
 
 
@@ -41,9 +41,9 @@ def test_a_pipeline_over_verbs_publishes_the_rows_of_the_sort_shuffle_while_exec
 ) -> None:
     """The test of ordinary CI, as it is, where nodes have devices: under dynamic allocation, with a model, to the published files."""
     build_or_find()
-    words = ["tests/integration/test_shuffle_pipeline.py", "-k", "same_rows", "--timeout=2400"]
+    args = ["tests/integration/test_shuffle_pipeline.py", "-k", "same_rows", "--timeout=2400"]
     with many_mappings(), Guest(guest_kernel(), tmp_path / "share", memory_mib=7168) as guest:
-        found = pytest_in(guest, words, 2400)
+        found = pytest_in(guest, args, 2400)
     assert len(found) == 1
 
 
@@ -56,7 +56,7 @@ def test_two_machines_on_a_link_of_which_one_loses_its_power_in_mid_read(tmp_pat
         reader.start([*command, "reader"], variables)
         whole = json.loads(reader.wait_for("whole", 180))
         assert whole["right"]
-        assert whole["status"]["verbs"]["falls"] == {}
+        assert whole["status"]["verbs"]["fallbacks"] == {}
         assert whole["status"]["gauges"]["verbs_bytes"] == whole["status"]["counters"]["remote_bytes"] > 24 << 20
         reader.wait_for("reading", 120)
         owner.kill()
@@ -64,6 +64,8 @@ def test_two_machines_on_a_link_of_which_one_loses_its_power_in_mid_read(tmp_pat
         assert set(lost["reasons"]) <= {"UNREACHABLE", "TIMEOUT"}
         assert lost["took"] < 60
         gauges = lost["status"]["gauges"]
-        assert [gauges[name] for name in ("fenced_bytes", "lane_requests", "lent_bytes", "in_flight_bytes")] == [0] * 4
+        assert [gauges[name] for name in ("fenced_bytes", "channel_requests", "lent_bytes", "in_flight_bytes")] == [
+            0
+        ] * 4
         assert json.loads(reader.wait_for("ended", 120)) == 0
         assert reader.wait(60).check() == ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from firesteel.rdma_shuffle.devices import INFINIBAND
-from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent
+from firesteel.rdma_shuffle.transport.verbs.device_port import INFINIBAND, choose_port
 from firesteel.rdma_shuffle.transport.verbs.library import load
-from firesteel.rdma_shuffle.transport.verbs.place import choose
+from firesteel.rdma_shuffle.transport.verbs.unavailable import VerbsUnavailable
 
 
 def _devices() -> tuple[list[str], str]:
@@ -15,10 +14,10 @@ def _devices() -> tuple[list[str], str]:
     found, reason = [], f"no RDMA device in {INFINIBAND}"
     for name in sorted(each.name for each in INFINIBAND.iterdir()) if INFINIBAND.is_dir() else []:
         try:
-            choose(name)
+            choose_port(name)
             load()
             found.append(name)
-        except VerbsAbsent as absent:
+        except VerbsUnavailable as absent:
             reason = absent.what
     return found, reason
 

@@ -23,7 +23,7 @@ from typing import Self
 from google_crc32c import value as crc32c
 
 (CHALLENGE, CLAIM, HELLO, WELCOME, REGISTER, FETCH, BLOCKS, RELEASE, REMOVE, END, PING, OK, ERROR) = range(1, 14)
-TOLD = 16
+NOTIFIED = 16
 NOT_HERE, UNREACHABLE, TIMEOUT, CORRUPT, NO_SPACE, UNKNOWN, REFUSED, MALFORMED = range(1, 9)
 
 
@@ -152,12 +152,12 @@ class ScriptedService:
                         self.leases.pop(body.u64())
                 elif kind == REMOVE:
                     self._remove(application, body.u32())
-                    self._send(connection, TOLD, struct.pack(">H", 0))
+                    self._send(connection, NOTIFIED, struct.pack(">H", 0))
                 elif kind == END:
                     self._remove(application, None)
-                    self._send(connection, TOLD, struct.pack(">H", 0))
+                    self._send(connection, NOTIFIED, struct.pack(">H", 0))
                 else:
-                    self._send(connection, TOLD, struct.pack(">H", 0))
+                    self._send(connection, NOTIFIED, struct.pack(">H", 0))
 
     def _hello(self, connection: socket.socket, body: Body, challenge: bytes) -> str:
         name, _executor, nonce, told = body.text(), body.text(), body.raw(32), body.raw(32)

@@ -49,7 +49,7 @@ class Application:
             "spark.local.dir": str(folder / "local"),
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             "spark.eventLog.enabled": "true",
-            "spark.eventLog.dir": f"file://{folder}/events",
+            "spark.eventLog.dir": (folder / "events").as_uri(),
             "spark.eventLog.rolling.enabled": "false",
             "spark.eventLog.compress": "false",
         }

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from firesteel.rdma_shuffle.blocks import Range, Table
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
-from firesteel.rdma_shuffle.slab import sweep
+from firesteel.rdma_shuffle.memory.slab import sweep
+from firesteel.rdma_shuffle.wire.blocks import Range, Table
 from support.waiting import wait_for
 
 APP = "app-1"
@@ -49,18 +49,18 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
         self.wrapper: list[str] = []
 
-    def words(self) -> list[str]:
-        words = ["--socket", str(self.socket), "--folder", str(self.folder), "--node", self.name]
-        words += ["--listen", f"127.0.0.1:{self.port}", "--cluster-secret", str(self.cluster.secret_file)]
+    def args(self) -> list[str]:
+        args = ["--socket", str(self.socket), "--folder", str(self.folder), "--node", self.name]
+        args += ["--listen", f"127.0.0.1:{self.port}", "--cluster-secret", str(self.cluster.secret_file)]
         for other in self.cluster.nodes.values():
             if other is not self:
-                words += ["--peer", f"{other.name}=127.0.0.1:{other.port}"]
-        return words + self.options
+                args += ["--peer", f"{other.name}=127.0.0.1:{other.port}"]
+        return args + self.options
 
     def start(self) -> Node:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, sys.executable, "-m", "firesteel.rdma_shuffle.service", *self.words()],
+                [*self.wrapper, sys.executable, "-m", "firesteel.rdma_shuffle.service", *self.args()],
                 stdout=log,
                 stderr=log,
             )
@@ -91,7 +91,7 @@ class Node:
             raise
 
     def client(self, application: str = APP, key: bytes | None = None) -> Client:
-        """A connection on which the application is claimed and proved."""
+        """A connection on which the application is claimed and authenticated."""
         key = key or self.cluster.key
         client = Client(self.socket, timeout_s=90)
         client.claim(application, key)

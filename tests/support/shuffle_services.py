@@ -19,11 +19,11 @@ NODES = ("127.0.0.1", "127.0.0.2")
 class Services:
     """The services of the nodes; `socket` is what `spark.firesteel.shuffle.socket` takes for all of them.
 
-    `{number}` in one of `words` is the number of the node.
+    `{number}` in one of `args` is the number of the node.
     """
 
-    def __init__(self, folder: Path, nodes: tuple[str, ...] = NODES, *words: str) -> None:
-        self.folder, self.nodes, self._words = folder, nodes, words
+    def __init__(self, folder: Path, nodes: tuple[str, ...] = NODES, *args: str) -> None:
+        self.folder, self.nodes, self._args = folder, nodes, args
         self.socket = folder / "{host}"
         self._secret = folder / "secret"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -49,14 +49,14 @@ class Services:
 
     def start(self, node: str) -> None:
         """Start the node's service; returns when it answers."""
-        words = ["--socket", str(self.folder / node), "--folder", str(self.folder / f"outputs-{node}"), "--node", node]
-        words += ["--listen", f"{node}:{self._ports[node]}", "--cluster-secret", str(self._secret)]
+        args = ["--socket", str(self.folder / node), "--folder", str(self.folder / f"outputs-{node}"), "--node", node]
+        args += ["--listen", f"{node}:{self._ports[node]}", "--cluster-secret", str(self._secret)]
         for other in self.nodes:
-            words += ["--peer", f"{other}={other}:{self._ports[other]}"]
-        words += [word.replace("{number}", str(self.nodes.index(node))) for word in self._words]
+            args += ["--peer", f"{other}={other}:{self._ports[other]}"]
+        args += [word.replace("{number}", str(self.nodes.index(node))) for word in self._args]
         (self.folder / f"outputs-{node}").mkdir(exist_ok=True)
         with (self.folder / f"{node}.log").open("a") as log:
-            command = [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words]
+            command = [sys.executable, "-m", "firesteel.rdma_shuffle.service", *args]
             process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
         self._processes[node] = process
         wait_for(lambda: process.poll() is not None or bool(self._ask(node)), f"the service of {node} answers")

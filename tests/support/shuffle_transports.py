@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.rdma_shuffle.allocator import Allocator
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range
-from firesteel.rdma_shuffle.catalogue import Catalogue
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.memory.allocator import Allocator
+from firesteel.rdma_shuffle.storage.catalogue import Catalogue
 from firesteel.rdma_shuffle.transport.base import Notice, Transport
 from firesteel.rdma_shuffle.transport.tcp import TcpLimits, TcpTransport
 from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
 from firesteel.rdma_shuffle.transport.verbs.transport import VerbsTransport
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
 from support.rdma import RDMA_DEVICES
 from support.shuffle_node import free_port, table_of
 
@@ -65,7 +65,7 @@ class Shelf:
         self._known(application)
         self.notices.append((application, notice))
 
-    def landing(self, application: str) -> memoryview | None:
+    def slab_view(self, application: str) -> memoryview | None:
         self._known(application)
         return memoryview(self.memory) if self.memory else None
 
@@ -145,7 +145,7 @@ async def two_by_verbs(folder: Path, *, limits: VerbsLimits | None = None, **opt
     async def fall_and_say() -> None:
         await far[-1].close()
         await fall()
-        assert limits or near.falls == {}
+        assert limits or near.fallbacks == {}
 
     two.near, two.fall, two.buffer, two.pause_s, two.shorter = near, fall_and_say, buffer, 0.001, Reason.CORRUPT
     two.far = lambda: far[-1]

@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from firesteel.rdma_shuffle.blocks import Found, Missing, Range
 from firesteel.rdma_shuffle.client import Client, status, wait_until_up
-from firesteel.rdma_shuffle.fault import ShuffleFault
+from firesteel.rdma_shuffle.wire.blocks import Found, Missing, Range
+from firesteel.rdma_shuffle.wire.fault import ShuffleFault
 from support.shuffle_node import table_of
 
 SHARE = Path("/run/share")
@@ -36,12 +36,12 @@ def start(name: str) -> subprocess.Popen[bytes]:
     secret = BASE / "secret"
     secret.touch(0o600)
     secret.write_bytes(CLUSTER)
-    words = ["--node", name, "--socket", str(BASE / "s"), "--folder", str(BASE / "folder"), "--transport", "verbs"]
-    words += ["--listen", f"{ADDRESSES[name]}:7447", "--cluster-secret", str(secret), "--stall", "10"]
-    words += [word for other, address in ADDRESSES.items() for word in ("--peer", f"{other}={address}:7447")]
+    args = ["--node", name, "--socket", str(BASE / "s"), "--folder", str(BASE / "folder"), "--transport", "verbs"]
+    args += ["--listen", f"{ADDRESSES[name]}:7447", "--cluster-secret", str(secret), "--stall", "10"]
+    args += [word for other, address in ADDRESSES.items() for word in ("--peer", f"{other}={address}:7447")]
     with (SHARE / "service.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words], stdout=log, stderr=log
+            [sys.executable, "-m", "firesteel.rdma_shuffle.service", *args], stdout=log, stderr=log
         )
     wait_until_up(BASE / "s", 60)
     return process
@@ -76,7 +76,7 @@ def read() -> None:
     asked = [Range(0, map_id, reduce, reduce + 1) for map_id in range(MAPS) for reduce in range(len(SIZES))]
     with client() as mine:
         got = mine.fetch("node-b", asked, 60)
-        right = [mine.read(each) for each in got.found] == [each for map_id in range(MAPS) for each in blocks(map_id)]
+        right = [mine.read(each) for each in got.results] == [each for map_id in range(MAPS) for each in blocks(map_id)]
         mine.release(got.lease)
         tell("whole", {"right": right, "status": json.loads(status(BASE / "s"))})
         reasons: set[str] = set()
@@ -88,8 +88,8 @@ def read() -> None:
             except ShuffleFault as fault:
                 reasons.add(fault.reason.name)
                 continue
-            reasons |= {each.reason.name for each in got.found if isinstance(each, Missing)}
-            whole = all(mine.read(each) is not None for each in got.found if isinstance(each, Found))
+            reasons |= {each.reason.name for each in got.results if isinstance(each, Missing)}
+            whole = all(mine.read(each) is not None for each in got.results if isinstance(each, Found))
             mine.release(got.lease)
             if not whole:
                 reasons.add("BYTES ARE WRONG")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.rdma_shuffle.blocks import Found, Missing
 from firesteel.rdma_shuffle.checks import rdma_checks
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.messages import Blocks, Fetch, decode
+from firesteel.rdma_shuffle.wire.blocks import Found, Missing
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.wire.messages import Blocks, Fetch, decode
 from support.rdma import RDMA_DEVICES
 from support.shuffle_node import Cluster, Node, settled
 from support.waiting import wait_for
@@ -34,13 +34,13 @@ def pair(
     ways = (near, far)
     nodes = []
     for name, device, own in zip(("node-a", "node-b"), (RDMA_DEVICES * 2)[:2], ways, strict=True):
-        words = own if own is not None else ["--transport", "verbs", "--device", device]
-        nodes.append(cluster.node(name, *words, *options))
+        args = own if own is not None else ["--transport", "verbs", "--device", device]
+        nodes.append(cluster.node(name, *args, *options))
     return nodes[0].start(), nodes[1].start()
 
 
 def read_all(client, blocks: Blocks) -> list[bytes]:
-    return [client.read(each) for each in blocks.found]
+    return [client.read(each) for each in blocks.results]
 
 
 def test_blocks_come_by_rdma_and_the_status_says_so(cluster: Cluster) -> None:
@@ -53,17 +53,17 @@ def test_blocks_come_by_rdma_and_the_status_says_so(cluster: Cluster) -> None:
         told = near.status()
         assert told["transport"] == "verbs"
         assert told["verbs"]["device"] == RDMA_DEVICES[0]
-        assert told["verbs"]["falls"] == {}
+        assert told["verbs"]["fallbacks"] == {}
         assert told["gauges"]["verbs_bytes"] == told["counters"]["remote_bytes"] == sum(map(len, blocks))
-        assert (told["gauges"]["lanes"], told["gauges"]["registrations"]) == (1, 1)
+        assert (told["gauges"]["channels"], told["gauges"]["registrations"]) == (1, 1)
         assert far.gauge("staging_bytes") == 32 * MIB
         assert far.gauge("pinned_bytes") == (64 + 32) * MIB, "what is staged counts as pinned"
         a.release(remote.lease)
         settled(near)
         wait_for(lambda: far.gauge("staged_bytes") == 0, "all that was staged is given back")
-        assert a.end(["node-b"]).untold == ()
+        assert a.end(["node-b"]).failed == ()
     for node in (near, far):
-        wait_for(lambda node=node: node.gauge("lanes") == 0, "the lane ended with the application")
+        wait_for(lambda node=node: node.gauge("channels") == 0, "the channel ended with the application")
         assert (node.gauge("registrations"), node.gauge("staging_bytes"), node.gauge("pinned_bytes")) == (0, 0, 0)
 
 
@@ -76,24 +76,24 @@ def test_a_service_that_is_killed_in_mid_read_is_unreachable_and_its_next_life_i
         blocks = [far.output(0, number).read_bytes() for number in range(5)]
         a.release(a.fetch("node-b", asked[:1]).lease)
         number = a.send(Fetch("node-b", 60_000, tuple(asked)))
-        wait_for(lambda: near.gauge("lane_requests") > 0, "a READ is on its way")
+        wait_for(lambda: near.gauge("channel_requests") > 0, "a READ is on its way")
         far.kill()
         answer = a.receive()
         assert answer.request == number
         message = decode(answer.kind, answer.body)
-        missing = [each for each in getattr(message, "found", ()) if isinstance(each, Missing)]
+        missing = [each for each in getattr(message, "results", ()) if isinstance(each, Missing)]
         assert ({each.reason for each in missing} or {getattr(message, "reason", None)}) == {Reason.UNREACHABLE}
-        assert all(a.read(each) for each in getattr(message, "found", ()) if isinstance(each, Found))
+        assert all(a.read(each) for each in getattr(message, "results", ()) if isinstance(each, Found))
         if isinstance(message, Blocks):
             a.release(message.lease)
         settled(near)
-        assert near.gauge("lane_requests") == 0
-        wait_for(lambda: near.gauge("lanes") == 0, "the lane ended with the connection")
+        assert near.gauge("channel_requests") == 0
+        wait_for(lambda: near.gauge("channels") == 0, "the channel ended with the connection")
         far.start()
         before = near.gauge("verbs_bytes")
         assert read_all(a, a.fetch("node-b", asked)) == blocks
         assert near.gauge("verbs_bytes") == before + 40 * MIB
-        assert near.status()["verbs"]["falls"] == {}
+        assert near.status()["verbs"]["fallbacks"] == {}
 
 
 def test_a_stopped_service_costs_the_time_that_was_given_and_no_memory(cluster: Cluster) -> None:
@@ -125,7 +125,7 @@ def test_a_tiny_memlock_limit_sends_blocks_by_tcp(cluster: Cluster, side: str, r
             got = a.fetch("node-b", asked)
             assert read_all(a, got) == blocks
             a.release(got.lease)
-        assert near.status()["verbs"]["falls"] == {reason: 3}
+        assert near.status()["verbs"]["fallbacks"] == {reason: 3}
         assert near.gauge("verbs_bytes") == 0
     log = near.log.read_text()
     assert log.count("come by TCP") == 1, "said once"
@@ -141,7 +141,7 @@ def test_a_cluster_in_which_one_node_has_no_verbs(cluster: Cluster, tcp_side: st
         assert read_all(b, b.fetch("node-a", near.put(a, 0, 0, blocks))) == blocks
     tcp, verbs = (near, far) if tcp_side == "near" else (far, near)
     assert tcp.status()["verbs"]["reason"] == "switched_off"
-    assert verbs.status()["verbs"]["falls"] == {"peer_has_none": 1}
+    assert verbs.status()["verbs"]["fallbacks"] == {"peer_has_none": 1}
 
 
 def test_the_doctor_reads_from_itself_and_notes_nothing_but_speed() -> None:

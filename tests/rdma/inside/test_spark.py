@@ -48,7 +48,7 @@ def test_same_digest_as_the_sort_shuffle_and_every_remote_byte_by_verbs(served, 
     assert application.run(job) == shuffle_digests[job]
     assert services.gauge("verbs_bytes") > before
     assert services.gauge("verbs_bytes") == services.total("remote_bytes")
-    assert [services.status(node)["verbs"]["falls"] for node in NODES] == [{}, {}]
+    assert [services.status(node)["verbs"]["fallbacks"] for node in NODES] == [{}, {}]
 
 
 def test_executors_and_a_service_killed_between_stages_cost_no_map_task(served, shuffle_digests) -> None:
@@ -61,10 +61,10 @@ def test_executors_and_a_service_killed_between_stages_cost_no_map_task(served, 
     wait_for(lambda: services.gauge("leases") == 0, "all lent memory is given back", 120)
 
 
-def test_the_end_of_the_application_takes_lanes_and_memory_with_it(served) -> None:
+def test_the_end_of_the_application_takes_channels_and_memory_with_it(served) -> None:
     services, application = served
     application.stop()
     wait_for(lambda: services.gauge("applications") == 0, "both nodes heard of the end", 120)
-    for name in ("lanes", "registrations", "pinned_bytes", "lane_requests", "staged_bytes", "leases"):
+    for name in ("channels", "registrations", "pinned_bytes", "channel_requests", "staged_bytes", "leases"):
         assert services.gauge(name) == 0, name
     assert set(application.map_tasks().values()) == {1}, "no map task ran twice"

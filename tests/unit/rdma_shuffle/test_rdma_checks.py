@@ -34,7 +34,7 @@ def test_a_port_that_is_down_says_what_to_do(tmp_path: Path) -> None:
     check = found(tmp_path, "mlx5_0/1")
     assert check.state == "note"
     assert "DOWN 100 Gb/sec (4X EDR) (Ethernet), 0 addresses" in check.found
-    assert "link up" in check.advice
+    assert "Bring up the link" in check.advice
     assert "DOWN" in found(tmp_path, "address").found
 
 

@@ -1,4 +1,4 @@
-"""Map outputs on disk: taken over whole or not at all, adopted again after any kill."""
+"""Map outputs on disk: taken over whole or not at all, recovered again after any kill."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range, Table
-from firesteel.rdma_shuffle.catalogue import SERVICE, Catalogue
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.journal import Journal, records
+from firesteel.rdma_shuffle.storage.catalogue import SERVICE, Catalogue
+from firesteel.rdma_shuffle.storage.journal import Journal, records
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Piece, Range, Table
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
 
 
 def handed_over(
@@ -27,7 +27,7 @@ def handed_over(
 def reopened(catalogue: Catalogue, folder: Path) -> tuple[Catalogue, tuple[int, int]]:
     catalogue.close()
     again = Catalogue((folder,), "app")
-    return again, again.adopt()
+    return again, again.recover()
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_what_is_not_there_is_a_reason(catalogue: Catalogue, tmp_path: Path, ask
 def test_an_output_without_bytes_needs_no_file(catalogue: Catalogue, tmp_path: Path) -> None:
     catalogue.register(1, 1, "", "", Table.of([(0, 0)] * 3))
     assert catalogue.locate(Range(1, 1, 0, 3)) == Found(Table.of([(0, 0)] * 3))
-    again, adopted = reopened(catalogue, tmp_path)
-    assert adopted == (1, 0)
+    again, recovered = reopened(catalogue, tmp_path)
+    assert recovered == (1, 0)
     assert again.locate(Range(1, 1, 0, 3)) == Found(Table.of([(0, 0)] * 3))
 
 
@@ -115,9 +115,9 @@ def test_lengths_whose_sum_is_beyond_any_file_are_refused(catalogue: Catalogue) 
 def test_a_disk_limit_leaves_the_file_to_the_client(catalogue: Catalogue, tmp_path: Path) -> None:
     data, index, table = handed_over(tmp_path, [b"abc"])
     with pytest.raises(ShuffleFault, match="FS9105"):
-        catalogue.register(0, 1, data, index, table, room=2)
+        catalogue.register(0, 1, data, index, table, bytes_left=2)
     assert Path(data).exists()
-    catalogue.register(0, 1, data, index, table, room=3)
+    catalogue.register(0, 1, data, index, table, bytes_left=3)
     assert catalogue.size == 3
 
 
@@ -133,8 +133,8 @@ def test_a_restart_adopts_what_is_whole_and_deletes_the_rest(catalogue: Catalogu
     (outputs / "7" / "7").write_bytes(b"nobody's")
     handed_over(tmp_path, [b"never registered"], "left")
     (catalogue.spool / "5").write_bytes(b"fetched")
-    again, adopted = reopened(catalogue, tmp_path)
-    assert adopted == (2, 2)
+    again, recovered = reopened(catalogue, tmp_path)
+    assert recovered == (2, 2)
     assert {str(path.relative_to(outputs)) for path in outputs.rglob("*") if path.is_file()} == {"0/0", "0/3"}
     assert {path.name for path in (tmp_path / "app").iterdir()} == {SERVICE}
     assert not list(again.spool.iterdir())
@@ -169,7 +169,7 @@ def test_a_journal_cut_or_damaged_anywhere_keeps_its_whole_beginning(tmp_path_fa
 def test_the_journal_does_not_grow_with_shuffles_that_are_gone(
     catalogue: Catalogue, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("firesteel.rdma_shuffle.catalogue._COMPACT_BYTES", 4096)
+    monkeypatch.setattr("firesteel.rdma_shuffle.storage.catalogue._COMPACT_BYTES", 4096)
     catalogue.register(999, 0, *handed_over(tmp_path, [b"kept"]))
     sizes = []
     for shuffle in range(200):
@@ -177,8 +177,8 @@ def test_the_journal_does_not_grow_with_shuffles_that_are_gone(
         catalogue.remove(shuffle)
         sizes.append((tmp_path / "app" / SERVICE / "journal").stat().st_size)
     assert max(sizes) < 16_384
-    again, adopted = reopened(catalogue, tmp_path)
-    assert adopted == (1, 0)
+    again, recovered = reopened(catalogue, tmp_path)
+    assert recovered == (1, 0)
     assert isinstance(again.locate(Range(999, 0, 0, 1)), Found)
 
 
@@ -215,4 +215,4 @@ def test_outputs_lie_on_the_file_system_of_their_folder(tmp_path: Path) -> None:
     assert Path(found.extents[0].path).is_relative_to(folders[1])
     catalogue.close()
     again = Catalogue(folders, "app")
-    assert again.adopt() == (1, 0)
+    assert again.recover() == (1, 0)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from firesteel.rdma_shuffle import messages, peer_messages, proof
-from firesteel.rdma_shuffle.blocks import MAX_REDUCES, FileExtent, Found, Missing, Piece, Range, SlabExtent, Table
-from firesteel.rdma_shuffle.codec import MAX_FRAME, MAX_FRAME_UNPROVED, Frame, frame
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.stream import FrameStream
+from firesteel.rdma_shuffle.wire import authentication, messages, peer_messages
+from firesteel.rdma_shuffle.wire.blocks import MAX_REDUCES, FileExtent, Found, Missing, Piece, Range, SlabExtent, Table
+from firesteel.rdma_shuffle.wire.codec import MAX_FRAME, MAX_FRAME_UNAUTHENTICATED, Frame, frame
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.wire.frame_stream import FrameStream
+from firesteel.rdma_shuffle.wire.message import Message
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -59,12 +60,12 @@ CLIENT = st.one_of(
     st.builds(messages.Error, REASON, TEXT),
     st.just(messages.Status()),
     st.builds(messages.StatusIs, TEXT),
-    st.builds(messages.Told, st.lists(st.tuples(TEXT, REASON), max_size=4).map(tuple)),
+    st.builds(messages.Notified, st.lists(st.tuples(TEXT, REASON), max_size=4).map(tuple)),
 )
 PEER = st.one_of(
     st.builds(peer_messages.Greet, U16, BYTES32),
-    st.builds(peer_messages.Prove, TEXT, TEXT, BYTES32, BYTES32),
-    st.builds(peer_messages.Proved, TEXT, U32, U64, BYTES32),
+    st.builds(peer_messages.Authenticate, TEXT, TEXT, BYTES32, BYTES32),
+    st.builds(peer_messages.Authenticated, TEXT, U32, U64, BYTES32),
     st.builds(peer_messages.Attach, NAME, BYTES32),
     st.builds(peer_messages.Attached, U32),
     st.builds(peer_messages.Locate, U32, RANGES),
@@ -81,19 +82,19 @@ PEER = st.one_of(
     st.builds(peer_messages.Stage, U32, st.lists(PIECE, max_size=8).map(tuple)),
     st.builds(peer_messages.Staged, U32, U64, U32),
     st.builds(peer_messages.Unstage, U32, U32),
-    st.builds(peer_messages.Part, U32),
+    st.builds(peer_messages.Disconnect, U32),
 )
 
 
 @settings(deadline=None)
 @given(CLIENT)
-def test_client_messages_are_read_as_they_were_written(message: messages.Message) -> None:
+def test_client_messages_are_read_as_they_were_written(message: Message) -> None:
     assert messages.decode(message.kind, message.body()) == message
 
 
 @settings(deadline=None)
 @given(PEER)
-def test_peer_messages_are_read_as_they_were_written(message: messages.Message) -> None:
+def test_peer_messages_are_read_as_they_were_written(message: Message) -> None:
     assert messages.decode(message.kind, message.body(), peer_messages.PEER) == message
 
 
@@ -113,7 +114,7 @@ def test_any_bytes_are_a_message_or_malformed(table: dict[int, Any], data: st.Da
 
 @settings(deadline=None)
 @given(st.one_of(CLIENT, PEER), st.data())
-def test_a_message_that_was_cut_or_lengthened_is_malformed(message: messages.Message, data: st.DataObject) -> None:
+def test_a_message_that_was_cut_or_lengthened_is_malformed(message: Message, data: st.DataObject) -> None:
     table = messages.CLIENT if message.kind < 32 else peer_messages.PEER
     body = message.body()
     if isinstance(message, messages.StatusIs):
@@ -136,15 +137,15 @@ def test_a_message_that_was_cut_or_lengthened_is_malformed(message: messages.Mes
     ],
 )
 def test_a_count_that_cannot_be_true_is_refused_before_anything_is_made(kind: int, body: bytes) -> None:
-    with pytest.raises(ShuffleFault, match=r"items cannot follow"):
+    with pytest.raises(ShuffleFault, match=r"more than the body can hold"):
         messages.decode(kind, body)
 
 
 def test_a_fetch_whose_answer_would_not_fit_a_frame_is_refused() -> None:
     wide = Range(0, 0, 0, MAX_REDUCES)
-    with pytest.raises(ShuffleFault, match="reduces are asked for at once"):
+    with pytest.raises(ShuffleFault, match="a request is for more than"):
         messages.decode(6, messages.Fetch("n", 1, (wide,)).body())
-    with pytest.raises(ShuffleFault, match="items cannot follow"):
+    with pytest.raises(ShuffleFault, match="more than the body can hold"):
         messages.decode(6, messages.Fetch("n", 1, (Range(0, 0, 0, 1),) * 32_769).body())
 
 
@@ -156,7 +157,7 @@ def test_the_largest_answer_that_can_be_asked_for_fits_a_frame() -> None:
 
 @pytest.mark.parametrize(("first", "end"), [(0, 0), (5, 5), (6, 5), (0, MAX_REDUCES + 1)])
 def test_a_range_without_reduces_is_malformed(first: int, end: int) -> None:
-    with pytest.raises(ShuffleFault, match="no range"):
+    with pytest.raises(ShuffleFault, match="are not a range"):
         messages.decode(6, messages.Fetch("n", 1, (Range(0, 0, first, end),)).body())
 
 
@@ -226,7 +227,7 @@ def test_any_stream_of_bytes_is_frames_or_malformed(data: bytes, step: int) -> N
         feed(stream, data[at : at + step])
 
 
-@pytest.mark.parametrize("length", [0, 4, MAX_FRAME_UNPROVED + 1, MAX_FRAME, 0xFFFFFFFF])
+@pytest.mark.parametrize("length", [0, 4, MAX_FRAME_UNAUTHENTICATED + 1, MAX_FRAME, 0xFFFFFFFF])
 def test_a_length_over_the_limit_ends_the_connection_and_takes_no_memory(length: int) -> None:
     heard = Heard()
     largest = feed(FrameStream(heard), struct.pack(">I", length) + bytes(60))
@@ -270,9 +271,9 @@ def test_after_discard_nothing_is_written_into_the_view_and_the_frames_go_on() -
     assert heard.frames[-1].kind == 12
 
 
-def seals() -> tuple[proof.Seal, proof.Seal]:
+def seals() -> tuple[authentication.Seal, authentication.Seal]:
     parts = (b"k" * 32, b"b" * 32, b"a" * 32)
-    return proof.Seal(*parts, dialled=True), proof.Seal(*parts, dialled=False)
+    return authentication.Seal(*parts, dialled=True), authentication.Seal(*parts, dialled=False)
 
 
 @pytest.mark.parametrize("attack", ["repeat", "leave out", "reflect", "change body", "change number", "change kind"])

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.rdma_shuffle import slab as slabs
-from firesteel.rdma_shuffle.blocks import FileExtent, SlabExtent
-from firesteel.rdma_shuffle.fault import ShuffleFault
-from firesteel.rdma_shuffle.memory import Memory
-from firesteel.rdma_shuffle.slab import Slab
+from firesteel.rdma_shuffle.memory import slab as slabs
+from firesteel.rdma_shuffle.memory.application_memory import ApplicationMemory
+from firesteel.rdma_shuffle.memory.slab import Slab
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, SlabExtent
+from firesteel.rdma_shuffle.wire.fault import ShuffleFault
 
 SIZE = 1 << 16
 
@@ -24,10 +24,10 @@ def slab(tmp_path: Path):
     made.close()
 
 
-def memory_of(slab: Slab | None, tmp_path: Path, *, wait_s: float = 0.05, limit: int = 1 << 20) -> Memory:
+def memory_of(slab: Slab | None, tmp_path: Path, *, wait_s: float = 0.05, limit: int = 1 << 20) -> ApplicationMemory:
     spool = tmp_path / "spool"
     spool.mkdir(exist_ok=True)
-    return Memory(slab, spool, wait_s=wait_s, spool_limit=limit)
+    return ApplicationMemory(slab, spool, wait_s=wait_s, spool_limit=limit)
 
 
 def content(path: str) -> bytes:
@@ -71,12 +71,12 @@ def test_no_two_slabs_share_a_name(tmp_path: Path) -> None:
 def test_what_fits_goes_into_the_slab(slab: Slab, tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(slab, tmp_path)
-        room = await memory.room(100)
-        room.view[:] = b"x" * 100
-        extent = room.extent(10, 20)
-        assert extent == SlabExtent(1, room.offset + 10, 20)
-        room.free()
-        assert slab.extents.free_bytes == SIZE
+        allocation = await memory.allocate(100)
+        allocation.view[:] = b"x" * 100
+        extent = allocation.extent(10, 20)
+        assert extent == SlabExtent(1, allocation.offset + 10, 20)
+        allocation.free()
+        assert slab.extents.lent_bytes + slab.extents.fenced_bytes == 0
 
     asyncio.run(run())
 
@@ -84,15 +84,15 @@ def test_what_fits_goes_into_the_slab(slab: Slab, tmp_path: Path) -> None:
 def test_what_is_larger_than_the_slab_is_spooled_and_its_file_deleted(slab: Slab, tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(slab, tmp_path)
-        room = await memory.room(SIZE + 1)
-        room.view[-3:] = b"end"
-        room.filled()
-        extent = room.extent(SIZE - 2, 3)
+        allocation = await memory.allocate(SIZE + 1)
+        allocation.view[-3:] = b"end"
+        allocation.filled()
+        extent = allocation.extent(SIZE - 2, 3)
         assert isinstance(extent, FileExtent)
         assert os.stat(extent.path).st_mode & 0o777 == 0o600
         assert content(extent.path)[extent.offset :] == b"end"
         assert memory.spooled_bytes == SIZE + 1
-        room.free()
+        allocation.free()
         assert memory.spooled_bytes == 0
         assert list((tmp_path / "spool").iterdir()) == []
 
@@ -102,14 +102,14 @@ def test_what_is_larger_than_the_slab_is_spooled_and_its_file_deleted(slab: Slab
 def test_a_full_slab_is_waited_for_and_then_spooled(slab: Slab, tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(slab, tmp_path, wait_s=30)
-        first = await memory.room(SIZE)
-        waiting = asyncio.create_task(memory.room(100))
+        first = await memory.allocate(SIZE)
+        waiting = asyncio.create_task(memory.allocate(100))
         await asyncio.sleep(0)
         first.free()
         second = await waiting
-        assert second.slab is slab, "room came in time"
+        assert second.slab is slab, "allocation came in time"
         impatient = memory_of(slab, tmp_path, wait_s=0.01)
-        assert (await impatient.room(SIZE)).path
+        assert (await impatient.allocate(SIZE)).path
 
     asyncio.run(run())
 
@@ -117,13 +117,13 @@ def test_a_full_slab_is_waited_for_and_then_spooled(slab: Slab, tmp_path: Path) 
 def test_whoever_waits_longest_comes_first(slab: Slab, tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(slab, tmp_path, wait_s=30)
-        first = await memory.room(SIZE)
+        first = await memory.allocate(SIZE)
         order: list[str] = []
 
         async def one(name: str, size: int) -> None:
-            room = await memory.room(size)
+            allocation = await memory.allocate(size)
             order.append(name)
-            room.free()
+            allocation.free()
 
         tasks = [asyncio.create_task(one(name, SIZE)) for name in ("a", "b", "c")]
         await asyncio.sleep(0)
@@ -137,14 +137,14 @@ def test_whoever_waits_longest_comes_first(slab: Slab, tmp_path: Path) -> None:
 def test_one_that_gives_up_waiting_leaves_no_trace(slab: Slab, tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(slab, tmp_path, wait_s=30)
-        first = await memory.room(SIZE)
-        waiting = asyncio.create_task(memory.room(100))
+        first = await memory.allocate(SIZE)
+        waiting = asyncio.create_task(memory.allocate(100))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         first.free()
-        assert slab.extents.free_bytes == SIZE
-        assert (await memory.room(SIZE)).slab is slab
+        assert slab.extents.lent_bytes + slab.extents.fenced_bytes == 0
+        assert (await memory.allocate(SIZE)).slab is slab
 
     asyncio.run(run())
 
@@ -153,22 +153,22 @@ def test_a_fenced_room_is_given_out_only_when_its_writer_has_stopped(slab: Slab,
     async def run() -> None:
         memory = memory_of(slab, tmp_path, wait_s=0.01)
         stop = asyncio.Event()
-        room = await memory.room(SIZE)
-        view = room.view
+        allocation = await memory.allocate(SIZE)
+        view = allocation.view
 
         async def write() -> None:
             await stop.wait()
             view[:4] = b"late"
 
         writer = asyncio.create_task(write())
-        room.fence(writer)
+        allocation.fence(writer)
         assert slab.extents.fenced_bytes == SIZE
-        assert (await memory.room(100)).path, "the slab must not be used while the writer may write"
+        assert (await memory.allocate(100)).path, "the slab must not be used while the writer may write"
         stop.set()
         await writer
         await asyncio.sleep(0)
         assert slab.extents.fenced_bytes == 0
-        assert (await memory.room(SIZE)).slab is slab
+        assert (await memory.allocate(SIZE)).slab is slab
 
     asyncio.run(run())
 
@@ -176,11 +176,11 @@ def test_a_fenced_room_is_given_out_only_when_its_writer_has_stopped(slab: Slab,
 def test_the_spool_limit_is_a_clean_refusal(tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(None, tmp_path, limit=100)
-        room = await memory.room(60)
+        allocation = await memory.allocate(60)
         with pytest.raises(ShuffleFault, match="FS9105"):
-            await memory.room(41)
-        room.free()
-        (await memory.room(100)).free()
+            await memory.allocate(41)
+        allocation.free()
+        (await memory.allocate(100)).free()
 
     asyncio.run(run())
 
@@ -193,9 +193,9 @@ def test_a_slab_of_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_spooled_room_whose_writer_still_holds_a_part_of_the_view_is_freed(tmp_path: Path) -> None:
     async def run() -> None:
         memory = memory_of(None, tmp_path)
-        room = await memory.room(1000)
-        part = room.view[10:20]
-        room.free()
+        allocation = await memory.allocate(1000)
+        part = allocation.view[10:20]
+        allocation.free()
         assert memory.spooled_bytes == 0
         part[:] = bytes(10)  # its memory is still there: no crash
 

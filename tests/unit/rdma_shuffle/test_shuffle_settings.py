@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.rdma_shuffle.fault import ServiceNotStarted
 from firesteel.rdma_shuffle.metrics import Metrics, prometheus
 from firesteel.rdma_shuffle.settings import Settings, parser, read, split
+from firesteel.rdma_shuffle.wire.fault import ServiceNotStarted
 
 
-def settings(*words: str) -> Settings:
-    return read(parser().parse_args(words))
+def settings(*args: str) -> Settings:
+    return read(parser().parse_args(args))
 
 
 @pytest.fixture
@@ -60,25 +60,25 @@ def test_the_secret_is_not_shown(tmp_path: Path, secret: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("args", "says"),
     [
-        ([], "no folder"),
+        ([], "--folder is missing"),
         (["--folder", "f", "--socket", "/" + "s" * 120], "longer than 107"),
         (["--folder", "f", "--listen", "127.0.0.1:1"], "without --cluster-secret"),
         (["--folder", "f", "--connections", "0"], "--connections must be at least 1"),
-        (["--folder", "f", "--lease", "0"], "must be more than 0"),
+        (["--folder", "f", "--lease", "0"], "must be greater than 0"),
         (["--folder", "f", "--cluster-secret", "/none"], "No such file"),
-        (["--folder", "f", "--peer", "b=nowhere"], "no HOST:PORT"),
+        (["--folder", "f", "--peer", "b=nowhere"], "is not HOST:PORT"),
     ],
 )
-def test_what_is_wrong_is_said(words: list[str], says: str) -> None:
+def test_what_is_wrong_is_said(args: list[str], says: str) -> None:
     with pytest.raises(ServiceNotStarted, match=says):
-        settings(*words)
+        settings(*args)
 
 
 def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, secret: Path) -> None:
     secret.chmod(0o640)
-    with pytest.raises(ServiceNotStarted, match=r"read by others.*chmod 600"):
+    with pytest.raises(ServiceNotStarted, match=r"other users can read .*chmod 600"):
         settings("--folder", str(tmp_path), "--cluster-secret", str(secret))
 
 
@@ -92,11 +92,11 @@ def test_the_text_for_prometheus_has_each_metric_once_with_its_type() -> None:
     metrics = Metrics()
     metrics.add("remote_bytes", 5)
     metrics.faults["NO_SPACE"] += 2
-    metrics.falls["lane_broke"] += 3
+    metrics.fallbacks["channel_broke"] += 3
     text = prometheus(metrics, {"pinned_bytes": 3.0, "disk_bytes_limit": float("inf")})
     assert "firesteel_shuffle_remote_bytes_total 5\n" in text
     assert 'firesteel_shuffle_faults_total{reason="NO_SPACE"} 2\n' in text
-    assert 'firesteel_shuffle_verbs_falls_total{reason="lane_broke"} 3\n' in text
+    assert 'firesteel_shuffle_verbs_fallbacks_total{reason="channel_broke"} 3\n' in text
     assert "firesteel_shuffle_disk_bytes_limit inf\n" in text
     samples = [line.split(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(samples) == len(set(samples))

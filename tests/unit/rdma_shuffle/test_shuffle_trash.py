@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from firesteel.rdma_shuffle.trash import TRASH, Trash
+from firesteel.rdma_shuffle.storage.trash import TRASH, Trash
 from support.waiting import wait_for
 
 

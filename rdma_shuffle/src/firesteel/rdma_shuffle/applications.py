@@ -1,4 +1,4 @@
-"""The applications on this node: their secrets, outputs, memory and leases. What transports serve from (`Store`)."""
+"""The applications on this node: secrets, map outputs, memory and leases. Transports serve from them (`Store`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from firesteel.rdma_shuffle import proof
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range
-from firesteel.rdma_shuffle.catalogue import SERVICE, Catalogue, applications
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault, malformed
-from firesteel.rdma_shuffle.holders import Holders
-from firesteel.rdma_shuffle.memory import Memory
-from firesteel.rdma_shuffle.messages import MAX_NAME, SECRET_BYTES
+from firesteel.rdma_shuffle.memory.application_memory import ApplicationMemory
+from firesteel.rdma_shuffle.memory.client_processes import ClientProcesses
+from firesteel.rdma_shuffle.memory.slab import Slab
 from firesteel.rdma_shuffle.metrics import Metrics
 from firesteel.rdma_shuffle.settings import Settings
-from firesteel.rdma_shuffle.slab import Slab
-from firesteel.rdma_shuffle.transport.base import Forgotten, Notice, Over
+from firesteel.rdma_shuffle.storage.catalogue import SERVICE, Catalogue, applications
+from firesteel.rdma_shuffle.transport.base import ApplicationEnded, Notice, ShuffleRemoved
+from firesteel.rdma_shuffle.wire import authentication
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault, malformed
+from firesteel.rdma_shuffle.wire.message import MAX_NAME, SECRET_BYTES
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
@@ -30,10 +30,10 @@ _MODE = 0o600
 
 
 class Connection(Protocol):
-    """A client's connection, as far as its application goes."""
+    """A client's connection, as its application sees it."""
 
-    def part(self) -> None:
-        """End after the current answers."""
+    def end(self) -> None:
+        """Close after the current answers."""
         ...
 
 
@@ -46,12 +46,12 @@ class Application:
         self.name = name
         self.secret = secret
         self.catalogue = Catalogue(settings.folders, name, discard)
-        self.memory = Memory(
+        self.memory = ApplicationMemory(
             None, self.catalogue.spool, wait_s=settings.slab_wait_s, spool_limit=settings.limits.spool_bytes
         )
-        self.holders = Holders(lambda: metrics.add("holders_died"))
+        self.clients = ClientProcesses(lambda: metrics.add("clients_died"))
         self.connections: set[Connection] = set()
-        self.heard = time.monotonic()
+        self.last_heard = time.monotonic()
         self.slab_decided = False
 
     @property
@@ -59,22 +59,23 @@ class Application:
         return self.memory.slab.name.size if self.memory.slab else 0
 
     def end(self) -> None:
-        """Delete all of it on this node."""
-        self.holders.close()
+        """Delete all data of the application on this node."""
+        self.clients.close()
         self.memory.close()
         self.catalogue.destroy()
 
     def stop(self) -> None:
-        """The service stops: shared memory goes, outputs stay for the next life."""
-        self.holders.close()
+        """Remove the shared memory and keep the outputs on disk, for a restart of the service."""
+        self.clients.close()
         self.memory.close()
         self.catalogue.close()
 
 
 class Applications:
-    """All of them. A `Store`.
+    """All applications of this node, as a `Store`.
 
-    `ending` is called with the name of an application before its memory goes; `otherwise_pinned` says what others have pinned.
+    `ending` is called with an application's name before its memory is freed. `otherwise_pinned` returns the bytes that
+    other parts of the service have pinned.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, discard: Callable[[Path], None]) -> None:
@@ -88,27 +89,33 @@ class Applications:
     def all(self) -> list[Application]:
         return list(self._all.values())
 
-    # -- coming and going ----------------------------------------------------------------------------------------
+    # -- start and end -------------------------------------------------------------------------------------------
 
     def claim(self, name: str, secret: bytes) -> None:
-        """Set an application's secret; the first who claims it decides."""
+        """Set the secret of an application. Only the first claim sets it; later ones must have the same secret."""
         if not _NAME.fullmatch(name):
-            raise malformed("an application's name has letters, digits, `.`, `_` and `-`, and begins with no dot")
-        known = self._all.get(name)
-        if known:
-            if not proof.same(known.secret, secret):
-                raise ShuffleFault(Reason.REFUSED, f"{name} was claimed with another secret")
+            raise malformed(
+                f"the application name has invalid characters; expected 1 to {MAX_NAME} letters, digits, `.`, `_` or `-`, without a leading dot"
+            )
+        existing = self._all.get(name)
+        if existing:
+            if not authentication.matches(existing.secret, secret):
+                raise ShuffleFault(Reason.REFUSED, f"application {name} was claimed with a different secret")
             return
         if len(self._all) >= self._settings.limits.applications:
-            raise ShuffleFault(Reason.NO_SPACE, f"there are {len(self._all)} applications, the most that are allowed")
+            raise ShuffleFault(
+                Reason.NO_SPACE, f"the limit of {self._settings.limits.applications} applications is reached"
+            )
         application = None
         try:
             application = self._new(name, secret)
-            self._keep(application)
+            self._store_secret(application)
         except OSError as error:
             if application:
                 application.end()
-            raise ShuffleFault(Reason.NO_SPACE, f"the folder of {name}: {error.strerror}") from error
+            raise ShuffleFault(
+                Reason.NO_SPACE, f"the folder of application {name} cannot be created: {error.strerror}"
+            ) from error
         self._all[name] = application
 
     def _new(self, name: str, secret: bytes) -> Application:
@@ -117,7 +124,7 @@ class Applications:
     def _secret_file(self, name: str) -> Path:
         return self._settings.folders[0] / name / SERVICE / "secret"
 
-    def _keep(self, application: Application) -> None:
+    def _store_secret(self, application: Application) -> None:
         path = self._secret_file(application.name)
         fresh = path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
@@ -129,7 +136,7 @@ class Applications:
         fresh.rename(path)
 
     def of(self, name: str) -> Application:
-        """The application.
+        """Return the application.
 
         Raises
         ------
@@ -138,13 +145,15 @@ class Applications:
         """
         application = self._all.get(name)
         if application is None:
-            raise ShuffleFault(Reason.UNKNOWN_APPLICATION, f"nobody has claimed {name} on {self._settings.node}")
+            raise ShuffleFault(
+                Reason.UNKNOWN_APPLICATION, f"application {name} is not claimed on node {self._settings.node}"
+            )
         return application
 
     def slab(self, application: Application) -> Slab | None:
-        """Its slab, made when the first process says HELLO. Without one it is served from files.
+        """Return the application's slab, or None if its fetched blocks go into files.
 
-        Decided once: processes learn of slabs at HELLO, and a later one would be unknown to those that came before.
+        The slab is created at the first HELLO and never later: processes learn of slabs at HELLO only.
         """
         if not application.slab_decided:
             application.slab_decided = True
@@ -153,7 +162,7 @@ class Applications:
             except (ShuffleFault, OSError) as error:
                 self._metrics.add("slabs_refused")
                 _LOG.warning(
-                    "%s has no shared memory, and what it fetches goes into files: %s", application.name, error
+                    "application %s has no shared memory, its fetched blocks go into files: %s", application.name, error
                 )
         return application.memory.slab
 
@@ -165,43 +174,47 @@ class Applications:
         return Slab(self._settings.shm, slab_owner(self._settings), self._slabs, limits.slab_bytes)
 
     def end(self, name: str) -> None:
-        """The application is over here. Its connections end after their current answers."""
+        """End the application on this node. Its connections close after their current answers."""
         application = self._all.pop(name, None)
         if application is None:
             return
         self.ending(name)
         application.end()
         for connection in list(application.connections):
-            connection.part()
+            connection.end()
 
     def expire(self, now: float) -> None:
-        """End the applications of which nothing was heard."""
+        """End the applications whose lease has expired."""
         for application in self.all:
             if application.connections:
-                application.heard = now
-            elif now - application.heard > self._settings.lease_s:
-                _LOG.warning("%s ends here: nothing was heard of it for %g s", application.name, self._settings.lease_s)
+                application.last_heard = now
+            elif now - application.last_heard > self._settings.lease_s:
+                _LOG.warning(
+                    "application %s ends on this node: no sign of life for %g s",
+                    application.name,
+                    self._settings.lease_s,
+                )
                 self._metrics.add("applications_expired")
                 self.end(application.name)
 
-    def adopt(self) -> None:
-        """After a restart: take up what the folders hold."""
+    def recover(self) -> None:
+        """Recover the applications that an earlier process left in the folders."""
         first = self._settings.folders[0]
         for name in applications(first):
             secret = b""
             with contextlib.suppress(FileNotFoundError):
                 secret = self._secret_file(name).read_bytes()
             if not _NAME.fullmatch(name) or not (first / name / SERVICE).is_dir():
-                _LOG.warning("%s is no folder of ours and stays as it is", first / name)
+                _LOG.warning("%s is not a folder of this service and is ignored", first / name)
                 continue
             application = self._new(name, secret)
             if len(secret) != SECRET_BYTES:
-                application.end()  # killed in the middle of a CLAIM or an END
+                application.end()  # the earlier process was killed during CLAIM or END
                 continue
-            adopted, dropped = application.catalogue.adopt()
-            self._metrics.add("adopted_outputs", adopted)
+            recovered, dropped = application.catalogue.recover()
+            self._metrics.add("recovered_outputs", recovered)
             self._metrics.add("dropped_outputs", dropped)
-            _LOG.info("%s: %d map outputs adopted, %d dropped", name, adopted, dropped)
+            _LOG.info("application %s: %d map outputs recovered, %d dropped", name, recovered, dropped)
             self._all[name] = application
 
     def stop(self) -> None:
@@ -209,21 +222,21 @@ class Applications:
             application.stop()
         self._all.clear()
 
-    # -- figures -------------------------------------------------------------------------------------------------
+    # -- usage ---------------------------------------------------------------------------------------------------
 
     @property
     def pinned_bytes(self) -> int:
-        return sum(each.slab_bytes for each in self._all.values()) + self.otherwise_pinned()
+        return sum(application.slab_bytes for application in self._all.values()) + self.otherwise_pinned()
 
     @property
-    def disk_room(self) -> int | None:
-        """Bytes of map outputs that may still be taken over; None: any number."""
-        most = self._settings.limits.disk_bytes
-        return None if most is None else max(0, most - self.disk_bytes)
+    def disk_bytes_left(self) -> int | None:
+        """Bytes of map outputs that still fit the disk limit, or None without a limit."""
+        limit = self._settings.limits.disk_bytes
+        return None if limit is None else max(0, limit - self.disk_bytes)
 
     @property
     def disk_bytes(self) -> int:
-        return sum(each.catalogue.size for each in self._all.values())
+        return sum(application.catalogue.size for application in self._all.values())
 
     # -- Store ---------------------------------------------------------------------------------------------------
 
@@ -237,18 +250,18 @@ class Applications:
         return self.of(application).catalogue.piece(piece)
 
     def notice(self, application: str, notice: Notice) -> None:
-        found = self.of(application)
-        found.heard = time.monotonic()
-        if isinstance(notice, Forgotten):
-            found.catalogue.remove(notice.shuffle)
-        elif isinstance(notice, Over):
+        known = self.of(application)
+        known.last_heard = time.monotonic()
+        if isinstance(notice, ShuffleRemoved):
+            known.catalogue.remove(notice.shuffle)
+        elif isinstance(notice, ApplicationEnded):
             self.end(application)
 
-    def landing(self, application: str) -> memoryview | None:
+    def slab_view(self, application: str) -> memoryview | None:
         slab = self.of(application).memory.slab
         return slab.whole() if slab else None
 
 
 def slab_owner(settings: Settings) -> str:
-    """Node and folder: two services of one machine do not sweep each other's slabs."""
+    """Return a name of node and folder, so that two services of one machine do not remove each other's slabs."""
     return f"{settings.node}-{zlib.crc32(os.fsencode(settings.folders[0])):08x}"

@@ -1,4 +1,4 @@
-"""The checks of `firesteel doctor --rdma`: RDMA devices, memory and pages, and how fast this machine reads from itself."""
+"""The checks of `firesteel doctor --rdma`: the RDMA setup of this machine, and its speed in a loopback read."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from firesteel.conf.check import Check
-from firesteel.rdma_shuffle.devices import INFINIBAND, SHM, probe
 from firesteel.rdma_shuffle.settings import Limits
-from firesteel.rdma_shuffle.transport.verbs.absent import FallDown, VerbsAbsent, Why
+from firesteel.rdma_shuffle.transport.verbs.device_port import INFINIBAND, choose_port, gids_of, net_device
 from firesteel.rdma_shuffle.transport.verbs.library import load
 from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
-from firesteel.rdma_shuffle.transport.verbs.place import choose, gids_of, net_device
+from firesteel.rdma_shuffle.transport.verbs.rdma_state import SHM, probe
+from firesteel.rdma_shuffle.transport.verbs.unavailable import FallbackReason, TcpFallback, VerbsUnavailable
 
 _HUGE = Path("/sys/kernel/mm/hugepages")
 _SHMEM_HUGE = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _JUMBO = 4200
-"""Ethernet MTU from which packets of 4096 bytes fit, the largest of verbs."""
+"""The smallest Ethernet MTU for packets of 4096 bytes, the largest MTU of verbs."""
 _SLOW = 0.5
 
 
 def rdma_checks(limits: Limits | None = None, root: Path = INFINIBAND) -> list[Check]:
-    """Return all checks, in the order in which a service needs what they check. Where one fails, blocks are sent by TCP."""
+    """Return all checks, in the order in which a service would fail. With `fail` blocks are sent by TCP.
+
+    Parameters
+    ----------
+    limits
+        The memory that the service may use; its default limits if not given.
+    root
+        `/sys/class/infiniband`.
+    """
     verbs = VerbsLimits()
-    checks = [_library(), *_ports(root), _place(verbs, root), *_memory(limits or Limits(), verbs), _huge_pages()]
+    checks = [_library(), *_ports(root), _address(verbs, root), *_memory(limits or Limits(), verbs), _huge_pages()]
     if not any(check.state == "fail" for check in checks if check.subject in {"pyverbs", "address"}):
         checks.append(_loopback(verbs))
     return checks
@@ -33,54 +41,56 @@ def rdma_checks(limits: Limits | None = None, root: Path = INFINIBAND) -> list[C
 def _library() -> Check:
     try:
         library = load()
-    except VerbsAbsent as absent:
-        return Check("pyverbs", "fail", absent.what, absent.hint)
+    except VerbsUnavailable as unavailable:
+        return Check("pyverbs", "fail", unavailable.what, unavailable.hint)
     return Check("pyverbs", "ok", str(Path(library.device.__file__).parent))
 
 
 def _ports(root: Path) -> Iterator[Check]:
     ports = probe(root).ports
     if not ports:
-        yield Check("device", "fail", f"no RDMA device in {root}", "Blocks come by TCP; on Soft-RoCE: rdma link add")
+        yield Check(
+            "device", "fail", f"no RDMA device in {root}", "Peers are read by TCP. For Soft-RoCE run: rdma link add"
+        )
     for port in ports:
         folder = root / port.device / "ports" / str(port.port)
         net = net_device(folder)
         mtu = f", MTU {net.mtu} of {net.name}" if net else ""
-        told = f"{port.state} {port.rate} ({port.link_layer}{mtu}), {len(gids_of(folder))} addresses"
+        detail = f"{port.state} {port.rate} ({port.link_layer}{mtu}), {len(gids_of(folder))} addresses"
         name = f"{port.device}/{port.port}"
         if port.state != "ACTIVE":
-            yield Check(name, "note", told, "Bring the link up, and its network interface.")
+            yield Check(name, "note", detail, "Bring up the link and its network interface.")
         elif net and net.mtu < _JUMBO:
-            yield Check(name, "note", told, f"Set an MTU of {_JUMBO} or more: ip link set {net.name} mtu 9000")
+            yield Check(name, "note", detail, f"Set an MTU of {_JUMBO} or more: ip link set {net.name} mtu 9000")
         else:
-            yield Check(name, "ok", told)
+            yield Check(name, "ok", detail)
 
 
-def _place(limits: VerbsLimits, root: Path) -> Check:
+def _address(limits: VerbsLimits, root: Path) -> Check:
     try:
-        place = choose(limits.device, limits.gid_index, root)
-    except VerbsAbsent as absent:
-        return Check("address", "fail", absent.what, absent.hint)
-    found = f"{place.device}/{place.port}, GID {place.gid_index}: {place.gid.hex(':', 2)}"
-    if place.ethernet and not place.routed:
-        return Check("address", "note", found, "This is no RoCE v2 address: give the interface an IP address.")
-    return Check("address", "ok", found)
+        device_port = choose_port(limits.device, limits.gid_index, root)
+    except VerbsUnavailable as unavailable:
+        return Check("address", "fail", unavailable.what, unavailable.hint)
+    detail = f"{device_port.device}/{device_port.port}, GID {device_port.gid_index}: {device_port.gid.hex(':', 2)}"
+    if device_port.ethernet and not device_port.routed:
+        return Check("address", "note", detail, "This is not a RoCE v2 address. Give the interface an IP address.")
+    return Check("address", "ok", detail)
 
 
-def _memory(wanted: Limits, verbs: VerbsLimits) -> Iterator[Check]:
+def _memory(limits: Limits, verbs: VerbsLimits) -> Iterator[Check]:
     state = probe()
-    one = wanted.slab_bytes + verbs.stage_bytes
+    one = limits.slab_bytes + verbs.stage_bytes
     if state.memlock_bytes is None:
         yield Check("memlock", "ok", "unlimited")
     else:
-        found = f"{_mib(state.memlock_bytes)} may be locked; an application takes {_mib(one)}, all {_mib(wanted.pinned_bytes)}"
-        advice = "Set LimitMEMLOCK=infinity in the service's unit, or raise `ulimit -l`."
-        enough = state.memlock_bytes >= wanted.pinned_bytes
-        yield Check("memlock", "ok" if enough else "note", found, "" if enough else advice)
-    found = f"{_mib(state.shm_bytes)} are free in {SHM}; an application's slab takes {_mib(wanted.slab_bytes)}"
-    enough = state.shm_bytes >= wanted.pinned_bytes
-    advice = f"Give it {_mib(wanted.pinned_bytes)}: mount -o remount,size={wanted.pinned_bytes} {SHM}"
-    yield Check("shared memory", "ok" if enough else "note", found, "" if enough else advice)
+        detail = f"{_mib(state.memlock_bytes)} can be locked; one application needs {_mib(one)}, all {_mib(limits.pinned_bytes)}"
+        hint = "Set LimitMEMLOCK=infinity in the service's unit, or raise `ulimit -l`."
+        enough = state.memlock_bytes >= limits.pinned_bytes
+        yield Check("memlock", "ok" if enough else "note", detail, "" if enough else hint)
+    detail = f"{_mib(state.shm_bytes)} are free in {SHM}; the slab of one application needs {_mib(limits.slab_bytes)}"
+    enough = state.shm_bytes >= limits.pinned_bytes
+    hint = f"Enlarge it to {_mib(limits.pinned_bytes)}: mount -o remount,size={limits.pinned_bytes} {SHM}"
+    yield Check("shared memory", "ok" if enough else "note", detail, "" if enough else hint)
 
 
 def _huge_pages() -> Check:
@@ -90,12 +100,12 @@ def _huge_pages() -> Check:
     }
     shmem = _SHMEM_HUGE.read_text() if _SHMEM_HUGE.exists() else "[never]"
     chosen = shmem.partition("[")[2].partition("]")[0]
-    found = ", ".join(f"{count} free of {size}" for size, count in reserved.items()) or "none"
-    found = f"{found}; for shared memory: {chosen}"
+    detail = ", ".join(f"{count} free of {size}" for size, count in reserved.items()) or "none"
+    detail = f"{detail}; for shared memory: {chosen}"
     if chosen in {"never", "deny"}:
-        advice = f"Registered memory needs fewer translations with: echo advise > {_SHMEM_HUGE}"
-        return Check("huge pages", "note", found, advice if _SHMEM_HUGE.exists() else "")
-    return Check("huge pages", "ok", found)
+        hint = f"Enable huge pages, so that registered memory needs fewer translations: echo advise > {_SHMEM_HUGE}"
+        return Check("huge pages", "note", detail, hint if _SHMEM_HUGE.exists() else "")
+    return Check("huge pages", "ok", detail)
 
 
 def _loopback(limits: VerbsLimits) -> Check:
@@ -103,21 +113,27 @@ def _loopback(limits: VerbsLimits) -> Check:
 
     try:
         speeds = asyncio.run(measure(limits))
-    except FallDown as down:
-        advice = "Raise the memlock limit." if down.why is Why.NO_MEMORY else "Does ib_read_bw run on this port?"
-        return Check("loopback", "fail", down.detail, advice)
-    except VerbsAbsent as absent:
-        return Check("loopback", "fail", absent.what, absent.hint)
-    found = (
-        f"READ {_mib(int(speeds.bare))}/s bare, {_mib(int(speeds.transport))}/s through the transport, "
+    except TcpFallback as fallback:
+        hint = (
+            "Raise the memlock limit."
+            if fallback.reason is FallbackReason.NO_MEMORY
+            else "Check that ib_read_bw runs on this port."
+        )
+        return Check("loopback", "fail", fallback.detail, hint)
+    except VerbsUnavailable as unavailable:
+        return Check("loopback", "fail", unavailable.what, unavailable.hint)
+    detail = (
+        f"READ {_mib(int(speeds.bare))}/s on bare queue pairs, {_mib(int(speeds.transport))}/s through the transport, "
         f"{_mib(int(speeds.tcp))}/s by TCP"
     )
-    if speeds.falls:
-        why = ", ".join(speeds.falls)
-        return Check("loopback", "fail", f"{found}; reads fell to TCP: {why}", "See the reason in the log.")
+    if speeds.fallbacks:
+        reasons = ", ".join(speeds.fallbacks)
+        return Check("loopback", "fail", f"{detail}; reads fell back to TCP: {reasons}", "See the reason in the log.")
     if speeds.transport < _SLOW * speeds.bare:
-        return Check("loopback", "note", found, "Is the machine busy? The copy into the staging area takes a CPU.")
-    return Check("loopback", "ok", found)
+        return Check(
+            "loopback", "note", detail, "Check whether the machine is busy: the copy into the staging area needs a CPU."
+        )
+    return Check("loopback", "ok", detail)
 
 
 def _mib(size: int) -> str:

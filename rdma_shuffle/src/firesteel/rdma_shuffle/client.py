@@ -1,6 +1,6 @@
-"""The client protocol in Python: for the status, for `firesteel doctor`, and for tests. Executors speak it in Java.
+"""A blocking client of the service in Python, for the status, `firesteel doctor` and tests. Executors have one in Java.
 
-Blocking, one request at a time. It checks every byte it reads against its CRC32C, as an executor does.
+It sends one request at a time and checks the CRC32C of every block, as an executor does.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from firesteel.rdma_shuffle import proof
-from firesteel.rdma_shuffle.blocks import Extent, FileExtent, Found, Missing, Range, Table
-from firesteel.rdma_shuffle.codec import HEAD, MAX_FRAME, Body, Frame, frame
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault, malformed
-from firesteel.rdma_shuffle.messages import (
+from firesteel.rdma_shuffle.wire import authentication
+from firesteel.rdma_shuffle.wire.blocks import Extent, FileExtent, Found, Missing, Range, Table
+from firesteel.rdma_shuffle.wire.codec import HEAD, MAX_FRAME, Body, Frame, frame
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault, malformed
+from firesteel.rdma_shuffle.wire.message import Message
+from firesteel.rdma_shuffle.wire.messages import (
     Blocks,
     Challenge,
     Claim,
@@ -25,14 +26,13 @@ from firesteel.rdma_shuffle.messages import (
     Error,
     Fetch,
     Hello,
-    Message,
+    Notified,
     Ping,
     Register,
     Release,
     Remove,
     Status,
     StatusIs,
-    Told,
     Welcome,
     decode,
 )
@@ -51,12 +51,14 @@ class Client:
             challenge = self._answer(0)
         except OSError as error:
             self._socket.close()
-            raise ShuffleFault(Reason.UNREACHABLE, f"the service at {path}: {error.strerror or error}") from error
+            raise ShuffleFault(
+                Reason.UNREACHABLE, f"the service at {path} cannot be reached: {error.strerror or error}"
+            ) from error
         except ShuffleFault:
             self._socket.close()
             raise
         if not isinstance(challenge, Challenge):
-            raise malformed("the service did not begin with CHALLENGE")
+            raise malformed("the first frame of the service is not CHALLENGE")
         self.nonce = challenge.nonce
         self.welcome: Welcome | None = None
 
@@ -67,25 +69,25 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Idempotent. What is lent stays lent until this process ends."""
+        """Close the connection. Leases end with this process. Idempotent."""
         self._socket.close()
         for mapped in self._slabs.values():
             mapped.close()
         self._slabs.clear()
 
     def ask(self, message: Message) -> Message:
-        """Send, and wait for the answer.
+        """Send a request and return its answer.
 
         Raises
         ------
         ShuffleFault
-            The service says so, or is lost (UNREACHABLE).
+            The error of the service, or UNREACHABLE if the connection is lost.
         """
         self.send(message)
         return self._answer(self._number)
 
     def send(self, message: Message) -> int:
-        """Send; returns the request's number."""
+        """Send a request and return its number."""
         self._number += 1
         try:
             self._socket.sendall(frame(message.kind, self._number, message.body()))
@@ -94,19 +96,19 @@ class Client:
         return self._number
 
     def _answer(self, number: int) -> Message:
-        found = self.receive()
-        message = decode(found.kind, found.body)
+        answer = self.receive()
+        message = decode(answer.kind, answer.body)
         if isinstance(message, Error):
             raise ShuffleFault(message.reason, message.detail)
-        if found.request != number:
-            raise malformed("an answer to another request")
+        if answer.request != number:
+            raise malformed("the answer belongs to another request")
         return message
 
     def receive(self) -> Frame:
-        """The next frame."""
+        """Return the next frame."""
         length = Body(self._exactly(4)).u32()
         if not HEAD <= length <= MAX_FRAME:
-            raise malformed(f"a frame of {length} bytes")
+            raise malformed(f"a frame has {length} bytes; expected {HEAD} to {MAX_FRAME}")
         body = Body(self._exactly(length))
         return Frame(body.u8(), body.u32(), body.rest())
 
@@ -117,11 +119,11 @@ class Client:
             try:
                 got = self._socket.recv_into(view[at:])
             except TimeoutError as error:
-                raise ShuffleFault(Reason.TIMEOUT, "the service did not answer") from error
+                raise ShuffleFault(Reason.TIMEOUT, "the service did not answer in time") from error
             except OSError as error:
                 raise ShuffleFault(Reason.UNREACHABLE, "the connection to the service is lost") from error
             if not got:
-                raise ShuffleFault(Reason.UNREACHABLE, "the service ended the connection")
+                raise ShuffleFault(Reason.UNREACHABLE, "the service closed the connection")
             at += got
         return bytes(data)
 
@@ -131,47 +133,49 @@ class Client:
         """Set the application's secret on this node."""
         self.ask(Claim(application, secret))
 
-    def hello(self, application: str, secret: bytes, holder: str = "python") -> Welcome:
-        """Prove that we know the secret, and have the service prove it."""
-        ours = proof.nonce()
-        answer = self.ask(Hello(application, holder, ours, proof.client(secret, self.nonce, ours, application)))
+    def hello(self, application: str, secret: bytes, process: str = "python") -> Welcome:
+        """Authenticate both sides by the application's secret."""
+        nonce = authentication.nonce()
+        answer = self.ask(
+            Hello(application, process, nonce, authentication.client_mac(secret, self.nonce, nonce, application))
+        )
         if not isinstance(answer, Welcome):
-            raise malformed("HELLO had another answer than WELCOME")
-        if not proof.same(answer.mac, proof.server(secret, self.nonce, ours, application)):
-            raise ShuffleFault(Reason.REFUSED, "what answers does not know the application's secret")
+            raise malformed("the answer to HELLO is not WELCOME")
+        if not authentication.matches(answer.mac, authentication.server_mac(secret, self.nonce, nonce, application)):
+            raise ShuffleFault(Reason.REFUSED, "the service does not know the application's secret")
         self.welcome = answer
         return answer
 
     def register(self, shuffle: int, map_id: int, data: str, index: str, table: Table) -> None:
-        """Hand a map output over."""
+        """Hand over a map output."""
         self.ask(Register(shuffle, map_id, data, index, table))
 
     def fetch(self, owner: str, ranges: Sequence[Range], seconds: float = 20.0) -> Blocks:
-        """Ask for blocks; `read` gives their bytes."""
+        """Locate or fetch blocks. `read` returns their bytes."""
         answer = self.ask(Fetch(owner, int(seconds * 1000), tuple(ranges)))
-        if not isinstance(answer, Blocks) or len(answer.found) != len(ranges):
-            raise malformed("FETCH had another answer than BLOCKS")
+        if not isinstance(answer, Blocks) or len(answer.results) != len(ranges):
+            raise malformed("the answer to FETCH is not BLOCKS for the same ranges")
         return answer
 
-    def read(self, found: Found | Missing) -> bytes:
-        """The bytes of a range, each block held against its checksum.
+    def read(self, result: Found | Missing) -> bytes:
+        """Return the bytes of a range after a check of every block's CRC32C.
 
         Raises
         ------
         ShuffleFault
-            What the service says of a missing one; CORRUPT.
+            CORRUPT, or the reason of a missing range.
         """
         from google_crc32c import value as crc32c
 
-        if isinstance(found, Missing):
-            raise ShuffleFault(found.reason, found.detail)
-        data = b"".join(map(self._extent, found.extents))
-        offsets = found.table.offsets()
+        if isinstance(result, Missing):
+            raise ShuffleFault(result.reason, result.detail)
+        data = b"".join(map(self._extent, result.extents))
+        offsets = result.table.offsets()
         if len(data) != offsets[-1]:
-            raise ShuffleFault(Reason.CORRUPT, "extents do not add up to their blocks")
-        for start, end, crc in zip(offsets, offsets[1:], found.table.checksums(), strict=False):
+            raise ShuffleFault(Reason.CORRUPT, f"the extents have {len(data)} bytes, their blocks {offsets[-1]}")
+        for start, end, crc in zip(offsets, offsets[1:], result.table.checksums(), strict=False):
             if crc32c(data[start:end]) != crc:
-                raise ShuffleFault(Reason.CORRUPT, f"the block at {start} has another CRC32C")
+                raise ShuffleFault(Reason.CORRUPT, f"the CRC32C of the block at byte {start} does not match")
         return data
 
     def _extent(self, extent: Extent) -> bytes:
@@ -181,57 +185,57 @@ class Client:
         return self.slab(extent.slab)[extent.offset : extent.offset + extent.length]
 
     def slab(self, number: int) -> mmap.mmap:
-        """A slab, mapped read-only."""
+        """Return a slab, mapped read-only."""
         if number not in self._slabs:
             assert self.welcome
-            name = next(each for each in self.welcome.slabs if each.slab == number)
+            name = next(slab for slab in self.welcome.slabs if slab.slab == number)
             with Path(name.path).open("rb") as file:
                 self._slabs[number] = mmap.mmap(file.fileno(), name.size, prot=mmap.PROT_READ)
         return self._slabs[number]
 
     def release(self, lease: int) -> None:
-        """Give back what a fetch lent; has no answer."""
+        """Release the extents of a fetch. There is no answer."""
         self.send(Release(lease))
 
-    def remove(self, shuffle: int, owners: Sequence[str] = ()) -> Told:
-        """Delete a shuffle's outputs here and there."""
-        return self._told(Remove(shuffle, tuple(owners)))
+    def remove(self, shuffle: int, owners: Sequence[str] = ()) -> Notified:
+        """Delete the outputs of a shuffle here and on the owners' nodes."""
+        return self._notified(Remove(shuffle, tuple(owners)))
 
-    def end(self, owners: Sequence[str] = ()) -> Told:
-        """The application is over."""
-        return self._told(End(tuple(owners)))
+    def end(self, owners: Sequence[str] = ()) -> Notified:
+        """End the application here and on the owners' nodes."""
+        return self._notified(End(tuple(owners)))
 
-    def ping(self, owners: Sequence[str] = ()) -> Told:
-        """The application lives."""
-        return self._told(Ping(tuple(owners)))
+    def ping(self, owners: Sequence[str] = ()) -> Notified:
+        """Renew the application's lease here and on the owners' nodes."""
+        return self._notified(Ping(tuple(owners)))
 
-    def _told(self, message: Message) -> Told:
+    def _notified(self, message: Message) -> Notified:
         answer = self.ask(message)
-        if not isinstance(answer, Told):
-            raise malformed("another answer than TOLD")
+        if not isinstance(answer, Notified):
+            raise malformed("the answer is not NOTIFIED")
         return answer
 
     def status(self) -> str:
-        """The service's own view, as JSON."""
+        """Return the status of the service as JSON."""
         answer = self.ask(Status())
         if not isinstance(answer, StatusIs):
-            raise malformed("STATUS had another answer")
+            raise malformed("the answer to STATUS is not STATUS_IS")
         return answer.json
 
 
 def status(path: Path) -> str:
-    """The status of the service at a socket, as JSON."""
+    """Return the status of the service at a socket as JSON."""
     with Client(path) as client:
         return client.status()
 
 
 def wait_until_up(path: Path, timeout_s: float) -> str:
-    """The status as soon as the service answers; for whoever has just started one.
+    """Wait until the service answers and return its status as JSON.
 
     Raises
     ------
     ShuffleFault
-        It did not within the time.
+        It did not answer in time.
     """
     deadline = time.monotonic() + timeout_s
     while True:

@@ -1,4 +1,4 @@
-"""The jar of the shuffle plugin: in a wheel it is there; in a checkout it is compiled once and kept in the user's cache."""
+"""The jar of the shuffle plugin: part of the wheel or, in a checkout, compiled once into the user's cache."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from firesteel.conf.java import find_java
 NAME = "firesteel-shuffle.jar"
 SOURCES = Path(__file__).parents[3] / "java" / "src"
 RELEASE = "17"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold: equal sources give equal jars
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time of the zip format, so that equal sources give equal jars
 
 
 def build_or_find() -> Path:
-    """Where the jar is, for `spark.jars` or a class path.
+    """Return the path of the jar, for `spark.jars` or a class path.
 
     Returns
     -------
     Path
-        The file within an installed wheel; else one in the user's cache directory, whose name holds the digest of what
-        it was made of, so that it is compiled when the sources or Spark changed and not otherwise.
+        The file in an installed wheel, else a file in the user's cache directory. Its name holds a digest of the
+        sources and of Spark's version, so that it is compiled again only when these change.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def build_or_find() -> Path:
 
 
 def spark_jars() -> Path:
-    """The folder of jars that the installed pyspark ships; pyspark itself is not imported."""
+    """Return the folder of jars of the installed pyspark, without importing it."""
     spec = importlib.util.find_spec("pyspark")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeFault("FS9004", "pyspark is not installed.", hint="pip install 'pyspark>=4.3,<4.4'")
@@ -61,7 +61,7 @@ def spark_jars() -> Path:
 
 
 def digest(sources: Path, jars: Path) -> str:
-    """SHA-256 of the sources and of the name of Spark's core jar, which holds its version."""
+    """Return the SHA-256 of the sources and of the name of Spark's core jar, which contains its version."""
     state = hashlib.sha256(" ".join(sorted(path.name for path in jars.glob("spark-core_*.jar"))).encode())
     for path in _java_files(sources):
         state.update(path.relative_to(sources).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -69,16 +69,16 @@ def digest(sources: Path, jars: Path) -> str:
 
 
 def compile_jar(target: Path, sources: Path, jars: Path) -> None:
-    """Compile the sources, all warnings being errors, and write the jar; equal sources give equal bytes."""
+    """Compile the sources, with warnings as errors, and write the jar. Equal sources give equal bytes."""
     javac = find_java().home / "bin" / "javac"
     if not javac.is_file():
         raise RuntimeFault("FS9001", f"{javac} is missing: this is a JRE.", hint="Install JDK 17 and set JAVA_HOME.")
     with tempfile.TemporaryDirectory() as folder:
-        # path: the manifests of Spark's own jars name jars that Spark does not ship.
-        words = ["--release", RELEASE, "-Xlint:all,-path", "-Werror", "-cp", f"{jars}/*", "-d", folder]
+        # -path: the manifests of Spark's jars name jars that Spark does not ship.
+        options = ["--release", RELEASE, "-Xlint:all,-path", "-Werror", "-cp", f"{jars}/*", "-d", folder]
         files = [str(path) for path in _java_files(sources)]
         done = subprocess.run(
-            [str(javac), *words, *files],
+            [str(javac), *options, *files],
             capture_output=True,
             encoding="utf-8",
             check=False,
@@ -86,7 +86,7 @@ def compile_jar(target: Path, sources: Path, jars: Path) -> None:
             timeout=300,
         )
         if done.returncode:
-            raise RuntimeFault("FS9006", f"the shuffle plugin does not compile:\n{done.stderr.strip()}")
+            raise RuntimeFault("FS9006", f"The shuffle plugin does not compile:\n{done.stderr.strip()}")
         classes = Path(folder)
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as jar:
             jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF", _EPOCH), "Manifest-Version: 1.0\r\n\r\n")
@@ -95,14 +95,14 @@ def compile_jar(target: Path, sources: Path, jars: Path) -> None:
 
 
 def _java_files(sources: Path) -> list[Path]:
-    found = sorted(sources.rglob("*.java"))
-    if not found:
+    files = sorted(sources.rglob("*.java"))
+    if not files:
         raise RuntimeFault(
             "FS9006",
-            f"neither {NAME} nor its sources in {sources} are there.",
+            f"The shuffle plugin is missing: there is neither {NAME} nor its sources in {sources}.",
             hint="Install firesteel's wheel, or work in a checkout.",
         )
-    return found
+    return files
 
 
 def _cache() -> Path:
@@ -113,8 +113,8 @@ def _cache() -> Path:
 
 
 def _put(target: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target and rename: another process may be doing the same."""
+    """Write a temporary file and rename it: another process may do the same."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder, target.name)
-        write(made)
-        made.replace(target)
+        temporary = Path(folder, target.name)
+        write(temporary)
+        temporary.replace(target)

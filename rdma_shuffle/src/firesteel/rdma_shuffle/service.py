@@ -22,42 +22,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from firesteel.rdma_shuffle import slab as slabs
 from firesteel.rdma_shuffle.applications import Applications, slab_owner
-from firesteel.rdma_shuffle.fault import ServiceNotStarted
-from firesteel.rdma_shuffle.fetching import Fetching
-from firesteel.rdma_shuffle.flow import Credits
+from firesteel.rdma_shuffle.client_connection import ClientConnection
+from firesteel.rdma_shuffle.fetcher import Fetcher
+from firesteel.rdma_shuffle.memory import slab as slabs
 from firesteel.rdma_shuffle.metrics import Metrics, prometheus
-from firesteel.rdma_shuffle.session import Session
 from firesteel.rdma_shuffle.settings import Settings, parser, read
-from firesteel.rdma_shuffle.stream import FrameStream
+from firesteel.rdma_shuffle.storage.trash import Trash
 from firesteel.rdma_shuffle.transport.base import Transport
 from firesteel.rdma_shuffle.transport.tcp import TcpTransport
-from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent, Why
 from firesteel.rdma_shuffle.transport.verbs.transport import VerbsTransport
-from firesteel.rdma_shuffle.trash import Trash
+from firesteel.rdma_shuffle.transport.verbs.unavailable import FallbackReason, VerbsUnavailable
+from firesteel.rdma_shuffle.wire.credits import Credits
+from firesteel.rdma_shuffle.wire.fault import ServiceNotStarted
+from firesteel.rdma_shuffle.wire.frame_stream import FrameStream
 
 _LOG = logging.getLogger("firesteel.shuffled")
 _FOLDER_MODE = 0o700
 _SOCKET_MASK = 0o177
-_MOST_REQUESTS_AT_ONCE = 4096
+_MAX_REQUESTS_IN_FLIGHT = 4096
 _HTTP_S = 5.0
 
 
 class Service:
-    """The service, from `start` to `stop`."""
+    """The service of a node, as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.applications: Applications
         self.transport: Transport | None = None
-        self.fetching: Fetching | None = None
+        self.fetcher: Fetcher | None = None
         self.port: int | None = None
-        self.sessions: set[Session] = set()
+        self.connections: set[ClientConnection] = set()
         self._tcp: TcpTransport | None = None
         self._verbs: VerbsTransport | None = None
-        self._no_verbs: VerbsAbsent | None = None
+        self._no_verbs: VerbsUnavailable | None = None
         self._cleanup = contextlib.AsyncExitStack()
         self._since = time.monotonic()
 
@@ -73,13 +73,13 @@ class Service:
         await self._cleanup.aclose()
 
     async def _start(self) -> None:
-        """Folders first, then peers, then executors: whoever can connect finds everything in its place."""
+        """Start folders first, then peers, then executors, so that everything is ready for the first connection."""
         self._own_folders()
         trash = Trash(self.settings.folders)
         self._cleanup.callback(trash.close)
         self.applications = Applications(self.settings, self.metrics, trash.discard)
         slabs.sweep(self.settings.shm, slab_owner(self.settings))
-        self.applications.adopt()
+        self.applications.recover()
         self._cleanup.callback(self.applications.stop)
         await self._listen_to_peers()
         await self._listen_to_executors()
@@ -89,7 +89,7 @@ class Service:
         self._cleanup.callback(janitor.cancel)
 
     def _own_folders(self) -> None:
-        """One service a folder: a second one would delete what it does not know."""
+        """Lock the folders: a second service would delete files that it does not know."""
         for folder in self.settings.folders:
             try:
                 folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
@@ -98,10 +98,12 @@ class Service:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ServiceNotStarted(
-                    f"another service uses {folder}", "stop it, or give another --folder"
+                    f"the folder {folder} is in use by another service.", "Stop that service, or set another --folder."
                 ) from error
             except OSError as error:
-                raise ServiceNotStarted(f"the folder {folder}: {error.strerror}") from error
+                raise ServiceNotStarted(
+                    f"the folder {folder} cannot be created or locked: {error.strerror}."
+                ) from error
 
     async def _listen_to_peers(self) -> None:
         settings = self.settings
@@ -114,26 +116,26 @@ class Service:
             try:
                 self.port = await self._tcp.listen(*settings.listen)
             except OSError as error:
-                raise ServiceNotStarted(f"cannot listen on {settings.listen}: {error.strerror}") from error
-        credits_of_all = Credits(_MOST_REQUESTS_AT_ONCE, settings.limits.in_flight_bytes)
-        self.fetching = Fetching(self.transport, self.metrics, credits_of_all)
+                raise ServiceNotStarted(f"cannot listen on {settings.listen}: {error.strerror}.") from error
+        credits_in_flight = Credits(_MAX_REQUESTS_IN_FLIGHT, settings.limits.in_flight_bytes)
+        self.fetcher = Fetcher(self.transport, self.metrics, credits_in_flight)
 
     def _open_verbs(self, tcp: TcpTransport) -> VerbsTransport | None:
-        """Verbs, if they are wanted and can be had. What cannot be had is said once, here."""
+        """Return the verbs transport, or None if it is off or unavailable. The reason is logged once, here."""
         settings, applications = self.settings, self.applications
         if settings.transport == "tcp":
-            self._no_verbs = VerbsAbsent(Why.SWITCHED_OFF, "--transport tcp", "")
+            self._no_verbs = VerbsUnavailable(FallbackReason.SWITCHED_OFF, "--transport tcp", "")
             return None
         try:
             verbs = VerbsTransport.open(tcp, applications, settings.verbs)
-        except VerbsAbsent as absent:
+        except VerbsUnavailable as unavailable:
             if settings.transport == "verbs":
                 raise
-            self._no_verbs = absent
-            _LOG.info("blocks of peers come by TCP: %s", absent.what)
+            self._no_verbs = unavailable
+            _LOG.info("peers are read by TCP: %s", unavailable.what)
             return None
         self._cleanup.push_async_callback(verbs.close)
-        self.metrics.falls = verbs.falls
+        self.metrics.fallbacks = verbs.fallbacks
         verbs.pinnable = lambda: settings.limits.pinned_bytes - applications.pinned_bytes
         applications.otherwise_pinned = lambda: verbs.staging_bytes
         applications.ending = verbs.forget
@@ -141,33 +143,35 @@ class Service:
         return verbs
 
     async def _listen_to_executors(self) -> None:
-        made = _bound(self.settings.socket)
-        server = await asyncio.get_running_loop().create_unix_server(lambda: FrameStream(Session(self)), sock=made)
-        self._cleanup.callback(self._part_from_executors, server)
+        listener = _bound(self.settings.socket)
+        server = await asyncio.get_running_loop().create_unix_server(
+            lambda: FrameStream(ClientConnection(self)), sock=listener
+        )
+        self._cleanup.callback(self._close_executors, server)
 
-    def _part_from_executors(self, server: asyncio.Server) -> None:
+    def _close_executors(self, server: asyncio.Server) -> None:
         self.settings.socket.unlink(missing_ok=True)
         server.close()
-        for session in list(self.sessions):
-            session.stream.abort()
+        for connection in list(self.connections):
+            connection.stream.abort()
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(min(self.settings.lease_s / 4, 30.0))
             self.applications.expire(time.monotonic())
 
-    # -- figures -------------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------
 
     def gauges(self) -> dict[str, float]:
-        """What is in use, and beside it what is allowed."""
+        """Return the usage of resources and their limits."""
         limits, applications = self.settings.limits, self.applications.all
-        memories = [(each.memory, each.memory.slab) for each in applications]
+        memories = [(application.memory, application.memory.slab) for application in applications]
         return {
             "applications": len(applications),
             "applications_limit": limits.applications,
-            "connections": len(self.sessions),
+            "connections": len(self.connections),
             "connections_limit": limits.connections,
-            "outputs": sum(len(each.catalogue) for each in applications),
+            "outputs": sum(len(application.catalogue) for application in applications),
             "disk_bytes": self.applications.disk_bytes,
             "disk_bytes_limit": float("inf") if limits.disk_bytes is None else limits.disk_bytes,
             "pinned_bytes": self.applications.pinned_bytes,
@@ -176,8 +180,8 @@ class Service:
             "fenced_bytes": sum(slab.extents.fenced_bytes for _, slab in memories if slab),
             "spool_bytes": sum(memory.spooled_bytes for memory, _ in memories),
             "spool_bytes_limit": limits.spool_bytes,
-            "leases": sum(each.holders.leases for each in applications),
-            "in_flight_bytes": self.fetching.in_flight.used_bytes if self.fetching else 0,
+            "leases": sum(application.clients.leases for application in applications),
+            "in_flight_bytes": self.fetcher.in_flight.used_bytes if self.fetcher else 0,
             "in_flight_bytes_limit": limits.in_flight_bytes,
             "peer_links": self._tcp.link_count if self._tcp else 0,
             "peer_links_limit": self.settings.tcp.links,
@@ -192,15 +196,15 @@ class Service:
         }
 
     def status(self) -> str:
-        """As JSON, without secrets."""
+        """Return the status as JSON, without secrets."""
         now = time.monotonic()
         gauges = {key: None if value == float("inf") else value for key, value in self.gauges().items()}
-        told = {
+        status = {
             "node": self.settings.node,
             "names": self.settings.names,
             "pid": os.getpid(),
             "socket": str(self.settings.socket),
-            "folders": [str(each) for each in self.settings.folders],
+            "folders": [str(folder) for folder in self.settings.folders],
             "port": self.port,
             "transport": self.transport.name if self.transport else None,
             "verbs": self._verbs.about() if self._verbs else self._without_verbs(),
@@ -209,24 +213,26 @@ class Service:
             "faults": dict(self.metrics.faults),
             "applications": [
                 {
-                    "name": each.name,
-                    "outputs": len(each.catalogue),
-                    "bytes": each.catalogue.size,
-                    "slab_bytes": each.slab_bytes,
-                    "lent_bytes": each.holders.held_bytes,
-                    "leases": each.holders.leases,
-                    "processes": len(each.holders),
-                    "connections": len(each.connections),
-                    "unheard_s": round(now - each.heard, 3),
+                    "name": application.name,
+                    "outputs": len(application.catalogue),
+                    "bytes": application.catalogue.size,
+                    "slab_bytes": application.slab_bytes,
+                    "lent_bytes": application.clients.held_bytes,
+                    "leases": application.clients.leases,
+                    "processes": len(application.clients),
+                    "connections": len(application.connections),
+                    "silent_s": round(now - application.last_heard, 3),
                 }
-                for each in self.applications.all
+                for application in self.applications.all
             ],
         }
-        return json.dumps(told)
+        return json.dumps(status)
 
     def _without_verbs(self) -> dict[str, str]:
-        absent = self._no_verbs
-        return {"reason": absent.why, "detail": absent.what, "hint": absent.hint} if absent else {}
+        unavailable = self._no_verbs
+        if not unavailable:
+            return {}
+        return {"reason": unavailable.reason, "detail": unavailable.what, "hint": unavailable.hint}
 
     async def _listen_to_prometheus(self, path: Path) -> None:
         async def scrape(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,41 +251,41 @@ class Service:
 
 
 def _allow_files() -> None:
-    """As many open files as the hard limit gives: each connection is one, and each block on its way."""
+    """Raise the limit of open files to the hard limit: each connection and each block in flight needs a file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bound(path: Path) -> socket.socket:
-    """A listening socket that was never open to others, not even between bind and chmod."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    """Return a listening socket that was never open to other users, not even between bind and chmod."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     mask = os.umask(_SOCKET_MASK)
     try:
-        path.unlink(missing_ok=True)  # of a killed service: the folder's lock says that there is no other
-        made.bind(str(path))
-        made.listen(256)
+        path.unlink(missing_ok=True)  # of a killed service: the folder lock excludes a running one
+        listener.bind(str(path))
+        listener.listen(256)
     except OSError as error:
-        made.close()
-        raise ServiceNotStarted(f"the socket {path}: {error.strerror}") from error
+        listener.close()
+        raise ServiceNotStarted(f"the socket {path} cannot be created: {error.strerror}.") from error
     finally:
         os.umask(mask)
-    return made
+    return listener
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with Service(settings) as service:
-        _LOG.info("%s serves %s, port %s", settings.node, settings.socket, service.port)
+        _LOG.info("node %s serves %s, port %s", settings.node, settings.socket, service.port)
         await stop.wait()
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command."""
-    parsed = parser().parse_args(words)
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parsed = parser().parse_args(args)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     from firesteel.conf.errors import FiresteelError
 

@@ -21,7 +21,7 @@ from firesteel.conf.redaction import redact
 from firesteel.conf.secret_sources import secret_sources
 from firesteel.conf.secrets import find_secret, reveal, secrets_in
 from firesteel.pipelines.spec.model import FileLineage, HttpLineage
-from firesteel.rdma_shuffle.devices import probe
+from firesteel.rdma_shuffle.transport.verbs.rdma_state import probe
 
 MIN_SHM = 1 << 30
 

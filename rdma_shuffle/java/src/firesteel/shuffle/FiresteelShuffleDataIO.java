@@ -13,27 +13,31 @@ import org.apache.spark.shuffle.sort.io.LocalDiskShuffleDriverComponents;
 import org.apache.spark.shuffle.sort.io.LocalDiskShuffleExecutorComponents;
 import org.apache.spark.storage.BlockManager;
 
-/** Spark's own writers on local disks, with a hand-over to the service at their commit. */
+import firesteel.shuffle.driver.NodeTracker;
+import firesteel.shuffle.session.Session;
+import firesteel.shuffle.write.HandOverResolver;
+
+/** Spark's local disk writers, with a hand-over to the node's service when they commit. */
 public final class FiresteelShuffleDataIO implements ShuffleDataIO {
     private final SparkConf conf;
 
-    /** As Spark makes it, by name. */
+    /** Spark calls this constructor by name. */
     public FiresteelShuffleDataIO(SparkConf conf) {
         this.conf = conf;
     }
 
     @Override
     public ShuffleExecutorComponents executor() {
-        return new HandOver(conf);
+        return new ExecutorComponents(conf);
     }
 
     @Override
     public ShuffleDriverComponents driver() {
-        return new Reliable();
+        return new DriverComponents();
     }
 
     /** Tells Spark that outputs outlive their executors. */
-    private static final class Reliable extends LocalDiskShuffleDriverComponents {
+    private static final class DriverComponents extends LocalDiskShuffleDriverComponents {
         @Override
         public boolean supportsReliableStorage() {
             return true;
@@ -41,20 +45,18 @@ public final class FiresteelShuffleDataIO implements ShuffleDataIO {
 
         @Override
         public void removeShuffle(int shuffleId, boolean blocking) {
-            // The executors that are left remove it from their nodes' services; this reaches the nodes without one.
-            if (Session.isOpen()) {
-                Session.current().nodes().removeShuffle(shuffleId, blocking);
-            }
+            // Live executors remove it from the services of their nodes. This reaches the nodes without executors.
+            NodeTracker.removeShuffle(shuffleId, blocking);
             super.removeShuffle(shuffleId, blocking);
         }
     }
 
-    /** Spark's local writers over a resolver that hands over what is committed. */
-    private static final class HandOver implements ShuffleExecutorComponents {
+    /** Spark's local writers over a resolver that hands committed outputs over. */
+    private static final class ExecutorComponents implements ShuffleExecutorComponents {
         private final SparkConf conf;
         private LocalDiskShuffleExecutorComponents local;
 
-        private HandOver(SparkConf conf) {
+        private ExecutorComponents(SparkConf conf) {
             this.conf = conf;
         }
 

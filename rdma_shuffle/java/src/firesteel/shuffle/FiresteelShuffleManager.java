@@ -10,14 +10,17 @@ import org.apache.spark.shuffle.ShuffleReadMetricsReporter;
 import org.apache.spark.shuffle.ShuffleReader;
 import org.apache.spark.shuffle.sort.SortShuffleManager;
 
+import firesteel.shuffle.read.ClientSwap;
+import firesteel.shuffle.session.Session;
+
 /**
- * Spark's sort shuffle, whose outputs the node's service keeps and serves.
+ * Spark's sort shuffle with outputs that the node's service keeps and serves.
  *
- * <p>It extends SortShuffleManager and does not wrap it: Spark SQL asks {@code isInstanceOf[SortShuffleManager]} and
- * copies each row before the shuffle of any other manager (ShuffleExchangeExec.needToCopyObjectsBeforeShuffle).
+ * <p>It extends SortShuffleManager and does not wrap it: Spark SQL checks {@code isInstanceOf[SortShuffleManager]}
+ * and copies each row before the shuffle of any other manager (ShuffleExchangeExec.needToCopyObjectsBeforeShuffle).
  */
 public final class FiresteelShuffleManager extends SortShuffleManager {
-    /** As Spark makes it, by name. */
+    /** Spark calls this constructor by name. */
     public FiresteelShuffleManager(SparkConf conf) {
         super(conf);
     }

@@ -1,1 +1,1 @@
-"""How blocks move between nodes: one Protocol, and what implements it."""
+"""Transports that move blocks between nodes: the `Transport` protocol, TCP, and RDMA verbs."""

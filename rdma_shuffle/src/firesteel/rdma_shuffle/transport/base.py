@@ -1,6 +1,6 @@
-"""The seam between the service and what moves bytes between nodes.
+"""The interface between the service and its transports.
 
-`tests/contract/test_shuffle_transport.py` holds each transport to it.
+`tests/contract/test_shuffle_transport.py` checks each transport against it.
 """
 
 from __future__ import annotations
@@ -9,81 +9,81 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Piece, Range
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
-    """The application lives."""
+class LeaseRenewed:
+    """The application is alive: renew its lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """A shuffle is needed no more."""
+class ShuffleRemoved:
+    """A shuffle was removed: delete its outputs."""
 
     shuffle: int
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
-    """The application is over."""
+class ApplicationEnded:
+    """The application has ended: delete all its data."""
 
 
-Notice = Renewed | Forgotten | Over
+Notice = LeaseRenewed | ShuffleRemoved | ApplicationEnded
 
 
 class Store(Protocol):
-    """What a transport serves from. Each call is about one application, and sees nothing of others.
+    """The data that a transport serves. Each call is limited to one application.
 
-    All raise `ShuffleFault` UNKNOWN_APPLICATION for one that is not here.
+    All methods raise `ShuffleFault` UNKNOWN_APPLICATION for an unknown application.
     """
 
     def secret(self, application: str) -> bytes:
-        """To check that a peer may speak for it."""
+        """Return the secret that authenticates peers for the application."""
         ...
 
-    def locate(self, application: str, asked: Range) -> Found | Missing: ...
+    def locate(self, application: str, block_range: Range) -> Found | Missing: ...
 
     def piece(self, application: str, piece: Piece) -> FileExtent | None: ...
 
     def notice(self, application: str, notice: Notice) -> None: ...
 
-    def landing(self, application: str) -> memoryview | None:
-        """The memory that most reads of the application go to, whole; None if there is none. Stays until it is over."""
+    def slab_view(self, application: str) -> memoryview | None:
+        """Return the whole slab of the application, or None without one. It stays valid until the application ends."""
         ...
 
 
 class Transport(Protocol):
-    """Moves blocks from their owners' services to this one.
+    """Moves blocks from the services of their owners to this one.
 
-    All methods raise `ShuffleFault`: UNREACHABLE when the peer cannot be reached or is lost, REFUSED when it is not who
-    it should be or does not accept us, UNKNOWN_APPLICATION when it does not know the application. None retries. Times are
-    the caller's: every method may be cancelled at any moment, and leaves the transport as good as before.
+    All methods raise `ShuffleFault`: UNREACHABLE if the peer cannot be reached or is lost, REFUSED if it is another node
+    or refuses us, UNKNOWN_APPLICATION if it does not know the application. No method retries. The caller sets the
+    deadline: it may cancel any method at any time, and the transport stays usable.
     """
 
     @property
     def name(self) -> str: ...
 
     async def locate(self, owner: str, application: str, ranges: Sequence[Range]) -> tuple[Found | Missing, ...]:
-        """Lengths and checksums of ranges of the owner's map outputs, in order; without extents."""
+        """Return the lengths and checksums of ranges of the owner's map outputs, in order and without extents."""
         ...
 
     async def read(self, owner: str, application: str, pieces: Sequence[Piece], into: memoryview) -> None:
-        """Fill `into` with the pieces, one behind the other.
+        """Read the pieces into `into`, one after the other.
 
-        The fence: when this has returned or raised, also by cancellation, nothing more lands in `into`.
+        The fence: after this has returned, raised or been cancelled, nothing is written into `into` any more.
 
         Raises
         ------
         ShuffleFault
-            Also NOT_HERE and MALFORMED. `into` then holds anything.
+            Also NOT_HERE and MALFORMED. The content of `into` is then undefined.
         """
         ...
 
-    async def tell(self, owner: str, application: str, notice: Notice) -> None:
-        """Tell an owner something about the application."""
+    async def notify(self, owner: str, application: str, notice: Notice) -> None:
+        """Send a notice about the application to an owner."""
         ...
 
     async def close(self) -> None:
-        """End all connections. Idempotent."""
+        """Close all connections. Idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""Blocks over TCP between services: a few connections a peer, made when first needed, the least busy one taken."""
+"""The TCP transport: a few connections per peer, opened on demand. A request uses the least busy one."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from firesteel.rdma_shuffle.blocks import Found, Missing, Piece, Range
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.stream import FrameStream
 from firesteel.rdma_shuffle.transport.base import Notice, Store
+from firesteel.rdma_shuffle.transport.peer_connection import Channels, PeerConnection
 from firesteel.rdma_shuffle.transport.tcp_link import TcpLink
-from firesteel.rdma_shuffle.transport.tcp_server import Lanes, PeerConversation
+from firesteel.rdma_shuffle.wire.blocks import Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.wire.frame_stream import FrameStream
 
 
 @dataclass(frozen=True, slots=True)
 class TcpLimits:
-    """What the transport may use.
+    """Limits of the TCP transport.
 
     Parameters
     ----------
     links_per_peer, links
-        Connections that we dial; over `links`, the idle one that was used longest ago is closed.
+        Connections to one peer and to all peers. Above `links` the least recently used idle one is closed.
     accepted
-        Connections of peers; further ones are closed at once.
+        Connections from peers. Further ones are closed at once.
     reads, bytes
-        Credits that each accepted connection gets.
+        Credits of each accepted connection.
     connect_s, stall_s
-        How long dialling may take, and how long a peer that owes an answer may send nothing.
+        Seconds to connect, and seconds without a byte after which a peer that owes an answer is closed.
     """
 
     links_per_peer: int = 2
@@ -41,12 +41,12 @@ class TcpLimits:
 
 
 class TcpTransport:
-    """A `Transport`.
+    """A `Transport` over TCP.
 
     Parameters
     ----------
     resolve
-        owner -> (the node's name, (host, port)).
+        Returns for an owner its node name and the address (host, port) of its service.
     """
 
     name = "tcp"
@@ -62,32 +62,32 @@ class TcpTransport:
         self._store, self._cluster, self._names, self._resolve, self.limits = store, cluster, names, resolve, limits
         self._links: dict[str, list[TcpLink]] = {}
         self._dialling: dict[str, asyncio.Lock] = {}
-        self._accepted: set[PeerConversation] = set()
+        self._accepted: set[PeerConnection] = set()
         self._server: asyncio.Server | None = None
         self.refused = 0
-        self.lanes: Lanes | None = None
+        self.channels: Channels | None = None
 
     async def listen(self, host: str, port: int) -> int:
-        """Accept peers; returns the port, which is another if 0 was asked for."""
+        """Start to accept peers. Returns the bound port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=256)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     def _accept(self) -> FrameStream:
-        conversation = PeerConversation(
+        connection = PeerConnection(
             self._store,
             self._cluster,
             self._names,
             (self.limits.reads, self.limits.bytes),
             self._accepted.discard,
-            self.lanes,
+            self.channels,
         )
-        stream = _Accepted(conversation, full=len(self._accepted) >= self.limits.accepted)
+        stream = _Accepted(connection, full=len(self._accepted) >= self.limits.accepted)
         if stream.full:
             self.refused += 1
         else:
-            self._accepted.add(conversation)
+            self._accepted.add(connection)
         return stream
 
     # -- Transport -----------------------------------------------------------------------------------------------
@@ -100,18 +100,18 @@ class TcpTransport:
         link = await self.link(owner)
         await link.read(application, self._store.secret(application), pieces, into)
 
-    async def tell(self, owner: str, application: str, notice: Notice) -> None:
+    async def notify(self, owner: str, application: str, notice: Notice) -> None:
         link = await self.link(owner)
-        await link.tell(application, self._store.secret(application), notice)
+        await link.notify(application, self._store.secret(application), notice)
 
     async def close(self) -> None:
         if self._server:
             self._server.close()
-        for link in [each for links in self._links.values() for each in links]:
+        for link in [link for links in self._links.values() for link in links]:
             link.close()
         self._links.clear()
-        for conversation in list(self._accepted):
-            conversation.stream.abort()
+        for connection in list(self._accepted):
+            connection.stream.abort()
         if self._server:
             await self._server.wait_closed()
             self._server = None
@@ -125,15 +125,15 @@ class TcpTransport:
     # -- links ---------------------------------------------------------------------------------------------------
 
     async def link(self, owner: str) -> TcpLink:
-        """A connection to the owner: an idle one, a new one, or the least busy one."""
+        """Return a connection to the owner: an idle one, a new one, or the least busy one."""
         async with self._dialling.setdefault(owner, asyncio.Lock()):
-            links = self._links[owner] = [each for each in self._links.pop(owner, []) if each.alive]  # newest last
-            idle = [each for each in links if each.idle]
+            links = self._links[owner] = [link for link in self._links.pop(owner, []) if link.alive]  # newest last
+            idle = [link for link in links if link.idle]
             if idle or len(links) >= self.limits.links_per_peer:
-                return min(idle or links, key=lambda each: each.busy_bytes)
-            if links and all(each.busy_bytes == 0 for each in links):
-                return links[0]  # busy with small things only
-            self._make_room()
+                return min(idle or links, key=lambda link: link.busy_bytes)
+            if links and all(link.busy_bytes == 0 for link in links):
+                return links[0]  # busy with small requests only
+            self._evict_idle()
             try:
                 link = await self._dial(owner)
             except ShuffleFault:
@@ -151,13 +151,15 @@ class TcpTransport:
             async with asyncio.timeout(self.limits.connect_s):
                 return await TcpLink.open(owner, address, self._cluster, self._names[0], node, self.limits.stall_s)
         except TimeoutError:
-            raise ShuffleFault(Reason.UNREACHABLE, f"the service of {owner} does not answer") from None
+            raise ShuffleFault(
+                Reason.UNREACHABLE, f"the service of {owner} did not answer within {self.limits.connect_s:g} s"
+            ) from None
 
-    def _make_room(self) -> None:
+    def _evict_idle(self) -> None:
         if self.link_count < self.limits.links:
             return
         for owner, links in list(self._links.items()):
-            for link in [each for each in links if each.idle]:
+            for link in [idle for idle in links if idle.idle]:
                 link.close()
                 links.remove(link)
                 if not links:
@@ -175,10 +177,10 @@ class TcpTransport:
 
 
 class _Accepted(FrameStream):
-    """A peer's connection; one that is over the limit is closed before a byte is read."""
+    """A connection of a peer. Above the limit it is closed before a byte is read."""
 
-    def __init__(self, conversation: PeerConversation, *, full: bool) -> None:
-        super().__init__(conversation)
+    def __init__(self, connection: PeerConnection, *, full: bool) -> None:
+        super().__init__(connection)
         self.full = full
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

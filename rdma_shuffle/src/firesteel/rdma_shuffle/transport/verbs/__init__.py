@@ -1,1 +1,1 @@
-"""Blocks by RDMA READ between services; one idea a module."""
+"""The RDMA verbs transport: blocks move between services by RDMA READ."""

@@ -1,4 +1,4 @@
-"""Parts of files into memory: from the page cache at once, from the disk in a thread."""
+"""Copies extents of files into memory: from the page cache directly, from the disk in a thread."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import os
 from collections.abc import Sequence
 from itertools import groupby
 
-from firesteel.rdma_shuffle.blocks import FileExtent
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.settled import settled
-from firesteel.rdma_shuffle.stream import joined, opened
+from firesteel.rdma_shuffle.transport.verbs.settled import settled
+from firesteel.rdma_shuffle.wire.blocks import FileExtent
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
+from firesteel.rdma_shuffle.wire.frame_stream import joined, open_for_reading
 
 
 async def copy(extents: Sequence[FileExtent], into: memoryview) -> None:
-    """Put the extents one behind the other. When it has ended, also by cancellation, nothing more is written into `into`.
+    """Copy the extents into `into`, one after the other. Nothing is written after this ends, also if it is cancelled.
 
     Raises
     ------
     ShuffleFault
-        CORRUPT: a file is shorter than its record; NOT_HERE: it is gone.
+        CORRUPT if a file is shorter than its record, NOT_HERE if it is gone.
     """
     at = 0
     loop = asyncio.get_running_loop()
-    for path, parts in groupby(joined(extents), key=lambda each: each.path):
+    for path, parts in groupby(joined(extents), key=lambda extent: extent.path):
         try:
-            file = opened(path)
+            file = open_for_reading(path)
             try:
                 for part in parts:
                     view = into[at : at + part.length]
                     done = _cached(file, view, part.offset)
                     if done < part.length:
-                        # The event loop must not wait for a disk.
+                        # The event loop must not wait for the disk.
                         work = loop.run_in_executor(None, _wait, file, view[done:], part.offset + done)
                         await settled(work)
                         work.result()
@@ -43,10 +43,10 @@ async def copy(extents: Sequence[FileExtent], into: memoryview) -> None:
 
 
 def _cached(descriptor: int, view: memoryview, offset: int) -> int:
-    """Bytes that were in the page cache, from the first."""
+    """Copy the leading bytes that are in the page cache, and return their number."""
     try:
         return os.preadv(descriptor, [view], offset, os.RWF_NOWAIT)
-    except OSError:  # EAGAIN: nothing is; EOPNOTSUPP: this file system does not tell
+    except OSError:  # EAGAIN: nothing is cached; EOPNOTSUPP: the file system cannot tell
         return 0
 
 

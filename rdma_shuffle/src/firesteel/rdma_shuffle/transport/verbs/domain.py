@@ -1,36 +1,34 @@
-"""What one application has on the device: a protection domain, and the memory in it.
+"""The protection domain of one application on a device, and the memory that is registered in it.
 
-A peer's queue pair lies in the domain of the application whose secret the peer has proved, so that no key, guessed or kept,
-reaches the memory of another. The slab is registered for our own READs to land in and cannot be reached from outside; the
-staging area can be read from outside and nothing else.
+The queue pair of a peer is in the domain of the application for which the peer has authenticated. So no key, guessed or
+kept, reaches the memory of another application. The slab is registered for local writes by our own READs, without remote
+access. The staging area is registered for remote reads only.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
 import logging
 import mmap
-from collections import deque
 from typing import Any, Protocol
 
-from firesteel.rdma_shuffle.allocator import Allocator
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
-from firesteel.rdma_shuffle.transport.verbs.absent import FallDown, Why
+from firesteel.rdma_shuffle.memory.extent_pool import ExtentPool
 from firesteel.rdma_shuffle.transport.verbs.device import Device, one_line
+from firesteel.rdma_shuffle.transport.verbs.unavailable import FallbackReason, TcpFallback
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
 
 _LOG = logging.getLogger(__name__)
 
 
 def address_of(view: memoryview) -> int:
-    """Where a writable view begins in memory."""
+    """Return the address of a writable view."""
     return ctypes.addressof(ctypes.c_char.from_buffer(view))
 
 
-class Landing:
-    """The application's slab, registered whole, once."""
+class RegisteredSlab:
+    """The registered slab of an application."""
 
     def __init__(self, device: Device, domain: Any, whole: memoryview) -> None:
         self.base, self.size = address_of(whole), len(whole)
@@ -42,113 +40,94 @@ class Landing:
 
 
 class Staging:
-    """Where map outputs stand for peers to read: anonymous shared memory, given out as extents, first come first served."""
+    """Anonymous shared memory into which map outputs are copied for peers. Extents are allocated first come, first served."""
 
     def __init__(self, device: Device, domain: Any, size: int) -> None:
-        self._map = mmap.mmap(-1, size)  # shared: a private mapping's pages may be copied away from under the device
+        self._map = mmap.mmap(
+            -1, size
+        )  # shared: the kernel may replace the pages of a private mapping while the device uses them
         self._view = memoryview(self._map)
         self.base = address_of(self._view)
-        self.extents = Allocator(size)
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.extents = ExtentPool(size)
         try:
             self.region = _registered(device, domain, self.base, size, device.library.enums.IBV_ACCESS_REMOTE_READ)
-        except FallDown:
+        except TcpFallback:
             self.release()
             raise
         self.rkey = int(self.region.rkey)
 
     async def take(self, size: int, wait_s: float) -> int:
-        """The offset of `size` bytes.
+        """Allocate `size` bytes and return their offset.
 
         Raises
         ------
         ShuffleFault
-            NO_SPACE: others hold too much of it for too long.
+            NO_SPACE: other readers held too much of it for `wait_s`.
         """
-        offset = None if self._waiting else self.extents.take(size)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while offset is None:
-                    await self._turn()
-                    offset = self.extents.take(size)
+        offset = await self.extents.allocate(size, wait_s)
         if offset is None:
-            raise ShuffleFault(Reason.NO_SPACE, f"no {size} bytes of {self.extents.size} for staging are free")
+            raise ShuffleFault(
+                Reason.NO_SPACE, f"{size} of {self.extents.size} bytes for staging were not free within {wait_s:g} s"
+            )
         return offset
-
-    async def _turn(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-
-    def give(self, offset: int) -> None:
-        """No peer reads it any more."""
-        self.extents.give(offset)
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
-        self._waiting.clear()
 
     def view(self, offset: int, length: int) -> memoryview:
         return self._view[offset : offset + length]
 
     def release(self) -> None:
-        """Our mapping ends. What is still being copied into it keeps it until then."""
+        """Close our mapping. A copy that is still running keeps the memory until its end."""
         self._view.release()
         with contextlib.suppress(BufferError):
             self._map.close()
 
 
-class Destroyed(Protocol):
+class Destroyable(Protocol):
     """A queue pair, as its domain sees it."""
 
     def destroy(self) -> None: ...
 
 
 class Domain:
-    """One application's. Both parts are made when first needed; `pairs` are the queue pairs that lie in it."""
+    """The protection domain of one application. Memory is registered on demand. `pairs` are the queue pairs in it."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self.pd: Any = device.library.pd.PD(device.context)
-        self._landing: Landing | None = None
+        self._slab: RegisteredSlab | None = None
         self.staging: Staging | None = None
-        self.pairs: set[Destroyed] = set()
+        self.pairs: set[Destroyable] = set()
 
-    def landing(self, whole: memoryview | None) -> Landing:
-        """The slab `whole`, registered.
+    def registered_slab(self, whole: memoryview | None) -> RegisteredSlab:
+        """Return the slab `whole`, registered.
 
         Raises
         ------
-        FallDown
-            OUTSIDE_SLAB without a slab, NO_MEMORY when it cannot be pinned.
+        TcpFallback
+            OUTSIDE_SLAB without a slab, NO_MEMORY if it cannot be pinned.
         """
         if whole is None or not len(whole):
-            raise FallDown(Why.OUTSIDE_SLAB, "the application has no slab")
-        if self._landing is None:
-            self._landing = Landing(self._device, self.pd, whole)
-        return self._landing
+            raise TcpFallback(FallbackReason.OUTSIDE_SLAB, "the application has no slab")
+        if self._slab is None:
+            self._slab = RegisteredSlab(self._device, self.pd, whole)
+        return self._slab
 
     def stage(self, size: int) -> Staging:
-        """The staging area, of `size` bytes when it is made now."""
+        """Return the staging area, which the first call creates with `size` bytes."""
         if self.staging is None:
             self.staging = Staging(self._device, self.pd, size)
         return self.staging
 
     @property
     def registrations(self) -> int:
-        return (self._landing is not None) + (self.staging is not None)
+        return (self._slab is not None) + (self.staging is not None)
 
     def close(self) -> None:
-        """Queue pairs first, then registrations, then memory. Idempotent."""
+        """Close queue pairs first, then registrations, then memory. Idempotent."""
         for pair in list(self.pairs):
             pair.destroy()
-        landing, self._landing = self._landing, None
+        slab, self._slab = self._slab, None
         staging, self.staging = self.staging, None
-        for part in (landing, staging):
+        for part in (slab, staging):
             if part:
                 _close(self._device, part.region)
         if staging:
@@ -161,13 +140,15 @@ def _registered(device: Device, domain: Any, address: int, size: int, access: in
     try:
         return library.mr.MR(domain, size, access, address=address)
     except (library.error, OSError) as error:
-        number = getattr(error, "error_code", None)
-        limit = "; raise the memlock limit (ulimit -l, LimitMEMLOCK=)" if number in {errno.ENOMEM, errno.EAGAIN} else ""
-        raise FallDown(Why.NO_MEMORY, f"{size} bytes cannot be registered: {one_line(error)}{limit}") from error
+        code = getattr(error, "error_code", None)
+        hint = "; raise the memlock limit (ulimit -l, LimitMEMLOCK=)" if code in {errno.ENOMEM, errno.EAGAIN} else ""
+        raise TcpFallback(
+            FallbackReason.NO_MEMORY, f"{size} bytes cannot be registered: {one_line(error)}{hint}"
+        ) from error
 
 
-def _close(device: Device, made: Any) -> None:
+def _close(device: Device, resource: Any) -> None:
     try:
-        made.close()
+        resource.close()
     except (device.library.error, OSError) as error:
-        _LOG.warning("something on %s was not closed cleanly: %s", device.place.device, one_line(error))
+        _LOG.warning("a resource of %s was not closed cleanly: %s", device.device_port.device, one_line(error))

@@ -1,7 +1,7 @@
-"""Where pyverbs is found. It comes with the system's rdma-core and not from PyPI, so it is not in the service's environment.
+"""Finds and loads pyverbs. It comes with the system's rdma-core and not from PyPI, so it is not in the environment.
 
-Debian's `python3-pyverbs` lies in /usr/lib/python3/dist-packages, beside every other Python package of the system. That one
-package is loaded from there, and the others stay unseen.
+Debian installs `python3-pyverbs` into /usr/lib/python3/dist-packages, next to all other Python packages of the system. Only
+this package is loaded from there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firesteel.rdma_shuffle.transport.verbs.absent import VerbsAbsent, Why
+from firesteel.rdma_shuffle.transport.verbs.unavailable import FallbackReason, VerbsUnavailable
 
 SYSTEM = (Path("/usr/lib/python3/dist-packages"), Path("/usr/lib64/python3/site-packages"))
 VARIABLE = "FIRESTEEL_PYVERBS"
@@ -25,7 +25,7 @@ _PARTS = ("enums", "device", "cq", "pd", "mr", "qp", "wr", "addr", "pyverbs_erro
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """pyverbs' modules. Untyped: they are compiled and carry no annotations."""
+    """The modules of pyverbs, untyped because they are compiled and have no annotations."""
 
     enums: Any
     device: Any
@@ -39,26 +39,28 @@ class Library:
 
     @property
     def error(self) -> type[Exception]:
-        """What its calls raise; `error_code` is an errno where there is one."""
-        found: type[Exception] = self.pyverbs_error.PyverbsError
-        return found
+        """The error of its calls. `error_code` is an errno if there is one."""
+        error: type[Exception] = self.pyverbs_error.PyverbsError
+        return error
 
 
 def load(folders: tuple[Path, ...] | None = None) -> Library:
-    """Import pyverbs: from this environment if it is there, else from FIRESTEEL_PYVERBS or the system's packages.
+    """Import pyverbs from this environment, else from FIRESTEEL_PYVERBS or the packages of the system.
 
     Raises
     ------
-    VerbsAbsent
-        NO_LIBRARY: it is not there, or was built for another Python or another libibverbs.
+    VerbsUnavailable
+        NO_LIBRARY: it is missing, or was built for another Python or another libibverbs.
     """
     if _NAME not in sys.modules and importlib.util.find_spec(_NAME) is None:
         _from_system(folders or _folders())
     try:
         return Library(*(importlib.import_module(f"{_NAME}.{part}") for part in _PARTS))
     except ImportError as error:
-        raise VerbsAbsent(
-            Why.NO_LIBRARY, f"pyverbs does not load: {error}", "install python3-pyverbs and libibverbs1 of one version"
+        raise VerbsUnavailable(
+            FallbackReason.NO_LIBRARY,
+            f"pyverbs does not load: {error}.",
+            "Install python3-pyverbs and libibverbs1 of the same version.",
         ) from error
 
 
@@ -68,24 +70,26 @@ def _folders() -> tuple[Path, ...]:
 
 
 def _from_system(folders: tuple[Path, ...]) -> None:
-    found = [folder / _NAME for folder in folders if (folder / _NAME / "__init__.py").is_file()]
-    if not found:
-        raise VerbsAbsent(
-            Why.NO_LIBRARY,
-            f"there is no pyverbs in {', '.join(map(str, folders))}",
-            f"install python3-pyverbs, or set {VARIABLE} to the folder that holds it",
+    packages = [folder / _NAME for folder in folders if (folder / _NAME / "__init__.py").is_file()]
+    if not packages:
+        raise VerbsUnavailable(
+            FallbackReason.NO_LIBRARY,
+            f"pyverbs is not installed in {', '.join(map(str, folders))}.",
+            f"Install python3-pyverbs, or set {VARIABLE} to its parent folder.",
         )
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    fitting = [folder for folder in found if (folder / f"device{suffix}").is_file()]
-    if not fitting:
+    matching = [folder for folder in packages if (folder / f"device{suffix}").is_file()]
+    if not matching:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise VerbsAbsent(
-            Why.NO_LIBRARY,
-            f"the pyverbs in {found[0].parent} was not built for Python {version}",
-            "run the service under the Python that it was built for, or install one for this",
+        raise VerbsUnavailable(
+            FallbackReason.NO_LIBRARY,
+            f"the pyverbs in {packages[0].parent} was not built for Python {version}.",
+            "Run the service with the Python that it was built for, or install one for this Python.",
         )
-    place = fitting[0]
-    spec = importlib.util.spec_from_file_location(_NAME, place / "__init__.py", submodule_search_locations=[str(place)])
+    package = matching[0]
+    spec = importlib.util.spec_from_file_location(
+        _NAME, package / "__init__.py", submodule_search_locations=[str(package)]
+    )
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What the verbs transport may use. Loads nothing of verbs."""
+"""Limits of the verbs transport. This module does not load pyverbs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class VerbsLimits:
-    """What the transport may use.
+    """Limits of the verbs transport.
 
     Parameters
     ----------
     device, gid_index
-        Which; None: the first that can be used.
+        The device and its GID index, or None for the first usable one.
     stage_bytes
-        Pinned memory in which one application's outputs stand for peers.
-    lane_bytes
-        What one lane of a peer may have staged at a time.
-    lanes
-        Queue pairs, of both sides together. Over it the idle lane of ours that was used longest ago is closed.
+        Pinned memory of one application into which outputs are copied for peers.
+    channel_bytes
+        Part of it that one channel of a peer may hold.
+    channels
+        Queue pairs, including those for peers. Above it our least recently used idle channel is closed.
     stage_wait_s
-        How long a peer waits for room to stage.
+        Seconds that a STAGE waits for free memory.
     rest_s
-        How long a peer whose lane broke is read by TCP.
+        Seconds that a peer is read by TCP after its channel broke.
     """
 
     device: str | None = None
     gid_index: int | None = None
     stage_bytes: int = 32 << 20
-    lane_bytes: int = 16 << 20
-    lanes: int = 2048
+    channel_bytes: int = 16 << 20
+    channels: int = 2048
     stage_wait_s: float = 1.0
     rest_s: float = 30.0

@@ -1,4 +1,4 @@
-"""How fast this machine reads from itself: by bare RDMA READs, by this transport, and by TCP. For the doctor, not for claims."""
+"""Measures loopback reads: bare RDMA READs, the verbs transport, and TCP. For the doctor, not for benchmarks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from firesteel.rdma_shuffle.blocks import FileExtent, Found, Missing, Piece, Range, Table
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
 from firesteel.rdma_shuffle.transport.base import Notice, Transport
 from firesteel.rdma_shuffle.transport.tcp import TcpLimits, TcpTransport
 from firesteel.rdma_shuffle.transport.verbs.device import Device
 from firesteel.rdma_shuffle.transport.verbs.domain import Domain
 from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
-from firesteel.rdma_shuffle.transport.verbs.pair import Pair
+from firesteel.rdma_shuffle.transport.verbs.queue_pair import QueuePair
 from firesteel.rdma_shuffle.transport.verbs.transport import VerbsTransport
+from firesteel.rdma_shuffle.wire.blocks import FileExtent, Found, Missing, Piece, Range, Table
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
 
 SIZE = 16 << 20
 CHUNK = 1 << 20
@@ -30,16 +30,16 @@ _SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Bytes a second. `falls`: reads of the transport that went by TCP; its figure is void if there are any."""
+    """Bytes per second. With `fallbacks` (reads that used TCP) the figure of the transport is meaningless."""
 
     bare: float
     transport: float
     tcp: float
-    falls: dict[str, int]
+    fallbacks: dict[str, int]
 
 
 class _OneFile:
-    """A `Store` with one map output, and memory for it to land in."""
+    """A `Store` with one map output and a slab."""
 
     def __init__(self, path: Path, memory: mmap.mmap) -> None:
         self._path, self._view, self._secret = str(path), memoryview(memory), secrets.token_bytes(32)
@@ -48,8 +48,8 @@ class _OneFile:
         del application
         return self._secret
 
-    def locate(self, application: str, asked: Range) -> Found | Missing:
-        del application, asked
+    def locate(self, application: str, block_range: Range) -> Found | Missing:
+        del application, block_range
         return Found(Table.of([(SIZE, 0)]))
 
     def piece(self, application: str, piece: Piece) -> FileExtent | None:
@@ -59,20 +59,20 @@ class _OneFile:
     def notice(self, application: str, notice: Notice) -> None:
         raise ShuffleFault(Reason.UNKNOWN_APPLICATION, f"{application} {notice}")
 
-    def landing(self, application: str) -> memoryview | None:
+    def slab_view(self, application: str) -> memoryview | None:
         del application
         return self._view
 
 
 async def measure(limits: VerbsLimits) -> Speeds:
-    """Read 16 MiB as often as half a second allows, by each of the three, on the device that the limits choose.
+    """Read 16 MiB repeatedly for half a second in each of the three ways, on the device of the limits.
 
     Raises
     ------
-    VerbsAbsent
-        There is none.
-    FallDown
-        The device does not read from itself.
+    VerbsUnavailable
+        There is no usable device.
+    TcpFallback
+        The device cannot read from itself.
     """
     memory = mmap.mmap(-1, SIZE)
     bare = await _bare(Device.open(limits.device, limits.gid_index), memory)
@@ -93,24 +93,24 @@ async def measure(limits: VerbsLimits) -> Speeds:
             pieces, view = [Piece(Range(0, 0, 0, 1), 0, SIZE)], memoryview(memory)
             verbs = await _speed(lambda: reading.read("owner", _APP, pieces, view))
             tcp = await _speed(lambda: reader.read("owner", _APP, pieces, view))
-            return Speeds(bare, verbs, tcp, dict(reading.falls))
+            return Speeds(bare, verbs, tcp, dict(reading.fallbacks))
         finally:
-            for each in reversed(transports):
-                await each.close()
+            for transport in reversed(transports):
+                await transport.close()
 
 
 async def _bare(device: Device, memory: mmap.mmap) -> float:
-    """READs of 1 MiB, four at a time, between two queue pairs: what nothing above can be faster than."""
+    """Measure READs of 1 MiB, four at a time, between two queue pairs: the upper bound of the transport."""
     domain = Domain(device)
-    reads, serves = Pair(device, domain, serves=False), Pair(device, domain, serves=True)
+    reads, serves = QueuePair(device, domain, serves=False), QueuePair(device, domain, serves=True)
     try:
-        landing, staging = domain.landing(memoryview(memory)), domain.stage(SIZE)
+        slab, staging = domain.registered_slab(memoryview(memory)), domain.stage(SIZE)
         serves.connect(reads.end)
         reads.connect(serves.end)
 
         async def some(offsets: Sequence[int]) -> None:
             for at in offsets:
-                await reads.read(landing.base + at, landing.lkey, CHUNK, staging.base + at, staging.rkey)
+                await reads.read(slab.base + at, slab.lkey, CHUNK, staging.base + at, staging.rkey)
 
         async def whole() -> None:
             offsets = range(0, SIZE, CHUNK)

@@ -1,8 +1,8 @@
-"""The transport: lanes where there can be some, TCP for everything else, and why.
+"""The verbs transport: RDMA channels where they are possible, TCP for everything else.
 
-Requests and notices go over the peer connections of `tcp`, whose proofs and tags are those of the lanes as well. Only the bytes
-of blocks go by RDMA READ. What cannot is read by TCP, over the same connection; the reason is counted each time, and logged the
-first time for each peer. A peer whose lane broke, or that has none, is left in peace for a while.
+Requests and notices use the authenticated peer connections of `tcp`. Only the bytes of blocks are read by RDMA READ. If that
+is not possible, a read uses TCP over the same connection. The reason is counted each time and logged once per peer. A peer
+whose channel broke, or that has none, is read by TCP for a while.
 """
 
 from __future__ import annotations
@@ -12,61 +12,61 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
-from firesteel.rdma_shuffle.blocks import Found, Missing, Piece, Range
-from firesteel.rdma_shuffle.fault import Reason, ShuffleFault
 from firesteel.rdma_shuffle.transport.base import Notice, Store
 from firesteel.rdma_shuffle.transport.tcp import TcpTransport
 from firesteel.rdma_shuffle.transport.tcp_link import TcpLink
-from firesteel.rdma_shuffle.transport.verbs.absent import FallDown, Why
+from firesteel.rdma_shuffle.transport.verbs.channel_server import ChannelServer
 from firesteel.rdma_shuffle.transport.verbs.device import Device, one_line
 from firesteel.rdma_shuffle.transport.verbs.domain import Domain, address_of
-from firesteel.rdma_shuffle.transport.verbs.lane import ReadLane
 from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
-from firesteel.rdma_shuffle.transport.verbs.serving import Serving
+from firesteel.rdma_shuffle.transport.verbs.read_channel import ReadChannel
+from firesteel.rdma_shuffle.transport.verbs.unavailable import FallbackReason, TcpFallback
+from firesteel.rdma_shuffle.wire.blocks import Found, Missing, Piece, Range
+from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
 
 _LOG = logging.getLogger(__name__)
-_RESTS = frozenset({Why.PEER_HAS_NONE, Why.LANE_BROKE})
+_PAUSE_REASONS = frozenset({FallbackReason.PEER_HAS_NONE, FallbackReason.CHANNEL_BROKE})
 
 
 class VerbsTransport:
-    """A `Transport` over a `TcpTransport`, whose lanes it serves as well. `open` finds the device.
+    """A `Transport` on top of a `TcpTransport`. It also serves channels to peers. `open` finds the device.
 
-    `pinnable` says how many bytes more may be pinned; it is asked before a staging area is made.
+    `pinnable` returns the bytes that may still be pinned. It is called before a staging area is created.
     """
 
     name = "verbs"
 
     def __init__(self, tcp: TcpTransport, store: Store, device: Device, limits: VerbsLimits) -> None:
         self._tcp, self._store, self.device, self.limits = tcp, store, device, limits
-        self._most_lanes = min(limits.lanes, device.most_pairs)
+        self._max_channels = min(limits.channels, device.max_queue_pairs)
         self._domains: dict[str, Domain] = {}
-        self._lanes: OrderedDict[tuple[TcpLink, str], ReadLane] = OrderedDict()
+        self._channels: OrderedDict[tuple[TcpLink, str], ReadChannel] = OrderedDict()
         self._connecting: dict[tuple[TcpLink, str], asyncio.Lock] = {}
-        self._resting: dict[str, tuple[float, FallDown]] = {}
-        self._told: set[tuple[str, Why]] = set()
-        self.falls: Counter[str] = Counter()
+        self._paused: dict[str, tuple[float, TcpFallback]] = {}
+        self._logged: set[tuple[str, FallbackReason]] = set()
+        self.fallbacks: Counter[str] = Counter()
         self.reads = self.bytes = 0
         self.pinnable: Callable[[], int] = lambda: 1 << 62
-        self.serving = Serving(
+        self.serving = ChannelServer(
             device,
             store,
             self._domain,
             stage_bytes=limits.stage_bytes,
-            lane_bytes=limits.lane_bytes,
+            channel_bytes=limits.channel_bytes,
             stage_wait_s=limits.stage_wait_s,
-            room=self._room,
+            check_limits=self._check_limits,
         )
-        tcp.lanes = self.serving
+        tcp.channels = self.serving
         self._closed = False
 
     @classmethod
     def open(cls, tcp: TcpTransport, store: Store, limits: VerbsLimits) -> VerbsTransport:
-        """On the device that the limits name, or the first usable one.
+        """Open the device of the limits, or the first usable one.
 
         Raises
         ------
-        VerbsAbsent
-            With the reason; `tcp` stays as it is.
+        VerbsUnavailable
+            No device can be used. `tcp` stays unchanged.
         """
         return cls(tcp, store, Device.open(limits.device, limits.gid_index), limits)
 
@@ -75,19 +75,21 @@ class VerbsTransport:
     async def locate(self, owner: str, application: str, ranges: Sequence[Range]) -> tuple[Found | Missing, ...]:
         return await self._tcp.locate(owner, application, ranges)
 
-    async def tell(self, owner: str, application: str, notice: Notice) -> None:
-        await self._tcp.tell(owner, application, notice)
+    async def notify(self, owner: str, application: str, notice: Notice) -> None:
+        await self._tcp.notify(owner, application, notice)
 
     async def read(self, owner: str, application: str, pieces: Sequence[Piece], into: memoryview) -> None:
         link = await self._tcp.link(owner)
         secret = self._store.secret(application)
         if into:
             try:
-                await self._by_lane(link, owner, application, secret, pieces, into)
-            except FallDown as down:
+                await self._by_channel(link, owner, application, secret, pieces, into)
+            except TcpFallback as fallback:
                 if not link.alive:
-                    raise ShuffleFault(Reason.UNREACHABLE, f"the service of {owner} was lost in mid-read") from down
-                self._fell(owner, down)
+                    raise ShuffleFault(
+                        Reason.UNREACHABLE, f"the service of {owner} was lost during a read"
+                    ) from fallback
+                self._count_fallback(owner, fallback)
             else:
                 return
         await link.read(application, secret, pieces, into)
@@ -96,135 +98,139 @@ class VerbsTransport:
         if self._closed:
             return
         self._closed = True
-        for lane in self._lanes.values():
-            lane.destroy()
-        self._lanes.clear()
+        for channel in self._channels.values():
+            channel.destroy()
+        self._channels.clear()
         await self._tcp.close()
         for application in list(self._domains):
             self.forget(application)
         self.device.close()
 
-    # -- lanes ---------------------------------------------------------------------------------------------------
+    # -- channels ---------------------------------------------------------------------------------------------------
 
-    async def _by_lane(
+    async def _by_channel(
         self, link: TcpLink, owner: str, application: str, secret: bytes, pieces: Sequence[Piece], into: memoryview
     ) -> None:
-        until, down = self._resting.get(owner, (0.0, None))
-        if down:
+        until, fallback = self._paused.get(owner, (0.0, None))
+        if fallback:
             if asyncio.get_running_loop().time() < until:
-                raise down
-            del self._resting[owner]
+                raise fallback
+            del self._paused[owner]
         domain = self._domain(application)
-        landing = domain.landing(self._store.landing(application))
-        if not landing.holds(address_of(into), len(into)):
-            raise FallDown(Why.OUTSIDE_SLAB, "the bytes go into a file")
+        slab = domain.registered_slab(self._store.slab_view(application))
+        if not slab.holds(address_of(into), len(into)):
+            raise TcpFallback(FallbackReason.OUTSIDE_SLAB, "the blocks go into a file")
         try:
-            lane = await self._lane(link, application, secret)
-            await lane.read(pieces, into, landing.lkey)
-        except FallDown as fell:
+            channel = await self._channel(link, application, secret)
+            await channel.read(pieces, into, slab.lkey)
+        except TcpFallback as error:
             if self._domains.get(application) is not domain:
-                self._store.secret(application)  # the application, and not the lane, has ended
-            elif fell.why in _RESTS and link.alive:
-                self._resting[owner] = (asyncio.get_running_loop().time() + self.limits.rest_s, fell)
+                self._store.secret(application)  # raises if the application has ended
+            elif error.reason in _PAUSE_REASONS and link.alive:
+                self._paused[owner] = (asyncio.get_running_loop().time() + self.limits.rest_s, error)
             raise
         self.reads += 1
         self.bytes += len(into)
 
-    async def _lane(self, link: TcpLink, application: str, secret: bytes) -> ReadLane:
+    async def _channel(self, link: TcpLink, application: str, secret: bytes) -> ReadChannel:
         key = (link, application)
         async with self._connecting.setdefault(key, asyncio.Lock()):
-            lane = self._lanes.pop(key, None)
-            if lane and not lane.alive:
-                lane.close()
-                lane = None
-            if lane is None:
-                self._make_room()
+            channel = self._channels.pop(key, None)
+            if channel and not channel.alive:
+                channel.close()
+                channel = None
+            if channel is None:
+                self._evict_idle()
                 domain = self._domain(application)
-                lane = await ReadLane.open(self.device, domain, link, application, secret, lambda: self._drop(key))
-                if self._closed or not lane.alive or not link.alive or self._store.secret(application) != secret:
-                    lane.destroy()
-                    raise FallDown(Why.LANE_BROKE, "the connection, or the application, has ended")
-            self._lanes[key] = lane  # newest last
-            return lane
+                channel = await ReadChannel.open(
+                    self.device, domain, link, application, secret, lambda: self._drop(key)
+                )
+                if self._closed or not channel.alive or not link.alive or self._store.secret(application) != secret:
+                    channel.destroy()
+                    raise TcpFallback(FallbackReason.CHANNEL_BROKE, "the connection or the application has ended")
+            self._channels[key] = channel  # the most recently used is last
+            return channel
 
     def _drop(self, key: tuple[TcpLink, str]) -> None:
-        self._lanes.pop(key, None)
+        self._channels.pop(key, None)
         self._connecting.pop(key, None)
 
-    def _make_room(self) -> None:
-        if self.lane_count < self._most_lanes:
+    def _evict_idle(self) -> None:
+        if self.channel_count < self._max_channels:
             return
-        for key, lane in self._lanes.items():
-            if lane.idle:
-                lane.close()
+        for key, channel in self._channels.items():
+            if channel.idle:
+                channel.close()
                 self._drop(key)
                 return
-        raise FallDown(Why.LANE_BROKE, f"all {self._most_lanes} lanes are busy")
+        raise TcpFallback(FallbackReason.CHANNEL_BROKE, f"all {self._max_channels} channels are busy")
 
-    def _room(self, pin: int) -> None:
-        """Whether a peer may have one more lane, and a staging area of `pin` bytes for it."""
-        if self.lane_count >= self._most_lanes:
-            raise ShuffleFault(Reason.NO_SPACE, f"there are {self._most_lanes} lanes, the most that are allowed")
+    def _check_limits(self, pin: int) -> None:
+        """Raise NO_SPACE if a peer may not have one more channel and `pin` bytes of staging area for it."""
+        if self.channel_count >= self._max_channels:
+            raise ShuffleFault(Reason.NO_SPACE, f"the limit of {self._max_channels} channels is reached")
         if pin > self.pinnable():
-            raise ShuffleFault(Reason.NO_SPACE, "the limit of pinned bytes leaves no room for staging")
+            raise ShuffleFault(Reason.NO_SPACE, "the limit of pinned bytes leaves no memory for staging")
 
     @property
-    def lane_count(self) -> int:
-        """Queue pairs, of both sides."""
-        return len(self._lanes) + len(self.serving)
+    def channel_count(self) -> int:
+        """Number of queue pairs, including those for peers."""
+        return len(self._channels) + len(self.serving)
 
     @property
     def staging_bytes(self) -> int:
-        """Pinned for staging, used or not."""
-        return sum(each.staging.extents.size for each in self._domains.values() if each.staging)
+        """Bytes that are pinned for staging, used or not."""
+        return sum(domain.staging.extents.size for domain in self._domains.values() if domain.staging)
 
     def gauges(self) -> dict[str, float]:
-        """What is in use, and beside it what is allowed."""
+        """Return the usage of resources and their limits."""
         return {
             "verbs_reads": self.reads,
             "verbs_bytes": self.bytes,
-            "lanes": self.lane_count,
-            "lanes_limit": self._most_lanes,
-            "lane_requests": self.device.posted,
-            "registrations": sum(each.registrations for each in self._domains.values()),
+            "channels": self.channel_count,
+            "channels_limit": self._max_channels,
+            "channel_requests": self.device.posted,
+            "registrations": sum(domain.registrations for domain in self._domains.values()),
             "staging_bytes": self.staging_bytes,
             "staged_bytes": self.serving.staged_bytes,
         }
 
     def about(self) -> dict[str, object]:
-        """For the status."""
-        place = self.device.place
+        """Return the device, its address and the fallbacks, for the status."""
+        device_port = self.device.device_port
         return {
-            "device": place.device,
-            "port": place.port,
-            "gid_index": place.gid_index,
-            "gid": place.gid.hex(":", 2),
+            "device": device_port.device,
+            "port": device_port.port,
+            "gid_index": device_port.gid_index,
+            "gid": device_port.gid.hex(":", 2),
             "mtu": 128 << self.device.mtu,
-            "falls": dict(self.falls),
+            "fallbacks": dict(self.fallbacks),
         }
 
     def _domain(self, application: str) -> Domain:
         domain = self._domains.get(application)
         if domain is None:
-            self._store.secret(application)  # UNKNOWN_APPLICATION for one that is over
+            self._store.secret(application)  # raises UNKNOWN_APPLICATION if it has ended
             try:
                 domain = self._domains[application] = Domain(self.device)
             except (self.device.library.error, OSError) as error:
-                raise FallDown(Why.NO_MEMORY, f"no protection domain can be made: {one_line(error)}") from error
+                raise TcpFallback(
+                    FallbackReason.NO_MEMORY, f"a protection domain cannot be created: {one_line(error)}"
+                ) from error
         return domain
 
     def forget(self, application: str) -> None:
-        """The application is over: its queue pairs and registrations go before its memory does."""
-        for key in [each for each in self._lanes if each[1] == application]:
-            self._lanes[key].destroy()
+        """Close the queue pairs and registrations of an application, before its memory is freed."""
+        for key in [key for key in self._channels if key[1] == application]:
+            self._channels[key].destroy()
             self._drop(key)
         self.serving.forget(application)
         domain = self._domains.pop(application, None)
         if domain:
             domain.close()
 
-    def _fell(self, owner: str, down: FallDown) -> None:
-        self.falls[down.why] += 1
-        if (owner, down.why) not in self._told:
-            self._told.add((owner, down.why))
-            _LOG.warning("blocks of %s come by TCP (%s): %s", owner, down.why, down.detail)
+    def _count_fallback(self, owner: str, fallback: TcpFallback) -> None:
+        self.fallbacks[fallback.reason] += 1
+        if (owner, fallback.reason) not in self._logged:
+            self._logged.add((owner, fallback.reason))
+            _LOG.warning("blocks of %s are read by TCP (%s): %s", owner, fallback.reason, fallback.detail)

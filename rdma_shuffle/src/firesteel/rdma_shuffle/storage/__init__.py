@@ -1,0 +1,1 @@
+"""Map outputs on disk: the catalogue, its journal, and deletion in the background."""

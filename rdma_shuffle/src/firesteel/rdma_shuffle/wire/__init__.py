@@ -1,0 +1,1 @@
+"""The wire protocol: bytes, messages, authentication, frames and credits (PROTOCOL.md)."""
