@@ -114,7 +114,7 @@ def firesteel(spark: Any, path: Path, notes: dict[str, Any]) -> None:
     facts = dict(result.intervals[0].scoring)
     notes[path.stem] = {
         "operator": facts["operator"],
-        "forms": facts["rows_by_form"],
+        "forms": facts["rows_by_backend"],
         "seconds": dict(result.intervals[0].seconds),
     }
 

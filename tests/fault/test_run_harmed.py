@@ -206,12 +206,12 @@ def test_a_full_disk_publishes_nothing_and_the_next_run_with_room_all(spark, sma
 def test_a_clock_that_jumps_ahead_makes_a_live_lease_look_dead_and_costs_only_its_holder(tmp_path):
     """The storage's clock is the one that counts; here it is the local one, which jumped by a day."""
     root = f"file://{tmp_path}"
-    area = area_of(root)
+    store = area_of(root)
     with (
         pytest.raises(LeaseConflict, match="FS7502"),
-        Transaction.begin(area, SINK, sink_of(root), INTERVAL, attempt_of("slow")) as slow,
+        Transaction.begin(store, SINK, sink_of(root), INTERVAL, attempt_of("slow")) as slow,
     ):
-        stage(slow, area.storage, {"dt=2013-06-01/origin=EWR/part-s": "slow"})
+        stage(slow, store.storage, {"dt=2013-06-01/origin=EWR/part-s": "slow"})
         record = next(Path(tmp_path).rglob("lease/**/*.json"))
         facts = json.loads(record.read_text())
         record.write_text(json.dumps({**facts, "machine": "another"}))  # its death cannot be seen from here
@@ -225,9 +225,9 @@ def test_a_clock_that_jumps_ahead_makes_a_live_lease_look_dead_and_costs_only_it
 
 def test_a_clock_that_jumps_back_lets_nobody_take_a_lease(tmp_path):
     root = f"file://{tmp_path}"
-    area = area_of(root)
-    with Transaction.begin(area, SINK, sink_of(root), INTERVAL, attempt_of("first")) as first:
-        stage(first, area.storage, NEW)
+    store = area_of(root)
+    with Transaction.begin(store, SINK, sink_of(root), INTERVAL, attempt_of("first")) as first:
+        stage(first, store.storage, NEW)
         tomorrow = time.time() + 86_400
         for file in next(Path(tmp_path).rglob("lease/**/*.json")).parent.iterdir():
             os.utime(file, (tomorrow, tomorrow))

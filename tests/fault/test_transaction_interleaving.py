@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import LeaseConflict
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.transaction import Area, Transaction
+from firesteel.pipelines.publish.transaction import StateStore, Transaction
 from support.publishing import (
     AFTER,
     COUNTS,
@@ -112,9 +112,9 @@ def test_however_they_interleave_the_newest_data_stands(order, successors):
 def _interleave(root_uri: str, order: Iterator[bool], successors: int) -> str:
     """Run both to their ends: what became of the zombie's publish."""
     turns = Turns(order)
-    area = area_of(root_uri)
-    storages = {who: Turned(area.storage, turns, who) for who in ("zombie", "successor")}
-    areas = {who: Area(storage, area.base, "p", "test") for who, storage in storages.items()}
+    store = area_of(root_uri)
+    storages = {who: Turned(store.storage, turns, who) for who in ("zombie", "successor")}
+    areas = {who: StateStore(storage, store.base, "p", "test") for who, storage in storages.items()}
     begun = threading.Event()
     outcome: list[str] = []
     failures: list[BaseException] = []
@@ -124,7 +124,7 @@ def _interleave(root_uri: str, order: Iterator[bool], successors: int) -> str:
             areas["zombie"], SINK, sink_of(root_uri), INTERVAL, attempt_of("zombie"), lease_ttl_s=0.001
         ) as transaction:
             transaction._lease.close()  # as when the process is stopped
-            stage(transaction, area.storage, NEW)
+            stage(transaction, store.storage, NEW)
             begun.set()
             storages["zombie"].thread = threading.get_ident()
             try:
@@ -138,7 +138,7 @@ def _interleave(root_uri: str, order: Iterator[bool], successors: int) -> str:
         storages["successor"].thread = threading.get_ident()
         for number in range(successors):
             with _begin(areas["successor"], root_uri, f"successor {number}") as transaction:
-                stage(transaction, area.storage, NEWER)
+                stage(transaction, store.storage, NEWER)
                 transaction.publish(PLANNED, COUNTS)
 
     def run(who: str, work) -> None:
@@ -162,11 +162,11 @@ def _interleave(root_uri: str, order: Iterator[bool], successors: int) -> str:
     return outcome[0]
 
 
-def _begin(area: Area, root_uri: str, run_id: str) -> Transaction:
+def _begin(store: StateStore, root_uri: str, run_id: str) -> Transaction:
     """Begin as soon as the zombie's lease has run out: by the storage's clock, in a millisecond or a tick of it."""
     while True:
         try:
-            return Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id))
+            return Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id))
         except LeaseConflict as error:
             if error.code != "FS7501":
                 raise

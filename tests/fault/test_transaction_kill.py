@@ -49,8 +49,8 @@ def prepared(root_uri: str) -> str:
 
 def assert_whole(root_uri: str, run_id: str) -> str:
     """After recovery: all old or all new, nothing left over, and the ledger tells which. Then the next run works."""
-    area = area_of(root_uri)
-    record = Ledger(area).latest(SINK, INTERVAL)
+    store = area_of(root_uri)
+    record = Ledger(store).latest(SINK, INTERVAL)
     if record is not None and record.state == "published":
         assert visible(root_uri) == AFTER
         assert {file.path for file in record.files} == set(NEW)
@@ -62,7 +62,7 @@ def assert_whole(root_uri: str, run_id: str) -> str:
     assert folders_below(root_uri, "staging") == []
     assert folders_below(root_uri, "scratch") == []
     assert below(root_uri, "trash") == []
-    assert leftovers(area, SINK) == ()
+    assert leftovers(store, SINK) == ()
     state = record.state if record else "none"
     publish(root_uri, "next", {"dt=2013-06-01/origin=EWR/part-9": "next"})
     assert visible(root_uri) == {

@@ -144,10 +144,10 @@ def test_a_live_holder_is_not_taken_over(tmp_path):
 def test_heartbeats_keep_a_slow_holder_alive(tmp_path):
     """The holder outlives its ttl many times over, and is refused to others all the time."""
     root_uri = f"file://{tmp_path}"
-    area = area_of(root_uri)
+    store = area_of(root_uri)
     ttl_s = 0.3
     with Transaction.begin(
-        area, SINK, f"{root_uri}/scores", INTERVAL, attempt_of("slow"), lease_ttl_s=ttl_s
+        store, SINK, f"{root_uri}/scores", INTERVAL, attempt_of("slow"), lease_ttl_s=ttl_s
     ) as transaction:
         ends = time.monotonic() + 5 * ttl_s
         while time.monotonic() < ends:

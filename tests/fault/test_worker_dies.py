@@ -51,12 +51,12 @@ def project_of(folder: Path, deadly: dict[int, float]) -> ScoringProject:
     return project
 
 
-def check(project: ScoringProject, letters: dict[int, tuple[str, str]]) -> None:
+def check(project: ScoringProject, dead_letters: dict[int, tuple[str, str]]) -> None:
     found = project.published()
-    right = [each for each in range(2 * ROWS) if each not in letters]
+    right = [each for each in range(2 * ROWS) if each not in dead_letters]
     assert found.column("id").to_pylist() == right
     assert found.column("p").to_pylist() == [each / 7 for each in right]
-    assert {number: (error, text) for number, error, text in project.dead()} == letters
+    assert {number: (error, text) for number, error, text in project.dead()} == dead_letters
     storage, base = locate(f"{project.root}/_firesteel/points/staging")
     assert not list(storage.walk(base))
 
@@ -72,7 +72,7 @@ def test_each_deadly_row_is_a_dead_letter_and_all_others_are_published(spark, tm
     check(project, LETTERS)
     assert [event.facts.get("again") for event in told if event.kind == "scoring"] == [None, "a Python worker died"]
     facts = dict(result.intervals[0].scoring)
-    reasons = [each["reason"] for each in facts["forms"]]
+    reasons = [each["reason"] for each in facts["backends"]]
     assert "a worker died: each call has a process of its own" in reasons
     assert len(reasons) == 1 or operator == "direct", "tasks that were done before are not done again"
 
@@ -89,7 +89,7 @@ def test_a_task_that_is_tried_again_finds_the_row_by_itself_and_other_tasks_run_
     (interval,) = json.loads(done.stdout)["intervals"]
     assert interval["counts"]["dead_letter"] == len(LETTERS)
     facts = dict(interval["scoring"])
-    assert [each["reason"] for each in facts["forms"]] == [
+    assert [each["reason"] for each in facts["backends"]] == [
         "a worker died: each call has a process of its own",
         "the pyfunc is all that this model has",
     ]

@@ -15,10 +15,10 @@ import pytest
 
 from firesteel.conf.errors import InputNotReady
 from firesteel.jobs.tracking.connect import connect
-from firesteel.pipelines.publish.layout import Place
+from firesteel.pipelines.publish.heartbeat import runs
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.presence import runs
+from firesteel.pipelines.publish.state_store import SinkInterval
 from support.airflow_home import HERE, ROOT, AirflowHome, airflow_environment, with_provider
 from support.documents import blocks, documents
 from support.held import holding
@@ -176,7 +176,7 @@ def test_data_that_a_gate_refuses_are_not_scored_again(home, specs):
     said = home.airflow("dags", "test", "refused", DAY, code=1)
     assert "a gate refused the data; nothing was published: FS7001" in said
     assert "DagRun failed" in said
-    (record,) = Ledger(project_of(specs, "refused").area).history("scores")
+    (record,) = Ledger(project_of(specs, "refused").store).history("scores")
     assert record.state == "failed"
     assert not (specs / "refused" / "data" / "scores").exists()
 
@@ -200,7 +200,7 @@ def test_a_deferred_task_publishes_and_returns_what_the_next_one_finds_done(airf
     assert again["state"] == "skipped"
     assert again["intervals"][0]["published_by"] == first["run_id"]
     assert again["intervals"][0]["partitions"] == first["intervals"][0]["partitions"]
-    assert len(Ledger(project_of(airflow.specs, "plain").area).history("scores")) == 1
+    assert len(Ledger(project_of(airflow.specs, "plain").store).history("scores")) == 1
 
 
 def test_each_published_partition_is_an_event_of_an_asset(airflow):
@@ -219,8 +219,8 @@ def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once
     marks, run = airflow.specs / "killed" / "marks", begun(airflow, "killed")
     wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch")
     first = airflow.home.xcom("killed", run, "score", "firesteel_run_id")
-    (state,) = runs(project_of(airflow.specs, "killed").area, first)
-    task = _parent(state.begun.pid)
+    (state,) = runs(project_of(airflow.specs, "killed").store, first)
+    task = _parent(state.started.pid)
     for pid in (_parent(task), task):  # the worker that supervises, and the task
         os.kill(pid, signal.SIGKILL)
     wait_for(
@@ -231,7 +231,7 @@ def test_a_retry_after_the_workers_death_waits_for_the_driver_and_publishes_once
     task = ended(airflow, "killed")["score"]
     assert (task["state"], task["try_number"]) == ("success", 2)
     assert airflow.home.xcom("killed", run, "score")["run_id"] == first
-    (record,) = Ledger(project_of(airflow.specs, "killed").area).history("scores")
+    (record,) = Ledger(project_of(airflow.specs, "killed").store).history("scores")
     assert (record.run_id, record.state) == (first, "published")
     assert published(airflow.specs, "killed") == record.counts.scored
     after_harm = rows_of(project_of(airflow.specs, "killed").published())
@@ -244,12 +244,12 @@ def test_a_task_that_is_marked_failed_ends_its_driver_and_releases_the_lease(air
     marks, run = airflow.specs / "ended" / "marks", begun(airflow, "ended")
     wait_for(lambda: bool(holding(marks)), "the driver is in the middle of a batch")
     name = airflow.home.xcom("ended", run, "score", "firesteel_run_id")
-    found = project_of(airflow.specs, "ended").area
-    driver = runs(found, name)[0].begun.pid
+    found = project_of(airflow.specs, "ended").store
+    driver = runs(found, name)[0].started.pid
     assert len(session_of(driver)) >= 2
     airflow.home.call("PATCH", f"dags/ended/dagRuns/{run}/taskInstances/score", json={"new_state": "failed"})
     wait_for(lambda: not session_of(driver), "the driver and all that it started are gone")
-    assert all(state.released for state in read_states(Place(found, "scores", DAY)))
+    assert all(state.released for state in read_states(SinkInterval(found, "scores", DAY)))
     assert runs(found, name)[0].ended.exit_code == 130
     assert not list(found.storage.walk(f"{found.base}/staging"))
     assert not (airflow.specs / "ended" / "data" / "scores").exists()
@@ -281,7 +281,7 @@ def test_a_backfill_is_pinned_once_and_scored_part_by_part(airflow):
     (state,) = {each["published_by"] for each in made["scores.finish"]["intervals"][1:]}
     assert state == made["scores.2024-01-02"]["run_id"]
     assert made["scores.finish"]["state"] == "skipped"
-    found = project_of(airflow.specs, "two_days").area
+    found = project_of(airflow.specs, "two_days").store
     assert len(Ledger(found).history("scores")) == 2
     assert not list(found.storage.walk(f"{found.base}/backfill"))
 

@@ -18,9 +18,9 @@ from pyspark.sql import functions as F  # noqa: N812
 import firesteel
 from firesteel.jobs.preview.sample import score_sample
 from firesteel.jobs.run.plan_runner import run_plan
-from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.recover import person, recover
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.storage.open import locate
 from support.data import write_days
 from support.models import save, training
@@ -151,8 +151,8 @@ def test_read_gives_the_current_version_of_every_interval(spark, published):
     assert listed.exceptAll(firesteel.read(spark, sink.path).select(listed.columns)).count() == 0
 
 
-def area_of(pipeline) -> Area:
-    return Area(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
+def area_of(pipeline) -> StateStore:
+    return StateStore(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
 
 
 def runs_of(spark, sink, day: str) -> set[str]:

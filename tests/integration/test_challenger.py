@@ -52,7 +52,7 @@ def run(spark, runs, plan):
 
 
 def record_of(project):
-    return Ledger(project.area).published("scores", DAY)
+    return Ledger(project.store).published("scores", DAY)
 
 
 def test_each_operator_scores_both_in_one_scan_and_publishes_the_champion_alone(spark, base, runs, models, capsys):
@@ -112,8 +112,8 @@ def test_a_published_challenger_stands_in_columns_of_its_own(spark, base, runs, 
     known = {round(value, 9) for value in doubled if value is not None}
     assert {round(value - 0.005, 9) for value in table.column("next_p").drop_null().to_pylist()} <= known
     both = pc.and_(table.column("p").is_valid(), table.column("next_p").is_valid())
-    p, rival = (table.filter(both).column(name).to_numpy() for name in ("p", "next_p"))
-    apart = np.abs(p - rival)[np.isfinite(p) & np.isfinite(rival)]
+    p, challenger = (table.filter(both).column(name).to_numpy() for name in ("p", "next_p"))
+    apart = np.abs(p - challenger)[np.isfinite(p) & np.isfinite(challenger)]
     assert agreement.outputs[0].mean_difference == pytest.approx(apart.mean())
     assert agreement.outputs[0].max_difference == pytest.approx(apart.max())
 

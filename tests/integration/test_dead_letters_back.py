@@ -13,9 +13,9 @@ import pytest
 
 from firesteel.conf.errors import RowErrorBudget
 from firesteel.jobs.run.replay import read_dead_letters
-from firesteel.pipelines.publish.letters import Letters
+from firesteel.pipelines.publish.dead_letters import DeadLetterFile
 from firesteel.pipelines.storage.open import locate
-from firesteel.udfs.letter_codec import encode_row, type_names
+from firesteel.udfs.dead_letter_codec import encode_row, type_names
 
 pytestmark = pytest.mark.integration
 
@@ -51,11 +51,11 @@ def encoded(frame):
     def lines(batches):
         for batch in batches:
             table = pa.Table.from_batches([batch])
-            letters = [
+            dead_letters = [
                 json.dumps({"row": encode_row(table, index), "types": type_names(table.schema)})
                 for index in range(table.num_rows)
             ]
-            yield pa.RecordBatch.from_pydict({"letter": letters})
+            yield pa.RecordBatch.from_pydict({"letter": dead_letters})
 
     return [row.letter for row in frame.mapInArrow(lines, "letter string").collect()]
 
@@ -74,8 +74,8 @@ def test_every_type_comes_back_as_it_was(spark, tmp_path, zone):
     frame = session.read.schema(ddl).parquet(str(tmp_path / "rows.parquet"))
     (tmp_path / "run.jsonl").write_text("\n".join(encoded(frame)) + "\n", encoding="utf-8")
     storage, path = locate(f"file://{tmp_path}/run.jsonl")
-    letters = Letters("scored", "2013-06-01", "run", path, 3, (), "1", open=True)
-    back = session.createDataFrame(read_dead_letters(storage, (letters,), frame.schema), frame.schema)
+    dead_letters = DeadLetterFile("scored", "2013-06-01", "run", path, 3, (), "1", open=True)
+    back = session.createDataFrame(read_dead_letters(storage, (dead_letters,), frame.schema), frame.schema)
     assert back.schema == frame.schema
     assert repr(back.toArrow().to_pylist()) == repr(frame.toArrow().to_pylist())
     instants = pa.schema({"at": pa.int64()})
@@ -89,10 +89,10 @@ def test_letters_without_a_column_or_with_another_type_are_refused(spark, tmp_pa
     line = {"row": {"a": 1, "raw": "AP8="}, "types": {"a": "bigint", "raw": "binary"}}
     (tmp_path / "run.jsonl").write_text(json.dumps(line) + "\n")
     storage, path = locate(f"file://{tmp_path}/run.jsonl")
-    letters = (Letters("scored", "2013-06-01", "run", path, 1, (), "1", open=True),)
+    dead_letters = (DeadLetterFile("scored", "2013-06-01", "run", path, 1, (), "1", open=True),)
 
     def read(ddl: str, **options):
-        return read_dead_letters(storage, letters, StructType.fromDDL(ddl), **options).to_pylist()
+        return read_dead_letters(storage, dead_letters, StructType.fromDDL(ddl), **options).to_pylist()
 
     assert read("a bigint, raw binary") == [{"a": 1, "raw": b"\0\xff"}]
     with pytest.raises(

@@ -180,7 +180,7 @@ def project(tmp_path):
 
 
 def ledger(project):
-    return Ledger(project.area)
+    return Ledger(project.store)
 
 
 def run(spark, runs, project, start, end="", psi_max=0.2, severity="critical"):

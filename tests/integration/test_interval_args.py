@@ -52,7 +52,7 @@ def test_every_operator_binds_the_args_of_its_interval(spark, tmp_path, runs):
     days, _ = found["arrow"]
     assert days.count(f"dt={DAY}") == days.count(f"dt={NEXT}") > 0
     again = replay(Pipeline.load(project.folder / "pipeline.yaml").plan(NEXT, force=True), NEXT, spark=spark)
-    assert again.error.startswith("FS5005"), "the letters were read, and failed again"
+    assert again.error.startswith("FS5005"), "the dead letters were read, and failed again"
     assert "2024-01-02" in physical_plan(plan, plan.intervals[1], spark)
 
 

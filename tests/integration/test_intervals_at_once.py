@@ -9,7 +9,7 @@ import pytest
 
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.transaction import Area
+from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.storage.open import locate
 from support.bursty import Bursty
 
@@ -41,7 +41,7 @@ class Seen:
 
 def ledger(project):
     storage, base = locate(f"file://{project.folder}/data/_firesteel")
-    return Ledger(Area(storage, base, "bursty", "default"))
+    return Ledger(StateStore(storage, base, "bursty", "default"))
 
 
 def staged(project):

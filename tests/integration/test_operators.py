@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.udfs.direct.job import pack, run_task
-from firesteel.udfs.direct.spec import DirectSpec, Place, ScanSpec, Split, WriteSpec
+from firesteel.udfs.direct.spec import DirectSpec, OutputLocation, ScanSpec, Split, WriteSpec
 from firesteel.udfs.report import TaskReport
 from firesteel.udfs.score import score_batches
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
@@ -56,15 +56,15 @@ def test_all_operators_publish_the_same_rows_and_dead_letters(spark, tmp_path, r
     )
     assert counts.dead_letter == len(dead) > 100
     assert counts.scored == len(right["id"]) > 1000
-    for (operator, accelerate), (others, letters, (columns, rows), facts) in found.items():
-        assert (others, letters, columns) == (counts, dead, names), (operator, accelerate)
+    for (operator, accelerate), (others, dead_letters, (columns, rows), facts) in found.items():
+        assert (others, dead_letters, columns) == (counts, dead, names), (operator, accelerate)
         assert {name: rows[name] for name in ("id", "folder")} == {name: right[name] for name in ("id", "folder")}
         np.testing.assert_array_equal(rows["c"], right["c"])
         # BLAS rounds by the number of rows in a batch, and operators cut batches at other rows.
         np.testing.assert_allclose(rows["p"], right["p"], rtol=1e-12 if accelerate == "off" else 1e-6)
-        forms = {"pandas": "pyfunc", "arrow": "scikit-learn", "direct": "scikit-learn"}
-        expected = "folded linear" if accelerate == "auto" else forms[operator]
-        assert [choice["form"] for choice in facts["forms"]] == [expected]
+        backends = {"pandas": "pyfunc", "arrow": "scikit-learn", "direct": "scikit-learn"}
+        expected = "folded linear" if accelerate == "auto" else backends[operator]
+        assert [choice["backend"] for choice in facts["backends"]] == [expected]
     assert set(right["folder"]) == {"dt=2024-01-01/origin=JFK", "dt=2024-01-01/origin=L%2FX"}
 
 
@@ -131,19 +131,23 @@ def test_a_session_that_computes_otherwise_falls_back_and_the_record_says_so(spa
     assert (facts["operator"], facts["operator_reason"]) == ("arrow", "not direct: the session is not in ANSI mode")
 
 
-def task_spec(folder: Path, ref, forms: str, *, rows: int = 16) -> DirectSpec:
+def task_spec(folder: Path, ref, backends: str, *, rows: int = 16) -> DirectSpec:
     schema = pa.schema([("id", pa.int64()), *((name, pa.float64()) for name in FEATURES)])
     score = ScoreSpec(
-        ref, FEATURES, ("id", "origin"), (Output("y", "double"),), batch_rows=rows, forms=forms,
+        ref, FEATURES, ("id", "origin"), (Output("y", "double"),), batch_rows=rows, backend=backends,
         on_error=ErrorBudget("dead_letter", max_rows=1000),
     )  # fmt: skip
     return DirectSpec(
-        ScanSpec(Place("file"), str(folder / "in"), schema, (("origin", pa.string()),)),
+        ScanSpec(OutputLocation("file"), str(folder / "in"), schema, (("origin", pa.string()),)),
         (),
         score,
         pa.schema([("id", pa.int64()), ("origin", pa.string()), ("y", pa.float64())]),
         WriteSpec(
-            Place("file"), str(folder / "out"), ("id", "y", "_run_id"), ("origin",), (("_run_id", pa.string(), "r1"),)
+            OutputLocation("file"),
+            str(folder / "out"),
+            ("id", "y", "_run_id"),
+            ("origin",),
+            (("_run_id", pa.string(), "r1"),),
         ),
     )
 
@@ -200,7 +204,7 @@ def test_a_direct_task_gives_what_the_general_operator_gives(booster, tmp_path_f
         origin = next(each for each in tables if file.final.startswith(partition_name("origin", each) + "/"))
         published |= {(origin, row["id"]): row["y"] for row in table.to_pylist()}
     assert published.keys() == expected.keys()
-    tolerance = 0 if spec.score.forms != "compiled" else 1e-6
+    tolerance = 0 if spec.score.backend != "compiled" else 1e-6
     np.testing.assert_allclose(
         [published[key] for key in expected], list(expected.values()), rtol=tolerance, atol=tolerance
     )

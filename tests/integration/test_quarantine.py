@@ -15,8 +15,8 @@ from firesteel.conf.errors import GateFailed
 from firesteel.jobs.gates.split import SplitRows
 from firesteel.jobs.run.input_stages import write_quarantine
 from firesteel.jobs.run.plan_runner import run_plan
-from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.quarantine import prune_quarantine, quarantined
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.storage.open import locate
 from support.runs import firesteel
 from support.scoring_project import DAY, MAPPED, ScoringProject
@@ -78,7 +78,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     gate = result.intervals[0].gates[0]
     assert [gate.success, *(each.success for each in gate.expectations)] == [True, False, False]
     assert gate.expectations[0].note == f"{len(no_b):,} rows quarantined"
-    (found,) = quarantined(project.area, ("scores",))
+    (found,) = quarantined(project.store, ("scores",))
     assert (found.relation, found.interval, found.run_id, found.standing) == ("points", DAY, result.run_id, True)
     rows = spark.read.parquet(f"{project.root}/_firesteel/points/quarantine/points").collect()
     assert {row.id for row in rows} == no_b | low_c
@@ -96,7 +96,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert plain.counts.quarantined == 0
     other = project.published()
     assert published.drop_columns(["_run_id", "_scored_at"]).equals(other.drop_columns(["_run_id", "_scored_at"]))
-    assert [each.standing for each in quarantined(project.area, ("scores",))] == [False]
+    assert [each.standing for each in quarantined(project.store, ("scores",))] == [False]
 
 
 def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_looked_at(spark, project, runs):
@@ -115,7 +115,7 @@ def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_
 def test_an_expectation_that_passes_excludes_no_row(spark, project, runs):
     result = run(spark, runs, project.plan(gates=gates(NO_B.replace("b,", "b, mostly: 0.5,"))))
     assert (result.counts.quarantined, dict(result.intervals[0].scoring)["operator"]) == (0, "direct")
-    assert not quarantined(project.area, ("scores",))
+    assert not quarantined(project.store, ("scores",))
 
 
 def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(spark, project, runs):
@@ -123,7 +123,7 @@ def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(
     result = run_plan(project.plan(gates=gates(NO_B, many)), spark=spark, runs=runs)
     assert (result.state, result.exit_code) == ("failed", 3)
     assert "FS7001" in result.error
-    assert not quarantined(project.area, ("scores",))
+    assert not quarantined(project.store, ("scores",))
     held = f"  after: {{on: points, expect: [{many}]}}\n"
     apart = "gates:\n  input_ok: {on: points, expect: [" + NO_B + "]}\n" + held
     result = run_plan(project.plan(gates=apart), spark=spark, runs=runs)
@@ -132,9 +132,9 @@ def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(
 
 def test_rows_that_are_counted_and_not_written_publish_nothing(spark, tmp_path):
     frame = spark.range(4)
-    area = Area(*locate(f"file://{tmp_path}/x"), "p", "default")
+    store = StateStore(*locate(f"file://{tmp_path}/x"), "p", "default")
     with pytest.raises(GateFailed, match="FS7002") as caught:
-        write_quarantine(SplitRows(frame, frame, 5, 0), area, "r", DAY, "run")
+        write_quarantine(SplitRows(frame, frame, 5, 0), store, "r", DAY, "run")
     assert "5 rows of r fail a gate, and 4 were quarantined" in str(caught.value)
 
 
@@ -175,9 +175,9 @@ def test_the_command_line_lists_it_and_old_rows_are_deleted(spark, project, runs
     text = firesteel("quarantine", "ls", folder=project.folder).stdout
     assert f"{row['rows']:,} rows, standing" in text
     assert row["path"] in text
-    area = project.area
-    assert prune_quarantine(area, 30 * 86_400, now_s=time.time()) == 0
+    store = project.store
+    assert prune_quarantine(store, 30 * 86_400, now_s=time.time()) == 0
     old = time.time() - 31 * 86_400
     os.utime(row["path"].removeprefix("file://"), (old, old))
     assert firesteel("run", "--start", DAY, "--force", folder=project.folder).returncode == 0
-    assert [each.run_id == row["run_id"] for each in quarantined(area, ("scores",))] == [False]
+    assert [each.run_id == row["run_id"] for each in quarantined(store, ("scores",))] == [False]

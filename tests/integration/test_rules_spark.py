@@ -86,9 +86,11 @@ def _cut(frame, scan, partitions):
 
 @pytest.mark.parametrize(("rule", "case"), SQL_CASES)
 def test_what_rules_cut_off_changes_no_row(rule, case, tables, spark, tmp_path):
-    draft, _ = optimized(tmp_path, case)
+    logical, _ = optimized(tmp_path, case)
     session = spark.newSession()
     tables = {name: session.createDataFrame(frame.collect(), frame.schema) for name, frame in tables.items()}
     whole = _result(session, tables, case)
-    cut = {name: _cut(frame, draft.scan(name), draft.spec.sources[name].partitions) for name, frame in tables.items()}
+    cut = {
+        name: _cut(frame, logical.scan(name), logical.spec.sources[name].partitions) for name, frame in tables.items()
+    }
     assert _result(session, cut, case) == whole

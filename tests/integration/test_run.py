@@ -19,7 +19,7 @@ from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.written import rows_written
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.transaction import Area
+from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.storage.open import locate
 from support.data import write_days
 from support.mlflow_store import new_store
@@ -29,8 +29,8 @@ from support.runs import DAY, firesteel
 pytestmark = pytest.mark.integration
 
 
-def area_of(pipeline) -> Area:
-    return Area(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
+def area_of(pipeline) -> StateStore:
+    return StateStore(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
 
 
 def test_a_run_scores_gates_publishes_and_tracks(project, spark, runs):
@@ -296,15 +296,15 @@ def test_rows_that_fail_become_dead_letters_and_the_rest_is_published(project, p
     assert (counts.rows_in, counts.scored, counts.dead_letter, counts.balanced) == (60, 57, 3, True)
     assert project.rows() == 57
     storage, base = locate(pipeline.loaded.spec.storage)
-    letters = [
+    dead_letters = [
         json.loads(line)
         for status in storage.walk(f"{base}/dead_letter")
         for line in storage.read(status.path).splitlines()
     ]
-    assert sorted(letter["row"]["flight_id"] for letter in letters) == [
+    assert sorted(letter["row"]["flight_id"] for letter in dead_letters) == [
         f"{DAY}-{origin}-7" for origin in ("EWR", "JFK", "LGA")
     ]
-    assert {(letter["error"], letter["model_version"]) for letter in letters} == {("ValueError", "1")}
+    assert {(letter["error"], letter["model_version"]) for letter in dead_letters} == {("ValueError", "1")}
 
 
 def test_where_every_row_fails_the_count_of_rows_in_stays(project, picky, spark, runs):

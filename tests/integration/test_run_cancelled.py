@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import read_states
+from firesteel.pipelines.publish.state_store import SinkInterval
 from support import forks
 from support.held import holding
 from support.runs import firesteel
@@ -63,6 +63,6 @@ def test_a_cancelled_run_says_so_in_one_line_and_in_the_history(tmp_path, operat
     assert {record["state"] for record in history} == {"cancelled"}
     assert {record["interval"] for record in history} == ({DAY, NEXT_DAY} if at_once > 1 else {DAY})
     assert "cancelled" in firesteel("status", folder=tmp_path).stdout
-    assert all(state.released for state in read_states(Place(project.area, "scores", DAY)))
-    assert not list(project.area.storage.walk(f"{project.area.base}/staging"))
+    assert all(state.released for state in read_states(SinkInterval(project.store, "scores", DAY)))
+    assert not list(project.store.storage.walk(f"{project.store.base}/staging"))
     assert not (tmp_path / "data" / "scores").exists()

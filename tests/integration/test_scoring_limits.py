@@ -59,8 +59,8 @@ def test_a_row_that_hangs_is_cut_and_the_worker_lives_on(spark, tmp_path):
     spec = ScoreSpec(shipped, ("x",), ("id",), (Output("y", "double"),), on_error=budget, timeout_s=0.5)
     first = score(frame, spec)
     assert sorted(row["id"] for row in first.df.collect()) == [each for each in range(16) if each != 13]
-    letters = first.report().dead_letters
-    assert [(dict(each.row)["id"], each.error, each.message) for each in letters] == [
+    dead_letters = first.report().dead_letters
+    assert [(dict(each.row)["id"], each.error, each.message) for each in dead_letters] == [
         (13, "BatchTimeout", "no answer within 0.5 s")
     ]
     # On local[2] a task whose worker dies is not tried again: one task, one worker, one load for all of it.

@@ -9,9 +9,9 @@ import sys
 import mlflow
 import pytest
 
-from firesteel.pipelines.publish.layout import Place
+from firesteel.pipelines.publish.heartbeat import runs
 from firesteel.pipelines.publish.lease import read_states
-from firesteel.pipelines.publish.presence import runs
+from firesteel.pipelines.publish.state_store import SinkInterval
 from support import forks
 from support.held import holding
 from support.scoring_project import DAY, ScoringProject
@@ -50,10 +50,10 @@ def test_a_submission_that_is_ended_was_cancelled_and_has_not_failed(held, by):
     text = (held.folder / "said").read_text()
     assert code == 130, text
     assert "Cancelled. Intervals already published stay" in text
-    (state,) = runs(held.area, "ended")
+    (state,) = runs(held.store, "ended")
     assert (state.ended.exit_code, state.ended.brief.get("error", "")) == (130, ""), text
     tracked = mlflow.MlflowClient(f"sqlite:///{held.folder}/mlflow.db").search_runs(["1"])
     assert {run.info.status for run in tracked} == {"KILLED"}, text
-    assert all(each.released for each in read_states(Place(held.area, "scores", DAY)))
-    assert not list(held.area.storage.walk(f"{held.area.base}/staging"))
+    assert all(each.released for each in read_states(SinkInterval(held.store, "scores", DAY)))
+    assert not list(held.store.storage.walk(f"{held.store.base}/staging"))
     assert not (held.folder / "data" / "scores").exists()

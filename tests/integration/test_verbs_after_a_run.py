@@ -18,8 +18,8 @@ from firesteel.pipelines.events import no_progress
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.audit import verify
 from firesteel.pipelines.publish.cancel import cancel
-from firesteel.pipelines.publish.letters import letters
-from firesteel.pipelines.publish.transaction import Area
+from firesteel.pipelines.publish.dead_letters import dead_letters
+from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.read import current_files
 from firesteel.pipelines.storage.open import locate
 from support.picky import PICKY, register_mended, register_picky
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.integration
 LENIENT = PICKY | {"max_fraction: 0.001": "max_fraction: 0.1"}
 
 
-def area_of(pipeline) -> Area:
-    return Area(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
+def area_of(pipeline) -> StateStore:
+    return StateStore(*locate(pipeline.loaded.spec.storage), pipeline.name, pipeline.loaded.profile)
 
 
 def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, runs, tmp_path):
@@ -42,7 +42,7 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     first = project.pipeline(LENIENT)
     assert run_plan(first.plan(DAY), spark=spark, runs=runs).counts.dead_letter == 3
     before = project.published()
-    assert [(each.rows, each.open) for each in letters(area_of(first), ("scores",))] == [(3, True)]
+    assert [(each.rows, each.open) for each in dead_letters(area_of(first), ("scores",))] == [(3, True)]
     again = replay(first.plan(DAY, force=True), DAY, spark=spark)  # the same model: they fail again
     assert (again.exit_code, again.error[:6], again.counts.scored) == (RowErrorBudget.exit_code, "FS5005", 0)
     assert project.published() == before
@@ -58,7 +58,7 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     assert sorted(row["flight_id"] for row in rows if row["_model_version"] == "2") == [
         f"{DAY}-{origin}-7" for origin in ("EWR", "JFK", "LGA")
     ]
-    assert not any(each.open for each in letters(area_of(first), ("scores",)))
+    assert not any(each.open for each in dead_letters(area_of(first), ("scores",)))
     assert replay(mended.plan(DAY, force=True), DAY, spark=spark) is None  # never twice
     undone = firesteel(
         "rollback", "pipeline.yaml", "--param", f"root={project.root}", "--interval", DAY, folder=project.folder

@@ -57,8 +57,10 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
     """Hold what a run says of an interval to what lies in the storage."""
     counts, interval = result.counts, next(each for each in plan.intervals if each.id == result.interval)
     place = f"{plan.pipeline} {interval.id}"
-    letters = _dead_letters(plan, interval, run_id)
-    assert letters == counts.dead_letter, f"{place}: {letters} dead letters lie there, {counts.dead_letter} are counted"
+    dead_letters = _dead_letters(plan, interval, run_id)
+    assert dead_letters == counts.dead_letter, (
+        f"{place}: {dead_letters} dead letters lie there, {counts.dead_letter} are counted"
+    )
     quarantined = sum(
         _rows_below(f"{plan.storage}/quarantine/{relation}/interval={interval.id}/run_id={run_id}")
         for relation in (each.name for each in (*plan.sources, *plan.steps))
@@ -75,7 +77,7 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
     if source is not None:
         files = next((each.files for each in interval.inputs if each.source == source.name), ())
         read = sum(_rows(f"{source.path}/{file.path}") for file in files)
-        accounted = counts.scored + letters + quarantined + counts.dropped
+        accounted = counts.scored + dead_letters + quarantined + counts.dropped
         assert read == counts.rows_in == accounted, f"{place}: {read} rows in the files, {counts}"
 
 

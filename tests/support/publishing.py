@@ -18,7 +18,7 @@ from pathlib import Path
 from firesteel.conf.errors import FiresteelError
 from firesteel.pipelines.events import Event
 from firesteel.pipelines.publish.recover import recover
-from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
+from firesteel.pipelines.publish.transaction import Attempt, StateStore, Transaction
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.open import locate
@@ -49,9 +49,9 @@ NEW = {
 AFTER = NEW | {"dt=2013-05-30/origin=EWR/part-0": "untouched"}
 
 
-def area_of(root_uri: str) -> Area:
+def area_of(root_uri: str) -> StateStore:
     storage, base = locate(f"{root_uri}/_firesteel")
-    return Area(storage, base, "flight_delay_scores", "test")
+    return StateStore(storage, base, "flight_delay_scores", "test")
 
 
 def sink_of(root_uri: str) -> str:
@@ -80,17 +80,17 @@ def visible(root_uri: str) -> Content:
 
 
 def below(root_uri: str, kind: str) -> list[str]:
-    """Files below one folder of the area."""
-    area = area_of(root_uri)
-    folder = f"{area.base}/{kind}"
-    return [each.path[len(folder) + 1 :] for each in area.storage.walk(folder)]
+    """Files below one folder of the store."""
+    store = area_of(root_uri)
+    folder = f"{store.base}/{kind}"
+    return [each.path[len(folder) + 1 :] for each in store.storage.walk(folder)]
 
 
 def folders_below(root_uri: str, kind: str) -> list[str]:
-    """Files and folders below one interval's folder of the area."""
-    area = area_of(root_uri)
-    folder = f"{area.base}/{kind}/test/{SINK}/{INTERVAL}"
-    return [each.name for each in area.storage.list(folder)] if area.storage.status(folder) else []
+    """Files and folders below one interval's folder of the store."""
+    store = area_of(root_uri)
+    folder = f"{store.base}/{kind}/test/{SINK}/{INTERVAL}"
+    return [each.name for each in store.storage.list(folder)] if store.storage.status(folder) else []
 
 
 def stage(transaction: Transaction, storage: Storage, content: Content) -> None:
@@ -102,11 +102,11 @@ def stage(transaction: Transaction, storage: Storage, content: Content) -> None:
 
 def publish(root_uri, run_id, content, planned=PLANNED, *, on_event=lambda _: None, ttl_s=60.0):
     """A whole publish in this process."""
-    area = area_of(root_uri)
+    store = area_of(root_uri)
     with Transaction.begin(
-        area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), on_event=on_event, lease_ttl_s=ttl_s
+        store, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), on_event=on_event, lease_ttl_s=ttl_s
     ) as transaction:
-        stage(transaction, area.storage, content)
+        stage(transaction, store.storage, content)
         return transaction.publish(planned, COUNTS)
 
 
@@ -225,15 +225,15 @@ def _drive(driver: Driver) -> dict[str, object]:
             os.kill(os.getpid(), signal.Signals[driver.signal])
         calls.append(f"{verb} {what}")
 
-    area = area_of(driver.root_uri)
-    area = Area(Counted(area.storage, on_call), area.base, area.pipeline, area.profile)
+    store = area_of(driver.root_uri)
+    store = StateStore(Counted(store.storage, on_call), store.base, store.pipeline, store.profile)
     result: dict[str, object] = {"outcome": "ok"}
     try:
         if driver.what == "recover":
-            recover(area, SINK, sink_of(driver.root_uri), INTERVAL, on_event=on_event)
+            recover(store, SINK, sink_of(driver.root_uri), INTERVAL, on_event=on_event)
         else:
             with Transaction.begin(
-                area,
+                store,
                 SINK,
                 sink_of(driver.root_uri),
                 INTERVAL,
@@ -242,9 +242,9 @@ def _drive(driver: Driver) -> dict[str, object]:
                 lease_ttl_s=driver.ttl_s,
                 take_over=driver.take_over,
             ) as transaction:
-                result["found"] = area.storage.status(f"{transaction.staging_path}/_SUCCESS") is not None
+                result["found"] = store.storage.status(f"{transaction.staging_path}/_SUCCESS") is not None
                 if not result["found"]:
-                    stage(transaction, area.storage, NEW)
+                    stage(transaction, store.storage, NEW)
                 transaction.publish(PLANNED, COUNTS)
     except FiresteelError as error:
         result = {"outcome": error.code, "message": str(error)}

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from firesteel.pipelines.analysis import analyze
-from firesteel.pipelines.rules import Draft, first_draft, optimize
+from firesteel.pipelines.rules import LogicalPlan, first_logical_plan, optimize
 from firesteel.pipelines.spec.load import load_spec
 
 CASES = Path(__file__).parents[1] / "unit" / "pipelines" / "rules"
@@ -40,12 +40,12 @@ def cases():
             yield pytest.param(path.stem, case, id=f"{path.stem}: {case['case']}")
 
 
-def optimized(folder, case) -> tuple[Draft, tuple]:
+def optimized(folder, case) -> tuple[LogicalPlan, tuple]:
     """The case after all rules, and what they did."""
     path = folder / "pipeline.yaml"
     path.write_text(BASE + yaml.safe_dump({key: case[key] for key in ("steps", "gates") if key in case}))
     loaded = load_spec(path)
     assert loaded.errors == ()
-    logical = analyze(loaded)
+    analysis = analyze(loaded)
     features = {name: tuple(columns) for name, columns in case.get("features", {}).items()}
-    return optimize(first_draft(loaded.spec, logical, features))
+    return optimize(first_logical_plan(loaded.spec, analysis, features))

@@ -175,7 +175,7 @@ def _scoring(rows: int) -> tuple[tuple[str, JsonValue], ...]:
         ("operator", "arrow"),
         ("operator_reason", "features joins two relations"),
         ("accelerate", "auto"),
-        ("rows_by_form", {"folded linear": rows - 8, "pyfunc": 8}),
+        ("rows_by_backend", {"folded linear": rows - 8, "pyfunc": 8}),
         ("forms", [form]),
         ("model_loads", 2),
         ("batches", 3),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from firesteel.pipelines import Pipeline, Plan
-from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.storage.open import locate
 from support.deadly import save_deadly
 from support.held import save_held
@@ -66,9 +66,9 @@ class ScoringProject:
     publish_challenger: str = ""
 
     @property
-    def area(self) -> Area:
+    def store(self) -> StateStore:
         """What firesteel keeps of the pipeline."""
-        return Area(*locate(f"{self.root}/_firesteel/points"), "points", "default")
+        return StateStore(*locate(f"{self.root}/_firesteel/points"), "points", "default")
 
     def write_points(self, rows: int = 500, files: int = 3) -> None:
         """Points of one day, with nulls and integers in `b`; several files and row groups for each origin."""

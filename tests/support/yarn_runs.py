@@ -48,12 +48,12 @@ def published_bytes(project: ScoringProject) -> Counter[tuple[str, str]]:
 
 def attempts(project: ScoringProject) -> list[LedgerRecord]:
     """What the ledger says, the oldest attempt first."""
-    return list(reversed(Ledger(project.area).history("scores", DAY)))
+    return list(reversed(Ledger(project.store).history("scores", DAY)))
 
 
 def leftovers(project: ScoringProject) -> list[str]:
     """What no ended run may leave: staged files, and results that nobody took."""
-    storage, base = project.area.storage, project.area.base
+    storage, base = project.store.storage, project.store.base
     return [each.path for kind in ("staging", "submissions") for each in storage.walk(f"{base}/{kind}")]
 
 

@@ -17,13 +17,13 @@ SPEC = str(EXAMPLE / "pipeline.yaml")
 def root(tmp_path):
     folder = tmp_path / "data/_firesteel/flight_delay_scores/dead_letter/scored/2013-06-01"
     folder.mkdir(parents=True)
-    letters = [
+    dead_letters = [
         {"row": {"flight_id": number, "name": "Zoë"}, "error": error, "message": message, "model_version": "7"}
         for number, (error, message) in enumerate(
             [("KeyError", "'wind'"), *[("ValueError", f"a negative \x1b[31mnumber, {n}") for n in range(24)]]
         )
     ]
-    lines = [json.dumps(letter, ensure_ascii=False) for letter in letters]
+    lines = [json.dumps(letter, ensure_ascii=False) for letter in dead_letters]
     (folder / f"{RUN}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path / "data"
 
@@ -58,7 +58,7 @@ def test_show_prints_rows_up_to_the_limit_and_says_where_the_others_are(root, ca
     assert len(shown) == 6
     assert shown[-1].startswith("  ... 23 more in file://")
     assert call("show", RUN, SPEC, "--json", root=root) == 0
-    assert len(json.loads(capsys.readouterr().out)[0]["letters"]) == 20
+    assert len(json.loads(capsys.readouterr().out)[0]["dead_letters"]) == 20
 
 
 def test_show_of_a_run_without_dead_letters_says_so(root, capsys):

@@ -42,7 +42,7 @@ def drift(column="p", severity="critical", **limits) -> Expectation:
 
 def profile(values, kind="double", then: Profile | None = None, least_rows=500) -> Profile:
     arrow = {"double": pa.float64(), "string": pa.string(), "boolean": pa.bool_(), "date": pa.date32()}[kind]
-    wanted = Wanted(ON, "p", kind, then.bins if then else None, then.made_of if then else 0)
+    wanted = Wanted(ON, "p", kind, then.bins if then else None, then.bin_rows if then else 0)
     return profile_of(wanted, [pa.chunked_array([pa.array(list(values), arrow)])], least_rows=least_rows)
 
 
@@ -81,7 +81,7 @@ def test_a_profile_counts_nulls_nans_and_infinities_apart():
     values = [*np.linspace(0, 1, 1000), None, None, math.nan, math.inf, -math.inf, -math.inf]
     found = profile(values)
     assert (found.rows, found.nulls, found.nans, found.values) == (1006, 2, 1, 1003)
-    assert (len(found.bins), found.made_of, sum(found.counts)) == (9, 1003, 1003)
+    assert (len(found.bins), found.bin_rows, sum(found.counts)) == (9, 1003, 1003)
     assert found.counts[0] == 102  # a tenth of the finite values, and what is below all
     assert found.counts[-1] == 101
     assert (found.mean, found.std) == (pytest.approx(0.5), pytest.approx(np.std(np.linspace(0, 1, 1000), ddof=1)))
@@ -199,7 +199,7 @@ def test_bins_of_a_column_that_was_empty_are_made_anew_and_values_nulls_and_nans
     wanted = drifts.wanted(gate, {"p": "double"})["p"]
     assert wanted.bins is None
     now = profile_of(wanted, [pa.chunked_array([pa.array(np.arange(900.0))])], least_rows=500)
-    assert (len(now.bins), now.made_of) == (9, 900)
+    assert (len(now.bins), now.bin_rows) == (9, 900)
     found = drifts.judge(gate.expectations[0], now)
     assert not found.success
     assert found.observed["psi"] == pytest.approx(psi([0, 0, 700], [900, 0, 0]), rel=1e-5)
@@ -212,7 +212,7 @@ def test_bins_are_those_of_the_first_success_for_good():
     second = profile(seed.normal(0.2, 1, size=900), then=first)
     third = profile(seed.normal(0.4, 1, size=900), then=second)
     assert first.bins == second.bins == third.bins
-    assert (third.made_of, third.rows) == (900, 900)
+    assert (third.bin_rows, third.rows) == (900, 900)
 
 
 def test_other_types_have_nulls_only():
@@ -252,9 +252,9 @@ def publish(root_uri, day, profiles, run_id="r", die_at=""):
         if event.kind == die_at:
             raise Died
 
-    area, interval = area_of(root_uri), f"2024-01-{day:02}"
+    store, interval = area_of(root_uri), f"2024-01-{day:02}"
     with Transaction.begin(
-        area,
+        store,
         SINK,
         sink_of(root_uri),
         interval,
@@ -262,7 +262,7 @@ def publish(root_uri, day, profiles, run_id="r", die_at=""):
         on_event=on_event,
         lease_ttl_s=0.0 if die_at else 60.0,
     ) as transaction:
-        stage(transaction, area.storage, {f"dt={interval}/part-0": run_id})
+        stage(transaction, store.storage, {f"dt={interval}/part-0": run_id})
         return transaction.publish((f"dt={interval}",), COUNTS, profiles=profiles)
 
 
@@ -292,17 +292,17 @@ def test_compared_with_is_the_newest_success_before_the_interval_with_a_profile(
 
 
 def test_a_profile_goes_with_what_it_describes_through_rollback_and_recovery(tmp_path):
-    root, area = f"file://{tmp_path}", area_of(f"file://{tmp_path}")
+    root, store = f"file://{tmp_path}", area_of(f"file://{tmp_path}")
     old, new = profile(np.arange(600.0)), profile(np.arange(700.0))
     publish(root, 1, (old,))
     publish(root, 1, (new,), "r2")
     assert baseline(root, 2).profile == new
-    rollback(area, SINK, sink_of(root), "2024-01-01", attempt_of("back"))
+    rollback(store, SINK, sink_of(root), "2024-01-01", attempt_of("back"))
     assert baseline(root, 2).profile == old
     with pytest.raises(Died):
         publish(root, 2, (new,), "r3", die_at="journaled")
     assert baseline(root, 3).profile == old
-    recover(area, SINK, sink_of(root), "2024-01-02", lease_ttl_s=0.0)
+    recover(store, SINK, sink_of(root), "2024-01-02", lease_ttl_s=0.0)
     assert baseline(root, 3) == Baseline(new, "2024-01-02")
 
 

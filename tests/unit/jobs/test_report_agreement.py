@@ -20,8 +20,10 @@ FOUND = Agreement("models:/flight_delay@challenger", "8", "8" * 64, 1000, 0, 0, 
 
 def plan_with(days=2, outputs=()):
     plan = sample_plan(days)
-    rival = ChallengerPlan(FOUND.uri, replace(plan.models[0], version="8"), 0.05, ("distance",), outputs)
-    steps = tuple(replace(step, challenger=rival) if isinstance(step, ScoreStepPlan) else step for step in plan.steps)
+    challenger = ChallengerPlan(FOUND.uri, replace(plan.models[0], version="8"), 0.05, ("distance",), outputs)
+    steps = tuple(
+        replace(step, challenger=challenger) if isinstance(step, ScoreStepPlan) else step for step in plan.steps
+    )
     return replace(plan, steps=steps)
 
 

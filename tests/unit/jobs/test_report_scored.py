@@ -12,15 +12,15 @@ from support.sample_run import failed, published, sample_plan, sample_result
 def test_operators_and_forms_are_told_once_with_their_reasons():
     plan = sample_plan(3)
     direct = replace(
-        published(plan, 3), scoring=(("operator", "direct"), ("operator_reason", "maps only"), ("rows_by_form", {}))
+        published(plan, 3), scoring=(("operator", "direct"), ("operator_reason", "maps only"), ("rows_by_backend", {}))
     )
     result = sample_result(plan, (published(plan, 1), published(plan, 2), direct))
     arrow, other = scored_by(result)
     assert (arrow.operator, arrow.reason, arrow.intervals) == ("arrow", "features joins two relations", 2)
-    folded, pyfunc = arrow.forms
+    folded, pyfunc = arrow.backends
     assert (folded.name, folded.difference) == ("folded linear", 3e-16)
-    assert (pyfunc.rows, pyfunc.reason) == (16, "batches that the chosen form could not take")
-    assert (other.operator, other.forms) == ("direct", ())
+    assert (pyfunc.rows, pyfunc.reason) == (16, "batches that the chosen backend could not take")
+    assert (other.operator, other.backends) == ("direct", ())
 
 
 def test_the_workers_phases_stand_in_the_order_of_a_rows_way():
@@ -35,7 +35,7 @@ def test_the_terminal_says_it(capsys):
     show_result(sample_result(plan, (published(plan, 1),)), as_json=False)
     said = capsys.readouterr().out
     assert "operator     arrow: features joins two relations" in said
-    assert "form         folded linear, 889 rows: agrees with pyfunc within 1e-06, largest difference 3e-16" in said
+    assert "backend      folded linear, 889 rows: agrees with pyfunc within 1e-06, largest difference 3e-16" in said
 
 
 def test_a_run_without_a_model_says_nothing():

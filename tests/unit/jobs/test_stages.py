@@ -10,7 +10,7 @@ from firesteel.jobs.run.replay import replay_stages
 from firesteel.jobs.run.score_stage import ScoreAndStage
 from firesteel.jobs.run.stages import interval_stages
 from firesteel.pipelines.plan.model import Expectation, GatePlan, SqlStepPlan
-from firesteel.pipelines.publish.letters import Letters
+from firesteel.pipelines.publish.dead_letters import DeadLetterFile
 from support.sample_run import sample_plan
 
 
@@ -82,8 +82,8 @@ def test_steps_after_the_score_belong_to_the_score_stage():
 
 
 def test_a_replay_reads_dead_letters_and_adds_to_what_is_published():
-    letters = Letters("scored", "2013-06-01", "run", "/letters.jsonl", 3, (), "1", open=True)
-    stages = replay_stages(sample_plan(), (letters,))
+    dead_letters = DeadLetterFile("scored", "2013-06-01", "run", "/letters.jsonl", 3, (), "1", open=True)
+    stages = replay_stages(sample_plan(), (dead_letters,))
     assert names(stages) == [
         "CheckDeadLetters",
         "CheckInputs",

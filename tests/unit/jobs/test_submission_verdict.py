@@ -11,9 +11,9 @@ from firesteel.conf.errors import GateFailed, LeaseConflict
 from firesteel.jobs.submit.driver import run_submitted
 from firesteel.jobs.submit.handover import Handover, Stopped
 from firesteel.jobs.submit.verdict import decide, tokens_before
-from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.storage.open import locate
 from support.sample_run import failed, published, sample_plan, sample_result
 
@@ -30,7 +30,7 @@ def record(plan, day: int, state: str = "published", *, token: int = 1, error: s
     """Put an attempt into the ledger."""
     interval = plan.intervals[day - 1]
     storage, base = locate(plan.storage)
-    place = Place(Area(storage, base, plan.pipeline, plan.profile), "scores", interval.id)
+    place = SinkInterval(StateStore(storage, base, plan.pipeline, plan.profile), "scores", interval.id)
     write_record(
         place,
         LedgerRecord(

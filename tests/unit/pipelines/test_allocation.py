@@ -15,7 +15,7 @@ from firesteel.pipelines.planner.cost import Cost, check_executor_hours
 from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.result import Counts
-from firesteel.pipelines.rules import first_draft, optimize
+from firesteel.pipelines.rules import first_logical_plan, optimize
 from firesteel.pipelines.spec.load import load_spec
 from firesteel.pipelines.spec.model import Executors
 from support.specs import example_with
@@ -36,8 +36,8 @@ def load(folder, executors, configuration=None, *, master="yarn", **resources):
 
 def proposal(folder, executors, intervals, earlier=(), **resources):
     loaded = load(folder, executors, **resources)
-    draft = optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
-    made = propose(draft, {}, intervals, earlier)
+    logical = optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
+    made = propose(logical, {}, intervals, earlier)
     return made, dict(spark_conf(loaded.spec.resources, {}, made))
 
 
@@ -286,8 +286,8 @@ def test_intervals_at_once_share_fairly_and_ask_for_as_many_times_the_executors(
         "unit: day,": "unit: day, batch_concurrency: 3,",
     }
     loaded = load_spec(example_with(tmp_path, text), params={"root": "file:///tmp/none"})
-    draft = optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
-    made = propose(draft, {}, [interval(512 * MIB), interval(512 * MIB)], ())
+    logical = optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
+    made = propose(logical, {}, [interval(512 * MIB), interval(512 * MIB)], ())
     assert (made.tasks, made.executors) == (5, 10)  # two are left to do
     assert "2 intervals at once" in made.reasons
     conf = dict(spark_conf(loaded.spec.resources, {}, made, at_once=3))

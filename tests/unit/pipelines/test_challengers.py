@@ -27,7 +27,7 @@ class TwoModels(FixedBackend):
 
     def __init__(self, version: str = "8", needs: str = "", missing: str = "") -> None:
         super().__init__()
-        self.rival, self.needs, self.missing = version, needs, missing
+        self.challenger, self.needs, self.missing = version, needs, missing
 
     def resolve_model(self, name, model, tracking_uri, where):
         found = super().resolve_model(name, model, tracking_uri, where)
@@ -37,7 +37,7 @@ class TwoModels(FixedBackend):
             raise ModelError("FS3005", f"{model.uri}: no such alias.", where=where)
         assert model.challenger is None
         inputs = (*found.inputs[:2], *((Column(self.needs, "double", nullable=False),) if self.needs else ()))
-        return replace(found, version=self.rival, digest=self.rival * 64, inputs=inputs)
+        return replace(found, version=self.challenger, digest=self.challenger * 64, inputs=inputs)
 
 
 @pytest.fixture
@@ -55,10 +55,15 @@ def planned(folder, root, changes=None, backend=None) -> Plan:
 
 def test_a_challenger_is_pinned_with_columns_of_its_own(tmp_path, data):
     plan = planned(tmp_path, data, TOLERANT)
-    rival = plan.score_step.challenger
-    assert (rival.uri, rival.tolerance, rival.error, rival.outputs) == ("models:/flight_delay@challenger", 0.1, "", ())
-    assert (rival.pinned.version, rival.pinned.digest) == ("8", "8" * 64)
-    assert rival.features == ("dep_hour", "distance")
+    challenger = plan.score_step.challenger
+    assert (challenger.uri, challenger.tolerance, challenger.error, challenger.outputs) == (
+        "models:/flight_delay@challenger",
+        0.1,
+        "",
+        (),
+    )
+    assert (challenger.pinned.version, challenger.pinned.digest) == ("8", "8" * 64)
+    assert challenger.features == ("dep_hour", "distance")
     assert len(plan.score_step.features) == 7
     assert [model.version for model in plan.models] == ["7"]
     assert Plan.from_json(plan.to_json()) == plan
@@ -80,7 +85,7 @@ def test_one_that_is_published_makes_columns_and_its_bytes_are_in_the_hash(tmp_p
     ]
     assert [column.name for column in plan.sinks[0].columns][:3] == ["flight_id", "p_delay", "next_p_delay"]
     assert plan.intervals[0].plan_hash != base.intervals[0].plan_hash
-    assert dict(plan.intervals[0].made_of)["model delay challenger"] == f"v8 {'8' * 64}"
+    assert dict(plan.intervals[0].hash_inputs)["model delay challenger"] == f"v8 {'8' * 64}"
     again = planned(tmp_path, data, RIVAL | PUBLISHED, TwoModels("9"))
     assert again.code_hash == plan.code_hash
     assert again.intervals[0].plan_hash != plan.intervals[0].plan_hash
@@ -154,5 +159,5 @@ def test_a_difference_says_what_became_of_the_challenger(tmp_path, data):
 
 def test_a_sketch_knows_the_spec_s_words(tmp_path):
     path = example_with(tmp_path, RIVAL)
-    rival = Pipeline.load(path, params={"root": "file:///x"}, backend=TwoModels()).sketch().score_step.challenger
-    assert (rival.uri, rival.pinned) == ("models:/flight_delay@challenger", None)
+    challenger = Pipeline.load(path, params={"root": "file:///x"}, backend=TwoModels()).sketch().score_step.challenger
+    assert (challenger.uri, challenger.pinned) == ("models:/flight_delay@challenger", None)

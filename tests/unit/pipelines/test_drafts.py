@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.drafts import Drafts
-from firesteel.pipelines.publish.layout import Place
+from firesteel.pipelines.publish.prewritten import PrewrittenRecords
+from firesteel.pipelines.publish.state_store import SinkInterval
 from support.publishing import INTERVAL, NEW, SINK, area_of, below, folders_below, publish, visible
 
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(area_of(f"file://{tmp_path}"), SINK, INTERVAL)
+    return SinkInterval(area_of(f"file://{tmp_path}"), SINK, INTERVAL)
 
 
-def files(place: Place) -> dict[str, bytes]:
+def files(place: SinkInterval) -> dict[str, bytes]:
     storage = place.storage
-    return {each.name: storage.read(each.path) for each in storage.walk(place.area.base)}
+    return {each.name: storage.read(each.path) for each in storage.walk(place.store.base)}
 
 
 def test_a_draft_is_put_in_place_whole_and_nothing_is_left(place):
     path = place.file("ledger", 1)
-    with Drafts(place) as drafts:
+    with PrewrittenRecords(place) as drafts:
         drafts.begin(path, b"record")
         drafts.create(path, b"record")
     assert files(place) == {"0000000001.json": b"record"}
@@ -30,7 +30,7 @@ def test_a_draft_is_put_in_place_whole_and_nothing_is_left(place):
 
 def test_other_bytes_than_the_drafted_ones_are_written_anew(place):
     path = place.file("ledger", 1)
-    with Drafts(place) as drafts:
+    with PrewrittenRecords(place) as drafts:
         drafts.begin(path, b"as it was thought")
         drafts.create(path, b"as it came")
     assert files(place) == {"0000000001.json": b"as it came"}
@@ -39,7 +39,7 @@ def test_other_bytes_than_the_drafted_ones_are_written_anew(place):
 def test_a_draft_is_as_exclusive_as_a_create(place):
     path = place.file("ledger", 1)
     place.storage.create(path, b"first")
-    with Drafts(place) as drafts:
+    with PrewrittenRecords(place) as drafts:
         drafts.begin(path, b"second")
         with pytest.raises(StorageError, match="FS8004"):
             drafts.create(path, b"second")
@@ -55,7 +55,7 @@ def test_a_draft_that_could_not_be_written_is_written_when_it_is_due(place, monk
         return real(target, data)
 
     monkeypatch.setattr(type(place.storage), "create", lambda _self, target, data: refuse(target, data))
-    with Drafts(place) as drafts:
+    with PrewrittenRecords(place) as drafts:
         drafts.begin(path, b"record")
         drafts.create(path, b"record")
     assert files(place) == {"0000000001.json": b"record"}

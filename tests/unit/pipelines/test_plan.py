@@ -12,7 +12,7 @@ import pytest
 from firesteel.conf.errors import InputNotReady, PlanDrift, SpecErrors
 from firesteel.conf.partitions import partition_name
 from firesteel.pipelines import Pipeline, Plan
-from firesteel.pipelines.publish.transaction import Area, Attempt, Transaction
+from firesteel.pipelines.publish.transaction import Attempt, StateStore, Transaction
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
 from support.data import write, write_days
@@ -136,13 +136,13 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
     assert planned(tmp_path / "d", data).intervals[0].plan_hash != base.intervals[0].plan_hash
 
 
-def publish(pipe: Pipeline, interval, data: Path, made_of=None) -> None:
+def publish(pipe: Pipeline, interval, data: Path, hash_inputs=None) -> None:
     """Write an empty publish of `interval` to the ledger, as a run would."""
     storage, base = locate(pipe.loaded.spec.storage)
-    area = Area(storage, base, pipe.name, pipe.loaded.profile)
-    parts = interval.made_of if made_of is None else made_of
-    attempt = Attempt("r1", interval.plan_hash, "someone", "here", "2026-01-01T00:00:00+00:00", made_of=parts)
-    with Transaction.begin(area, "scores", str(data / "scores"), interval.id, attempt) as transaction:
+    store = StateStore(storage, base, pipe.name, pipe.loaded.profile)
+    parts = interval.hash_inputs if hash_inputs is None else hash_inputs
+    attempt = Attempt("r1", interval.plan_hash, "someone", "here", "2026-01-01T00:00:00+00:00", hash_inputs=parts)
+    with Transaction.begin(store, "scores", str(data / "scores"), interval.id, attempt) as transaction:
         transaction.publish(interval.outputs[0].directories, Counts())
 
 
@@ -182,7 +182,7 @@ def test_what_changed_since_an_interval_was_published_is_named(tmp_path, data):
 
 def test_a_publish_of_which_nothing_is_known_is_changed_as_a_whole(tmp_path, data):
     pipe = pipeline(tmp_path, data)
-    publish(pipe, pipe.plan(DAY).intervals[0], data, made_of=())
+    publish(pipe, pipe.plan(DAY).intervals[0], data, hash_inputs=())
     write_days(data, [DAY], rows=21)
     assert pipe.plan(DAY).intervals[0].reason == "changed since it was published: spec, model or input"
 

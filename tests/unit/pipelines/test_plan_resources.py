@@ -10,7 +10,7 @@ from firesteel.pipelines.plan.model import InputFile, IntervalPlan, ResourcePlan
 from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.result import Counts
-from firesteel.pipelines.rules import first_draft, optimize
+from firesteel.pipelines.rules import first_logical_plan, optimize
 from firesteel.pipelines.spec.load import load_spec
 from support.specs import example_with
 
@@ -28,7 +28,7 @@ def _draft(folder, resources='resources: {master: "local[2]"}', configuration="c
         },
     )
     loaded = load_spec(path, params={"root": "file:///tmp/none"})
-    return optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
+    return optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
 
 
 def _interval(name="2013-06-01", flights=1 * MIB, weather=1000, action="score"):
@@ -81,22 +81,22 @@ def test_history_says_how_long_it_takes_and_how_many_executors_are_worth_it(tmp_
 
 
 def test_the_spec_has_the_last_word(tmp_path):
-    draft = _draft(tmp_path, CLUSTER.replace("max: 40", "max: 2"))
+    logical = _draft(tmp_path, CLUSTER.replace("max: 40", "max: 2"))
     configuration = {"spark.sql.shuffle.partitions": "7", "spark.dynamicAllocation.initialExecutors": "1"}
-    made = propose(draft, configuration, [_interval(flights=1280 * MIB)], ())
+    made = propose(logical, configuration, [_interval(flights=1280 * MIB)], ())
     assert (made.executors, made.shuffle_partitions) == (2, 7)
     assert "3 executors would have work, resources.executors.max allows 2" in made.reasons
-    conf = dict(spark_conf(draft.spec.resources, configuration, made))
+    conf = dict(spark_conf(logical.spec.resources, configuration, made))
     assert conf["spark.sql.shuffle.partitions"] == "7"
     assert conf["spark.dynamicAllocation.initialExecutors"] == "1"
     assert conf["spark.dynamicAllocation.maxExecutors"] == "2"
 
 
 def test_shuffle_partitions_follow_the_bytes(tmp_path):
-    draft = _draft(tmp_path, CLUSTER)
-    made = propose(draft, {}, [_interval(flights=12800 * MIB)], ())
+    logical = _draft(tmp_path, CLUSTER)
+    made = propose(logical, {}, [_interval(flights=12800 * MIB)], ())
     assert made.shuffle_partitions == 801
-    assert dict(spark_conf(draft.spec.resources, {}, made))["spark.sql.shuffle.partitions"] == "801"
+    assert dict(spark_conf(logical.spec.resources, {}, made))["spark.sql.shuffle.partitions"] == "801"
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_files_are_expected_by_what_was_published_before(tmp_path):
 def test_a_file_has_the_rows_that_earlier_runs_say_make_its_size(tmp_path):
     path = example_with(tmp_path, {"mode: replace_partitions": "files: {target_size: 64MiB}"})
     loaded = load_spec(path, params={"root": "file:///tmp/none"})
-    draft = optimize(first_draft(loaded.spec, analyze(loaded), {}))[0]
-    first = propose(draft, {}, [_interval()], ())
+    logical = optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
+    first = propose(logical, {}, [_interval()], ())
     assert (first.file_rows, first.file_input_bytes) == (0, 0)
     assert any("none was published yet" in each for each in first.reasons)
-    conf = dict(spark_conf(draft.spec.resources, {}, first, file_bytes=64 * MIB))
+    conf = dict(spark_conf(logical.spec.resources, {}, first, file_bytes=64 * MIB))
     assert conf["spark.sql.adaptive.advisoryPartitionSizeInBytes"] == str(256 * MIB)
     # 1 KiB a row, half as many bytes as were read; a run that published nothing says nothing.
     earlier = [_record(2 * MIB, 1.0, rows=1024, published=MIB)] * 2 + [_record(MIB, 1.0, rows=0, published=0)]
-    made = propose(draft, {}, [_interval(flights=512 * MIB)], earlier)
+    made = propose(logical, {}, [_interval(flights=512 * MIB)], earlier)
     assert (made.file_rows, made.file_input_bytes, made.files) == (64 * 1024, 128 * MIB, 5)
     assert "files of about 64.0 MiB: 65,536 rows of 1,024.0 bytes, as published before" in made.reasons
 
@@ -155,9 +155,9 @@ PLUGIN = "firesteel.shuffle.ShufflePlugin"
     ("configuration", "plugins"), [({}, PLUGIN), ({"spark.plugins": "org.example.Mine"}, f"org.example.Mine,{PLUGIN}")]
 )
 def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configuration, plugins):
-    draft = _draft(tmp_path, RDMA)
-    made = propose(draft, configuration, [_interval()], ())
-    conf = dict(spark_conf(draft.spec.resources, configuration, made))
+    logical = _draft(tmp_path, RDMA)
+    made = propose(logical, configuration, [_interval()], ())
+    conf = dict(spark_conf(logical.spec.resources, configuration, made))
     assert conf["spark.plugins"] == plugins
     assert conf["spark.firesteel.shuffle.fallback"] == "fail"
     assert "spark.dynamicAllocation.shuffleTracking.enabled" not in conf  # the plugin decides, once it knows
@@ -165,8 +165,8 @@ def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configurati
 
 
 def test_sort_tracks_shuffles_and_has_no_plugin(tmp_path):
-    draft = _draft(tmp_path, CLUSTER)
-    conf = dict(spark_conf(draft.spec.resources, {}, propose(draft, {}, [_interval()], ())))
+    logical = _draft(tmp_path, CLUSTER)
+    conf = dict(spark_conf(logical.spec.resources, {}, propose(logical, {}, [_interval()], ())))
     assert conf["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
     assert "spark.plugins" not in conf
 
@@ -183,7 +183,9 @@ def test_tasks_of_two_cpus_need_twice_the_executors(tmp_path):
     one = propose(_draft(tmp_path / "one", CLUSTER), {}, [_interval(flights=1280 * MIB)], ())
     path = example_with(tmp_path / "two", {LOCAL: CLUSTER, BATCH: "workers: {cpus: 2}"})
     loaded = load_spec(path, params={"root": "file:///tmp/none"})
-    two = propose(optimize(first_draft(loaded.spec, analyze(loaded), {}))[0], {}, [_interval(flights=1280 * MIB)], ())
+    two = propose(
+        optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0], {}, [_interval(flights=1280 * MIB)], ()
+    )
     assert (two.executors, two.slots) == (6, 12)
     assert (one.executors, one.slots) == (3, 12)
 

@@ -11,11 +11,11 @@ from firesteel.conf.identity import os_user
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.publish import policy as module
 from firesteel.pipelines.publish.audit import read_audit, verify
-from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.policy import Request, authorise, policies
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.publish.transaction import Transaction
 from support.data import write_days
 from support.publishing import (
@@ -169,7 +169,7 @@ def test_a_publish_that_is_refused_holds_no_lease_and_is_in_the_audit_log(policy
     with pytest.raises(NotAllowed):
         publish(root, "run-1", NEW)
     assert visible(root) == {}
-    assert read_states(Place(area_of(root), SINK, INTERVAL)) == []
+    assert read_states(SinkInterval(area_of(root), SINK, INTERVAL)) == []
     (entry,) = read_audit(area_of(root))
     assert (entry.action, entry.user, entry.run_id, entry.files) == ("refused", ME, "run-1", 0)
     assert entry.policy.startswith(f"FS7601 {ME} may not publish")
@@ -189,22 +189,22 @@ def test_a_policy_that_changes_while_a_run_works_refuses_its_publish(policy, tmp
     allow(policy, tmp_path)
     publish(root, "run-1", NEW)
     before = visible(root)
-    area = area_of(root)
+    store = area_of(root)
     with (
         pytest.raises(NotAllowed),
-        Transaction.begin(area, SINK, sink_of(root), INTERVAL, attempt_of("run-2")) as transaction,
+        Transaction.begin(store, SINK, sink_of(root), INTERVAL, attempt_of("run-2")) as transaction,
     ):
-        stage(transaction, area.storage, {PLANNED[0] + "/part-9": "other"})
+        stage(transaction, store.storage, {PLANNED[0] + "/part-9": "other"})
         write(policy)
         transaction.publish(PLANNED, COUNTS)
     assert visible(root) == before
-    latest = Ledger(area).latest(SINK, INTERVAL)
+    latest = Ledger(store).latest(SINK, INTERVAL)
     assert (latest.run_id, latest.state) == ("run-2", "failed")
-    assert [entry.action for entry in read_audit(area)] == ["run", "refused"]
-    assert verify(area, (SINK,)) == []
+    assert [entry.action for entry in read_audit(store)] == ["run", "refused"]
+    assert verify(store, (SINK,)) == []
     allow(policy, tmp_path)
     publish(root, "run-3", {PLANNED[0] + "/part-9": "other"})
-    assert verify(area, (SINK,)) == []
+    assert verify(store, (SINK,)) == []
 
 
 def test_a_rollback_asks_as_well(policy, tmp_path):

@@ -78,9 +78,9 @@ class TestPublish:
 
     def test_the_record_tells_what_was_published(self, root_uri):
         put(root_uri, OLD)
-        area = area_of(root_uri)
+        store = area_of(root_uri)
         with begin(root_uri) as transaction:
-            stage(transaction, area.storage, NEW)
+            stage(transaction, store.storage, NEW)
             record = transaction.publish(PLANNED, COUNTS, mlflow_run_id="m1")
         assert (record.state, record.token, record.run_id, record.plan_hash) == ("published", 1, "r1", "plan-r1")
         assert (record.pipeline, record.profile, record.sink, record.interval) == (
@@ -91,7 +91,7 @@ class TestPublish:
         )
         assert (record.counts, record.partitions, record.mlflow_run_id) == (COUNTS, PLANNED, "m1")
         assert record.files == tuple(PublishedFile(path, len(text)) for path, text in sorted(NEW.items()))
-        assert Ledger(area).published(SINK, INTERVAL) == record
+        assert Ledger(store).published(SINK, INTERVAL) == record
 
     def test_hidden_files_are_no_data(self, root_uri):
         """Spark's markers, and checksum files of its local file system, which move along."""
@@ -184,14 +184,14 @@ class TestPublish:
         assert Ledger(area_of(root_uri)).intervals(SINK) == ("2013-06-01", "2013-06-01T05:30")
 
     def test_profiles_are_independent(self, root_uri):
-        area = area_of(root_uri)
-        other = replace(area, profile="prod")
+        store = area_of(root_uri)
+        other = replace(store, profile="prod")
         with (
             begin(root_uri),
             Transaction.begin(other, SINK, sink_of(root_uri), INTERVAL, attempt_of("r2")) as transaction,
         ):
             transaction.publish((), COUNTS)
-        assert Ledger(area).latest(SINK, INTERVAL) is None
+        assert Ledger(store).latest(SINK, INTERVAL) is None
         assert Ledger(other).latest(SINK, INTERVAL).run_id == "r2"
 
 
@@ -200,10 +200,10 @@ class TestVersions:
         for number in range(1, 6):
             publish(root_uri, f"r{number}", {"dt=1/f": f"v{number}"}, planned=("dt=1",))
         assert versions(root_uri) == ["0000000004/data/dt=1/f", "0000000005/data/dt=1/f"]
-        area = area_of(root_uri)
-        folder = f"{area.base}/versions/test/{SINK}/{INTERVAL}"
-        assert area.storage.read(f"{folder}/0000000005/data/dt=1/f") == b"v4"
-        assert area.storage.read(f"{folder}/0000000004/data/dt=1/f") == b"v3"
+        store = area_of(root_uri)
+        folder = f"{store.base}/versions/test/{SINK}/{INTERVAL}"
+        assert store.storage.read(f"{folder}/0000000005/data/dt=1/f") == b"v4"
+        assert store.storage.read(f"{folder}/0000000004/data/dt=1/f") == b"v3"
         assert folders_below(root_uri, "trash") == []
 
     @pytest.mark.parametrize("keep", [0, 1])
@@ -284,19 +284,19 @@ class TestAbort:
         assert visible(root_uri) == AFTER
 
     def test_an_error_while_leaving_does_not_hide_the_first(self, root_uri):
-        area = area_of(root_uri)
-        storage = Broken(area.storage)
-        area = replace(area, storage=storage)
-        transaction = Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of("r1"))
+        store = area_of(root_uri)
+        storage = Broken(store.storage)
+        store = replace(store, storage=storage)
+        transaction = Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of("r1"))
         storage.broken = True
         with pytest.raises(RuntimeError, match="the first"), transaction:
             raise RuntimeError("the first")
 
     def test_an_error_while_leaving_is_raised_when_there_is_no_other(self, root_uri):
-        area = area_of(root_uri)
-        storage = Broken(area.storage)
-        area = replace(area, storage=storage)
-        transaction = Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of("r1"))
+        store = area_of(root_uri)
+        storage = Broken(store.storage)
+        store = replace(store, storage=storage)
+        transaction = Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of("r1"))
         with pytest.raises(StorageError, match="FS8001"), transaction:
             storage.broken = True
 
@@ -371,10 +371,10 @@ class TestRecover:
 
         with pytest.raises(OSError, match="stop"):
             publish(root_uri, "r1", {"a=1/f": "new"}, planned=("a=1", "a=2"), on_event=on_event)
-        area = area_of(root_uri)
+        store = area_of(root_uri)
         sink = sink_of(root_uri).removeprefix("file://")
-        area.storage.delete(f"{sink}/a=1")
-        area.storage.delete(f"{sink}/a=2")
+        store.storage.delete(f"{sink}/a=1")
+        store.storage.delete(f"{sink}/a=2")
         assert recover_all(root_uri).state == "published"
         assert visible(root_uri) == {"a=1/f": "new"}
 

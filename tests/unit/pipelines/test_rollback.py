@@ -136,10 +136,10 @@ def test_a_rollback_that_dies_after_its_journal_is_rolled_forward(root_uri, stop
 
 
 def append(root_uri: str, run_id: str, content):
-    area = area_of(root_uri)
-    onto = Ledger(area).published(SINK, INTERVAL)
-    with Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id)) as transaction:
-        stage(transaction, area.storage, content)
+    store = area_of(root_uri)
+    onto = Ledger(store).published(SINK, INTERVAL)
+    with Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id)) as transaction:
+        stage(transaction, store.storage, content)
         return transaction.add_replayed(PLANNED, onto, Counts(rows_in=1, scored=1), (f"{run_id}.jsonl",))
 
 
@@ -154,9 +154,9 @@ def test_an_append_adds_files_and_replaces_none(root_uri):
 
 
 def append_plan(root_uri: str, run_id: str, content, **options):
-    area = area_of(root_uri)
-    with Transaction.begin(area, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), **options) as transaction:
-        stage(transaction, area.storage, content)
+    store = area_of(root_uri)
+    with Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), **options) as transaction:
+        stage(transaction, store.storage, content)
         return transaction.append(PLANNED, Counts(rows_in=1, scored=1))
 
 

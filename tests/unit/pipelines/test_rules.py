@@ -32,8 +32,8 @@ def test_lineage_goes_through_steps_and_models_to_the_sources(tmp_path):
             "out": {"sql": "SELECT dt, p, upper(origin) AS o, 1 AS one FROM scored WHERE p > 0.5"},
         },
     }
-    draft, _ = optimized(tmp_path, case)
-    columns, rows = lineage(draft)
+    logical, _ = optimized(tmp_path, case)
+    columns, rows = lineage(logical)
     found = {each.column: (each.values, each.models) for each in columns}
     of_p = (("flights", "distance"), ("flights", "hour"), ("weather", "temp"))
     assert found == {

@@ -171,10 +171,10 @@ def test_what_args_are_bound_to_is_in_the_hash(tmp_path, data):
     hashes = [plan.intervals[0].plan_hash for plan in plans]
     assert len(set(hashes[:3])) == 3
     assert hashes[3] == hashes[0]
-    assert dict(plans[0].intervals[0].made_of)["args"] != dict(plans[2].intervals[0].made_of)["args"]
+    assert dict(plans[0].intervals[0].hash_inputs)["args"] != dict(plans[2].intervals[0].hash_inputs)["args"]
     assert any("args:" in change.words for change in diff(plans[0], plans[2]).changes)
     plain = load(tmp_path / "plain", root=data).plan(DAYS[0])
-    assert "args" not in dict(plain.intervals[0].made_of), (
+    assert "args" not in dict(plain.intervals[0].hash_inputs), (
         "where no arg refers to the interval, hashes are as they were"
     )
 

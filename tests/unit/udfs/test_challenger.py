@@ -117,7 +117,7 @@ def models(tmp_path_factory):
         }
 
 
-def scored(models, challenger, *, rows=2000, publish=True, timeout_s=None, champion="ridge", forms="reference"):
+def scored(models, challenger, *, rows=2000, publish=True, timeout_s=None, champion="ridge", backend="reference"):
     seed = np.random.default_rng(1)
     columns = {name: pa.array(seed.normal(scale=20, size=rows)) for name in "abc"}
     table = pa.table({"id": pa.array(range(rows)), **columns})
@@ -129,7 +129,7 @@ def scored(models, challenger, *, rows=2000, publish=True, timeout_s=None, champ
         (Output("y", "double"),),
         batch_rows=512,
         on_error=ErrorBudget("dead_letter", max_rows=1000),
-        forms=forms,
+        backend=backend,
         timeout_s=timeout_s,
         challenger=Challenger(challenger, ("a",), 0.01, published) if not isinstance(challenger, str) else None,
     )
@@ -155,7 +155,7 @@ def test_a_challenger_is_compared_and_published_and_changes_no_score(models):
     assert y.mean_abs == pytest.approx(apart.mean())
     assert y.max_abs == apart.max()
     assert report.seconds["challenger"] > 0
-    assert report.rows_by_form == plain.rows_by_form
+    assert report.rows_by_backend == plain.rows_by_backend
     quiet, _, _ = scored(models, models["obliging"], publish=False)
     assert quiet.column_names == ["id", "y"]
 
@@ -244,7 +244,7 @@ def test_after_a_death_the_challenger_goes_first_and_the_wall_comes_second(model
         with attempt_at(context, spec, "job") as suited:
             _, _, deaths = mark.read_text().partition(" ")
         mark.write_text(f"{1 << 22} {deaths}")  # no process has this id: the attempt died
-        return suited.challenger.off if suited.challenger else None, suited.forms
+        return suited.challenger.off if suited.challenger else None, suited.backends
 
     assert [attempt(number) for number in range(3)] == [("", "reference"), (DIED, "reference"), (DIED, "guarded")]
     strict = replace(spec, on_error=ErrorBudget("fail"))

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firesteel.udfs.backends.base import Choice
 from firesteel.udfs.dead_letter import DeadLetter
 from firesteel.udfs.direct import done as module
 from firesteel.udfs.direct.done import Done, apart, read_mark, write_mark
 from firesteel.udfs.direct.job import pack
 from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
-from firesteel.udfs.forms.base import Choice
 from firesteel.udfs.report import TaskReport
 
 END = 1 << 62
 
 
-def task(letters: list[DeadLetter] = [], choice: Choice | None = None) -> Done:  # noqa: B006 - never changed
-    report = TaskReport(3, 7, 100, 98, 2, 64, 1, {"model": 0.5}, letters, {"pyfunc": 100}, choice)
+def task(dead_letters: list[DeadLetter] = [], choice: Choice | None = None) -> Done:  # noqa: B006 - never changed
+    report = TaskReport(3, 7, 100, 98, 2, 64, 1, {"model": 0.5}, dead_letters, {"pyfunc": 100}, choice)
     files = [WrittenFile("_direct/x/dt=2024-01-01/part-0.parquet", "dt=2024-01-01/part-0.parquet", 98, 1234)]
     return Done((Split("dt=2024-01-01/ü.parquet", 0, END),), TaskResult(report, files, 110, 100))
 

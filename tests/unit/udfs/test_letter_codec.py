@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firesteel.udfs.letter_codec import decode_rows, encode_row, type_names
+from firesteel.udfs.dead_letter_codec import decode_rows, encode_row, type_names
 
 DAYS = st.integers(-(1 << 31), (1 << 31) - 1) | st.integers(-719_162, 2_932_896)
 MICROS = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)

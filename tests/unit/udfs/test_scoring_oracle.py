@@ -373,7 +373,7 @@ def test_every_flavor_scores_as_by_itself_on_every_backend(flavors, kind, backen
         rows = [{"age": 40.0, "income": 6e4, "rate": 0.1}, {"age": 20.0, "income": 2e4, "rate": -0.1}, *rows]
     expected = own_scores(ref, rows)
     output = "double from [1]" if ref.method == "predict_proba" else "double"
-    spec = spec_of(ref, ("age", "income", "rate"), {"p": output}, forms=backend, models_in_memory=20)
+    spec = spec_of(ref, ("age", "income", "rate"), {"p": output}, backend=backend, models_in_memory=20)
     table = table_of(rows, kinds).select(["id", *order])
     scored, dead = scored_rows(ref, table, spec, {"p": pa.float64()})
     for place, right in enumerate(expected):
@@ -462,11 +462,11 @@ class Panics(mlflow.pyfunc.PythonModel):
         return model_input["x"]
 
 
-@pytest.mark.parametrize("forms", ["reference", "guarded"])
-def test_a_panic_is_an_error_of_the_row(tmp_path, forms):
+@pytest.mark.parametrize("backends", ["reference", "guarded"])
+def test_a_panic_is_an_error_of_the_row(tmp_path, backends):
     ref = save(tmp_path / "model", Panics(), [ColSpec(KINDS["double"].mlflow, "x")])
     table = table_of([{"x": 1.0}, {"x": -1.0}, {"x": 2.0}], {"x": KINDS["double"]})
-    scored, dead = scored_rows(ref, table, spec_of(ref, ("x",), {"p": "double"}, forms=forms), {"p": pa.float64()})
+    scored, dead = scored_rows(ref, table, spec_of(ref, ("x",), {"p": "double"}, backend=backends), {"p": pa.float64()})
     assert (sorted(scored), dead) == ([0, 2], {1: "PanicException"})
 
 
@@ -518,8 +518,8 @@ def test_predict_proba_gets_nan_for_integers_that_are_null(tmp_path):
     ref = ModelRef("m", digest_of(tmp_path / "model").hex, str(tmp_path / "model"), "predict_proba")
     kinds = {"hour": KINDS["integer"], "x": KINDS["double"]}
     rows = [{"hour": None, "x": 0.5}, {"hour": 7, "x": 0.5}]
-    for forms in ("reference", "native"):
-        spec = spec_of(ref, ("x", "hour"), {"p": "double from [1]"}, forms=forms)
+    for backends in ("reference", "native"):
+        spec = spec_of(ref, ("x", "hour"), {"p": "double from [1]"}, backend=backends)
         scored, dead = scored_rows(ref, table_of(rows, kinds), spec, {"p": pa.float64()})
         right = model.predict_proba(pd.DataFrame({"hour": [np.nan, 7.0], "x": [0.5, 0.5]}))[:, 1]
         assert not dead

@@ -141,7 +141,7 @@ def score(
         keep=kept,
         outputs=output_columns,
         batch_rows=batch_rows,
-        forms="native",
+        backend="native",
         on_error=ErrorBudget("dead_letter", max_failed_rows) if max_failed_rows else ErrorBudget(),
     )
     return score_frame(df, spec).df

@@ -113,7 +113,7 @@ CODES: dict[str, Code] = {
     "FS7502": Code("the lease was taken over", "This driver was too slow; the other one's result stands."),
     "FS7503": Code("the run was cancelled", "Somebody called `firesteel cancel`; nothing of it was published."),
     "FS7504": Code("the run to cancel holds no interval", "See `firesteel history`; it may be over."),
-    "FS7505": Code("a run of that id was announced already", "Give each start an id of its own."),
+    "FS7505": Code("a run of that id was registered already", "Give each start an id of its own."),
     "FS7601": Code("a policy does not let this user publish there", "Ask whoever keeps the policy that is named."),
     "FS7602": Code("a policy cannot be used, and nobody may publish", "Mend the file that is named."),
     "FS7603": Code("a policy requires security that the plan does not have", "Set `security: {mode: strict}`."),

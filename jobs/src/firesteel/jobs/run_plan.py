@@ -15,13 +15,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the plan and return the exit code."""
     parser = argparse.ArgumentParser(prog="run_plan.py", description="Run a firesteel plan inside spark-submit.")
     parser.add_argument("--plan", required=True, type=Path, help="A plan made by `firesteel plan -o plan.json`.")
-    parser.add_argument("--run-id", default="", help="The run's id, as `firesteel submit --run-id` announced it.")
+    parser.add_argument("--run-id", default="", help="The run's id, as `firesteel submit --run-id` registered it.")
     parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
     parser.add_argument("--submission", default="", help="Whose result it is, where the driver runs on the cluster.")
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
-    from firesteel.jobs.cli.called import taken_over
     from firesteel.jobs.cli.console import show_result
+    from firesteel.jobs.cli.run_options import taken_over
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
     from firesteel.jobs.utf8 import in_utf8
     from firesteel.pipelines import Pipeline, Plan

@@ -32,7 +32,7 @@ _OUTPUT = re.compile(r"\s*(?P<type>[^\s]+(?:\s*\([^)]*\))?)(?:\s+from\s+(?P<sele
 
 
 @dataclass(frozen=True, slots=True)
-class Logical:
+class Analysis:
     """The analysed pipeline.
 
     Attributes
@@ -82,7 +82,7 @@ class Logical:
         return places
 
 
-def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None) -> Logical:
+def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None) -> Analysis:
     """Analyse a loaded spec.
 
     Parameters
@@ -95,24 +95,24 @@ def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None =
     SpecErrors
         All FS1xxx and FS2xxx errors that can be known without models and data.
     """
-    logical, errors = analyzed(loaded, found)
+    analysis, errors = analyzed(loaded, found)
     if errors:
         raise SpecErrors.of(errors)
-    return logical
+    return analysis
 
 
 def analyzed(
     loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None
-) -> tuple[Logical, list[FiresteelError]]:
+) -> tuple[Analysis, list[FiresteelError]]:
     """As `analyze`; with errors, what can be known in spite of them."""
-    work = _Analysis(loaded, found or {})
+    work = _Analyzer(loaded, found or {})
     work.names()
     work.sources()
     work.parse()
     for name in loaded.spec.steps:
         work.visit(name, ())
     work.ends()
-    logical = Logical(
+    analysis = Analysis(
         tuple(work.order),
         work.relations,
         work.selects,
@@ -122,7 +122,7 @@ def analyzed(
         frozenset(work.unknown_relations),
         frozenset(work.unknown_relations | work.broken | work.wrong),
     )
-    return logical, loaded.own(work.errors)
+    return analysis, loaded.own(work.errors)
 
 
 def parse_output(text: str) -> tuple[str, str]:
@@ -154,7 +154,7 @@ _SECTIONS = {
 """What is named -> the parts of a spec that define it."""
 
 
-class _Analysis:
+class _Analyzer:
     def __init__(self, loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]]) -> None:
         self.loaded = loaded
         self.found = found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from firesteel.conf.errors import SpecError
-from firesteel.pipelines.analysis import Logical
+from firesteel.pipelines.analysis import Analysis
 from firesteel.pipelines.backend import Backend, default_backend
 from firesteel.pipelines.events import OnEvent, Progress, ignore, no_progress
 from firesteel.pipelines.plan.model import Plan, SinkPlan
@@ -24,7 +24,7 @@ class Pipeline:
     ----------
     loaded : LoadedSpec
         The spec with its profile and params applied.
-    logical : Logical
+    analysis : Analysis
         The relations of the spec with their columns and types.
 
     Examples
@@ -36,9 +36,9 @@ class Pipeline:
     ('published', 60)
     """
 
-    def __init__(self, loaded: LoadedSpec, logical: Logical, backend: Backend) -> None:
+    def __init__(self, loaded: LoadedSpec, analysis: Analysis, backend: Backend) -> None:
         self.loaded = loaded
-        self.logical = logical
+        self.analysis = analysis
         self._backend = backend
 
     @classmethod
@@ -166,13 +166,13 @@ class Pipeline:
 
         timeouts = [source.ready.timeout for source in self.loaded.spec.sources.values() if source.ready]
         request = PlanRequest(start, end or start, force, max(timeouts, default=0.0) if wait else 0.0)
-        return build_plan(self.loaded, self.logical, request, self._backend, on_progress)
+        return build_plan(self.loaded, self.analysis, request, self._backend, on_progress)
 
     def sketch(self) -> Plan:
         """Return what the spec alone says: a plan without intervals and pinned models, to draw or compare."""
         from firesteel.pipelines.planner.builder import sketch
 
-        return sketch(self.loaded, self.logical, self._backend)
+        return sketch(self.loaded, self.analysis, self._backend)
 
     @staticmethod
     def run(

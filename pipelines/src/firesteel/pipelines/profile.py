@@ -39,7 +39,7 @@ class Profile:
         Of numbers the inner edges, ascending: bin i holds the values above edge i - 1 up to edge i. Of categories their codes.
     counts
         One more than `bins`: numbers above the last edge, or all other categories. Nulls and NaNs are in none of them.
-    made_of
+    bin_rows
         The values that `bins` were made of, in the first success that they come from.
     """
 
@@ -53,7 +53,7 @@ class Profile:
     std: float | None = None
     bins: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
-    made_of: int = 0
+    bin_rows: int = 0
 
     @property
     def kind(self) -> Kind:

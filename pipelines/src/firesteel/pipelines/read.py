@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish.current import read_pointer
-from firesteel.pipelines.publish.layout import Area, children
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.state_store import StateStore, children
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 
@@ -40,7 +40,7 @@ def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float 
     """
     storage, path = locate(sink)
     pointer = read_pointer(storage, path)
-    ledger = Ledger(Area(storage, pointer.base, pointer.pipeline, pointer.profile))
+    ledger = Ledger(StateStore(storage, pointer.base, pointer.pipeline, pointer.profile))
     deadline = time.monotonic() + timeout_s
     files: list[str] = []
     for interval in intervals or ledger.intervals(pointer.sink):

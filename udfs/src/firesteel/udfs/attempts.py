@@ -31,8 +31,8 @@ def attempt_at(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterat
     job
         A name that no other scoring has, and all attempts at this one share.
     """
-    rival = spec.challenger if spec.challenger is not None and not spec.challenger.off else None
-    if context is None or (spec.on_error.action != "dead_letter" and rival is None):
+    challenger = spec.challenger if spec.challenger is not None and not spec.challenger.off else None
+    if context is None or (spec.on_error.action != "dead_letter" and challenger is None):
         yield spec
         return
     folder = Path(tempfile.gettempdir(), f"firesteel-tasks-{os.getuid()}")
@@ -48,10 +48,10 @@ def attempt_at(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterat
 
 def _suited(spec: ScoreSpec, deaths: int) -> ScoreSpec:
     """After a death the challenger is left out, which may have been its cause; after one without it the model gets its wall."""
-    rival = spec.challenger
-    if deaths and rival is not None and not rival.off:
-        spec, deaths = replace(spec, challenger=replace(rival, off=DIED)), deaths - 1
-    return replace(spec, forms="guarded") if deaths and spec.on_error.action == "dead_letter" else spec
+    challenger = spec.challenger
+    if deaths and challenger is not None and not challenger.off:
+        spec, deaths = replace(spec, challenger=replace(challenger, off=DIED)), deaths - 1
+    return replace(spec, backend="guarded") if deaths and spec.on_error.action == "dead_letter" else spec
 
 
 def _deaths(mark: Path) -> int:

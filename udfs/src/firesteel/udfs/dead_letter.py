@@ -20,7 +20,7 @@ MESSAGE_CHARS = 500
 class DeadLetter:
     """A row that could not be scored: its features and kept columns, and what the model raised.
 
-    `row` holds the values as `firesteel.udfs.letter_codec` encodes them, `types` the columns' Spark types.
+    `row` holds the values as `firesteel.udfs.dead_letter_codec` encodes them, `types` the columns' Spark types.
     """
 
     row: tuple[tuple[str, JsonValue], ...]

@@ -1,4 +1,4 @@
-"""A loaded model at work on batches: the chosen form where it can, the reference where it must, failing rows bisected."""
+"""A loaded model at work on batches: the chosen backend where it can, the reference where it must, failing rows bisected."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, ModelError
+from firesteel.udfs.backends.base import REFERENCE, Choice, InferenceBackend, Opened
+from firesteel.udfs.backends.choose import candidates, choose, sample_of
+from firesteel.udfs.backends.matrix import layout_of
+from firesteel.udfs.backends.reference import Reference
 from firesteel.udfs.dead_letter import Failed, Scored, bisect
 from firesteel.udfs.deadline import BatchTimeout, ordinary_errors, within
-from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
-from firesteel.udfs.forms.choose import candidates, choose, sample_of
-from firesteel.udfs.forms.matrix import layout_of
-from firesteel.udfs.forms.reference import Reference
 from firesteel.udfs.garbage import settle
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _ALONE = {"reference": "asked for", "guarded": "a worker died: each call has a p
 
 
 class Engine:
-    """One model for one set of columns in one worker. The form is chosen with the first batch, and kept."""
+    """One model for one set of columns in one worker. The backend is chosen with the first batch, and kept."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Engine:
         self._spec = spec
         self._types = types
         self._reference = Reference(within(spec.timeout_s, ordinary_errors(loaded.predict), late), tuple(types))
-        self._form: Form | None = None
+        self._backend: InferenceBackend | None = None
         self.choice = Choice(REFERENCE, "no rows")
 
     def warm_up(self) -> None:
@@ -73,15 +73,15 @@ class Engine:
 
         `table` has the model's columns under the model's names.
         """
-        form = self._form or self._choose(table)
+        backend = self._backend or self._choose(table)
         clock.add("choose")
-        if form is not self._reference:
-            prediction = self._fast(form, table, clock)
+        if backend is not self._reference:
+            prediction = self._fast(backend, table, clock)
             if prediction is not None:
-                report.count_form(form.name, table.num_rows)
+                report.count_backend(backend.name, table.num_rows)
                 yield Scored(0, table.num_rows, prediction)
                 return
-        report.count_form(REFERENCE, table.num_rows)
+        report.count_backend(REFERENCE, table.num_rows)
 
         def frame_of(start: int, stop: int) -> pd.DataFrame:
             frame = self._reference.encode(table.slice(start, stop - start))
@@ -93,12 +93,12 @@ class Engine:
             clock.add("model")
             yield piece
 
-    def _fast(self, form: Form, table: pa.Table, clock: Clock) -> Any | None:
-        """The form's prediction. None when the rows need the reference, or when it fails: the reference says on which."""
+    def _fast(self, backend: InferenceBackend, table: pa.Table, clock: Clock) -> Any | None:
+        """The backend's prediction. None when the rows need the reference, or when it fails: the reference says on which."""
         try:
-            batch = form.encode(table)
+            batch = backend.encode(table)
             clock.add("decode")
-            predict = ordinary_errors(self._loaded.code.wrap(form.predict))
+            predict = ordinary_errors(self._loaded.code.wrap(backend.predict))
             prediction = within(self._spec.timeout_s, predict, self._late)(batch) if batch is not None else None
         except FiresteelError:
             raise
@@ -107,29 +107,29 @@ class Engine:
         clock.add("model")
         return prediction
 
-    def _choose(self, table: pa.Table) -> Form:
-        if self._spec.forms in _ALONE:
-            self._form, self.choice = self._reference, Choice(REFERENCE, _ALONE[self._spec.forms])
+    def _choose(self, table: pa.Table) -> InferenceBackend:
+        if self._spec.backend in _ALONE:
+            self._backend, self.choice = self._reference, Choice(REFERENCE, _ALONE[self._spec.backend])
             settle()
-            return self._form
+            return self._backend
         opened = self._open()
         samples = [each for each in (self._example(), sample_of(table)) if each is not None]
         with self._loaded.code.active():
-            found = candidates(opened, compiled=self._spec.forms == "compiled")
-            if not found.forms:
-                self._form, self.choice = self._reference, Choice(REFERENCE, "; ".join(found.reasons))
+            found = candidates(opened, compiled=self._spec.backend == "compiled")
+            if not found.backends:
+                self._backend, self.choice = self._reference, Choice(REFERENCE, "; ".join(found.reasons))
                 settle()
-                return self._form
-            self._form, self.choice = choose(self._reference, found, samples)
+                return self._backend
+            self._backend, self.choice = choose(self._reference, found, samples)
         settle()
-        return self._form
+        return self._backend
 
     def _open(self) -> Opened:
         loaded = self._loaded
         layout, why = None, loaded.why_opaque
         if not why:
             layout, why = layout_of(self._types, loaded.signature)
-        scratch = loaded.scratch or tempfile.mkdtemp(prefix="firesteel-forms-")
+        scratch = loaded.scratch or tempfile.mkdtemp(prefix="firesteel-backends-")
         return Opened(loaded.flavor, loaded.ref.method, layout, why, self._spec.threads, scratch, loaded.ref.digest)
 
     def _example(self) -> pa.Table | None:

@@ -32,7 +32,7 @@ class LoadedModel:
 
     `flavor` is the object behind the pyfunc; `signature` what MLflow enforces before it calls that (None: nothing), as
     (name, type); `why_opaque` says why `flavor` must not be called directly, if so. `code` are the modules that it ships:
-    active whenever `predict` or a method of `flavor` runs. `engines` are the forms that this worker has chosen, by what
+    active whenever `predict` or a method of `flavor` runs. `engines` are the backends that this worker has chosen, by what
     they were chosen for.
     """
 

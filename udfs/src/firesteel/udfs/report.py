@@ -9,8 +9,8 @@ from typing import Any
 from pyspark.accumulators import AccumulatorParam
 
 from firesteel.udfs.agreement import Tally
+from firesteel.udfs.backends.base import Choice
 from firesteel.udfs.dead_letter import DeadLetter
-from firesteel.udfs.forms.base import Choice
 
 
 @dataclass(slots=True)
@@ -26,13 +26,13 @@ class TaskReport:
     loads: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    rows_by_form: dict[str, int] = field(default_factory=dict)
+    rows_by_backend: dict[str, int] = field(default_factory=dict)
     choice: Choice | None = None
     challenger: Tally | None = None
 
-    def count_form(self, form: str, rows: int) -> None:
-        """Add rows to those that a form has seen."""
-        self.rows_by_form[form] = self.rows_by_form.get(form, 0) + rows
+    def count_backend(self, backend: str, rows: int) -> None:
+        """Add rows to those that a backend has seen."""
+        self.rows_by_backend[backend] = self.rows_by_backend.get(backend, 0) + rows
 
 
 class Clock:
@@ -53,7 +53,7 @@ class Clock:
 class ScoreReport:
     """The counts of one action over a scored frame. `seconds` are summed over workers.
 
-    `choices` are the forms that workers chose, each form and reason once, with the largest difference of any worker. `challenger` is
+    `choices` are the backends that workers chose, each backend and reason once, with the largest difference of any worker. `challenger` is
     None where there is none.
     """
 
@@ -64,7 +64,7 @@ class ScoreReport:
     batches: int
     max_batch_rows: int
     seconds: tuple[tuple[str, float], ...]
-    rows_by_form: tuple[tuple[str, int], ...] = ()
+    rows_by_backend: tuple[tuple[str, int], ...] = ()
     choices: tuple[Choice, ...] = ()
     challenger: Tally | None = None
 
@@ -100,25 +100,25 @@ def summarise(tasks: dict[int, TaskReport]) -> ScoreReport:
     def total(name: str) -> int:
         return sum(getattr(task, name) for task in ordered)
 
-    forms: dict[str, int] = {}
+    backends: dict[str, int] = {}
     choices: dict[tuple[str, str], Choice] = {}
     for task in ordered:
-        for form, rows in task.rows_by_form.items():
-            forms[form] = forms.get(form, 0) + rows
+        for backend, rows in task.rows_by_backend.items():
+            backends[backend] = backends.get(backend, 0) + rows
         if task.choice is not None:
-            key = (task.choice.form, task.choice.reason)
+            key = (task.choice.backend, task.choice.reason)
             known = choices.get(key, task.choice)
             largest = max(known.largest_difference, task.choice.largest_difference)
             choices[key] = replace(known, largest_difference=largest)
-    rival: Tally | None = None
+    challenger: Tally | None = None
     for task in ordered:
         if task.challenger is not None:
-            rival = rival or Tally()
-            rival.merge(task.challenger)
-    letters: list[Any] = [letter for task in ordered for letter in task.dead_letters]
+            challenger = challenger or Tally()
+            challenger.merge(task.challenger)
+    dead_letters: list[Any] = [letter for task in ordered for letter in task.dead_letters]
     return ScoreReport(
-        rows_in=total("rows_in"), rows_scored=total("rows_scored"), dead_letters=tuple(letters), loads=total("loads"), batches=total("batches"),
+        rows_in=total("rows_in"), rows_scored=total("rows_scored"), dead_letters=tuple(dead_letters), loads=total("loads"), batches=total("batches"),
         max_batch_rows=max((task.max_batch_rows for task in ordered), default=0), seconds=tuple(sorted(seconds.items())),
-        rows_by_form=tuple(sorted(forms.items())), choices=tuple(choices[key] for key in sorted(choices)),
-        challenger=rival,
+        rows_by_backend=tuple(sorted(backends.items())), choices=tuple(choices[key] for key in sorted(choices)),
+        challenger=challenger,
     )  # fmt: skip

@@ -18,10 +18,10 @@ from firesteel.conf.identifiers import quoted
 from firesteel.udfs.attempts import attempt_at
 from firesteel.udfs.batching import rebatch
 from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
+from firesteel.udfs.dead_letter_codec import encode_row, type_names
 from firesteel.udfs.engine import Engine
 from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.guard import guarded
-from firesteel.udfs.letter_codec import encode_row, type_names
 from firesteel.udfs.model import LoadedModel, load_model
 from firesteel.udfs.model_errors import summary_of
 from firesteel.udfs.outputs import outputs_to_arrow
@@ -123,7 +123,7 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Score one task's batches; `report` is filled on the way. The operator without Spark."""
     clock = Clock(report.seconds)
-    if spec.forms == "guarded":
+    if spec.backend == "guarded":
         loaded = LoadedModel(spec.model, guarded(spec.model, spec.timeout_s).predict)
         spec = replace(
             spec, timeout_s=None, warmup=False
@@ -163,9 +163,9 @@ def score_batches(
 
 
 def _engine(loaded: LoadedModel, spec: ScoreSpec, schema: pa.Schema) -> Engine:
-    """The worker's engine for these columns: a form is chosen once a worker and not once a task."""
+    """The worker's engine for these columns: a backend is chosen once a worker and not once a task."""
     types = dict(zip(schema.names, schema.types, strict=True))
-    key = (*types.items(), spec.forms, spec.threads, spec.on_error, spec.timeout_s)
+    key = (*types.items(), spec.backend, spec.threads, spec.on_error, spec.timeout_s)
     if key not in loaded.engines:
         loaded.engines[key] = Engine(loaded, spec, types)
         if spec.warmup:

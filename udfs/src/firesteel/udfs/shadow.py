@@ -93,7 +93,7 @@ class Shadow:
         loaded, _ = load_model(model, self._spec.threads, self._spec.models_in_memory + 1)
         self._spec = spec = replace(self._spec, model=model)
         types = dict(zip(schema.names, schema.types, strict=True))
-        key = ("challenger", *types.items(), spec.forms, spec.threads, spec.timeout_s)
+        key = ("challenger", *types.items(), spec.backend, spec.threads, spec.timeout_s)
         if key not in loaded.engines:
             loaded.engines[key] = Engine(loaded, spec, types, late=_late)
         engine: Engine = loaded.engines[key]

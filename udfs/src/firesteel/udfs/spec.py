@@ -76,7 +76,7 @@ class ScoreSpec:
     `features` are columns of the input in the order in which the model takes them; `feature_names` what the model calls them,
     where that differs.
 
-    `forms` says how the model may be computed: `reference` by its pyfunc alone, `guarded` the same in a process for each call,
+    `backends` says how the model may be computed: `reference` by its pyfunc alone, `guarded` the same in a process for each call,
     `native` by the same library without
     pandas where that gives the same bits, `compiled` by another one where that agrees within a tolerance. `warmup` scores the
     model's input example before the first batch; `timeout_s` is for one call of the model; `models_in_memory` are kept by a
@@ -91,7 +91,7 @@ class ScoreSpec:
     batch_bytes: int = 32 << 20
     threads: int = 1
     on_error: ErrorBudget = ErrorBudget()
-    forms: Literal["reference", "guarded", "native", "compiled"] = "reference"
+    backend: Literal["reference", "guarded", "native", "compiled"] = "reference"
     warmup: bool = False
     timeout_s: float | None = None
     models_in_memory: int = 1

@@ -21,11 +21,11 @@ def audit() -> None:
 @json_option
 def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
     """List all entries, oldest first."""
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.audit import read_audit
 
-    _, area = open_area(spec, profile, params)
-    entries = read_audit(area)
+    _, store = open_state_store(spec, profile, params)
+    entries = read_audit(store)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in entries], indent=2))
         return
@@ -41,16 +41,16 @@ def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
 @json_option
 def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
     """Verify the hashes of the log, and compare the log with the ledger. Exits 1 when an entry was changed, removed or is missing."""
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.audit import read_audit
     from firesteel.pipelines.publish.audit import verify as verify_log
 
-    loaded, area = open_area(spec, profile, params)
-    wrong = verify_log(area, tuple(loaded.spec.sinks))
+    loaded, store = open_state_store(spec, profile, params)
+    wrong = verify_log(store, tuple(loaded.spec.sinks))
     if as_json:
         click.echo(json.dumps({"ok": not wrong, "wrong": wrong}, indent=2))
     elif wrong:
         click.echo("\n".join(wrong))
     else:
-        click.echo(f"{len(read_audit(area))} entries: the hashes are valid, and the ledger agrees with the log.")
+        click.echo(f"{len(read_audit(store))} entries: the hashes are valid, and the ledger agrees with the log.")
     return 1 if wrong else 0

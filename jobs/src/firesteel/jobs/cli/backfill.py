@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
 from firesteel.jobs.cli.options import json_option, named, quiet_option, spec_options
+from firesteel.jobs.cli.run_options import cluster_options, on_cluster, registered, run_id_option
 
 
 @click.command()
@@ -61,7 +61,7 @@ def backfill(
     if pin + bool(part) + resume > 1:
         raise click.UsageError("--pin, --resume and --part exclude each other: give one of them.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
-    with announced(pipeline, run_id) as tell:
+    with registered(pipeline, run_id) as tell:
         with planning(quiet=quiet or as_json) as on_progress:
             whole = stored.load_or_plan(pipeline, start, end, resume=resume or bool(part), on_progress=on_progress)
         made = on_cluster(

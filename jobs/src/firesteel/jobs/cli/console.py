@@ -220,9 +220,11 @@ def _scored(result: RunResult) -> list[str]:
         lines.append(f"  operator     {each.operator}: {escape(each.reason)}")
         if each.resumed_rows:
             lines.append(f"  resumed      {each.resumed_rows:,} rows had been scored by a run that died")
-        for form in each.forms:
-            difference = "" if form.difference is None else f", largest difference {form.difference:.2g}"
-            lines.append(f"  form         {escape(form.name)}, {form.rows:,} rows: {escape(form.reason)}{difference}")
+        for backend in each.backends:
+            difference = "" if backend.difference is None else f", largest difference {backend.difference:.2g}"
+            lines.append(
+                f"  backend      {escape(backend.name)}, {backend.rows:,} rows: {escape(backend.reason)}{difference}"
+            )
     return lines
 
 

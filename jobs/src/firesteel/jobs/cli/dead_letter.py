@@ -13,8 +13,8 @@ from firesteel.conf.errors import StorageError, one_line
 from firesteel.jobs.cli.options import json_option, named, param_options, spec_options
 
 if TYPE_CHECKING:
-    from firesteel.pipelines.publish.layout import Area
-    from firesteel.pipelines.publish.letters import Letters
+    from firesteel.pipelines.publish.dead_letters import DeadLetterFile
+    from firesteel.pipelines.publish.state_store import StateStore
 
 
 @click.group("dead-letter")
@@ -31,13 +31,13 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 
     `open` means that the published rows of the interval lack these rows. `firesteel dead-letter show RUN` prints the rows.
     """
-    from firesteel.jobs.cli.area import open_area
-    from firesteel.pipelines.publish.letters import letters
+    from firesteel.jobs.cli.state_store import open_state_store
+    from firesteel.pipelines.publish.dead_letters import dead_letters
 
-    loaded, area = open_area(spec, profile, params)
-    found = letters(area, tuple(loaded.spec.sinks), interval)
+    loaded, store = open_state_store(spec, profile, params)
+    found = dead_letters(store, tuple(loaded.spec.sinks), interval)
     if as_json:
-        click.echo(json.dumps([_as_dict(area, each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([_as_dict(store, each) for each in found], indent=2, ensure_ascii=False))
         return
     if not found:
         click.echo(f"{loaded.spec.name}: no dead letters.")
@@ -46,7 +46,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
         _show_head(each)
         for error in each.errors:
             click.echo(f"  {error.rows:>9,}  {one_line(error.error + ': ' + error.message)}")
-        click.echo(f"             {area.storage.base_uri}{each.path}")
+        click.echo(f"             {store.storage.base_uri}{each.path}")
 
 
 @dead_letter.command("show")
@@ -60,18 +60,18 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 @json_option
 def show(run: str, spec: Path, profile: str, params: dict[str, str], interval: str, limit: int, as_json: bool) -> None:
     """Print the rows that a run could not score, with the error of each row."""
-    from firesteel.jobs.cli.area import open_area
-    from firesteel.pipelines.publish.letters import letters, read_rows
+    from firesteel.jobs.cli.state_store import open_state_store
+    from firesteel.pipelines.publish.dead_letters import dead_letters, read_rows
 
-    loaded, area = open_area(spec, profile, params)
-    found = [each for each in letters(area, tuple(loaded.spec.sinks), interval) if each.run_id == run]
+    loaded, store = open_state_store(spec, profile, params)
+    found = [each for each in dead_letters(store, tuple(loaded.spec.sinks), interval) if each.run_id == run]
     if not found:
         where = f" in interval {interval}" if interval else ""
         hint = "Run `firesteel dead-letter ls` to see the runs that have dead letters."
         raise StorageError("FS8003", f"run {run} has no dead letters{where}.", hint=hint)
-    rows = [(each, read_rows(area, each.path)[:limit]) for each in found]
+    rows = [(each, read_rows(store, each.path)[:limit]) for each in found]
     if as_json:
-        shown = [_as_dict(area, each) | {"letters": letters_of} for each, letters_of in rows]
+        shown = [_as_dict(store, each) | {"dead_letters": letters_of} for each, letters_of in rows]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     for each, letters_of in rows:
@@ -80,18 +80,18 @@ def show(run: str, spec: Path, profile: str, params: dict[str, str], interval: s
             click.echo(f"  {one_line(letter['error'] + ': ' + letter['message'])}")
             click.echo(f"    {one_line(json.dumps(letter['row'], ensure_ascii=False))}")
         if len(letters_of) < each.rows:
-            click.echo(f"  ... {each.rows - len(letters_of):,} more in {area.storage.base_uri}{each.path}")
+            click.echo(f"  ... {each.rows - len(letters_of):,} more in {store.storage.base_uri}{each.path}")
 
 
-def _show_head(letters: Letters) -> None:
-    state = "open" if letters.open else "not open"
-    model = f", model version {letters.model_version}" if letters.model_version else ""
-    head = click.style(f"{letters.interval}  {letters.step}", bold=True)
-    click.echo(f"{head}  {letters.rows:,} rows, {state}{model}, run {letters.run_id}")
+def _show_head(dead_letters: DeadLetterFile) -> None:
+    state = "open" if dead_letters.open else "not open"
+    model = f", model version {dead_letters.model_version}" if dead_letters.model_version else ""
+    head = click.style(f"{dead_letters.interval}  {dead_letters.step}", bold=True)
+    click.echo(f"{head}  {dead_letters.rows:,} rows, {state}{model}, run {dead_letters.run_id}")
 
 
-def _as_dict(area: Area, letters: Letters) -> dict[str, Any]:
-    return asdict(letters) | {"path": f"{area.storage.base_uri}{letters.path}"}
+def _as_dict(store: StateStore, dead_letters: DeadLetterFile) -> dict[str, Any]:
+    return asdict(dead_letters) | {"path": f"{store.storage.base_uri}{dead_letters.path}"}
 
 
 @dead_letter.command("replay")

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @json_option
 def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
     """Show the latest attempt of each interval. Where it published nothing, also show the run whose rows readers see."""
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.ledger import Ledger
 
-    loaded, area = open_area(spec, profile, params)
-    ledger = Ledger(area)
+    loaded, store = open_state_store(spec, profile, params)
+    ledger = Ledger(store)
     records = [
         record
         for sink in loaded.spec.sinks
@@ -47,11 +47,11 @@ def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> N
 @json_option
 def history(spec: Path, profile: str, params: dict[str, str], interval: str | None, as_json: bool) -> None:
     """Show every attempt, newest first: published, failed, cancelled or died."""
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.ledger import Ledger
 
-    loaded, area = open_area(spec, profile, params)
-    records = [record for sink in loaded.spec.sinks for record in Ledger(area).history(sink, interval)]
+    loaded, store = open_state_store(spec, profile, params)
+    records = [record for sink in loaded.spec.sinks for record in Ledger(store).history(sink, interval)]
     show_records(records, f"{loaded.spec.name} {interval}" if interval else loaded.spec.name, as_json=as_json)
 
 
@@ -64,19 +64,19 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
     A run does this itself for its own intervals, and a run of the same plan also reuses the finished tasks of the dead run.
     `recover` also sends records to MLflow that it did not receive while it was unavailable.
     """
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.tracking.spool import deliver
     from firesteel.pipelines.publish.recover import leftovers
     from firesteel.pipelines.publish.recover import recover as recover_interval
 
-    loaded, area = open_area(spec, profile, params)
+    loaded, store = open_state_store(spec, profile, params)
     records = []
     for name, sink in loaded.spec.sinks.items():
-        for interval in leftovers(area, name):
-            record = recover_interval(area, name, sink.path, interval)
+        for interval in leftovers(store, name):
+            record = recover_interval(store, name, sink.path, interval)
             if record is not None:
                 records.append(record)
-    for run in deliver(area):
+    for run in deliver(store):
         click.echo(f"MLflow has the record of run {run} now.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)
 

@@ -27,14 +27,14 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
     The published rows were made without the rows that are `standing`. Other rows belong to runs that failed or were replaced.
     The rows are Parquet, partitioned by interval and run_id: spark.read.parquet("STORAGE/quarantine/RELATION").
     """
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.run.staged_files import StagedFiles
     from firesteel.pipelines.publish.quarantine import quarantined
 
-    loaded, area = open_area(spec, profile, params)
+    loaded, store = open_state_store(spec, profile, params)
     found: list[dict[str, Any]] = []
-    for each in quarantined(area, tuple(loaded.spec.sinks), interval):
-        files = StagedFiles(area.storage, each.files)
+    for each in quarantined(store, tuple(loaded.spec.sinks), interval):
+        files = StagedFiles(store.storage, each.files)
         found.append(
             {
                 "relation": each.relation,
@@ -43,7 +43,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
                 "rows": files.rows(),
                 "standing": each.standing,
                 "reasons": dict(files.reasons().most_common()),
-                "path": f"{area.storage.base_uri}{each.path}",
+                "path": f"{store.storage.base_uri}{each.path}",
             }
         )
     if as_json:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
 from firesteel.jobs.cli.files import read_text
 from firesteel.jobs.cli.options import Fraction, interval_options, json_option, quiet_option, spec_options
+from firesteel.jobs.cli.run_options import cluster_options, on_cluster, registered, run_id_option
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -61,7 +61,7 @@ def run(
             made = pipeline.plan(start, end, force=True, wait=True, on_progress=on_progress)
         _sample(on_cluster(made, master, settings), sample, as_json=as_json)
         return 0
-    with announced(pipeline, run_id) as tell:
+    with registered(pipeline, run_id) as tell:
         with planning(quiet=quiet or as_json) as on_progress:
             made = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
         made = on_cluster(made, master, settings)

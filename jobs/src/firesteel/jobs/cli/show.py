@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from firesteel.jobs.cli.called import cluster_options, on_cluster
 from firesteel.jobs.cli.options import Fraction, json_option, named, param_options
+from firesteel.jobs.cli.run_options import cluster_options, on_cluster
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan

@@ -22,7 +22,7 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     loaded = pipeline.loaded.spec
-    unchecked = [name for name in (*loaded.sources, *loaded.steps) if name in pipeline.logical.unknown]
+    unchecked = [name for name in (*loaded.sources, *loaded.steps) if name in pipeline.analysis.unknown]
     if strict and unchecked:
         raise SpecErrors.of(
             [

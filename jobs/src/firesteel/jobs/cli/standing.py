@@ -32,14 +32,14 @@ def standing(
       firesteel standing --start 2013-06-01
       firesteel standing --start 2013-06-01T00:00:00+00:00 --run 20260502T031000-ab59cc --json
     """  # noqa: D301 - click wants a real backspace
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.plan.intervals import slots
-    from firesteel.pipelines.publish.standing import standing as what_stands
+    from firesteel.pipelines.publish.status import standing as what_stands
 
-    loaded, area = open_area(spec, profile, params)
+    loaded, store = open_state_store(spec, profile, params)
     sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
     wanted = tuple(slot.id for slot in slots(loaded.spec.interval, start, end or start))
-    found: dict[str, Any] = what_stands(area, sinks, wanted, run)
+    found: dict[str, Any] = what_stands(store, sinks, wanted, run)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -55,7 +55,7 @@ def _show(found: dict[str, Any]) -> None:
     for run in found["runs"]:
         code = "" if run["exit_code"] is None else f", exit {run['exit_code']}"
         console.print(
-            f"run {run['run_id']}: {run['state']}{code}, begun {run['begun_at']} by {run['user']}@{run['host']}"
+            f"run {run['run_id']}: {run['state']}{code}, started {run['started_at']} by {run['user']}@{run['host']}"
         )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("interval", "sink", "published by", "rows", "partitions", "newest attempt", "held by"):

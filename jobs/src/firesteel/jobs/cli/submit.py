@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from firesteel.jobs.cli.called import announced, cluster_options, on_cluster, run_id_option
 from firesteel.jobs.cli.files import write_text
 from firesteel.jobs.cli.options import interval_options, spec_options
+from firesteel.jobs.cli.run_options import cluster_options, on_cluster, registered, run_id_option
 
 if TYPE_CHECKING:
     from firesteel.jobs.submit.application import Application
@@ -96,7 +96,7 @@ def submit(
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     if master or target:
         pipeline = pipeline.on_master(master or _KUBERNETES)
-    with announced(pipeline, run_id) as tell:
+    with registered(pipeline, run_id) as tell:
         made = on_cluster(pipeline.plan(start, end, force=force, wait=execute), None, settings)
         if render is not None:
             return _render(made, render, image, namespace, python)

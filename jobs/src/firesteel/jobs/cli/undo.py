@@ -33,18 +33,18 @@ def rollback(
       firesteel rollback --interval 2013-06-01
       firesteel rollback --interval 2013-06-01 --to 20130602T040000-1a2b3c
     """  # noqa: D301 - click wants a real backspace
-    from firesteel.jobs.cli.area import open_area
     from firesteel.jobs.cli.ledger import show_records
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.recover import person
     from firesteel.pipelines.publish.rollback import rollback as roll_back
 
-    loaded, area = open_area(spec, profile, params)
+    loaded, store = open_state_store(spec, profile, params)
     name = sink or next(iter(loaded.spec.sinks))
     if name not in loaded.spec.sinks:
         raise click.UsageError(f"no sink {name}. Sinks of the spec: {', '.join(loaded.spec.sinks)}.")
     target = loaded.spec.sinks[name]
     keep = target.retain.versions
-    record = roll_back(area, name, target.path, interval, person("rollback"), to=to, keep_versions=keep)
+    record = roll_back(store, name, target.path, interval, person("rollback"), to=to, keep_versions=keep)
     show_records([record], loaded.spec.name, as_json=as_json)
 
 
@@ -61,13 +61,13 @@ def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal
     elsewhere finds out when it tries to publish, and exits 7. Intervals that are already published stay. Exits 7 when it is too
     late: use `rollback` then.
     """
-    from firesteel.jobs.cli.area import open_area
+    from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.cancel import cancel as cancel_run
     from firesteel.pipelines.publish.recover import person
 
-    loaded, area = open_area(spec, profile, params)
+    loaded, store = open_state_store(spec, profile, params)
     me = person("cancel")
-    found = cancel_run(area, tuple(loaded.spec.sinks), run, who=f"{me.user}@{me.host}", signal=not no_signal)
+    found = cancel_run(store, tuple(loaded.spec.sinks), run, who=f"{me.user}@{me.host}", signal=not no_signal)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found], indent=2))
     else:

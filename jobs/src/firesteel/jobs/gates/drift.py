@@ -74,13 +74,13 @@ class Drifts:
             column = str(dict(each.kwargs)["column"])
             if column not in found and column in types:
                 then = self._usable(gate.on, column, types[column])
-                usable = then is not None and then.made_of >= least_rows(gate, column)
+                usable = then is not None and then.bin_rows >= least_rows(gate, column)
                 found[column] = Wanted(
                     gate.on,
                     column,
                     types[column],
                     then.bins if then is not None and usable else None,
-                    then.made_of if then is not None else 0,
+                    then.bin_rows if then is not None else 0,
                 )
         return found
 

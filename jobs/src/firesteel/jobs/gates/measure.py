@@ -27,13 +27,13 @@ ACCURACY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A column to be measured; `bins` and `made_of` are those of an earlier success, None where there are none to be used."""
+    """A column to be measured; `bins` and `bin_rows` are those of an earlier success, None where there are none to be used."""
 
     on: str
     column: str
     type: str
     bins: tuple[float, ...] | None
-    made_of: int = 0
+    bin_rows: int = 0
 
     @property
     def kind(self) -> Kind:
@@ -77,17 +77,17 @@ class Wanted:
             made = replace(made, nans=int(of("nans")), mean=_finite(of("mean")), std=_finite(of("std")))
         if made.kind == "other":
             return made
-        bins, made_of = self.bins, self.made_of
+        bins, bin_rows = self.bins, self.bin_rows
         if bins is None:
             if made.rows < least_rows:
                 return made
             if made.kind == "category":
                 return self._categories(made, frame)
-            bins, made_of = edges_of(of("deciles") or (), of("least") if made.values else math.inf), made.values
+            bins, bin_rows = edges_of(of("deciles") or (), of("least") if made.values else math.inf), made.values
             values = run(replace(self, bins=bins).aggregates()) if bins else values
         counted = [int(of(index)) for index in range(len(bins))]
         counts = cut(counted, made.values) if made.kind == "number" else (*counted, made.values - sum(counted))
-        return replace(made, bins=bins, counts=counts, made_of=made_of)
+        return replace(made, bins=bins, counts=counts, bin_rows=bin_rows)
 
     def _categories(self, made: Profile, frame: DataFrame) -> Profile:
         from pyspark.sql import functions as F  # noqa: N812
@@ -99,7 +99,7 @@ class Wanted:
         found = {int(row["code"]): int(row["n"]) for row in rows}
         bins = top_of(found)
         counts = [found[int(each)] for each in bins]
-        return replace(made, bins=bins, counts=(*counts, made.values - sum(counts)), made_of=made.values)
+        return replace(made, bins=bins, counts=(*counts, made.values - sum(counts)), bin_rows=made.values)
 
     def _name(self, what: str | int) -> str:
         return f"drift {what} {self.column}"

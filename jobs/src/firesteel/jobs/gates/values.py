@@ -41,17 +41,17 @@ def _numbers(made: Profile, wanted: Wanted, chunks: Sequence[pa.ChunkedArray], l
     nans = np.isnan(values)
     finite = values[np.isfinite(values)]
     made = replace(made, nans=int(nans.sum()), mean=_moment(finite, 1), std=_moment(finite, 2))
-    bins, made_of = wanted.bins, wanted.made_of
+    bins, bin_rows = wanted.bins, wanted.bin_rows
     if bins is None:
         if made.rows < least_rows:
             return made
-        bins, made_of = (), made.values
+        bins, bin_rows = (), made.values
         if len(finite):
             deciles = np.quantile(finite, DECILES, method="inverted_cdf")
             bins = edges_of([float(each) for each in deciles], float(finite.min()))
     places = np.searchsorted(np.array(bins), values[~nans], side="left")
     counts = np.bincount(places, minlength=len(bins) + 1)
-    return replace(made, bins=bins, counts=tuple(int(count) for count in counts), made_of=made_of)
+    return replace(made, bins=bins, counts=tuple(int(count) for count in counts), bin_rows=bin_rows)
 
 
 def _doubles(chunk: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -75,10 +75,10 @@ def _categories(made: Profile, wanted: Wanted, chunks: Sequence[pa.ChunkedArray]
         counted = pc.value_counts(chunk.cast(pa.string()).drop_null())
         for value, count in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True):
             found[code_of(value)] += count
-    bins, made_of = wanted.bins, wanted.made_of
+    bins, bin_rows = wanted.bins, wanted.bin_rows
     if bins is None:
         if made.rows < least_rows:
             return made
-        bins, made_of = top_of(found), made.values
+        bins, bin_rows = top_of(found), made.values
     counts = [found[int(each)] for each in bins]
-    return replace(made, bins=bins, counts=(*counts, made.values - sum(counts)), made_of=made_of)
+    return replace(made, bins=bins, counts=(*counts, made.values - sum(counts)), bin_rows=bin_rows)

@@ -12,7 +12,7 @@ from firesteel.jobs.preview.relation import preview
 from firesteel.jobs.run.staged_files import StagedFiles
 from firesteel.jobs.spark.lower import spark_fault, write_staged
 from firesteel.jobs.spark.session import open_session
-from firesteel.pipelines.publish.layout import file_name
+from firesteel.pipelines.publish.state_store import file_name
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 

@@ -127,8 +127,8 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
 
 def _models(plan: Plan) -> tuple[tuple[str, ModelPlan], ...]:
     """The models that were pinned, a challenger among them."""
-    rival = plan.score_step.challenger if plan.score_step else None
-    more = [(f"{rival.pinned.name}, challenger", rival.pinned)] if rival and rival.pinned else []
+    challenger = plan.score_step.challenger if plan.score_step else None
+    more = [(f"{challenger.pinned.name}, challenger", challenger.pinned)] if challenger and challenger.pinned else []
     return (*((model.name, model) for model in plan.models), *more)
 
 

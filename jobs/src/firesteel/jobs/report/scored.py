@@ -1,4 +1,4 @@
-"""How a run was scored: operators and forms of the model with their reasons, and where its workers' time went."""
+"""How a run was scored: operators and backends of the model with their reasons, and where its workers' time went."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 PHASES = {
     "load": "loading the model",
     "warm up": "warming up",
-    "choose": "choosing a form",
+    "choose": "choosing a backend",
     "read": "waiting for input",
-    "decode": "input to the model's form",
+    "decode": "input to the model's backend",
     "model": "in the model",
     "encode": "scores to Arrow",
     "challenger": "in the challenger",
@@ -23,12 +23,12 @@ PHASES = {
 """What the workers' clock knows, in the order in which a row meets it. `read` of the direct operator is reading and decoding
 Parquet, of the others the JVM's work and the transfer; `write` is writing Parquet, or the transfer back."""
 
-_LEFT = "batches that the chosen form could not take"
+_LEFT = "batches that the chosen backend could not take"
 
 
 @dataclass(frozen=True, slots=True)
-class FormUse:
-    """A form of the model: rows that it scored, why it was taken, and the largest difference from the pyfunc."""
+class BackendUse:
+    """A backend of the model: rows that it scored, why it was taken, and the largest difference from the pyfunc."""
 
     name: str
     rows: int
@@ -43,7 +43,7 @@ class ScoredBy:
     operator: str
     reason: str
     intervals: int
-    forms: tuple[FormUse, ...]
+    backends: tuple[BackendUse, ...]
     resumed_rows: int = 0
 
 
@@ -69,15 +69,17 @@ def worker_seconds(intervals: tuple[IntervalResult, ...]) -> dict[str, float]:
     return {phase: sums[phase] for phase in PHASES if sums.get(phase)}
 
 
-def _forms(groups: list[Mapping[str, Any]]) -> tuple[FormUse, ...]:
+def _forms(groups: list[Mapping[str, Any]]) -> tuple[BackendUse, ...]:
     rows: dict[str, int] = {}
     reasons: dict[str, tuple[str, float | None]] = {}
     for facts in groups:
-        for form, count in facts.get("rows_by_form", {}).items():
-            rows[form] = rows.get(form, 0) + int(count)
-        for choice in facts.get("forms", []):
-            known = reasons.get(choice["form"], ("", None))[1]
+        for backend, count in facts.get("rows_by_backend", {}).items():
+            rows[backend] = rows.get(backend, 0) + int(count)
+        for choice in facts.get("backends", []):
+            known = reasons.get(choice["backend"], ("", None))[1]
             found = choice["largest_difference"] if choice["checked_rows"] else None
             largest = max((each for each in (known, found) if each is not None), default=None)
-            reasons[choice["form"]] = (choice["reason"], largest)
-    return tuple(FormUse(form, count, *reasons.get(form, (_LEFT, None))) for form, count in sorted(rows.items()))
+            reasons[choice["backend"]] = (choice["reason"], largest)
+    return tuple(
+        BackendUse(backend, count, *reasons.get(backend, (_LEFT, None))) for backend, count in sorted(rows.items())
+    )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import PlanDrift, SpecError, StorageError
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
-from firesteel.pipelines.publish.layout import Area, file_name
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 
@@ -49,7 +49,7 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
 def skip_published(plan: Plan) -> Plan:
     """Return the plan with the intervals skipped that the ledger shows as published by it."""
     storage, base = locate(plan.storage)
-    ledger = Ledger(Area(storage, base, plan.pipeline, plan.profile))
+    ledger = Ledger(StateStore(storage, base, plan.pipeline, plan.profile))
     published = {sink.name: frozenset(ledger.intervals(sink.name)) for sink in plan.sinks}
 
     def done(interval: IntervalPlan) -> bool:

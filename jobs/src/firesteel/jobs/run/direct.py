@@ -18,7 +18,7 @@ from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.direct.done import DONE, Done, apart, read_mark
 from firesteel.udfs.direct.job import SPLIT_BYTES, DirectResult, pack, run_direct
-from firesteel.udfs.direct.spec import DirectSpec, Place, Projection, ScanSpec, Split, WriteSpec
+from firesteel.udfs.direct.spec import DirectSpec, OutputLocation, Projection, ScanSpec, Split, WriteSpec
 from firesteel.udfs.direct.write import TEMPORARY
 
 if TYPE_CHECKING:
@@ -231,11 +231,11 @@ def _columns_read(chain: Chain, step: ScoreStepPlan) -> set[str]:
     return names
 
 
-def _place(uri: str) -> Place:
+def _place(uri: str) -> OutputLocation:
     storage, _ = locate(uri)
     scheme, _, authority = storage.base_uri.partition("://")
     if scheme != "hdfs":
-        return Place("file")
+        return OutputLocation("file")
     settings = HadoopConf.load()
     kept = tuple(
         (key, settings.get(key))
@@ -243,7 +243,7 @@ def _place(uri: str) -> Place:
         if key.startswith(("dfs.", "fs.", "hadoop.security.", "hadoop.rpc."))
         and not any(word in key for word in _SECRET)
     )
-    return Place("hdfs", authority, kept, os.environ.get("HADOOP_USER_NAME", ""))
+    return OutputLocation("hdfs", authority, kept, os.environ.get("HADOOP_USER_NAME", ""))
 
 
 def _arrow(columns: Iterable[Column], zone: str) -> Any:

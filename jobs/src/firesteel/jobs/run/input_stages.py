@@ -15,8 +15,8 @@ from firesteel.jobs.gates.split import rows_fail, split_rows
 from firesteel.jobs.run.staged_files import StagedFiles
 from firesteel.jobs.spark.lower import check_required, make_view, read_sources
 from firesteel.pipelines.plan.model import SqlStepPlan
-from firesteel.pipelines.publish.layout import file_name
 from firesteel.pipelines.publish.quarantine import quarantine_path
+from firesteel.pipelines.publish.state_store import file_name
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.sql.mapping import NotMapOnlyError, map_only
 from firesteel.pipelines.sql.select import SqlText, parse_select
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from firesteel.jobs.gates.split import SplitRows
     from firesteel.jobs.run.interval_context import IntervalContext
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan, SourcePlan
-    from firesteel.pipelines.publish.layout import Area
+    from firesteel.pipelines.publish.state_store import StateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _materialize(frame: DataFrame, uri: str) -> DataFrame:
     return frame.sparkSession.read.schema(frame.schema).parquet(uri)
 
 
-def write_quarantine(split: SplitRows, area: Area, relation: str, interval: str, run_id: str) -> None:
+def write_quarantine(split: SplitRows, store: StateStore, relation: str, interval: str, run_id: str) -> None:
     """Write the quarantined rows. They are kept when the run fails, since they show why.
 
     Raises
@@ -146,12 +146,12 @@ def write_quarantine(split: SplitRows, area: Area, relation: str, interval: str,
     """
     if split.quarantined is None or not split.rows_quarantined:
         return
-    path = quarantine_path(area, relation, interval, run_id)
-    uri = f"{area.storage.base_uri}{path}"
+    path = quarantine_path(store, relation, interval, run_id)
+    uri = f"{store.storage.base_uri}{path}"
     writer = split.quarantined.hint("rebalance").write
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.mode("errorifexists").parquet(uri)
-    written = StagedFiles.below(area.storage, path).rows()
+    written = StagedFiles.below(store.storage, path).rows()
     if written is None:
         written = split.quarantined.sparkSession.read.parquet(uri).count()
     if written != split.rows_quarantined:

@@ -11,7 +11,7 @@ from firesteel.jobs.gates.run import raise_if_failed, run_gate
 from firesteel.jobs.run.interval_metrics import IntervalMetrics
 from firesteel.jobs.run.models import NO_CHALLENGER
 from firesteel.pipelines.events import Event
-from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import IntervalResult
 from firesteel.pipelines.storage.open import locate
 
@@ -95,7 +95,7 @@ class IntervalContext:
     challenger: ChallengerModel = NO_CHALLENGER
     mlflow_run_id: str = ""
     resume: bool = True
-    store: Area = field(init=False)
+    store: StateStore = field(init=False)
     metrics: IntervalMetrics = field(default_factory=IntervalMetrics)
     transaction: Transaction = field(init=False)
     previous: LedgerRecord | None = None
@@ -105,7 +105,7 @@ class IntervalContext:
     reason: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Area(*locate(self.plan.storage), self.plan.pipeline, self.plan.profile)
+        self.store = StateStore(*locate(self.plan.storage), self.plan.pipeline, self.plan.profile)
         self.reason = self.interval.reason
 
     @property

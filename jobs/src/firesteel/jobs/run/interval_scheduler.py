@@ -136,7 +136,7 @@ class IntervalScheduler:
             os_user(),
             socket.gethostname(),
             datetime.now(UTC).isoformat(timespec="seconds"),
-            made_of=interval.made_of,
+            hash_inputs=interval.hash_inputs,
             input_bytes=interval.input_bytes,
             slots=max(1, session.sparkContext.defaultParallelism // at_once),
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from firesteel.jobs.run.interval_context import IntervalContext
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan, ScoreStepPlan, SinkPlan
-    from firesteel.pipelines.publish.layout import Area
+    from firesteel.pipelines.publish.state_store import StateStore
     from firesteel.udfs.report import ScoreReport
 
 
@@ -70,20 +70,20 @@ class CountRows:
             )
 
     def _count_scored(self, context: IntervalContext, step: ScoreStepPlan, report: ScoreReport, staged: int) -> None:
-        metrics, outcome, letters = context.metrics, context.outcome, report.dead_letters
+        metrics, outcome, dead_letters = context.metrics, context.outcome, report.dead_letters
         metrics.scoring = scoring_facts(step, report, outcome.fallback, metrics.resumed_rows)
         metrics.agreement = agreement_of(step, report)
         # Only steps after the score may drop rows. The operator counts by itself, so a lost row still shows.
         dropped = 0 if self.sink.source == step.name else report.rows_scored - staged
-        counts = Counts(rows_in=outcome.rows_in, scored=staged, dead_letter=len(letters), dropped=dropped)
+        counts = Counts(rows_in=outcome.rows_in, scored=staged, dead_letter=len(dead_letters), dropped=dropped)
         metrics.counts = counts + metrics.excluded
         for phase, seconds in report.seconds:
             metrics.worker_seconds[phase] = round(seconds, 3)
-        if letters:
+        if dead_letters:
             store = context.store
             path = f"{store.base}/dead_letter/{step.name}/{context.interval.id}/{context.attempt.run_id}.jsonl"
-            write_dead_letters(store.storage, path, letters, context.model_version)
-            check_error_budget(step, letters, outcome.rows_in, f"{store.storage.base_uri}{path}")
+            write_dead_letters(store.storage, path, dead_letters, context.model_version)
+            check_error_budget(step, dead_letters, outcome.rows_in, f"{store.storage.base_uri}{path}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class GateOutputs:
                     metrics.distributions = tuple(distribution(frame, scores))
 
 
-def check_min_rows(plan: Plan, interval: IntervalPlan, sink: SinkPlan, counts: Counts, area: Area) -> None:
+def check_min_rows(plan: Plan, interval: IntervalPlan, sink: SinkPlan, counts: Counts, store: StateStore) -> None:
     """Check the staged rows against `min_rows` and `on_empty` of the sink.
 
     Raises
@@ -149,7 +149,7 @@ def check_min_rows(plan: Plan, interval: IntervalPlan, sink: SinkPlan, counts: C
         raise _too_few(interval, sink, counts, f"at least {sink.min_rows:,} (`min_rows`)", "lower `min_rows`")
     if counts.scored or sink.on_empty == "allow":
         return
-    published = Ledger(area).published(sink.name, interval.id)
+    published = Ledger(store).published(sink.name, interval.id)
     before = published.counts.scored if published else 0
     if before or not _may_be_empty(plan, interval, counts):
         now = f", where {before:,} are published now" if before else ""

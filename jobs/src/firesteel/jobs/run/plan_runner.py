@@ -29,11 +29,11 @@ from firesteel.jobs.tracking import spool
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.events import Event, OnEvent, ignore
-from firesteel.pipelines.publish.layout import Area, Place
+from firesteel.pipelines.publish.dead_letters import prune_dead_letters
 from firesteel.pipelines.publish.lease import Attempt
-from firesteel.pipelines.publish.letters import prune_letters
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.quarantine import prune_quarantine
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate
 
@@ -159,30 +159,35 @@ def _report(result: RunResult, plan: Plan, folder: Path) -> RunResult:
     return result
 
 
-def _area(plan: Plan) -> Area:
+def _area(plan: Plan) -> StateStore:
     storage, base = locate(plan.storage)
-    return Area(storage, base, plan.pipeline, plan.profile)
+    return StateStore(storage, base, plan.pipeline, plan.profile)
 
 
 def _permit(plan: Plan, run_id: str, at: str) -> None:
     """Check the site's policies before anything is read: another user may have made the plan, or the policies are newer."""
-    area = _area(plan)
+    store = _area(plan)
     for interval in [interval for interval in plan.intervals if interval.action == "score"][:1]:
         attempt = Attempt(run_id, interval.plan_hash, os_user(), socket.gethostname(), at)
         for sink in plan.sinks:
-            permit(Place(area, sink.name, interval.id), locate(sink.path)[1], attempt, strict=plan.security == "strict")
+            permit(
+                SinkInterval(store, sink.name, interval.id),
+                locate(sink.path)[1],
+                attempt,
+                strict=plan.security == "strict",
+            )
 
 
 def _prune(plan: Plan) -> None:
     """Delete old dead letters and quarantined rows. An error is logged only: the run has published."""
-    area = _area(plan)
+    store = _area(plan)
     for sink in plan.sinks:
         for what, prune, keep_s in (
-            ("dead letters", prune_letters, sink.keep_letters_s),
+            ("dead letters", prune_dead_letters, sink.keep_dead_letters_s),
             ("quarantined rows", prune_quarantine, sink.keep_quarantine_s),
         ):
             if keep_s is not None:
                 try:
-                    prune(area, keep_s, now_s=time.time())
+                    prune(store, keep_s, now_s=time.time())
                 except FiresteelError as error:
                     _log.warning("old %s were not deleted: %s", what, error)

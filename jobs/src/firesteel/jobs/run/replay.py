@@ -23,14 +23,14 @@ from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.events import OnEvent, ignore
 from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
-from firesteel.pipelines.publish.layout import Area
+from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.letters import letters
 from firesteel.pipelines.publish.recover import person
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate
-from firesteel.udfs.letter_codec import decode_rows
+from firesteel.udfs.dead_letter_codec import decode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from firesteel.jobs.run.interval_context import Stage
     from firesteel.pipelines.plan.model import Plan
-    from firesteel.pipelines.publish.letters import Letters
+    from firesteel.pipelines.publish.dead_letters import DeadLetterFile
     from firesteel.pipelines.storage.base import Storage
 
 
@@ -56,9 +56,9 @@ def replay(
     The result; None when no dead letter is open.
     """
     started = time.perf_counter()
-    area = Area(*locate(plan.storage), plan.pipeline, plan.profile)
+    store = StateStore(*locate(plan.storage), plan.pipeline, plan.profile)
     planned = next(candidate for candidate in plan.intervals if candidate.id == interval)
-    files = tuple(file for file in letters(area, tuple(sink.name for sink in plan.sinks), interval) if file.open)
+    files = tuple(file for file in dead_letters(store, tuple(sink.name for sink in plan.sinks), interval) if file.open)
     if not files:
         return None
     me = person("replay")
@@ -91,7 +91,7 @@ def replay(
     )
 
 
-def replay_stages(plan: Plan, files: tuple[Letters, ...]) -> tuple[Stage, ...]:
+def replay_stages(plan: Plan, files: tuple[DeadLetterFile, ...]) -> tuple[Stage, ...]:
     """Return the stages of a replay: those of a run, with dead letters as the input and an addition as the publish."""
     check, read = CheckInputs(plan.sources), ReadDeadLetters(files)
     return (CheckDeadLetters(files), check, read, *staging_stages(plan, CheckScoredRows()), AddReplayed(files))
@@ -101,14 +101,14 @@ def replay_stages(plan: Plan, files: tuple[Letters, ...]) -> tuple[Stage, ...]:
 class CheckDeadLetters:
     """Skip a replay whose dead letters another replay has published meanwhile."""
 
-    files: tuple[Letters, ...]
+    files: tuple[DeadLetterFile, ...]
 
     def __str__(self) -> str:
         return "skip the interval if another replay has published its dead letters"
 
     def run(self, context: IntervalContext) -> Skip | None:
         sink, interval = context.sink.name, context.interval.id
-        still_open = {file.run_id for file in letters(context.store, (sink,), interval) if file.open}
+        still_open = {file.run_id for file in dead_letters(context.store, (sink,), interval) if file.open}
         context.previous = Ledger(context.store).published(sink, interval)
         if context.previous is None or any(file.run_id not in still_open for file in self.files):
             return Skip("replayed meanwhile")
@@ -119,7 +119,7 @@ class CheckDeadLetters:
 class ReadDeadLetters:
     """Create the views of a run, with the dead letters as the input of the score step."""
 
-    files: tuple[Letters, ...]
+    files: tuple[DeadLetterFile, ...]
 
     def __str__(self) -> str:
         return f"read {sum(file.rows for file in self.files):,} dead letters as the input of the score step"
@@ -164,7 +164,7 @@ class CheckScoredRows:
 class AddReplayed:
     """Add the staged files to the published ones; no published file changes."""
 
-    files: tuple[Letters, ...]
+    files: tuple[DeadLetterFile, ...]
 
     def __str__(self) -> str:
         return "add the files to the published interval, and record the dead letters as replayed in the ledger"
@@ -195,7 +195,7 @@ def _replay_plan(plan: Plan) -> Plan:
 
 
 def read_dead_letters(
-    storage: Storage, files: Sequence[Letters], schema: StructType, optional: frozenset[str] = frozenset()
+    storage: Storage, files: Sequence[DeadLetterFile], schema: StructType, optional: frozenset[str] = frozenset()
 ) -> pa.Table:
     """Return the rows of dead letters with the columns of `schema`, and the values that the run read.
 
@@ -218,10 +218,10 @@ def read_dead_letters(
     arrow, tables = to_arrow_schema(schema, timezone="UTC"), []
     for file in files:
         try:
-            letters = [json.loads(line) for line in storage.read(file.path).splitlines()]
-            for letter in letters:
+            dead_letters = [json.loads(line) for line in storage.read(file.path).splitlines()]
+            for letter in dead_letters:
                 _check_types(file.run_id, letter.get("types", {}), wanted, optional)
-            rows = [{name: letter["row"].get(name) for name in wanted} for letter in letters]
+            rows = [{name: letter["row"].get(name) for name in wanted} for letter in dead_letters]
             tables.append(decode_rows(rows, arrow))
         except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
             raise StorageError(

@@ -48,7 +48,7 @@ def score_spec(
         timeout_s=step.timeout_s,
         models_in_memory=step.models_in_memory,
         challenger=_challenger(step, challenger),
-        forms="guarded"
+        backend="guarded"
         if guarded
         else "reference"
         if step.operator == "pandas"
@@ -126,7 +126,7 @@ def scoring_facts(
     """
     choices: list[JsonValue] = [
         {
-            "form": choice.form,
+            "backend": choice.backend,
             "reason": choice.reason,
             "checked_rows": choice.checked_rows,
             "largest_difference": choice.largest_difference,
@@ -137,8 +137,8 @@ def scoring_facts(
         ("operator", "arrow" if fell_back else step.operator),
         ("operator_reason", f"not direct: {fell_back}" if fell_back else step.operator_reason),
         ("accelerate", step.accelerate),
-        ("rows_by_form", dict(report.rows_by_form)),
-        ("forms", choices),
+        ("rows_by_backend", dict(report.rows_by_backend)),
+        ("backends", choices),
         ("model_loads", report.loads),
         ("batches", report.batches),
         ("largest_batch", report.max_batch_rows),
@@ -146,7 +146,7 @@ def scoring_facts(
     )
 
 
-def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, ...], model_version: str) -> None:
+def write_dead_letters(storage: Storage, path: str, dead_letters: tuple[DeadLetter, ...], model_version: str) -> None:
     """Write the rows that could not be scored as JSON lines: row, types of its columns, error class, message, model version."""
     lines = [
         json.dumps(
@@ -160,15 +160,15 @@ def write_dead_letters(storage: Storage, path: str, letters: tuple[DeadLetter, .
             ensure_ascii=False,
             allow_nan=False,
         )
-        for letter in letters
+        for letter in dead_letters
     ]
     storage.create(path, ("\n".join(lines) + "\n").encode())
 
 
-def check_error_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:
+def check_error_budget(step: ScoreStepPlan, dead_letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:
     """Raise FS5003 when more rows failed than `on_error` allows."""
     budget: OnError = step.on_error
-    bad = len(letters)
+    bad = len(dead_letters)
     if bad == 0:
         return
     over = ""
@@ -177,7 +177,7 @@ def check_error_budget(step: ScoreStepPlan, letters: tuple[DeadLetter, ...], row
     elif rows_in and bad / rows_in > budget.max_fraction:
         over = f"max_fraction {budget.max_fraction:g} of {rows_in:,}"
     if over:
-        first = letters[0]
+        first = dead_letters[0]
         raise RowErrorBudget(
             "FS5003",
             f"{step.name}: {bad:,} bad rows > {over}. First: {first.error}. Rows: {place}. Nothing was published.",

@@ -34,7 +34,7 @@ def submit_line(
     secrets_file
         A properties file that has these settings for spark-submit itself: then they are not on the line.
     run_id
-        An id that the client has announced; the driver goes on with it.
+        An id that the client has registered; the driver goes on with it.
     """
     line = [
         str(_spark_home() / "bin" / "spark-submit"),

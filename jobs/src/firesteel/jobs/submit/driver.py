@@ -17,8 +17,8 @@ from firesteel.jobs.spark.secret_settings import take_delivered
 from firesteel.jobs.submit.application import attempt_of
 from firesteel.jobs.submit.handover import Handover, Stopped
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, is_held, read_states
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def _use_shipped_configuration() -> None:
 def _wait_for_leases(plan: Plan) -> None:
     """Until the leases of a driver that died on another machine have run out. On the same machine its death is seen at once."""
     storage, base = locate(plan.storage)
-    area = Area(storage, base, plan.pipeline, plan.profile)
-    places = [Place(area, sink.name, each.id) for sink in plan.sinks for each in plan.intervals]
+    store = StateStore(storage, base, plan.pipeline, plan.profile)
+    places = [SinkInterval(store, sink.name, each.id) for sink in plan.sinks for each in plan.intervals]
     deadline = time.monotonic() + PATIENCE_S
     for place in places:
         while (states := read_states(place)) and is_held(place, states[-1]) and time.monotonic() < deadline:

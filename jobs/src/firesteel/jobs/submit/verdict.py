@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault, kind_of
 from firesteel.jobs.submit.handover import Stopped
-from firesteel.pipelines.publish.layout import Area
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate
 
@@ -79,7 +79,7 @@ def decide(
 
 def _records(plan: Plan) -> list[tuple[tuple[str, str], IntervalPlan, LedgerRecord | None]]:
     storage, base = locate(plan.storage)
-    ledger = Ledger(Area(storage, base, plan.pipeline, plan.profile))
+    ledger = Ledger(StateStore(storage, base, plan.pipeline, plan.profile))
     return [
         ((sink.name, interval.id), interval, ledger.latest(sink.name, interval.id))
         for sink in plan.sinks

@@ -278,9 +278,11 @@ class RunTracker:
             "master": plan.master,
         }
         values |= {f"model.{model.name}": f"{model.resolved_uri} sha {model.digest[:12]}" for model in plan.models}
-        rival = plan.score_step.challenger if plan.score_step else None
-        if rival is not None and rival.pinned is not None:
-            values[f"challenger.{rival.pinned.name}"] = f"{rival.pinned.resolved_uri} sha {rival.pinned.digest[:12]}"
+        challenger = plan.score_step.challenger if plan.score_step else None
+        if challenger is not None and challenger.pinned is not None:
+            values[f"challenger.{challenger.pinned.name}"] = (
+                f"{challenger.pinned.resolved_uri} sha {challenger.pinned.digest[:12]}"
+            )
         values |= {f"param.{name}": str(value) for name, value in params.items()}
         self._log(self._run_id, params=values)
         self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())

@@ -97,7 +97,7 @@ def code_hash(parts: Parts) -> str:
     return _digest(parts)
 
 
-def made_of(
+def hash_inputs(
     code: Parts, models: Iterable[ModelPlan], environment: str, inputs: Iterable[SourceInput], args: Args = ()
 ) -> Parts:
     """Everything that one interval's result depends on, by name; `args` are those that differ from interval to interval."""

@@ -230,7 +230,7 @@ class SinkPlan:
     mode: str
     lineage_columns: tuple[str, ...] = ()
     keep_versions: int = 2
-    keep_letters_s: float | None = None
+    keep_dead_letters_s: float | None = None
     keep_quarantine_s: float | None = None
     """Dead letters, or quarantined rows, older than this are deleted after a run; None keeps them."""
     file_bytes: int | None = None
@@ -269,7 +269,7 @@ class IntervalPlan:
     plan_hash: str
     inputs: tuple[SourceInput, ...]
     outputs: tuple[SinkOutput, ...]
-    made_of: tuple[tuple[str, str], ...] = ()
+    hash_inputs: tuple[tuple[str, str], ...] = ()
     """What `plan_hash` is made of, part by part: the ledger keeps it, so that the next plan can say what changed."""
     args: tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...] = ()
     """SQL step -> its args with their values, for the steps whose args refer to the interval."""

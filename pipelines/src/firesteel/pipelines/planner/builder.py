@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
-from firesteel.pipelines.analysis import LINEAGE_TYPES, Logical, analyze, outputs_of
+from firesteel.pipelines.analysis import LINEAGE_TYPES, Analysis, analyze, outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
-from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, made_of, plan_hash
+from firesteel.pipelines.plan.fingerprint import Parts, code_hash, code_parts, hash_inputs, plan_hash
 from firesteel.pipelines.plan.inputs import marker_of
 from firesteel.pipelines.plan.intervals import Slot, bound_args, first_slots, slots
 from firesteel.pipelines.plan.model import (
@@ -46,8 +46,8 @@ from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.policy import Request, authorise
-from firesteel.pipelines.publish.transaction import Area
-from firesteel.pipelines.rules import Draft, Scan, first_draft, optimize
+from firesteel.pipelines.publish.transaction import StateStore
+from firesteel.pipelines.rules import LogicalPlan, Scan, first_logical_plan, optimize
 from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.refs import known_args
@@ -78,7 +78,7 @@ class PlanRequest:
 
 
 def build_plan(
-    loaded: LoadedSpec, logical: Logical, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
+    loaded: LoadedSpec, analysis: Analysis, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
 ) -> Plan:
     """Compile a checked spec for some intervals.
 
@@ -101,27 +101,29 @@ def build_plan(
     )
     listing = Listing.of(loaded, wanted, on_progress)
     uneven: Mapping[str, frozenset[str]] = {}
-    if logical.unknown:
-        logical, uneven = _look(loaded, logical, listing, request.wait_s)
-    steps, errors = _steps(loaded, logical, {model.name: model for model in models})
-    steps = with_challengers(loaded, logical, steps, backend, errors)
+    if analysis.unknown:
+        analysis, uneven = _look(loaded, analysis, listing, request.wait_s)
+    steps, errors = _steps(loaded, analysis, {model.name: model for model in models})
+    steps = with_challengers(loaded, analysis, steps, backend, errors)
     if errors:
         raise SpecErrors.of(errors)
     scores = [step for step in steps if isinstance(step, ScoreStepPlan)]
-    rivals = {step.name: step.challenger.features for step in scores if step.challenger}
-    draft, rules = optimize(first_draft(spec, logical, {step.name: step.features for step in scores}, rivals))
-    inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in draft.scans})
-    plan = _assemble(loaded, draft, rules, models, steps, backend.environment(), wanted[0], uneven)
-    code = _code_parts(loaded, logical)
-    published = Published.of(Ledger(Area(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
+    challengers = {step.name: step.challenger.features for step in scores if step.challenger}
+    logical, rules = optimize(
+        first_logical_plan(spec, analysis, {step.name: step.features for step in scores}, challengers)
+    )
+    inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
+    plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), wanted[0], uneven)
+    code = _code_parts(loaded, analysis)
+    published = Published.of(Ledger(StateStore(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     intervals = []
     for number, slot in enumerate(wanted, start=1):
         on_progress("ledger", number, len(wanted))
         read = inputs[slot.id]
-        outputs = _outputs(loaded, logical, slot)
+        outputs = _outputs(loaded, analysis, slot)
         args = bound_args(spec, slot)
-        parts = made_of(code, (*models, *published_challengers(steps)), plan.environment, read or (), args)
+        parts = hash_inputs(code, (*models, *published_challengers(steps)), plan.environment, read or (), args)
         digest = plan_hash(parts, slot.id)
         interval = IntervalPlan(
             slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts, args
@@ -131,7 +133,7 @@ def build_plan(
         else:
             intervals.append(decide(interval, published, force=request.force, appends=appends))
     listing.check_contracts([interval.inputs for interval in intervals if interval.action != "skip"], plan.sources)
-    proposal = propose(draft, spec.configuration, intervals, published.recent())
+    proposal = propose(logical, spec.configuration, intervals, published.recent())
     check_executor_hours(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)
     return replace(
         plan,
@@ -148,7 +150,7 @@ def build_plan(
     )
 
 
-def sketch(loaded: LoadedSpec, logical: Logical, backend: Backend) -> Plan:
+def sketch(loaded: LoadedSpec, analysis: Analysis, backend: Backend) -> Plan:
     """What can be said of a spec without models and data: a plan without intervals, whose models are not pinned.
 
     It can be drawn and compared, and not run.
@@ -157,16 +159,16 @@ def sketch(loaded: LoadedSpec, logical: Logical, backend: Backend) -> Plan:
     models = tuple(
         ModelPlan(name, model.uri, "", "", "", 0, "", model.method, ()) for name, model in spec.models.items()
     )
-    steps, _ = _steps(loaded, logical, {model.name: model for model in models})
+    steps, _ = _steps(loaded, analysis, {model.name: model for model in models})
     features = {step.name: step.features or None for step in steps if isinstance(step, ScoreStepPlan)}
     steps = unpinned_challengers(spec, steps)
-    draft, rules = optimize(first_draft(spec, logical, features))
-    return _assemble(loaded, draft, rules, models, steps, backend.environment(), first_slots(spec.interval)[0], {})
+    logical, rules = optimize(first_logical_plan(spec, analysis, features))
+    return _assemble(loaded, logical, rules, models, steps, backend.environment(), first_slots(spec.interval)[0], {})
 
 
 def _assemble(
     loaded: LoadedSpec,
-    draft: Draft,
+    logical: LogicalPlan,
     rules: tuple[RuleEffect, ...],
     models: tuple[ModelPlan, ...],
     steps: tuple[StepPlan, ...],
@@ -178,8 +180,8 @@ def _assemble(
 
     `uneven` are the columns of each source that some of its files lack, or hold as another type.
     """
-    spec, logical = loaded.spec, draft.logical
-    columns, rows = lineage(draft)
+    spec, analysis = loaded.spec, logical.analysis
+    columns, rows = lineage(logical)
     asked = {name: step.score.operator for name, step in spec.steps.items() if isinstance(step, ScoreStep)}
     plan = Plan(
         pipeline=spec.name,
@@ -187,15 +189,15 @@ def _assemble(
         owner=spec.owner,
         framework=environment.split(",", 1)[0],
         environment=environment,
-        code_hash=code_hash(_code_parts(loaded, logical)),
+        code_hash=code_hash(_code_parts(loaded, analysis)),
         storage=spec.storage,
-        sources=tuple(_source(loaded, logical, scan, uneven.get(scan.source, frozenset())) for scan in draft.scans),
+        sources=tuple(_source(loaded, analysis, scan, uneven.get(scan.source, frozenset())) for scan in logical.scans),
         models=models,
         steps=steps,
         gates=tuple(_gate(loaded, name) for name in spec.gates),
-        sinks=tuple(_sink(loaded, logical, name) for name in spec.sinks),
+        sinks=tuple(_sink(loaded, analysis, name) for name in spec.sinks),
         intervals=(),
-        stages=draft.stages,
+        stages=logical.stages,
         rules=rules,
         lineage=columns,
         row_lineage=rows,
@@ -230,43 +232,43 @@ def _tracking(loaded: LoadedSpec) -> TrackingPlan:
     return TrackingPlan(mlflow.uri, mlflow.experiment, lineage, mlflow.required)
 
 
-def _code_parts(loaded: LoadedSpec, logical: Logical) -> Parts:
-    return code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in logical.selects.items()})
+def _code_parts(loaded: LoadedSpec, analysis: Analysis) -> Parts:
+    return code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in analysis.selects.items()})
 
 
 def _look(
-    loaded: LoadedSpec, logical: Logical, listing: Listing, wait_s: float
-) -> tuple[Logical, Mapping[str, frozenset[str]]]:
+    loaded: LoadedSpec, analysis: Analysis, listing: Listing, wait_s: float
+) -> tuple[Analysis, Mapping[str, frozenset[str]]]:
     """Analyse again with the columns that the files of undeclared sources have, if any interval is not skipped."""
-    unknown = [name for name in loaded.spec.sources if name in logical.unknown]
+    unknown = [name for name in loaded.spec.sources if name in analysis.unknown]
     seen = listing.when_ready(wait_s, {}, unknown)
     if all(read is None for read in seen.values()):
-        return logical, {}
+        return analysis, {}
     found = {name: listing.columns_of(name, seen) for name in unknown}
-    logical = analyze(loaded, {name: columns for name, (columns, _) in found.items()})
-    return logical, {name: uneven for name, (_, uneven) in found.items()}
+    analysis = analyze(loaded, {name: columns for name, (columns, _) in found.items()})
+    return analysis, {name: uneven for name, (_, uneven) in found.items()}
 
 
-def _outputs(loaded: LoadedSpec, logical: Logical, slot: Slot) -> tuple[SinkOutput, ...]:
+def _outputs(loaded: LoadedSpec, analysis: Analysis, slot: Slot) -> tuple[SinkOutput, ...]:
     """What an interval replaces; not known where no interval has data that shows the columns, and nothing is replaced."""
-    if logical.unknown:
+    if analysis.unknown:
         return ()
-    return tuple(SinkOutput(sink, replaced_directories(loaded, logical, sink, slot)) for sink in loaded.spec.sinks)
+    return tuple(SinkOutput(sink, replaced_directories(loaded, analysis, sink, slot)) for sink in loaded.spec.sinks)
 
 
 def _steps(
-    loaded: LoadedSpec, logical: Logical, models: dict[str, ModelPlan]
+    loaded: LoadedSpec, analysis: Analysis, models: dict[str, ModelPlan]
 ) -> tuple[tuple[StepPlan, ...], list[FiresteelError]]:
     steps: list[StepPlan] = []
     errors: list[FiresteelError] = []
-    for name in logical.order:
+    for name in analysis.order:
         step = loaded.spec.steps[name]
         if isinstance(step, ScoreStep):
             where = loaded.tree.nearest(("steps", name, "score")).where
-            steps.append(_score_step(name, step.score, logical, models[step.score.model], where, errors))
+            steps.append(_score_step(name, step.score, analysis, models[step.score.model], where, errors))
         elif isinstance(step, SqlStep):
-            parsed = logical.selects[name]
-            steps.append(SqlStepPlan(name, parsed.text.sql, _args(step), parsed.reads, logical.relations[name]))
+            parsed = analysis.selects[name]
+            steps.append(SqlStepPlan(name, parsed.text.sql, _args(step), parsed.reads, analysis.relations[name]))
     return tuple(steps), errors
 
 
@@ -276,9 +278,9 @@ def _args(step: SqlStep) -> tuple[tuple[str, JsonValue], ...]:
 
 
 def _score_step(
-    name: str, score: Score, logical: Logical, model: ModelPlan, where: Where, errors: list[FiresteelError]
+    name: str, score: Score, analysis: Analysis, model: ModelPlan, where: Where, errors: list[FiresteelError]
 ) -> ScoreStepPlan:
-    features = features_of(score, logical, model, where, errors)
+    features = features_of(score, analysis, model, where, errors)
     threads = score.workers.cpus if score.workers.threads == "auto" else score.workers.threads
     on_error = score.on_error
     return ScoreStepPlan(
@@ -289,7 +291,7 @@ def _score_step(
         feature_names=features.names,
         keep=score.keep,
         outputs=outputs_of(score),
-        columns=logical.relations[name],
+        columns=analysis.relations[name],
         on_error=OnError(on_error.action, on_error.rows_allowed, on_error.fraction_allowed, on_error.retries),
         batch_rows=score.batch.rows,
         batch_bytes=score.batch.bytes,
@@ -301,14 +303,14 @@ def _score_step(
     )
 
 
-def _source(loaded: LoadedSpec, logical: Logical, scan: Scan, uneven: frozenset[str]) -> SourcePlan:
+def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, uneven: frozenset[str]) -> SourcePlan:
     source = loaded.spec.sources[scan.source]
     read = {column.lower() for column in (*source.key, *scan.read)}
-    named = {column.lower() for column in logical.uses[scan.source]} | read
-    left_out = {column for column in uneven if column.lower() not in read and _is_nobodys(loaded, logical, column)}
+    named = {column.lower() for column in analysis.uses[scan.source]} | read
+    left_out = {column for column in uneven if column.lower() not in read and _is_nobodys(loaded, analysis, column)}
     columns = [
         column
-        for column in logical.relations[scan.source]
+        for column in analysis.relations[scan.source]
         if column.name not in left_out and column.name not in source.partitions
     ]
     return SourcePlan(
@@ -327,10 +329,10 @@ def _source(loaded: LoadedSpec, logical: Logical, scan: Scan, uneven: frozenset[
     )
 
 
-def _is_nobodys(loaded: LoadedSpec, logical: Logical, column: str) -> bool:
+def _is_nobodys(loaded: LoadedSpec, analysis: Analysis, column: str) -> bool:
     """Whether a column that is not read may be left out of its source's view."""
     keeps_whole_rows = any(gate.excludes_rows for gate in loaded.spec.gates.values())
-    return not keeps_whole_rows and all(select.may_lack(column) for select in logical.selects.values())
+    return not keeps_whole_rows and all(select.may_lack(column) for select in analysis.selects.values())
 
 
 def _gate(loaded: LoadedSpec, name: str) -> GatePlan:
@@ -347,9 +349,9 @@ def _gate(loaded: LoadedSpec, name: str) -> GatePlan:
     return GatePlan(name, gate.on, expectations)
 
 
-def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
+def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
     sink = loaded.spec.sinks[name]
-    columns = {column.name: column for column in logical.relations[sink.from_]}
+    columns = {column.name: column for column in analysis.relations[sink.from_]}
     lineage = tuple(Column(column, LINEAGE_TYPES[column], nullable=False) for column in sink.lineage_columns)
     data = tuple(column for column in columns.values() if column.name not in sink.partition_by)
     parts = tuple(columns.get(column, Column(column, UNKNOWN)) for column in sink.partition_by)
@@ -363,7 +365,7 @@ def _sink(loaded: LoadedSpec, logical: Logical, name: str) -> SinkPlan:
         mode=sink.mode,
         lineage_columns=sink.lineage_columns,
         keep_versions=sink.retain.versions,
-        keep_letters_s=sink.retain.dead_letter,
+        keep_dead_letters_s=sink.retain.dead_letter,
         keep_quarantine_s=sink.retain.quarantine,
         file_bytes=sink.files.target_size,
         on_empty=sink.on_empty,

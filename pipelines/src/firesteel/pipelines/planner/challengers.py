@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from firesteel.conf.errors import FiresteelError, ModelError
-from firesteel.pipelines.analysis import Logical, challenger_outputs_of
+from firesteel.pipelines.analysis import Analysis, challenger_outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.model import ChallengerPlan, ModelPlan, ScoreStepPlan, StepPlan
 from firesteel.pipelines.planner.signature import Features, features_of
@@ -19,7 +19,7 @@ from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 
 
 def with_challengers(
-    loaded: LoadedSpec, logical: Logical, steps: tuple[StepPlan, ...], backend: Backend, errors: list[FiresteelError]
+    loaded: LoadedSpec, analysis: Analysis, steps: tuple[StepPlan, ...], backend: Backend, errors: list[FiresteelError]
 ) -> tuple[StepPlan, ...]:
     """The steps with their models' challengers, pinned.
 
@@ -29,7 +29,7 @@ def with_challengers(
         What is wrong with challengers that are published is added here.
     """
     return tuple(
-        replace(step, challenger=_challenger(loaded, logical, step, backend, errors))
+        replace(step, challenger=_challenger(loaded, analysis, step, backend, errors))
         if isinstance(step, ScoreStepPlan)
         else step
         for step in steps
@@ -55,7 +55,7 @@ def published_challengers(steps: tuple[StepPlan, ...]) -> list[ModelPlan]:
 
 
 def _challenger(
-    loaded: LoadedSpec, logical: Logical, step: ScoreStepPlan, backend: Backend, errors: list[FiresteelError]
+    loaded: LoadedSpec, analysis: Analysis, step: ScoreStepPlan, backend: Backend, errors: list[FiresteelError]
 ) -> ChallengerPlan | None:
     spec = loaded.spec
     said = _said(spec, _score(spec, step.name))
@@ -72,7 +72,7 @@ def _challenger(
         pinned = None
     features = Features(step.features, step.feature_names)
     if pinned is not None:
-        features = features_of(_score(spec, step.name), logical, pinned, where, wrong)
+        features = features_of(_score(spec, step.name), analysis, pinned, where, wrong)
     if not wrong:
         return replace(said, pinned=pinned, features=features.columns, feature_names=features.names)
     if said.outputs:

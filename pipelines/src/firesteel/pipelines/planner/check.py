@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
-from firesteel.pipelines.analysis import Logical, analyzed
+from firesteel.pipelines.analysis import Analysis, analyzed
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.locations import location_errors
 from firesteel.pipelines.plan.security import security_errors
@@ -15,7 +15,7 @@ from firesteel.pipelines.spec.model import Drift
 from firesteel.pipelines.sql.select import UNKNOWN
 
 
-def check(loaded: LoadedSpec, backend: Backend) -> Logical:
+def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
     """Everything that can be known without models and data: what `firesteel validate` does.
 
     Raises
@@ -23,9 +23,9 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
     SpecErrors
         All of it at once.
     """
-    logical, found = analyzed(loaded)
+    analysis, found = analyzed(loaded)
     errors = [*found, *security_errors(loaded), *setting_errors(loaded), *location_errors(loaded)]
-    errors += template_errors(loaded, logical)
+    errors += template_errors(loaded, analysis)
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):
             kwargs = expect.arguments
@@ -37,19 +37,19 @@ def check(loaded: LoadedSpec, backend: Backend) -> Logical:
                 errors.append(
                     SpecError("FS7004", f"gates.{name}: cannot {expect.on_fail}: {problem}", where=where, hint=hint)
                 )
-    errors += _drift(loaded, logical)
+    errors += _drift(loaded, analysis)
     errors = [*loaded.errors, *loaded.own(errors)]
     if errors:
         raise SpecErrors.of(errors)
-    return logical
+    return analysis
 
 
-def _drift(loaded: LoadedSpec, logical: Logical) -> list[FiresteelError]:
+def _drift(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelError]:
     """FS7003 where a column has not what a drift gate compares."""
     errors: list[FiresteelError] = []
     for name, gate in loaded.spec.gates.items():
         sink = loaded.spec.sinks.get(gate.on.removeprefix("sink:")) if gate.on.startswith("sink:") else None
-        relation = logical.relations.get(sink.from_ if sink else gate.on, ())
+        relation = analysis.relations.get(sink.from_ if sink else gate.on, ())
         types = {column.name: column.type for column in relation}
         for index, expect in enumerate(gate.expect):
             type_ = types.get(str(expect.arguments.get("column")), UNKNOWN)

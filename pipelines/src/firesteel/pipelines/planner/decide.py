@@ -62,13 +62,13 @@ def decide(
     if all(record.plan_hash == plan.plan_hash for record in known):
         when = known[0].ended_at if known else ""
         return replace(plan, action="skip", reason=f"already published with the same plan hash ({when})")
-    return replace(plan, action="score", reason=_changes(known, plan.made_of, plan.outputs))
+    return replace(plan, action="score", reason=_changes(known, plan.hash_inputs, plan.outputs))
 
 
 def _changes(records: Sequence[LedgerRecord], now: Parts, outputs: Sequence[SinkOutput]) -> str:
-    stale = next((record for record in records if record.made_of != now), records[0])
-    if not stale.made_of:
+    stale = next((record for record in records if record.hash_inputs != now), records[0])
+    if not stale.hash_inputs:
         return "changed since it was published: spec, model or input"
-    changes = what_changed(stale.made_of, now)
+    changes = what_changed(stale.hash_inputs, now)
     of = f" of {stale.sink}" if len(outputs) > 1 else ""
     return f"changed since it was published{of}: {'; '.join(changes) or 'the plan'}"

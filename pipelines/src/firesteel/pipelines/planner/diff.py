@@ -32,7 +32,7 @@ _HARMLESS = {
     ("source", "path"),
     ("sink", "path"),
     ("sink", "keep_versions"),
-    ("sink", "keep_letters_s"),
+    ("sink", "keep_dead_letters_s"),
     ("sink", "keep_quarantine_s"),
     ("sink", "file_bytes"),
     ("sink", "on_empty"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from firesteel.pipelines.analysis import challenger_outputs_of
 from firesteel.pipelines.plan.model import ColumnLineage, RowLineage
-from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.rules.logical_plan import LogicalPlan
 
 Origins = frozenset[tuple[str, str]]
 
@@ -21,23 +21,23 @@ class _Made:
     rows: Origins
 
 
-def lineage(draft: Draft) -> tuple[tuple[ColumnLineage, ...], tuple[RowLineage, ...]]:
+def lineage(logical: LogicalPlan) -> tuple[tuple[ColumnLineage, ...], tuple[RowLineage, ...]]:
     """The lineage of every sink's columns, in their order."""
-    logical = draft.logical
+    analysis = logical.analysis
     made = {
         name: _Made(
-            {column.name.lower(): frozenset({(name, column.name)}) for column in logical.relations[name]},
+            {column.name.lower(): frozenset({(name, column.name)}) for column in analysis.relations[name]},
             {},
             frozenset(),
         )
-        for name in draft.spec.sources
+        for name in logical.spec.sources
     }
-    for step in logical.order:
-        made[step] = _scored(draft, step, made) if draft.score(step) else _selected(draft, step, made)
+    for step in analysis.order:
+        made[step] = _scored(logical, step, made) if logical.score(step) else _selected(logical, step, made)
     columns, rows = [], []
-    for name, sink in draft.spec.sinks.items():
+    for name, sink in logical.spec.sinks.items():
         source = made[sink.from_]
-        for column in logical.relations[sink.from_]:
+        for column in analysis.relations[sink.from_]:
             key = column.name.lower()
             values = source.values.get(key, frozenset())
             columns.append(
@@ -46,15 +46,15 @@ def lineage(draft: Draft) -> tuple[tuple[ColumnLineage, ...], tuple[RowLineage, 
                     column.name,
                     tuple(sorted(values)),
                     tuple(sorted(source.models.get(key, frozenset()))),
-                    copied=values == {logical.trace(sink.from_, column.name)},
+                    copied=values == {analysis.trace(sink.from_, column.name)},
                 )
             )
         rows.append(RowLineage(name, tuple(sorted(source.rows))))
     return tuple(columns), tuple(rows)
 
 
-def _scored(draft: Draft, step: str, made: dict[str, _Made]) -> _Made:
-    score = draft.score(step)
+def _scored(logical: LogicalPlan, step: str, made: dict[str, _Made]) -> _Made:
+    score = logical.score(step)
     assert score is not None
     before = made[score.input]
 
@@ -64,20 +64,20 @@ def _scored(draft: Draft, step: str, made: dict[str, _Made]) -> _Made:
 
     values = {name.lower(): before.values.get(name.lower(), frozenset()) for name in score.keep}
     models = {name.lower(): before.models.get(name.lower(), frozenset()) for name in score.keep}
-    features = draft.features.get(step)
+    features = logical.features.get(step)
     outputs = dict.fromkeys(score.output, features)
-    outputs |= {each.name: draft.rivals.get(step, features) for each in challenger_outputs_of(score)}
+    outputs |= {each.name: logical.challengers.get(step, features) for each in challenger_outputs_of(score)}
     for output, read in outputs.items():
         values[output.lower()] = whole(read)
         models[output.lower()] = frozenset({score.model})
     return _Made(values, models, before.rows)
 
 
-def _selected(draft: Draft, step: str, made: dict[str, _Made]) -> _Made:
-    needs = draft.logical.needs.get(step)
+def _selected(logical: LogicalPlan, step: str, made: dict[str, _Made]) -> _Made:
+    needs = logical.analysis.needs.get(step)
     if needs is None:
         return _Made({}, {}, frozenset())
-    reads = draft.logical.selects[step].reads
+    reads = logical.analysis.selects[step].reads
     values, models = {}, {}
     for name, origins in needs.outputs.items():
         behind = [(made[relation], column.lower()) for relation, column in origins]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from firesteel.conf.errors import SpecError, SpecErrors
 from firesteel.conf.partitions import partition_name
-from firesteel.pipelines.analysis import Logical
+from firesteel.pipelines.analysis import Analysis
 from firesteel.pipelines.plan.inputs import selected
 from firesteel.pipelines.plan.intervals import Slot
 from firesteel.pipelines.spec.load import LoadedSpec
 
 
-def replaced_directories(loaded: LoadedSpec, logical: Logical, sink_name: str, slot: Slot) -> tuple[str, ...]:
+def replaced_directories(loaded: LoadedSpec, analysis: Analysis, sink_name: str, slot: Slot) -> tuple[str, ...]:
     """The directories that an interval replaces.
 
     A partition column whose values are known (it is an unchanged copy of a source's selected partition column) gives one
@@ -26,7 +26,7 @@ def replaced_directories(loaded: LoadedSpec, logical: Logical, sink_name: str, s
     where = loaded.tree.nearest(("sinks", sink_name, "partition_by")).where
     directories = [""]
     for index, column in enumerate(sink.partition_by):
-        relation, origin = logical.trace(sink.from_, column)
+        relation, origin = analysis.trace(sink.from_, column)
         source = spec.sources.get(relation)
         values = selected(source, slot, where).get(origin) if source and origin in source.partitions else None
         if index == 0 and (values is None or len(values) != 1):

@@ -22,7 +22,7 @@ from firesteel.pipelines.planner.allocation import (
 )
 from firesteel.pipelines.planner.cost import Cost
 from firesteel.pipelines.publish.records import LedgerRecord
-from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.rules.logical_plan import LogicalPlan
 from firesteel.pipelines.spec.model import Resources, Spec, Workers
 
 SPLIT_BYTES = 128 << 20
@@ -75,7 +75,10 @@ def _slot_seconds(record: LedgerRecord) -> float:
 
 
 def propose(
-    draft: Draft, configuration: Mapping[str, str], intervals: Sequence[IntervalPlan], earlier: Sequence[LedgerRecord]
+    logical: LogicalPlan,
+    configuration: Mapping[str, str],
+    intervals: Sequence[IntervalPlan],
+    earlier: Sequence[LedgerRecord],
 ) -> ResourcePlan:
     """Executors, tasks, partitions and files for the intervals that have work.
 
@@ -84,7 +87,7 @@ def propose(
     earlier
         What was published last.
     """
-    resources, speed = draft.spec.resources, Speed.of(earlier)
+    resources, speed = logical.spec.resources, Speed.of(earlier)
     work = [interval for interval in intervals if interval.action == "score"]
     if not work:
         return ResourcePlan(reasons=("nothing to do",))
@@ -95,22 +98,22 @@ def propose(
         f"the largest interval reads {byte_size(largest.input_bytes)} in {plural(files, 'file')}: {plural(tasks, 'task')} of a scan"
     ]
     by_bytes = tasks
-    if speed is not None and draft.spec.resources.local_cores is None:
-        tasks = _cut(draft.spec, tasks, files, largest.input_bytes, speed, reasons)
-    asked = _executors(draft.spec, tasks, work, largest, speed, earlier, reasons)
+    if speed is not None and logical.spec.resources.local_cores is None:
+        tasks = _cut(logical.spec, tasks, files, largest.input_bytes, speed, reasons)
+    asked = _executors(logical.spec, tasks, work, largest, speed, earlier, reasons)
     executors, slots = asked.executors, asked.slots
     if resources.shuffle.manager == "rdma":
         otherwise = "Spark's own without them" if resources.shuffle.fallback == "sort" else "fails without them"
         reasons.append(f"shuffles through the nodes' services, which outlive executors; {otherwise}")
     seconds = None
     if speed is not None:
-        useful = max(1, min(slots or 1, tasks * _together(draft.spec, work)))
+        useful = max(1, min(slots or 1, tasks * _together(logical.spec, work)))
         seconds = round(sum(each.input_bytes for each in work) / speed.input_bytes_s / useful, 1)
         reasons.append(
             f"{plural(speed.runs, 'earlier run')} did {speed.rows_s:,.0f} rows/s a core: "
             f"about {seconds:,.0f} s of work for all intervals"
         )
-    target = next((sink.files.target_size for sink in draft.spec.sinks.values()), None)
+    target = next((sink.files.target_size for sink in logical.spec.sinks.values()), None)
     rows, input_bytes = _file(target, earlier, reasons)
     published = largest.input_bytes * (speed.output_ratio if speed else 1.0)
     directories = max(1, sum(len(output.directories) for output in largest.outputs))
@@ -118,7 +121,9 @@ def propose(
         executors=executors,
         slots=slots,
         tasks=tasks,
-        shuffle_partitions=_shuffle(draft, configuration, largest, -(-slots // _together(draft.spec, work)), reasons),
+        shuffle_partitions=_shuffle(
+            logical, configuration, largest, -(-slots // _together(logical.spec, work)), reasons
+        ),
         files=max(directories, math.ceil(published / (target or SPLIT_BYTES))),
         file_rows=rows,
         file_input_bytes=input_bytes,
@@ -128,7 +133,7 @@ def propose(
         idle_timeout_s=asked.idle_timeout_s,
         executor_hours=asked.executor_hours,
         max_executor_hours=asked.max_executor_hours,
-        reasons=(*reasons, *_joins(draft, configuration, largest)),
+        reasons=(*reasons, *_joins(logical, configuration, largest)),
     )
 
 
@@ -284,9 +289,9 @@ def _executors(
 
 
 def _shuffle(
-    draft: Draft, configuration: Mapping[str, str], largest: IntervalPlan, slots: int, reasons: list[str]
+    logical: LogicalPlan, configuration: Mapping[str, str], largest: IntervalPlan, slots: int, reasons: list[str]
 ) -> int:
-    if not any(stage.exchanges for stage in draft.stages):
+    if not any(stage.exchanges for stage in logical.stages):
         return 0
     given = configuration.get("spark.sql.shuffle.partitions")
     if given is not None and given.isdigit():
@@ -299,12 +304,12 @@ def _shuffle(
     return partitions
 
 
-def _joins(draft: Draft, configuration: Mapping[str, str], largest: IntervalPlan) -> list[str]:
+def _joins(logical: LogicalPlan, configuration: Mapping[str, str], largest: IntervalPlan) -> list[str]:
     """How each join with a source on its right side will be done, by Spark's own threshold."""
     sizes = {each.source: sum(file.length for file in each.files) for each in largest.inputs}
     threshold = _threshold(configuration.get("spark.sql.autoBroadcastJoinThreshold"))
     said = []
-    for step, needs in draft.logical.needs.items():
+    for step, needs in logical.analysis.needs.items():
         for join in needs.joins:
             if len(join.right) != 1 or join.right[0] not in sizes:
                 continue

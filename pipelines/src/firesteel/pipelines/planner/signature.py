@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError, ModelError, Where
 from firesteel.conf.types import ENFORCED
-from firesteel.pipelines.analysis import Logical
+from firesteel.pipelines.analysis import Analysis
 from firesteel.pipelines.plan.model import Column, ModelPlan
 from firesteel.pipelines.spec.model import Score
 from firesteel.pipelines.spec.refs import did_you_mean
@@ -35,13 +35,13 @@ class Features:
 
 
 def features_of(
-    score: Score, logical: Logical, model: ModelPlan, where: Where, errors: list[FiresteelError]
+    score: Score, analysis: Analysis, model: ModelPlan, where: Where, errors: list[FiresteelError]
 ) -> Features:
     """What a score step gives to a model; what is wrong with it is added to `errors`."""
     asked = None if score.features == "signature" else tuple(score.features)
-    if score.input in logical.unknown:
+    if score.input in analysis.unknown:
         return Features(asked if asked is not None else tuple(column.name for column in model.inputs))
-    columns, places = logical.relations[score.input], logical.places(score.input)
+    columns, places = analysis.relations[score.input], analysis.places(score.input)
     features, wrong = find_features(model, asked, score.input, columns, places, where)
     errors += wrong
     return features

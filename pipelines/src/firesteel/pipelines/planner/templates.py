@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.partitions import is_selectable
-from firesteel.pipelines.analysis import Logical
+from firesteel.pipelines.analysis import Analysis
 from firesteel.pipelines.plan.intervals import (
     Slot,
     bound_arg,
@@ -24,7 +24,7 @@ _NARROWER = ("date", "int")
 """Types that are proposed for a value before `string`, which holds any."""
 
 
-def template_errors(loaded: LoadedSpec, logical: Logical) -> list[FiresteelError]:
+def template_errors(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelError]:
     """What is wrong with the interval, and with what is filled for each one."""
     interval = loaded.spec.interval
     errors: list[FiresteelError] = []
@@ -38,7 +38,7 @@ def template_errors(loaded: LoadedSpec, logical: Logical) -> list[FiresteelError
     if not seen:
         errors.append(_at(loaded, "begin", SpecError("FS1014", "interval.begin is at the end of the calendar.")))
     errors += [*_selects(loaded, seen), *_args(loaded, seen)]
-    errors += _sinks(loaded, logical, () if errors else seen)
+    errors += _sinks(loaded, analysis, () if errors else seen)
     return loaded.own(errors)
 
 
@@ -103,26 +103,26 @@ def _args(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
                 yield SpecError("FS1004", f"`steps.{name}.args.{arg}`: {problem}.", where=where)
 
 
-def _sinks(loaded: LoadedSpec, logical: Logical, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
+def _sinks(loaded: LoadedSpec, analysis: Analysis, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
     """FS1004 where it is not known which directories an interval replaces, or two intervals replace the same."""
     if loaded.is_replaced("sources") or loaded.is_replaced("interval"):
         return
     for name, sink in loaded.spec.sinks.items():
-        if sink.partition_by[0] not in {column.name for column in logical.relations.get(sink.from_, ())}:
+        if sink.partition_by[0] not in {column.name for column in analysis.relations.get(sink.from_, ())}:
             continue  # it is reported
         where = loaded.tree.nearest(("sinks", name, "partition_by")).where
-        published = {column.name for column in logical.relations.get(sink.from_, ())} | {*sink.lineage_columns}
-        if logical.relations.get(sink.from_) and published <= {*sink.partition_by}:
+        published = {column.name for column in analysis.relations.get(sink.from_, ())} | {*sink.lineage_columns}
+        if analysis.relations.get(sink.from_) and published <= {*sink.partition_by}:
             what = f"sinks.{name} publishes its partition columns and nothing else."
             yield SpecError("FS1004", what, where=where, hint="Keep or compute one more column.")
-        relation, origin = logical.trace(sink.from_, sink.partition_by[0])
-        known = relation in loaded.spec.sources or (relation in logical.relations and relation not in logical.unsure)
+        relation, origin = analysis.trace(sink.from_, sink.partition_by[0])
+        known = relation in loaded.spec.sources or (relation in analysis.relations and relation not in analysis.unsure)
         if not known or sink.partition_by[0] != loaded.spec.interval.column:
             continue
         if loaded.tree.nearest(("sources", relation, "select", origin)).where in loaded.unclear:
             continue
         try:
-            directories = [set(replaced_directories(loaded, logical, name, slot)) for slot in seen]
+            directories = [set(replaced_directories(loaded, analysis, name, slot)) for slot in seen]
         except SpecErrors as wrong:
             yield from wrong.errors
             continue

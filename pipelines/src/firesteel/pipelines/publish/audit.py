@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, StorageError
-from firesteel.pipelines.publish.layout import Area, Place, tokens_in
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, tokens_in
 from firesteel.pipelines.storage.paths import join
 
 Create = Callable[[str, bytes], object]
@@ -59,7 +59,7 @@ class AuditEntry:
         return self.profile, self.sink, self.interval, self.token
 
 
-def append_entry(place: Place, record: LedgerRecord, create: Create) -> None:
+def append_entry(place: SinkInterval, record: LedgerRecord, create: Create) -> None:
     """Add the entry of a publish, once.
 
     Parameters
@@ -68,11 +68,11 @@ def append_entry(place: Place, record: LedgerRecord, create: Create) -> None:
         `Storage.create`, or what does the same.
     """
     while True:
-        numbers = tokens_in(place.storage, _folder(place.area), "json")
+        numbers = tokens_in(place.storage, _folder(place.store), "json")
         path, entry, data = _next(place, record, numbers)
         # A publish that is finished for another one may have its entry already; a dead driver's is among the newest.
         if record.recovered_by and any(
-            read_entry(place.area, number).subject == entry.subject for number in reversed(numbers)
+            read_entry(place.store, number).subject == entry.subject for number in reversed(numbers)
         ):
             return
         try:
@@ -84,10 +84,10 @@ def append_entry(place: Place, record: LedgerRecord, create: Create) -> None:
         return
 
 
-def append_refusal(place: Place, refused: AuditEntry) -> None:
+def append_refusal(place: SinkInterval, refused: AuditEntry) -> None:
     """Add the entry of a publish that a policy refused; `previous` is filled in."""
     while True:
-        numbers = tokens_in(place.storage, _folder(place.area), "json")
+        numbers = tokens_in(place.storage, _folder(place.store), "json")
         path, data = _chained(place, numbers, refused)
         try:
             place.storage.create(path, data)
@@ -98,13 +98,13 @@ def append_refusal(place: Place, refused: AuditEntry) -> None:
         return
 
 
-def next_entry(place: Place, record: LedgerRecord) -> tuple[str, bytes]:
+def next_entry(place: SinkInterval, record: LedgerRecord) -> tuple[str, bytes]:
     """Where the entry of a publish would lie, and its bytes, if nobody is faster."""
-    path, _, data = _next(place, record, tokens_in(place.storage, _folder(place.area), "json"))
+    path, _, data = _next(place, record, tokens_in(place.storage, _folder(place.store), "json"))
     return path, data
 
 
-def _next(place: Place, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
+def _next(place: SinkInterval, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
     entry = AuditEntry(
         previous="",
         pipeline=record.pipeline,
@@ -126,9 +126,9 @@ def _next(place: Place, record: LedgerRecord, numbers: list[int]) -> tuple[str, 
     return path, entry, data
 
 
-def _chained(place: Place, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
+def _chained(place: SinkInterval, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
     """Where the next entry lies, and its bytes with the digest of the last one."""
-    folder = _folder(place.area)
+    folder = _folder(place.store)
     previous = hashlib.sha256(place.storage.read(_file(folder, numbers[-1]))).hexdigest() if numbers else ""
     data = json.dumps({**asdict(entry), "previous": previous}, indent=2, ensure_ascii=False) + "\n"
     return _file(folder, numbers[-1] + 1 if numbers else 1), data.encode()
@@ -140,35 +140,35 @@ def files_digest(record: LedgerRecord) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
-def read_entry(area: Area, number: int) -> AuditEntry:
+def read_entry(store: StateStore, number: int) -> AuditEntry:
     """One entry; FS8006 when it cannot be read."""
-    path = _file(_folder(area), number)
-    return parsed(_ADAPTER, area.storage.read(path), path, "an audit entry", "It was changed: restore it.")
+    path = _file(_folder(store), number)
+    return parsed(_ADAPTER, store.storage.read(path), path, "an audit entry", "It was changed: restore it.")
 
 
-def read_audit(area: Area) -> list[AuditEntry]:
+def read_audit(store: StateStore) -> list[AuditEntry]:
     """All entries, oldest first."""
-    return [read_entry(area, number) for number in tokens_in(area.storage, _folder(area), "json")]
+    return [read_entry(store, number) for number in tokens_in(store.storage, _folder(store), "json")]
 
 
-def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
+def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
     """Hold the chain together, and the ledger against it.
 
     Returns
     -------
     One sentence for each thing that is wrong; nothing when all holds.
     """
-    folder = _folder(area)
-    numbers = tokens_in(area.storage, folder, "json")
+    folder = _folder(store)
+    numbers = tokens_in(store.storage, folder, "json")
     wrong, previous = [], ""
     known: dict[tuple[str, str, str, int], AuditEntry] = {}
     for at, number in enumerate(numbers, 1):
         if number != at:
             wrong.append(f"entry {at} is missing")
             break
-        data = area.storage.read(_file(folder, number))
+        data = store.storage.read(_file(folder, number))
         try:
-            entry = read_entry(area, number)
+            entry = read_entry(store, number)
         except FiresteelError as error:
             wrong.append(f"entry {number} cannot be read: {error.what}")
         else:
@@ -177,7 +177,7 @@ def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
             known[entry.subject] = entry
         previous = hashlib.sha256(data).hexdigest()
     for sink in sinks:
-        for record in Ledger(area).history(sink):
+        for record in Ledger(store).history(sink):
             if record.state != "published":
                 continue
             found = known.get((record.profile, record.sink, record.interval, record.token))
@@ -192,8 +192,8 @@ def verify(area: Area, sinks: tuple[str, ...]) -> list[str]:
     return wrong
 
 
-def _folder(area: Area) -> str:
-    return join(area.base, "audit")
+def _folder(store: StateStore) -> str:
+    return join(store.base, "audit")
 
 
 def _file(folder: str, number: int) -> str:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from firesteel.conf.errors import LeaseConflict
 from firesteel.pipelines.publish.journal import fence
-from firesteel.pipelines.publish.layout import Area, Place, children, name_of
 from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
 from firesteel.pipelines.publish.process import is_dead, machine_id
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Cancelled:
     asked: bool
 
 
-def cancel(area: Area, sinks: tuple[str, ...], run_id: str, *, who: str, signal: bool) -> list[Cancelled]:
+def cancel(store: StateStore, sinks: tuple[str, ...], run_id: str, *, who: str, signal: bool) -> list[Cancelled]:
     """Cancel what a run holds.
 
     The tombstone alone is enough for nothing to be published, wherever the driver is. A driver on this machine is asked to
@@ -37,8 +37,8 @@ def cancel(area: Area, sinks: tuple[str, ...], run_id: str, *, who: str, signal:
     """
     found = []
     for sink in sinks:
-        for child in children(area.storage, area.folder("lease", sink)):
-            place = Place(area, sink, name_of(child.name))
+        for child in children(store.storage, store.folder("lease", sink)):
+            place = SinkInterval(store, sink, name_of(child.name))
             states = read_states(place)
             if not states or not is_held(place, states[-1]):
                 continue
@@ -55,7 +55,7 @@ def cancel(area: Area, sinks: tuple[str, ...], run_id: str, *, who: str, signal:
     if not found:
         raise LeaseConflict(
             "FS7504",
-            f"run {run_id} holds no interval of {area.pipeline} ({area.profile}).",
+            f"run {run_id} holds no interval of {store.pipeline} ({store.profile}).",
             hint="It is over, between two intervals, or named otherwise: see `firesteel history`.",
         )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.layout import Place, children, tokens_in
+from firesteel.pipelines.publish.state_store import SinkInterval, children, tokens_in
 from firesteel.pipelines.storage.paths import join
 
 KEEP_VERSIONS = 2
@@ -14,7 +14,7 @@ KEEP_VERSIONS = 2
 _DEBRIS_AGE_MS = 3_600_000
 
 
-def remove_staging(place: Place, up_to: int) -> None:
+def remove_staging(place: SinkInterval, up_to: int) -> None:
     """Remove the staging and the scratch folders of all tokens up to one whose predecessors are all decided.
 
     Executors of a dead driver may have written there after it was first removed, hence all and not one.
@@ -25,14 +25,14 @@ def remove_staging(place: Place, up_to: int) -> None:
                 place.storage.delete(path_of(token))
 
 
-def remove_unused_version(place: Place, token: int) -> None:
+def remove_unused_version(place: SinkInterval, token: int) -> None:
     """Remove the folders that a token made for old data and never used, since it was fenced."""
     path = place.versions(token)
     if next(place.storage.walk(path), None) is None:
         place.storage.delete(path)
 
 
-def prune_versions(place: Place, up_to: int, keep: int) -> None:
+def prune_versions(place: SinkInterval, up_to: int, keep: int) -> None:
     """Keep the newest `keep` versions among the tokens up to one that has finished its swap; later ones are in use.
 
     A version leaves its place whole, by one rename, before anything in it is deleted: see swap.py for why.
@@ -51,7 +51,7 @@ def prune_versions(place: Place, up_to: int, keep: int) -> None:
         storage.delete(child.path)
 
 
-def remove_debris(place: Place) -> None:
+def remove_debris(place: SinkInterval) -> None:
     """Remove hidden files that killed processes left among the leases, once no one can be using them any more."""
     found = children(place.storage, place.folder("lease"))
     newest = max((child.modified_ms for child in found), default=0)

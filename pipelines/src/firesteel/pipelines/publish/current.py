@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.records import parsed
+from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -31,10 +31,10 @@ class Pointer:
     sink: str
 
 
-def point_to(place: Place, sink_path: str) -> None:
+def point_to(place: SinkInterval, sink_path: str) -> None:
     """Leave `_current` in a sink, once."""
-    area = place.area
-    pointer = Pointer(area.base, area.pipeline, area.profile, place.sink)
+    store = place.store
+    pointer = Pointer(store.base, store.pipeline, store.profile, place.sink)
     path = join(sink_path, NAME)
     if place.storage.status(path) is not None:
         return

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from firesteel.pipelines.publish.audit import append_entry
 from firesteel.pipelines.publish.current import point_to
-from firesteel.pipelines.publish.drafts import Drafts
-from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.ledger import write_record
+from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval
 
 
-def enter(place: Place, sink_path: str, record: LedgerRecord, drafts: Drafts | None = None) -> LedgerRecord:
+def enter(
+    place: SinkInterval, sink_path: str, record: LedgerRecord, drafts: PrewrittenRecords | None = None
+) -> LedgerRecord:
     """Enter a publish into the audit log and the ledger; the record that stands.
 
     The audit log comes first: what the ledger says was published has an entry. All of it can be done again, so a kill in

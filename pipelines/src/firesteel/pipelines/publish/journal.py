@@ -21,8 +21,8 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import LeaseConflict, StorageError
-from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.publish.state_store import SinkInterval
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Tombstone:
     cancelled: bool = False
 
 
-def write_journal(place: Place, journal: Journal) -> None:
+def write_journal(place: SinkInterval, journal: Journal) -> None:
     """Decide for publishing.
 
     Raises
@@ -90,13 +90,13 @@ def write_journal(place: Place, journal: Journal) -> None:
         )
 
 
-def fence(place: Place, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:
+def fence(place: SinkInterval, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:
     """Decide against publishing, unless the token has journaled: then its journal, to be rolled forward."""
     found = _decide(place, token, Tombstone("tombstone", by, run_id, cancelled))
     return found if isinstance(found, Journal) else None
 
 
-def read_journal(place: Place, token: int) -> Journal:
+def read_journal(place: SinkInterval, token: int) -> Journal:
     """The journal of a token that has published; FS8006 when there is none."""
     path = place.file("journal", token)
     found = _read(place, path)
@@ -105,7 +105,7 @@ def read_journal(place: Place, token: int) -> Journal:
     return found
 
 
-def _decide(place: Place, token: int, wanted: Journal | Tombstone) -> Journal | Tombstone:
+def _decide(place: SinkInterval, token: int, wanted: Journal | Tombstone) -> Journal | Tombstone:
     """Write the register, or read what was written first."""
     path = place.file("journal", token)
     data = json.dumps(asdict(wanted), indent=2, ensure_ascii=False) + "\n"
@@ -118,7 +118,7 @@ def _decide(place: Place, token: int, wanted: Journal | Tombstone) -> Journal | 
     return wanted
 
 
-def _read(place: Place, path: str) -> Journal | Tombstone:
+def _read(place: SinkInterval, path: str) -> Journal | Tombstone:
     hint = "Restore it. Without it nobody knows whether this attempt was published."
     return parsed(_ADAPTER, place.storage.read(path), path, "a journal", hint)
 

@@ -28,9 +28,9 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
-from firesteel.pipelines.publish.layout import Place, children, token_of
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
 from firesteel.pipelines.publish.records import parsed
+from firesteel.pipelines.publish.state_store import SinkInterval, children, token_of
 from firesteel.pipelines.storage.paths import join
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _RACES = 5
 class Attempt:
     """Who tries to publish, and what: for the ledger, and for whoever finds the lease taken.
 
-    `made_of` are the named parts of the plan hash, `input_bytes` what is read, `slots` the tasks that run at once.
+    `hash_inputs` are the named parts of the plan hash, `input_bytes` what is read, `slots` the tasks that run at once.
     """
 
     run_id: str
@@ -54,7 +54,7 @@ class Attempt:
     user: str
     host: str
     started_at: str
-    made_of: tuple[tuple[str, str], ...] = ()
+    hash_inputs: tuple[tuple[str, str], ...] = ()
     input_bytes: int = 0
     slots: int = 0
 
@@ -85,7 +85,7 @@ class TokenState:
 class Lease:
     """A held lease; beats until it is closed."""
 
-    def __init__(self, place: Place, record: LeaseRecord) -> None:
+    def __init__(self, place: SinkInterval, record: LeaseRecord) -> None:
         self.place = place
         self.record = record
         self._stop = threading.Event()
@@ -98,7 +98,9 @@ class Lease:
         return self.record.token
 
     @classmethod
-    def acquire(cls, place: Place, attempt: Attempt, *, ttl_s: float, purpose: Literal["run", "recover"]) -> Lease:
+    def acquire(
+        cls, place: SinkInterval, attempt: Attempt, *, ttl_s: float, purpose: Literal["run", "recover"]
+    ) -> Lease:
         """Take the next token.
 
         Raises
@@ -148,7 +150,7 @@ class Lease:
                 _log.warning("%s: a heartbeat failed: %s", self.place, error)
 
 
-def read_states(place: Place) -> list[TokenState]:
+def read_states(place: SinkInterval) -> list[TokenState]:
     """All tokens that were ever given out, ascending."""
     found: dict[int, dict[str, int]] = {}
     for child in children(place.storage, place.folder("lease")):
@@ -162,13 +164,13 @@ def read_states(place: Place) -> list[TokenState]:
     ]
 
 
-def read_lease(place: Place, token: int) -> LeaseRecord:
+def read_lease(place: SinkInterval, token: int) -> LeaseRecord:
     """The lease file of a token; FS8006 names it when it was cut or changed."""
     path = place.file("lease", token)
     return parsed(_ADAPTER, place.storage.read(path), path, "a lease", "Restore it, or move it away.")
 
 
-def refuse_if_held(place: Place, state: TokenState) -> None:
+def refuse_if_held(place: SinkInterval, state: TokenState) -> None:
     """Raise FS7501 when the token is held by someone who lives."""
     if not is_held(place, state):
         return
@@ -183,7 +185,7 @@ def refuse_if_held(place: Place, state: TokenState) -> None:
     )
 
 
-def is_held(place: Place, state: TokenState) -> bool:
+def is_held(place: SinkInterval, state: TokenState) -> bool:
     """Whether the holder of a token lives, as far as anyone can see."""
     if state.released or state.abandoned:
         return False
@@ -193,13 +195,13 @@ def is_held(place: Place, state: TokenState) -> bool:
     return now_ms(place) - state.seen_ms <= record.ttl_s * 1000
 
 
-def release(place: Place, token: int) -> None:
+def release(place: SinkInterval, token: int) -> None:
     """Mark a token as done. Its beat is of no use any more."""
     _mark(place, token, "released")
     place.storage.delete(place.file("lease", token, "beat"))
 
 
-def now_ms(place: Place) -> int:
+def now_ms(place: SinkInterval) -> int:
     """The time by the storage's clock: the only one that all drivers share. A fresh file tells it."""
     path = join(place.folder("lease"), f".clock-{secrets.token_hex(8)}")
     try:
@@ -208,7 +210,7 @@ def now_ms(place: Place) -> int:
         place.storage.delete(path)
 
 
-def _mark(place: Place, token: int, suffix: str) -> None:
+def _mark(place: SinkInterval, token: int, suffix: str) -> None:
     # A folder: HDFS makes one without any DataNode, and an empty file only where a block would have room.
     place.storage.mkdirs(place.file("lease", token, suffix))
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.layout import Area, Place, children, name_of, tokens_in
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, tokens_in
 
 
 class Ledger:
     """Reads the records of one pipeline and profile. Nothing was run yet: nothing is found, and that is no error."""
 
-    def __init__(self, area: Area) -> None:
-        self._area = area
+    def __init__(self, store: StateStore) -> None:
+        self._area = store
 
     def latest(self, sink: str, interval: str) -> LedgerRecord | None:
         """The newest attempt, whatever became of it."""
-        place = Place(self._area, sink, interval)
+        place = SinkInterval(self._area, sink, interval)
         tokens = _tokens(place)
         return read_record(place, tokens[-1]) if tokens else None
 
     def published(self, sink: str, interval: str) -> LedgerRecord | None:
         """The newest attempt that was published: what readers see."""
-        place = Place(self._area, sink, interval)
+        place = SinkInterval(self._area, sink, interval)
         for token in reversed(_tokens(place)):
             record = read_record(place, token)
             if record.state == "published":
@@ -32,7 +32,7 @@ class Ledger:
 
     def history(self, sink: str, interval: str | None = None) -> list[LedgerRecord]:
         """All attempts, newest first."""
-        places = [Place(self._area, sink, each) for each in ([interval] if interval else self.intervals(sink))]
+        places = [SinkInterval(self._area, sink, each) for each in ([interval] if interval else self.intervals(sink))]
         records = [read_record(place, token) for place in places for token in _tokens(place)]
         return sorted(records, key=lambda each: (each.ended_at, each.interval, each.token), reverse=True)
 
@@ -43,14 +43,14 @@ class Ledger:
         return tuple(sorted(name_of(child.name) for child in found))
 
 
-def read_record(place: Place, token: int) -> LedgerRecord:
+def read_record(place: SinkInterval, token: int) -> LedgerRecord:
     """The record of a token; FS8003 when there is none, FS8006 when it cannot be read."""
     path = place.file("ledger", token)
     return LedgerRecord.from_json(place.storage.read(path), path)
 
 
 def write_record(
-    place: Place, record: LedgerRecord, create: Callable[[str, bytes], object] | None = None
+    place: SinkInterval, record: LedgerRecord, create: Callable[[str, bytes], object] | None = None
 ) -> LedgerRecord:
     """Append a record, once: the record that stands is returned, also when another one wrote it first.
 
@@ -72,5 +72,5 @@ def write_record(
     return record
 
 
-def _tokens(place: Place) -> list[int]:
+def _tokens(place: SinkInterval) -> list[int]:
     return tokens_in(place.storage, place.folder("ledger"), "json")

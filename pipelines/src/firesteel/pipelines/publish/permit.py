@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from firesteel.conf.errors import FiresteelError, NotAllowed
 from firesteel.conf.identity import os_user
 from firesteel.pipelines.publish.audit import AuditEntry, append_refusal
-from firesteel.pipelines.publish.layout import Place
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.policy import Request, authorise
+from firesteel.pipelines.publish.state_store import SinkInterval
 
 _log = logging.getLogger(__name__)
 
 
-def permit(place: Place, sink_path: str, attempt: Attempt, *, strict: bool | None = None) -> str:
+def permit(place: SinkInterval, sink_path: str, attempt: Attempt, *, strict: bool | None = None) -> str:
     """What allows an attempt to publish to a path of the place's storage; see `authorise`.
 
     Raises
@@ -23,14 +23,16 @@ def permit(place: Place, sink_path: str, attempt: Attempt, *, strict: bool | Non
     NotAllowed
         After it was entered into the audit log, as far as the storage takes the entry: the refusal stands in any case.
     """
-    area = place.area
+    store = place.store
     try:
-        return authorise(Request.of(area.pipeline, area.profile, f"{area.storage.base_uri}{sink_path}"), strict=strict)
+        return authorise(
+            Request.of(store.pipeline, store.profile, f"{store.storage.base_uri}{sink_path}"), strict=strict
+        )
     except NotAllowed as refusal:
         entry = AuditEntry(
             previous="",
-            pipeline=area.pipeline,
-            profile=area.profile,
+            pipeline=store.pipeline,
+            profile=store.profile,
             sink=place.sink,
             interval=place.interval,
             token=0,

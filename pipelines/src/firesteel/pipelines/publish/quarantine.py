@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firesteel.pipelines.publish.layout import Area, children
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import StateStore, children
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.paths import join
 
@@ -32,37 +32,37 @@ class Quarantined:
     standing: bool
 
 
-def quarantine_path(area: Area, relation: str, interval: str, run_id: str) -> str:
+def quarantine_path(store: StateStore, relation: str, interval: str, run_id: str) -> str:
     """The folder of one run's rows, within the storage."""
-    return join(area.base, FOLDER, relation, f"interval={interval}", f"run_id={run_id}")
+    return join(store.base, FOLDER, relation, f"interval={interval}", f"run_id={run_id}")
 
 
-def quarantined(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Quarantined]:
+def quarantined(store: StateStore, sinks: tuple[str, ...], interval: str = "") -> list[Quarantined]:
     """What lies in quarantine, by relation, interval and run."""
-    ledger, standing = Ledger(area), dict[str, frozenset[str]]()
+    ledger, standing = Ledger(store), dict[str, frozenset[str]]()
     found = []
-    for relation in children(area.storage, join(area.base, FOLDER)):
-        for folder in children(area.storage, relation.path):
+    for relation in children(store.storage, join(store.base, FOLDER)):
+        for folder in children(store.storage, relation.path):
             name = folder.name.partition("=")[2]
             if interval and name != interval:
                 continue
             if name not in standing:
                 standing[name] = frozenset[str]().union(*(standing_runs(ledger, sink, name) for sink in sinks))
-            for put in children(area.storage, folder.path):
+            for put in children(store.storage, folder.path):
                 run_id = put.name.partition("=")[2]
-                files = tuple(file for file in area.storage.walk(put.path) if not file.name.startswith((".", "_")))
+                files = tuple(file for file in store.storage.walk(put.path) if not file.name.startswith((".", "_")))
                 found.append(Quarantined(relation.name, name, run_id, put.path, files, run_id in standing[name]))
     return found
 
 
-def prune_quarantine(area: Area, keep_s: float, *, now_s: float) -> int:
+def prune_quarantine(store: StateStore, keep_s: float, *, now_s: float) -> int:
     """Delete the rows that were quarantined more than `keep_s` ago; return the number of deleted folders."""
     oldest_ms, deleted = (now_s - keep_s) * 1000, 0
-    for relation in children(area.storage, join(area.base, FOLDER)):
-        for folder in children(area.storage, relation.path):
-            for run in children(area.storage, folder.path):
+    for relation in children(store.storage, join(store.base, FOLDER)):
+        for folder in children(store.storage, relation.path):
+            for run in children(store.storage, folder.path):
                 if run.modified_ms < oldest_ms:
-                    deleted += area.storage.delete(run.path)
+                    deleted += store.storage.delete(run.path)
     return deleted
 
 

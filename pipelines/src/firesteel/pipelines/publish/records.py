@@ -37,7 +37,7 @@ class LedgerRecord:
     """One attempt.
 
     `state` is `cancelled` when a person or a scheduler ended the attempt, and `died` when its driver left no record.
-    `token` is the fencing token of its lease: it orders attempts and names the record's file. `made_of` are the named parts
+    `token` is the fencing token of its lease: it orders attempts and names the record's file. `hash_inputs` are the named parts
     of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes`, `task_seconds` that of its tasks,
     with `slots` of them at once.
     `action` is what was done: a whole run; an append or a replay of dead letters (`replayed` names their files) on top of
@@ -65,7 +65,7 @@ class LedgerRecord:
     host: str = ""
     error: str = ""
     recovered_by: str = ""
-    made_of: tuple[tuple[str, str], ...] = ()
+    hash_inputs: tuple[tuple[str, str], ...] = ()
     input_bytes: int = 0
     slots: int = 0
     work_seconds: float = 0.0

@@ -24,7 +24,6 @@ from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Journal, fence
-from firesteel.pipelines.publish.layout import Area, Place, children, name_of, path_within
 from firesteel.pipelines.publish.lease import (
     LEASE_TTL_S,
     Attempt,
@@ -38,11 +37,12 @@ from firesteel.pipelines.publish.lease import (
 )
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within
 from firesteel.pipelines.publish.swap import swap
 
 
 def recover(
-    area: Area,
+    store: StateStore,
     sink: str,
     sink_path: str,
     interval: str,
@@ -68,8 +68,8 @@ def recover(
     LeaseConflict
         FS7501 when an attempt lives: it is never touched.
     """
-    place = Place(area, sink, interval)
-    path_within(area, sink_path)
+    place = SinkInterval(store, sink, interval)
+    path_within(store, sink_path)
     states = read_states(place)
     if all(state.released for state in states):
         return None
@@ -112,18 +112,18 @@ def recover_before(
     return record
 
 
-def leftovers(area: Area, sink: str) -> tuple[str, ...]:
+def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
     """Intervals of a sink that a dead attempt left unfinished; those that are being worked on are not among them."""
     found = []
-    for child in children(area.storage, area.folder("lease", sink)):
-        place = Place(area, sink, name_of(child.name))
+    for child in children(store.storage, store.folder("lease", sink)):
+        place = SinkInterval(store, sink, name_of(child.name))
         states = read_states(place)
         if any(not state.released for state in states) and not is_held(place, states[-1]):
             found.append(place.interval)
     return tuple(sorted(found))
 
 
-def _take_over(place: Place, dead: int, token: int) -> None:
+def _take_over(place: SinkInterval, dead: int, token: int) -> None:
     """One rename: what the dead attempt's tasks still write by path, they write where nobody looks."""
     try:
         place.storage.rename(place.staging(dead), place.staging(token))
@@ -141,8 +141,8 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
         return None
     attempt = dead.attempt
     record = LedgerRecord(
-        pipeline=place.area.pipeline,
-        profile=place.area.profile,
+        pipeline=place.store.pipeline,
+        profile=place.store.profile,
         sink=place.sink,
         interval=place.interval,
         token=dead.token,

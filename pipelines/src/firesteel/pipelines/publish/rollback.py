@@ -12,16 +12,16 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.events import OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS
 from firesteel.pipelines.publish.journal import Directory, read_journal
-from firesteel.pipelines.publish.layout import Area, Place
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.storage.paths import join
 
 
 def rollback(
-    area: Area,
+    store: StateStore,
     sink: str,
     sink_path: str,
     interval: str,
@@ -42,10 +42,10 @@ def rollback(
         FS7501 when a driver is at work on the interval.
     """
     with Transaction.begin(
-        area, sink, sink_path, interval, attempt, on_event=on_event, keep_versions=keep_versions
+        store, sink, sink_path, interval, attempt, on_event=on_event, keep_versions=keep_versions
     ) as transaction:
-        place = Place(area, sink, interval)
-        published = [each for each in Ledger(area).history(sink, interval) if each.state == "published"]
+        place = SinkInterval(store, sink, interval)
+        published = [each for each in Ledger(store).history(sink, interval) if each.state == "published"]
         published.sort(key=lambda each: each.token)
         undone = _undone(place, published, to)
         before = [each for each in published if each.token < undone[0].token]
@@ -53,7 +53,7 @@ def rollback(
         return transaction.restore(directories, before[-1] if before else None)
 
 
-def _undone(place: Place, published: list[LedgerRecord], to: str) -> list[LedgerRecord]:
+def _undone(place: SinkInterval, published: list[LedgerRecord], to: str) -> list[LedgerRecord]:
     if not published:
         raise StorageError("FS8010", f"{place}: nothing was published.", hint="See `firesteel history`.")
     if not to:
@@ -66,7 +66,7 @@ def _undone(place: Place, published: list[LedgerRecord], to: str) -> list[Ledger
     return [each for each in published if each.token > target]
 
 
-def _directories(place: Place, sink_path: str, undone: list[LedgerRecord]) -> tuple[Directory, ...]:
+def _directories(place: SinkInterval, sink_path: str, undone: list[LedgerRecord]) -> tuple[Directory, ...]:
     storage = place.storage
     found: dict[str, Directory] = {}
     for record in undone:  # oldest first: its version is what was there before all of them

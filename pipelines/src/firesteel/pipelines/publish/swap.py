@@ -29,11 +29,11 @@ import secrets
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.publish.journal import Directory, Journal
-from firesteel.pipelines.publish.layout import Place
+from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.paths import join, parent_of
 
 
-def prepare(place: Place, token: int, directories: tuple[Directory, ...], reuses: tuple[int, ...]) -> None:
+def prepare(place: SinkInterval, token: int, directories: tuple[Directory, ...], reuses: tuple[int, ...]) -> None:
     """Make the folders that step (1) and a rollback move into. Before the journal, and never after it: see above."""
     if reuses:
         place.storage.mkdirs(place.staging(token))
@@ -42,7 +42,7 @@ def prepare(place: Place, token: int, directories: tuple[Directory, ...], reuses
         place.storage.mkdirs(folder)
 
 
-def swap(place: Place, journal: Journal, on_event: OnEvent) -> None:
+def swap(place: SinkInterval, journal: Journal, on_event: OnEvent) -> None:
     """Run what is left of a journal's swap. An event follows every rename that was made here."""
     for older in journal.reuses:
         try:
@@ -58,7 +58,7 @@ def swap(place: Place, journal: Journal, on_event: OnEvent) -> None:
             on_event(Event("partition_published", place.interval, facts))
 
 
-def _retire(place: Place, journal: Journal, directory: Directory) -> bool:
+def _retire(place: SinkInterval, journal: Journal, directory: Directory) -> bool:
     slot = place.version(journal.token, directory.path)
     try:
         place.storage.rename(join(journal.sink_path, directory.path), slot)
@@ -73,7 +73,7 @@ def _retire(place: Place, journal: Journal, directory: Directory) -> bool:
     return True
 
 
-def _seal(place: Place, slot: str) -> None:
+def _seal(place: SinkInterval, slot: str) -> None:
     """Fill a slot with an empty folder, so that a zombie cannot move later data there."""
     seal = join(place.folder("seal"), secrets.token_hex(8))
     place.storage.mkdirs(seal)
@@ -85,7 +85,7 @@ def _seal(place: Place, slot: str) -> None:
             raise
 
 
-def _bring_in(place: Place, journal: Journal, directory: Directory) -> bool:
+def _bring_in(place: SinkInterval, journal: Journal, directory: Directory) -> bool:
     storage = place.storage
     token = journal.token
     old = directory.source

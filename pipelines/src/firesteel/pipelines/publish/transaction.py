@@ -33,21 +33,21 @@ from firesteel.pipelines.publish.cleanup import (
     remove_staging,
     remove_unused_version,
 )
-from firesteel.pipelines.publish.drafts import Drafts
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
-from firesteel.pipelines.publish.layout import Area, Place, path_within
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, write_record
 from firesteel.pipelines.publish.permit import permit
+from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.publish.swap import prepare, swap
 from firesteel.pipelines.result import Agreement, Counts
 from firesteel.pipelines.storage.paths import join
 
-__all__ = ["Area", "Attempt", "Transaction"]
+__all__ = ["Attempt", "StateStore", "Transaction"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Transaction:
     @classmethod
     def begin(
         cls,
-        area: Area,
+        store: StateStore,
         sink: str,
         sink_path: str,
         interval: str,
@@ -92,7 +92,7 @@ class Transaction:
         Parameters
         ----------
         sink_path
-            The sink's path within `area.storage`, or its URI: then it is checked that both are one storage.
+            The sink's path within `store.storage`, or its URI: then it is checked that both are one storage.
         lease_ttl_s
             How long this driver may give no sign of life before another one takes over.
         keep_versions
@@ -109,9 +109,9 @@ class Transaction:
         NotAllowed
             FS7601 or FS7602 when a policy of the site does not let this user publish there.
         """
-        path = path_within(area, sink_path)
-        permit(Place(area, sink, interval), path, attempt)
-        lease = Lease.acquire(Place(area, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
+        path = path_within(store, sink_path)
+        permit(SinkInterval(store, sink, interval), path, attempt)
+        lease = Lease.acquire(SinkInterval(store, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
         try:
             recover_before(lease, on_event=on_event, keep_versions=keep_versions, take_over=take_over)
             on_event(Event("leased", interval, {"token": lease.token, "run_id": attempt.run_id}))
@@ -185,7 +185,7 @@ class Transaction:
         StorageError
             FS8007 when something was staged outside `planned`, FS8004 when a file of that name is published already.
         """
-        onto = Ledger(self._place.area).published(self._place.sink, self._place.interval)
+        onto = Ledger(self._place.store).published(self._place.sink, self._place.interval)
         record = self._record("published", counts, planned=planned, mlflow_run_id=mlflow_run_id)
         if onto is not None and onto.holds(record.plan_hash):
             raise ValueError(f"plan {record.plan_hash} is appended already")
@@ -219,7 +219,7 @@ class Transaction:
             self._record("published", onto.counts + counts, planned=onto.partitions),
             files=onto.files,
             plan_hash=onto.plan_hash,
-            made_of=onto.made_of,
+            hash_inputs=onto.hash_inputs,
             action="replay",
             replayed=replayed,
             appended=onto.appended,
@@ -251,7 +251,7 @@ class Transaction:
             partitions=tuple(each.path for each in directories),
             files=restored.files if restored else (),
             plan_hash=restored.plan_hash if restored else "",
-            made_of=restored.made_of if restored else (),
+            hash_inputs=restored.hash_inputs if restored else (),
             action="rollback",
             appended=restored.appended if restored else (),
             profiles=restored.profiles if restored else (),
@@ -271,7 +271,7 @@ class Transaction:
         reuses = tuple(sorted({each.source for each in directories if each.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._place, self.token, directories, reuses)
-        with Drafts(self._place) as drafts:
+        with PrewrittenRecords(self._place) as drafts:
             drafts.begin(self._place.file("ledger", self.token), record.to_json())
             drafts.begin(*next_entry(self._place, record))
             self._state = _State.JOURNALING
@@ -367,8 +367,8 @@ class Transaction:
     ) -> LedgerRecord:
         place, attempt = self._place, self._lease.record.attempt
         return LedgerRecord(
-            pipeline=place.area.pipeline,
-            profile=place.area.profile,
+            pipeline=place.store.pipeline,
+            profile=place.store.profile,
             sink=place.sink,
             interval=place.interval,
             token=self.token,
@@ -384,7 +384,7 @@ class Transaction:
             user=attempt.user,
             host=attempt.host,
             error=error,
-            made_of=attempt.made_of,
+            hash_inputs=attempt.hash_inputs,
             input_bytes=attempt.input_bytes,
             slots=attempt.slots,
         )

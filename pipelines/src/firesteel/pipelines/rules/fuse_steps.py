@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from firesteel.pipelines.plan.model import StagePlan
-from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.rules.logical_plan import LogicalPlan
 
 
-def fuse_steps(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
+def fuse_steps(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]]:
     """In the order of the steps; a step that two others read is computed in the stage of each."""
     stages: list[StagePlan] = []
     place: dict[str, int] = {}
-    for stage in draft.stages:
+    for stage in logical.stages:
         (step,) = stage.steps
-        needs = draft.logical.needs.get(step)
-        reads = _reads(draft, step)
+        needs = logical.analysis.needs.get(step)
+        reads = _reads(logical, step)
         exchanges = (*stage.exchanges, *(needs.exchanges if needs else ()))
         before = place.get(reads[0]) if len(reads) == 1 else None
         if before is not None and not exchanges:
@@ -29,11 +29,11 @@ def fuse_steps(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
             place[step] = len(stages)
             stages.append(StagePlan((step,), exchanges))
     fused = [stage for stage in stages if len(stage.steps) > 1]
-    return replace(draft, stages=tuple(stages)), tuple(" + ".join(stage.steps) for stage in fused)
+    return replace(logical, stages=tuple(stages)), tuple(" + ".join(stage.steps) for stage in fused)
 
 
-def _reads(draft: Draft, step: str) -> tuple[str, ...]:
+def _reads(logical: LogicalPlan, step: str) -> tuple[str, ...]:
     if step.startswith("sink:"):
-        return (draft.spec.sinks[step.removeprefix("sink:")].from_,)
-    score = draft.score(step)
-    return (score.input,) if score else draft.logical.selects[step].reads
+        return (logical.spec.sinks[step.removeprefix("sink:")].from_,)
+    score = logical.score(step)
+    return (score.input,) if score else logical.analysis.selects[step].reads

@@ -4,57 +4,57 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.rules.logical_plan import LogicalPlan
 
 
-def prune_columns(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
+def prune_columns(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]]:
     """From the sinks back to the sources, by the dependencies of each step's columns."""
-    needed = needed_columns(draft)
+    needed = needed_columns(logical)
     effects = []
-    for scan in draft.scans:
+    for scan in logical.scans:
         wanted = needed[scan.source]
-        promised = {column.name for column in draft.logical.relations[scan.source] if not column.nullable}
+        promised = {column.name for column in logical.analysis.relations[scan.source] if not column.nullable}
         read = tuple(column for column in scan.read if column in wanted or column in promised)
         left = [column for column in scan.read if column not in read]
         if left:
-            draft = draft.with_scan(replace(scan, read=read))
+            logical = logical.with_scan(replace(scan, read=read))
             effects.append(f"{scan.source}: {len(read)} of {len(scan.read)} columns, without {', '.join(left)}")
-    return draft, tuple(effects)
+    return logical, tuple(effects)
 
 
-def needed_columns(draft: Draft) -> dict[str, set[str]]:
+def needed_columns(logical: LogicalPlan) -> dict[str, set[str]]:
     """Relation -> its columns that something needs."""
-    logical = draft.logical
-    needed: dict[str, set[str]] = {name: set() for name in logical.relations}
-    for sink in draft.spec.sinks.values():
-        needed[sink.from_] |= _all(draft, sink.from_)
-    for gate in draft.spec.gates.values():
+    analysis = logical.analysis
+    needed: dict[str, set[str]] = {name: set() for name in analysis.relations}
+    for sink in logical.spec.sinks.values():
+        needed[sink.from_] |= _all(logical, sink.from_)
+    for gate in logical.spec.gates.values():
         if gate.on in needed:
             named = {str(value) for expect in gate.expect for value in _words(expect.arguments)}
-            needed[gate.on] |= named & _all(draft, gate.on)
-            if gate.on in draft.spec.sources and any(expect.excludes_rows for expect in gate.expect):
+            needed[gate.on] |= named & _all(logical, gate.on)
+            if gate.on in logical.spec.sources and any(expect.excludes_rows for expect in gate.expect):
                 # A quarantined row has all columns, so that it can be found in its source.
-                needed[gate.on] |= set(draft.spec.sources[gate.on].key) & _all(draft, gate.on)
-    for step in reversed(logical.order):
-        score = draft.score(step)
+                needed[gate.on] |= set(logical.spec.sources[gate.on].key) & _all(logical, gate.on)
+    for step in reversed(analysis.order):
+        score = logical.score(step)
         if score is not None:
-            features = draft.features.get(step)
-            columns = _all(draft, score.input)
-            wanted = columns if features is None else {*features, *draft.rivals.get(step, ()), *score.keep}
+            features = logical.features.get(step)
+            columns = _all(logical, score.input)
+            wanted = columns if features is None else {*features, *logical.challengers.get(step, ()), *score.keep}
             lower = {column.lower() for column in wanted}
             needed[score.input] |= {column for column in columns if column.lower() in lower}
-        elif step in logical.needs:
+        elif step in analysis.needs:
             wanted = {column.lower() for column in needed[step]}
-            for relation, column in logical.needs[step].of(frozenset(wanted)):
+            for relation, column in analysis.needs[step].of(frozenset(wanted)):
                 needed[relation].add(column)
         else:  # a step over a source whose columns are not known yet
-            for relation in logical.selects[step].reads:
-                needed[relation] |= _all(draft, relation)
+            for relation in analysis.selects[step].reads:
+                needed[relation] |= _all(logical, relation)
     return needed
 
 
-def _all(draft: Draft, relation: str) -> set[str]:
-    return {column.name for column in draft.logical.relations[relation]}
+def _all(logical: LogicalPlan, relation: str) -> set[str]:
+    return {column.name for column in logical.analysis.relations[relation]}
 
 
 def _words(value: object) -> list[object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.rules.logical_plan import LogicalPlan
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.predicates import Predicate
 
@@ -16,15 +16,15 @@ _TEXT = {"string", "date"}
 """Types whose values are written in one way only. `month=06` and `month=6` are the same int."""
 
 
-def prune_partitions(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
+def prune_partitions(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]]:
     """Intersect the values of all conditions on a partition column."""
     effects = []
-    for scan in draft.scans:
-        source = draft.spec.sources[scan.source]
+    for scan in logical.scans:
+        source = logical.spec.sources[scan.source]
         only: dict[str, tuple[str, ...]] = {}
         for column, text in source.partitions.items():
             kind = parse_column_type(text)[0]
-            if column == draft.spec.interval.column or kind not in _TEXT:
+            if column == logical.spec.interval.column or kind not in _TEXT:
                 continue
             for sql in scan.filters:
                 values = Predicate(scan.source, sql).values(column, kind)
@@ -32,6 +32,6 @@ def prune_partitions(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
                     before = only.get(column, values)
                     only[column] = tuple(value for value in before if value in values)
         if only:
-            draft = draft.with_scan(replace(scan, only=tuple(only.items())))
+            logical = logical.with_scan(replace(scan, only=tuple(only.items())))
             effects += [f"{scan.source}: only {column}={'|'.join(values)}" for column, values in only.items()]
-    return draft, tuple(effects)
+    return logical, tuple(effects)

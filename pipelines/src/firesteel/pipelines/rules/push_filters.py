@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from firesteel.pipelines.rules.draft import Draft
+from firesteel.pipelines.rules.logical_plan import LogicalPlan
 from firesteel.pipelines.sql.predicates import Predicate
 
 
-def push_filters(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
+def push_filters(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]]:
     """From the last step to the first: a condition on a step that only copies the column goes on to what it reads."""
-    logical = draft.logical
-    reads = draft.reads()
-    left_alone = draft.watched | {sink.from_ for sink in draft.spec.sinks.values()}
+    analysis = logical.analysis
+    reads = logical.reads()
+    left_alone = logical.watched | {sink.from_ for sink in logical.spec.sinks.values()}
     asked: dict[str, dict[Predicate, None]] = {}
-    for step in reversed(logical.order):
-        needs = logical.needs.get(step)
+    for step in reversed(analysis.order):
+        needs = analysis.needs.get(step)
         if needs is None:  # a score step: a row that the model fails on must not vanish before it is counted
             continue
         own = list(needs.conditions)
@@ -34,9 +34,9 @@ def push_filters(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
             if reads[predicate.relation] == 1 and predicate.relation not in left_alone:
                 asked.setdefault(predicate.relation, {})[predicate] = None
     effects = []
-    for scan in draft.scans:
+    for scan in logical.scans:
         filters = tuple(predicate.sql for predicate in asked.get(scan.source, {}))
         if filters:
-            draft = draft.with_scan(replace(scan, filters=filters))
+            logical = logical.with_scan(replace(scan, filters=filters))
             effects.append(f"{scan.source}: {' AND '.join(filters)}")
-    return draft, tuple(effects)
+    return logical, tuple(effects)

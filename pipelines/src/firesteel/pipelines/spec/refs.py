@@ -38,10 +38,10 @@ _ANY = re.compile(r"\$\$\{|\$\{([^${}\s'\"`]*)\}?")
 _INTERVAL = "${interval."
 INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
 
-Place = Literal["template", "sql", "declaration", "prose", "value"]
+ReferenceContext = Literal["template", "sql", "declaration", "prose", "value"]
 
 
-def place_of(path: KeyPath) -> Place:
+def place_of(path: KeyPath) -> ReferenceContext:
     """What kind of place a path of the spec is; see the table above."""
     match path:
         case ("params", *_):

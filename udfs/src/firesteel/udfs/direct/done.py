@@ -13,9 +13,9 @@ from typing import Any
 
 from firesteel.conf.version import VERSION
 from firesteel.udfs.agreement import tally_from
+from firesteel.udfs.backends.base import Choice
 from firesteel.udfs.dead_letter import DeadLetter
 from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
-from firesteel.udfs.forms.base import Choice
 from firesteel.udfs.report import TaskReport
 
 DONE = "_done"
@@ -68,13 +68,13 @@ def read_mark(text: bytes) -> Done | None:
 
 
 def _report(value: Mapping[str, Any]) -> TaskReport:
-    letters = [
+    dead_letters = [
         DeadLetter(_pairs(each["row"]), each["error"], each["message"], _pairs(each["types"]))
         for each in value["dead_letters"]
     ]
     choice = Choice(**value["choice"]) if value["choice"] else None
-    rival = tally_from(value["challenger"]) if value["challenger"] else None
-    return TaskReport(**{**value, "dead_letters": letters, "choice": choice, "challenger": rival})
+    challenger = tally_from(value["challenger"]) if value["challenger"] else None
+    return TaskReport(**{**value, "dead_letters": dead_letters, "choice": choice, "challenger": challenger})
 
 
 def _pairs(value: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:

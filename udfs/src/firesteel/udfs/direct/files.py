@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from firesteel.conf.errors import RuntimeFault, StorageError
 
 if TYPE_CHECKING:
-    from firesteel.udfs.direct.spec import Place
+    from firesteel.udfs.direct.spec import OutputLocation
 
 PATIENCE_S = 120.0
 """How long a file is tried to be opened or sent. A NameNode takes 30 s to see that a DataNode is gone, and as long to start."""
@@ -57,7 +57,7 @@ class LocalFiles:
 class HdfsFiles:
     """Files of an HDFS."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: OutputLocation) -> None:
         if place.user:
             os.environ["HADOOP_USER_NAME"] = place.user
         try:
@@ -110,6 +110,6 @@ def _patiently(failure: str, act: Callable[[], T]) -> T:
         wait = min(wait * 2, 10.0)
 
 
-def open_files(place: Place) -> Files:
+def open_files(place: OutputLocation) -> Files:
     """The file system of a place."""
     return HdfsFiles(place) if place.scheme == "hdfs" else LocalFiles()

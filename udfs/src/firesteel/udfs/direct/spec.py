@@ -27,7 +27,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OutputLocation:
     """A file system: `hdfs` with the authority and the client's settings, or `file`."""
 
     scheme: str
@@ -44,7 +44,7 @@ class ScanSpec:
     (name, Arrow type).
     """
 
-    place: Place
+    place: OutputLocation
     root: str
     schema: pa.Schema
     partitions: tuple[tuple[str, pa.DataType], ...]
@@ -66,7 +66,7 @@ class WriteSpec:
     another begun; 0 for no limit.
     """
 
-    place: Place
+    place: OutputLocation
     folder: str
     columns: tuple[str, ...]
     partition_by: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 ::
 
-    <base>/presence/<profile>/<run id>/begun.json   who runs it, and where
+    <base>/heartbeat/<profile>/<run id>/started.json   who runs it, and where
                                        beat         its heartbeat: only the time matters
                                        ended.json   its exit code and brief: written once
 
@@ -28,9 +28,9 @@ from typing import Literal, Self, TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
-from firesteel.pipelines.publish.layout import Area, children, file_name, name_of
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
 from firesteel.pipelines.publish.records import parsed
+from firesteel.pipelines.publish.state_store import StateStore, children, file_name, name_of
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -48,7 +48,7 @@ State = Literal["running", "ended", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class RunStarted:
     """Who runs it. `machine`, `pid` and `process_start` let another process on that machine see that it died."""
 
     run_id: str
@@ -62,7 +62,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunEnded:
     """How it ended: the exit code of the command line, and the run in brief (`pipelines/brief.py`)."""
 
     at: str
@@ -75,38 +75,38 @@ class RunState:
     """What is known of a run. `ended` is there when `state` says so."""
 
     state: State
-    begun: Begun
-    ended: Ended | None = None
+    started: RunStarted
+    ended: RunEnded | None = None
 
 
-class Presence:
-    """A run's own side: announced when it is entered, ended by `end`, or by the error with which it is left."""
+class RunHeartbeat:
+    """A run's own side: registered when it is entered, ended by `end`, or by the error with which it is left."""
 
-    def __init__(self, area: Area, run_id: str, *, ttl_s: float = TTL_S) -> None:
-        self._storage = area.storage
-        self._parent = join(area.base, "presence", file_name(area.profile))
+    def __init__(self, store: StateStore, run_id: str, *, ttl_s: float = TTL_S) -> None:
+        self._storage = store.storage
+        self._parent = join(store.base, "heartbeat", file_name(store.profile))
         self._folder = join(self._parent, file_name(run_id))
         self._run_id = run_id
         self._ttl_s = ttl_s
-        self._begun = False
+        self._started = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"presence {run_id}", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {run_id}", daemon=True)
 
     def __enter__(self) -> Self:
-        """Announce it.
+        """Register the run.
 
         Raises
         ------
         LeaseConflict
             FS7505 when a run of that id is known already.
         """
-        if not self._begun:
-            self._announce(self._storage.create)
+        if not self._started:
+            self._register(self._storage.create)
         return self
 
     def taken_over(self) -> Self:
-        """Go on in this process with what another one announced, as a driver in a cluster does for its client."""
-        self._announce(self._storage.replace)
+        """Go on in this process with what another one registered, as a driver in a cluster does for its client."""
+        self._register(self._storage.replace)
         return self
 
     def __exit__(
@@ -120,7 +120,7 @@ class Presence:
 
     def end(self, exit_code: int, brief: Mapping[str, JsonValue]) -> None:
         """Say how it ended, once. Not being able to say so harms nobody: the ledger stands, and the beats stop."""
-        ended = Ended(_now(), exit_code, dict(brief))
+        ended = RunEnded(_now(), exit_code, dict(brief))
         try:
             self._storage.create(join(self._folder, "ended.json"), _json(ended))
         except FiresteelError as error:
@@ -133,9 +133,9 @@ class Presence:
         if self._thread.ident is not None:
             self._thread.join(timeout=max(1.0, self._ttl_s / 3))
 
-    def _announce(self, write: Callable[[str, bytes], FileStatus]) -> None:
+    def _register(self, write: Callable[[str, bytes], FileStatus]) -> None:
         pid = os.getpid()
-        begun = Begun(
+        started = RunStarted(
             self._run_id,
             _now(),
             getpass.getuser(),
@@ -146,14 +146,14 @@ class Presence:
             self._ttl_s,
         )
         try:
-            status = write(join(self._folder, "begun.json"), _json(begun))
+            status = write(join(self._folder, "started.json"), _json(started))
         except StorageError as error:
             if error.code != "FS8004":
                 raise
             raise LeaseConflict(
-                "FS7505", f"a run {self._run_id} was announced already.", hint="Give each start an id of its own."
+                "FS7505", f"a run {self._run_id} was registered already.", hint="Give each start an id of its own."
             ) from None
-        self._begun = True
+        self._started = True
         self._thread.start()
         self._prune(status.modified_ms)
 
@@ -174,32 +174,32 @@ class Presence:
             _log.warning("old runs stay known: %s", error)
 
 
-def runs(area: Area, name: str) -> list[RunState]:
+def runs(store: StateStore, name: str) -> list[RunState]:
     """What is known of the run `name`, or of all whose ids end in `-name`, oldest first."""
-    parent = join(area.base, "presence", file_name(area.profile))
+    parent = join(store.base, "heartbeat", file_name(store.profile))
     found = []
-    for child in children(area.storage, parent):
+    for child in children(store.storage, parent):
         run_id = name_of(child.name)
         if run_id == name or run_id.endswith(f"-{name}"):
-            state = _state(area.storage, child.path)
+            state = _state(store.storage, child.path)
             if state is not None:
                 found.append(state)
-    return sorted(found, key=lambda each: (each.begun.at, each.begun.run_id))
+    return sorted(found, key=lambda each: (each.started.at, each.started.run_id))
 
 
 def _state(storage: Storage, folder: str) -> RunState | None:
     files = {child.name: child for child in children(storage, folder)}
-    if "begun.json" not in files:
+    if "started.json" not in files:
         return None
-    begun = _read(storage, join(folder, "begun.json"), _BEGUN, "the announcement of a run")
+    started = _read(storage, join(folder, "started.json"), _STARTED, "the registration of a run")
     if "ended.json" in files:
-        return RunState("ended", begun, _read(storage, join(folder, "ended.json"), _ENDED, "the end of a run"))
-    seen_ms = max(files[name].modified_ms for name in ("begun.json", "beat") if name in files)
-    if is_dead(begun.machine, begun.pid, begun.process_start):
+        return RunState("ended", started, _read(storage, join(folder, "ended.json"), _ENDED, "the end of a run"))
+    seen_ms = max(files[name].modified_ms for name in ("started.json", "beat") if name in files)
+    if is_dead(started.machine, started.pid, started.process_start):
         # It may have said so between our two looks.
         ended = storage.status(join(folder, "ended.json"))
-        return RunState("dead", begun) if ended is None else _state(storage, folder)
-    return RunState("dead" if _now_ms(storage, folder) - seen_ms > begun.ttl_s * 1000 else "running", begun)
+        return RunState("dead", started) if ended is None else _state(storage, folder)
+    return RunState("dead" if _now_ms(storage, folder) - seen_ms > started.ttl_s * 1000 else "running", started)
 
 
 def _young(storage: Storage, folder: str, now_ms: int) -> bool:
@@ -219,7 +219,7 @@ def _read(storage: Storage, path: str, adapter: TypeAdapter[T], what: str) -> T:
     return parsed(adapter, storage.read(path), path, what, "Delete its folder.")
 
 
-def _json(record: Begun | Ended) -> bytes:
+def _json(record: RunStarted | RunEnded) -> bytes:
     return (json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -227,5 +227,5 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-_BEGUN = TypeAdapter(Begun)
-_ENDED = TypeAdapter(Ended)
+_STARTED = TypeAdapter(RunStarted)
+_ENDED = TypeAdapter(RunEnded)

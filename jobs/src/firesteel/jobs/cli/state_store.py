@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import SpecErrors
 
 if TYPE_CHECKING:
-    from firesteel.pipelines.publish.transaction import Area
+    from firesteel.pipelines.publish.transaction import StateStore
     from firesteel.pipelines.spec.load import LoadedSpec
 
 
-def open_area(spec: Path, profile: str, params: dict[str, str]) -> tuple[LoadedSpec, Area]:
+def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[LoadedSpec, StateStore]:
     """Load a spec and return it with its place in the storage."""
-    from firesteel.pipelines.publish.transaction import Area
+    from firesteel.pipelines.publish.transaction import StateStore
     from firesteel.pipelines.spec.load import load_spec
     from firesteel.pipelines.storage.open import locate
 
@@ -22,4 +22,4 @@ def open_area(spec: Path, profile: str, params: dict[str, str]) -> tuple[LoadedS
     if loaded.errors:
         raise SpecErrors.of(list(loaded.errors))
     storage, base = locate(loaded.spec.storage)
-    return loaded, Area(storage, base, loaded.spec.name, loaded.profile)
+    return loaded, StateStore(storage, base, loaded.spec.name, loaded.profile)

@@ -10,13 +10,13 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.forms.base import Opened
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.matrix import Layout
 
 
 @dataclass(frozen=True, slots=True)
-class XgboostForm:
-    """See `firesteel.udfs.forms.base.Form`."""
+class XgboostBackend:
+    """See `firesteel.udfs.backends.base.InferenceBackend`."""
 
     booster: Any
     layout: Layout
@@ -34,8 +34,8 @@ class XgboostForm:
         return self.booster.inplace_predict(batch, validate_features=False)
 
 
-def xgboost_form(opened: Opened) -> tuple[XgboostForm | None, str]:
-    """The form, or None and the reason."""
+def xgboost_backend(opened: Opened) -> tuple[XgboostBackend | None, str]:
+    """The backend, or None and the reason."""
     import xgboost
 
     assert opened.layout is not None
@@ -47,4 +47,4 @@ def xgboost_form(opened: Opened) -> tuple[XgboostForm | None, str]:
     if opened.flavor.feature_types and set(opened.flavor.feature_types) - {"float", "int", "q"}:
         return None, "the model has categories"
     opened.flavor.set_param({"nthread": opened.threads})
-    return XgboostForm(opened.flavor, opened.layout.with_dtype("float32")), ""
+    return XgboostBackend(opened.flavor, opened.layout.with_dtype("float32")), ""

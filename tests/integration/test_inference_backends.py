@@ -1,4 +1,4 @@
-"""Every form of every model against the pyfunc, on random schemas with nulls."""
+"""Every backend of every model against the pyfunc, on random schemas with nulls."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def outputs_of(kind: str) -> tuple[Output, ...]:
     return _OUTPUTS.get(kind, (Output("y", "double"),))
 
 
-def run(ref: ModelRef, table: pa.Table, forms: str, rows: int = 16) -> tuple[list[object], list[object], TaskReport]:
+def run(ref: ModelRef, table: pa.Table, backends: str, rows: int = 16) -> tuple[list[object], list[object], TaskReport]:
     """The scores by id, the dead letters, and the report."""
     spec = ScoreSpec(
-        ref, FEATURES, ("id",), outputs_of(ref.name), batch_rows=rows, forms=forms,
+        ref, FEATURES, ("id",), outputs_of(ref.name), batch_rows=rows, backend=backends,
         on_error=ErrorBudget("dead_letter", max_rows=1000),
     )  # fmt: skip
     kind = pa.string() if ref.name == "labels" else pa.float64()
@@ -57,11 +57,11 @@ def run(ref: ModelRef, table: pa.Table, forms: str, rows: int = 16) -> tuple[lis
     found = list(score_batches(table.to_batches(max_chunksize=11), spec, schema, report))
     values = pa.Table.from_batches(found, schema).to_pylist()
     # XGBoost's messages begin with the time of day.
-    letters = [
+    dead_letters = [
         (dict(each.row)["id"], each.error, re.sub(r"\[\d\d:\d\d:\d\d\]", "", each.message))
         for each in report.dead_letters
     ]
-    return [(row["id"], row["y"]) for row in values], letters, report
+    return [(row["id"], row["y"]) for row in values], dead_letters, report
 
 
 @st.composite
@@ -138,14 +138,14 @@ def numbers(rows: int = 200) -> pa.Table:
     ],
 )  # fmt: skip
 def test_the_form_its_reason_and_its_largest_difference_are_reported(models, kind, native, compiled):
-    for forms, expected in (("reference", "pyfunc"), ("native", native), ("compiled", compiled)):
-        _, _, report = run(models[kind, "doubles"], numbers(), forms, rows=64)
-        assert report.choice.form == expected
-        assert report.rows_by_form == {expected: 200}
-        if forms != "reference":
+    for backends, expected in (("reference", "pyfunc"), ("native", native), ("compiled", compiled)):
+        _, _, report = run(models[kind, "doubles"], numbers(), backends, rows=64)
+        assert report.choice.backend == expected
+        assert report.rows_by_backend == {expected: 200}
+        if backends != "reference":
             assert report.choice.reason.startswith("agrees with pyfunc ")
             assert report.choice.checked_rows == 5 + 64  # the example and the first batch
-            assert report.choice.largest_difference <= (1e-6 if forms == "compiled" else 0.0)
+            assert report.choice.largest_difference <= (1e-6 if backends == "compiled" else 0.0)
 
 
 def test_a_batch_with_a_null_integer_goes_to_the_reference_and_the_others_do_not(models):
@@ -153,7 +153,7 @@ def test_a_batch_with_a_null_integer_goes_to_the_reference_and_the_others_do_not
     right, _, _ = run(models["lightgbm", "doubles"], table, "reference")
     got, _, report = run(models["lightgbm", "doubles"], table, "native")
     assert [bits(y) for _, y in got] == [bits(y) for _, y in right]
-    assert report.rows_by_form == {"lightgbm": 32, "pyfunc": 16}
+    assert report.rows_by_backend == {"lightgbm": 32, "pyfunc": 16}
 
 
 class Wrong(mlflow.pyfunc.PythonModel):
@@ -169,13 +169,13 @@ class Wrong(mlflow.pyfunc.PythonModel):
 
 
 def test_a_form_that_disagrees_is_not_taken_and_the_reason_is_said(models, tmp_path, monkeypatch):
-    from firesteel.udfs.forms.lightgbm import LightgbmForm
+    from firesteel.udfs.backends.lightgbm import LightgbmBackend
 
-    right = LightgbmForm.predict
-    monkeypatch.setattr(LightgbmForm, "predict", lambda self, batch: right(self, batch) + 1e-12)
+    right = LightgbmBackend.predict
+    monkeypatch.setattr(LightgbmBackend, "predict", lambda self, batch: right(self, batch) + 1e-12)
     ref = save("lightgbm", tmp_path / "m", dtypes={"a": "float64", "b": "float64", "c": "float64"}, example=True)
     _, _, report = run(ref, numbers(), "native")
-    assert report.choice.form == "pyfunc"
+    assert report.choice.backend == "pyfunc"
     assert report.choice.reason.startswith("lightgbm differs by 1e-12, more than 0")
 
 
@@ -194,12 +194,12 @@ def test_a_python_model_has_no_other_form(tmp_path):
     assert report.choice == type(report.choice)("pyfunc", "the pyfunc is all that this model has")
 
 
-@pytest.mark.parametrize("forms", ["reference", "native"])
-def test_features_in_another_order_than_the_signature_give_the_same_scores(models, forms):
+@pytest.mark.parametrize("backends", ["reference", "native"])
+def test_features_in_another_order_than_the_signature_give_the_same_scores(models, backends):
     ref, schema = models["logistic", "doubles"], pa.schema([("id", pa.int64()), ("y", pa.float64())])
     found = []
     for features in (("a", "b", "c"), ("b", "a", "c"), ("c", "b", "a")):
-        spec = ScoreSpec(ref, features, ("id",), outputs_of("logistic"), forms=forms)
+        spec = ScoreSpec(ref, features, ("id",), outputs_of("logistic"), backend=backends)
         found.append(list(score_batches(numbers(3).to_batches(), spec, schema, TaskReport(0, 0))))
     assert found[0] == found[1] == found[2]
     assert found[0][0].num_rows == 3

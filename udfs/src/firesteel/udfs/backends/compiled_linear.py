@@ -1,7 +1,7 @@
 """Linear models behind scalers as one product: weights and offsets are folded into a vector, in float64.
 
 A pipeline of StandardScaler and LogisticRegression reads and writes the matrix several times and gives two columns; folded it is
-one pass over it. docs/adr/0005-model-forms.md has the numbers.
+one pass over it. docs/adr/0005-inference-backends.md has the numbers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.forms.base import Opened
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.matrix import Layout
 
 TOLERANCE = 1e-6
 CANCELLATION = 1e-9
 """Folding subtracts weight * mean once instead of value - mean each time. Where the sum of those products is so large that
-float64 would lose more than this, there is no folded form."""
+float64 would lose more than this, there is no folded backend."""
 
 
 @dataclass(frozen=True, slots=True)
-class LinearForm:
-    """See `firesteel.udfs.forms.base.Form`. `weights` is (features, outputs); float64."""
+class LinearBackend:
+    """See `firesteel.udfs.backends.base.InferenceBackend`. `weights` is (features, outputs); float64."""
 
     weights: Any
     offsets: Any
@@ -55,8 +55,8 @@ class LinearForm:
         return found
 
 
-def linear_form(opened: Opened) -> tuple[LinearForm | None, str]:
-    """The form, or None and the reason."""
+def linear_backend(opened: Opened) -> tuple[LinearBackend | None, str]:
+    """The backend, or None and the reason."""
     from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
@@ -67,9 +67,9 @@ def linear_form(opened: Opened) -> tuple[LinearForm | None, str]:
     # Exact types: a subclass may compute something else.
     if type(last) is LogisticRegression and opened.method == "predict_proba":
         if len(last.classes_) != 2:
-            return None, "only two classes have a folded form"
+            return None, "only two classes have a folded backend"
     elif not (type(last) in {LinearRegression, Ridge, Lasso, ElasticNet} and opened.method == "predict"):
-        return None, f"{type(last).__name__}.{opened.method} has no compiled form"
+        return None, f"{type(last).__name__}.{opened.method} has no compiled backend"
     names = getattr(opened.flavor, "feature_names_in_", None)
     if names is not None and tuple(names) != opened.layout.columns:
         return None, "the features are not those of the fit, in its order"
@@ -83,14 +83,14 @@ def linear_form(opened: Opened) -> tuple[LinearForm | None, str]:
         elif type(step) is MaxAbsScaler:
             by, add = 1.0 / step.scale_, np.zeros_like(shift)
         else:
-            return None, f"{type(step).__name__} has no compiled form"
+            return None, f"{type(step).__name__} has no compiled backend"
         scale, shift = scale * by, shift * by + add
     coefficients = np.atleast_2d(np.asarray(last.coef_, np.float64)).T
     parts = shift[:, None] * coefficients
     if np.abs(parts).sum(axis=0).max() * np.finfo(np.float64).eps > CANCELLATION:
         return None, "folding would cancel digits"
     offsets = parts.sum(axis=0) + np.asarray(last.intercept_, np.float64)
-    return LinearForm(
+    return LinearBackend(
         weights=np.ascontiguousarray(scale[:, None] * coefficients),
         offsets=offsets,
         probabilities=opened.method == "predict_proba",

@@ -11,16 +11,16 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.forms.base import Opened
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.matrix import Layout
 
 _INPUTS = {"tensor(float)": ("float32", {"float32", "float64"}), "tensor(double)": ("float64", {"float64"})}
 """The type of the input -> its dtype, and the dtypes of frames that MLflow makes it of: it narrows, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxForm:
-    """See `firesteel.udfs.forms.base.Form`."""
+class OnnxBackend:
+    """See `firesteel.udfs.backends.base.InferenceBackend`."""
 
     session: Any
     layout: Layout
@@ -41,8 +41,8 @@ class OnnxForm:
         )
 
 
-def onnx_form(opened: Opened) -> tuple[OnnxForm | None, str]:
-    """The form, or None and the reason."""
+def onnx_backend(opened: Opened) -> tuple[OnnxBackend | None, str]:
+    """The backend, or None and the reason."""
     import onnxruntime
 
     assert opened.layout is not None
@@ -58,4 +58,4 @@ def onnx_form(opened: Opened) -> tuple[OnnxForm | None, str]:
     if dtype != opened.layout.dtype and any(each.startswith("int64") for each in opened.layout.dtypes):
         return None, "integers of 64 bits would be rounded once and not twice"
     names = tuple(each.name for each in session.get_outputs())
-    return OnnxForm(session, opened.layout.with_dtype(dtype), inputs[0].name, names), ""
+    return OnnxBackend(session, opened.layout.with_dtype(dtype), inputs[0].name, names), ""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.forms.base import Opened
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.matrix import Layout
 
 
 @dataclass(frozen=True, slots=True)
-class LightgbmForm:
-    """See `firesteel.udfs.forms.base.Form`."""
+class LightgbmBackend:
+    """See `firesteel.udfs.backends.base.InferenceBackend`."""
 
     booster: Any
     layout: Layout
@@ -31,8 +31,8 @@ class LightgbmForm:
         return self.booster.predict(batch, num_threads=self.threads)
 
 
-def lightgbm_form(opened: Opened) -> tuple[LightgbmForm | None, str]:
-    """The form, or None and the reason."""
+def lightgbm_backend(opened: Opened) -> tuple[LightgbmBackend | None, str]:
+    """The backend, or None and the reason."""
     import lightgbm
     import numpy as np
 
@@ -43,4 +43,4 @@ def lightgbm_form(opened: Opened) -> tuple[LightgbmForm | None, str]:
         return None, "the model has pandas categories"
     # LightGBM's own rule for frames: numpy's promotion, at least float32.
     dtype = np.result_type(opened.layout.dtype, np.float32)
-    return LightgbmForm(opened.flavor, opened.layout.with_dtype(str(dtype)), opened.threads), ""
+    return LightgbmBackend(opened.flavor, opened.layout.with_dtype(str(dtype)), opened.threads), ""

@@ -1,4 +1,4 @@
-"""What a form of a model is, and what was chosen."""
+"""What a backend of a model is, and what was chosen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.matrix import Layout
 
 REFERENCE = "pyfunc"
 
 
-class Form(Protocol):
+class InferenceBackend(Protocol):
     """One way to compute a model. `encode` and `predict` are apart, so that conversion and model are timed apart.
 
     `tolerance` is how far its numbers may be from the reference's, absolute or relative, whichever is larger; 0 says
@@ -37,7 +37,7 @@ class Form(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded MLflow model as the forms see it.
+    """A loaded MLflow model as the backends see it.
 
     `flavor` is the model's own object behind the pyfunc (`get_raw_model`); `features` are the columns in the order in which
     the reference gives them to that object.
@@ -54,9 +54,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which form a worker chose, why, on how many rows it was held against the reference, and how far apart they were."""
+    """Which backend a worker chose, why, on how many rows it was held against the reference, and how far apart they were."""
 
-    form: str
+    backend: str
     reason: str
     checked_rows: int = 0
     largest_difference: float = 0.0

@@ -1,6 +1,6 @@
 """LightGBM boosters as machine code, by lleaves: compiled once per node, loaded by each worker.
 
-docs/adr/0005-model-forms.md has the numbers and what else was tried.
+docs/adr/0005-inference-backends.md has the numbers and what else was tried.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.forms.base import Opened
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.matrix import Layout
 
 TOLERANCE = 1e-6
 MAX_TREES = 5000
@@ -23,8 +23,8 @@ MAX_TREES = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class LleavesForm:
-    """See `firesteel.udfs.forms.base.Form`."""
+class LleavesBackend:
+    """See `firesteel.udfs.backends.base.InferenceBackend`."""
 
     model: Any
     layout: Layout
@@ -41,13 +41,13 @@ class LleavesForm:
         return self.model.predict(batch, n_jobs=self.threads)
 
 
-def lleaves_form(opened: Opened) -> tuple[LleavesForm | None, str]:
-    """The form, or None and the reason. The first worker of a node compiles; the others wait for it."""
+def lleaves_backend(opened: Opened) -> tuple[LleavesBackend | None, str]:
+    """The backend, or None and the reason. The first worker of a node compiles; the others wait for it."""
     import lightgbm
 
     assert opened.layout is not None
     if not isinstance(opened.flavor, lightgbm.Booster):
-        return None, "only LightGBM boosters have a compiled form of trees"
+        return None, "only LightGBM boosters have a compiled backend of trees"
     if opened.flavor.pandas_categorical:
         return None, "the model has pandas categories"
     if opened.flavor.num_trees() > MAX_TREES:
@@ -74,7 +74,7 @@ def lleaves_form(opened: Opened) -> tuple[LleavesForm | None, str]:
                 partial.replace(target)
         finally:
             text.unlink(missing_ok=True)
-    return LleavesForm(model, opened.layout.with_dtype("float64"), opened.threads), ""
+    return LleavesBackend(model, opened.layout.with_dtype("float64"), opened.threads), ""
 
 
 class _locked:  # noqa: N801 - reads as a word

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from firesteel.udfs.forms.base import Opened
-    from firesteel.udfs.forms.matrix import Layout
+    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.matrix import Layout
 
 
 @dataclass(frozen=True, slots=True)
-class EstimatorForm:
-    """See `firesteel.udfs.forms.base.Form`."""
+class EstimatorBackend:
+    """See `firesteel.udfs.backends.base.InferenceBackend`."""
 
     method: Callable[[Any], Any]
     layout: Layout
@@ -31,13 +31,13 @@ class EstimatorForm:
     def predict(self, batch: Any) -> Any:
         """The estimator's own method."""
         with warnings.catch_warnings():
-            # Names were compared when the form was made.
+            # Names were compared when the backend was made.
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
             return self.method(batch)
 
 
-def estimator_form(opened: Opened) -> tuple[EstimatorForm | None, str]:
-    """The form, or None and the reason."""
+def estimator_backend(opened: Opened) -> tuple[EstimatorBackend | None, str]:
+    """The backend, or None and the reason."""
     from sklearn.base import BaseEstimator
 
     assert opened.layout is not None
@@ -54,4 +54,4 @@ def estimator_form(opened: Opened) -> tuple[EstimatorForm | None, str]:
         import numpy as np
 
         layout = layout.with_dtype(str(np.result_type(layout.dtype, np.float32)))
-    return EstimatorForm(getattr(opened.flavor, opened.method), layout.in_columns()), ""
+    return EstimatorBackend(getattr(opened.flavor, opened.method), layout.in_columns()), ""

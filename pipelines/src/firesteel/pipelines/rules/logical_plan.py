@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from firesteel.pipelines.analysis import Logical
+from firesteel.pipelines.analysis import Analysis
 from firesteel.pipelines.plan.model import StagePlan
 from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 
@@ -34,29 +34,29 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class LogicalPlan:
     """A pipeline on its way to a plan.
 
     Attributes
     ----------
     features
         Score step -> the columns that its model takes; None where the model is not known (offline).
-    rivals
+    challengers
         Score step -> the columns that its challenger takes, where it has one.
     """
 
     spec: Spec
-    logical: Logical
+    analysis: Analysis
     features: Mapping[str, tuple[str, ...] | None]
     scans: tuple[Scan, ...]
     stages: tuple[StagePlan, ...]
-    rivals: Mapping[str, tuple[str, ...]]
+    challengers: Mapping[str, tuple[str, ...]]
 
     def scan(self, source: str) -> Scan | None:
         """The scan of a source; None for a step."""
         return next((scan for scan in self.scans if scan.source == source), None)
 
-    def with_scan(self, scan: Scan) -> Draft:
+    def with_scan(self, scan: Scan) -> LogicalPlan:
         """The same with one scan replaced."""
         return replace(self, scans=tuple(scan if each.source == scan.source else each for each in self.scans))
 
@@ -68,13 +68,13 @@ class Draft:
     def reads(self) -> Counter[str]:
         """How often each relation is named by steps."""
         found: Counter[str] = Counter()
-        names = {name.lower(): name for name in self.logical.relations}
-        for step in self.logical.order:
+        names = {name.lower(): name for name in self.analysis.relations}
+        for step in self.analysis.order:
             score = self.score(step)
             if score is not None:
                 found[score.input] += 1
-            elif step in self.logical.selects:
-                tables = (names.get(table.lower()) for table, _ in self.logical.selects[step].tables)
+            elif step in self.analysis.selects:
+                tables = (names.get(table.lower()) for table, _ in self.analysis.selects[step].tables)
                 found.update(name for name in tables if name is not None)
         return found
 
@@ -87,23 +87,23 @@ class Draft:
         return frozenset(found)
 
 
-def first_draft(
+def first_logical_plan(
     spec: Spec,
-    logical: Logical,
+    analysis: Analysis,
     features: Mapping[str, tuple[str, ...] | None],
-    rivals: Mapping[str, tuple[str, ...]] | None = None,
-) -> Draft:
+    challengers: Mapping[str, tuple[str, ...]] | None = None,
+) -> LogicalPlan:
     """Everything is read, and every step is a stage of its own."""
     scans = tuple(
         Scan(
             name,
-            tuple(column.name for column in logical.relations[name] if column.name not in source.partitions),
+            tuple(column.name for column in analysis.relations[name] if column.name not in source.partitions),
         )
         for name, source in spec.sources.items()
     )
-    stages = [StagePlan((step,), ()) for step in logical.order]
+    stages = [StagePlan((step,), ()) for step in analysis.order]
     stages += [
         StagePlan((f"sink:{name}",), (f"spreads by {', '.join(sink.partition_by)}",))
         for name, sink in spec.sinks.items()
     ]
-    return Draft(spec, logical, features, scans, tuple(stages), rivals or {})
+    return LogicalPlan(spec, analysis, features, scans, tuple(stages), challengers or {})

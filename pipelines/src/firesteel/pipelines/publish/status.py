@@ -9,14 +9,14 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from firesteel.pipelines.brief import MAX_PARTITIONS, MAX_TEXT, rows
-from firesteel.pipelines.publish.layout import Area, Place
+from firesteel.pipelines.publish.heartbeat import RunState, runs
 from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.presence import RunState, runs
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 
 
-def standing(area: Area, sinks: dict[str, str], intervals: tuple[str, ...], run: str) -> dict[str, JsonValue]:
+def standing(store: StateStore, sinks: dict[str, str], intervals: tuple[str, ...], run: str) -> dict[str, JsonValue]:
     """JSON: `runs` are those that `run` names, oldest first; `intervals` one entry a sink and interval.
 
     Parameters
@@ -26,36 +26,38 @@ def standing(area: Area, sinks: dict[str, str], intervals: tuple[str, ...], run:
     run
         A run's id, or the last part that some share; empty: none.
     """
-    found = runs(area, run) if run else []
+    found = runs(store, run) if run else []
     return {
-        "pipeline": area.pipeline,
-        "profile": area.profile,
+        "pipeline": store.pipeline,
+        "profile": store.profile,
         "runs": [_run(each) for each in found],
         "intervals": [
-            _interval(Place(area, sink, interval), path) for interval in intervals for sink, path in sinks.items()
+            _interval(SinkInterval(store, sink, interval), path)
+            for interval in intervals
+            for sink, path in sinks.items()
         ],
     }
 
 
 def _run(state: RunState) -> JsonValue:
-    begun, ended = state.begun, state.ended
+    started, ended = state.started, state.ended
     return {
-        "run_id": begun.run_id,
+        "run_id": started.run_id,
         "state": state.state,
-        "begun_at": begun.at,
-        "user": begun.user,
-        "host": begun.host,
-        "machine": begun.machine,
-        "pid": begun.pid,
-        "process_start": begun.process_start,
+        "started_at": started.at,
+        "user": started.user,
+        "host": started.host,
+        "machine": started.machine,
+        "pid": started.pid,
+        "process_start": started.process_start,
         "ended_at": ended.at if ended else "",
         "exit_code": ended.exit_code if ended else None,
         "brief": ended.brief if ended else None,
     }
 
 
-def _interval(place: Place, path: str) -> JsonValue:
-    ledger = Ledger(place.area)
+def _interval(place: SinkInterval, path: str) -> JsonValue:
+    ledger = Ledger(place.store)
     newest = ledger.latest(place.sink, place.interval)
     published = newest if newest and newest.state == "published" else ledger.published(place.sink, place.interval)
     return {
@@ -68,7 +70,7 @@ def _interval(place: Place, path: str) -> JsonValue:
     }
 
 
-def _holder(place: Place) -> JsonValue:
+def _holder(place: SinkInterval) -> JsonValue:
     states = read_states(place)
     if not states or not is_held(place, states[-1]):
         return None

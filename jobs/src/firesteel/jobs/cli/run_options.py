@@ -15,7 +15,7 @@ from firesteel.jobs.cli.options import pairs
 if TYPE_CHECKING:
     from firesteel.pipelines import Pipeline
     from firesteel.pipelines.plan.model import Plan
-    from firesteel.pipelines.publish.presence import Presence
+    from firesteel.pipelines.publish.heartbeat import RunHeartbeat
     from firesteel.pipelines.result import RunResult
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,49 +68,49 @@ def on_cluster(plan: Plan, master: str | None, settings: dict[str, str]) -> Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
+class RunReporter:
     """Says how a run ended, once, where somebody asked to be told."""
 
-    presence: Presence | None = None
+    heartbeat: RunHeartbeat | None = None
 
     def result(self, result: RunResult, plan: Plan) -> None:
         """By its result."""
         from firesteel.pipelines.brief import brief
 
-        if self.presence is not None:
-            self.presence.end(result.exit_code, brief(result, plan))
+        if self.heartbeat is not None:
+            self.heartbeat.end(result.exit_code, brief(result, plan))
 
     def code(self, exit_code: int) -> None:
         """By the exit code of a process that may have said more itself: that stands."""
-        if self.presence is not None:
-            self.presence.end(exit_code, {})
+        if self.heartbeat is not None:
+            self.heartbeat.end(exit_code, {})
 
 
 @contextmanager
-def announced(pipeline: Pipeline, run_id: str) -> Iterator[Teller]:
+def registered(pipeline: Pipeline, run_id: str) -> Iterator[RunReporter]:
     """Say in the storage that the run lives, from before its plan is made."""
     if not run_id:
-        yield Teller()
+        yield RunReporter()
         return
     loaded = pipeline.loaded
-    with _presence(loaded.spec.storage, loaded.spec.name, loaded.profile, run_id) as presence:
-        yield Teller(presence)
+    with _heartbeat(loaded.spec.storage, loaded.spec.name, loaded.profile, run_id) as heartbeat:
+        yield RunReporter(heartbeat)
 
 
 @contextmanager
-def taken_over(plan: Plan, run_id: str) -> Iterator[Teller]:
-    """As `announced`, in the driver of a run that its client has announced."""
+def taken_over(plan: Plan, run_id: str) -> Iterator[RunReporter]:
+    """As `registered`, in the driver of a run that its client has registered."""
     if not run_id:
-        yield Teller()
+        yield RunReporter()
         return
-    with _presence(plan.storage, plan.pipeline, plan.profile, run_id).taken_over() as presence:
-        yield Teller(presence)
+    with _heartbeat(plan.storage, plan.pipeline, plan.profile, run_id).taken_over() as heartbeat:
+        yield RunReporter(heartbeat)
 
 
-def _presence(base_uri: str, pipeline: str, profile: str, run_id: str) -> Presence:
-    from firesteel.pipelines.publish.layout import Area
-    from firesteel.pipelines.publish.presence import Presence
+def _heartbeat(base_uri: str, pipeline: str, profile: str, run_id: str) -> RunHeartbeat:
+    from firesteel.pipelines.publish.heartbeat import RunHeartbeat
+    from firesteel.pipelines.publish.state_store import StateStore
     from firesteel.pipelines.storage.open import locate
 
     storage, base = locate(base_uri)
-    return Presence(Area(storage, base, pipeline, profile), run_id)
+    return RunHeartbeat(StateStore(storage, base, pipeline, profile), run_id)

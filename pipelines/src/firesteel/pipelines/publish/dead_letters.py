@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from firesteel.conf.errors import StorageError, Where
-from firesteel.pipelines.publish.layout import Area, children
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import StateStore, children
 from firesteel.pipelines.storage.paths import join
 
 FOLDER = "dead_letter"
@@ -17,7 +17,7 @@ _KEYS = {"row", "error", "message", "model_version"}
 
 
 @dataclass(frozen=True, slots=True)
-class LetterError:
+class DeadLetterErrors:
     """Rows that failed with one class of error, and the message of the first of them."""
 
     error: str
@@ -26,7 +26,7 @@ class LetterError:
 
 
 @dataclass(frozen=True, slots=True)
-class Letters:
+class DeadLetterFile:
     """The dead letters of one run at one interval. `open`: the published rows lack these rows."""
 
     step: str
@@ -34,15 +34,15 @@ class Letters:
     run_id: str
     path: str
     rows: int
-    errors: tuple[LetterError, ...]
+    errors: tuple[DeadLetterErrors, ...]
     model_version: str
     open: bool
 
 
-def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Letters]:
+def dead_letters(store: StateStore, sinks: tuple[str, ...], interval: str = "") -> list[DeadLetterFile]:
     """All dead letters, by step, interval and run."""
-    storage, base = area.storage, join(area.base, FOLDER)
-    ledger, lacking = Ledger(area), dict[str, frozenset[str]]()
+    storage, base = store.storage, join(store.base, FOLDER)
+    ledger, lacking = Ledger(store), dict[str, frozenset[str]]()
     found = []
     for step in children(storage, base):
         for folder in children(storage, step.path):
@@ -52,9 +52,9 @@ def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Lett
                 lacking[folder.name] = frozenset[str]().union(*(open_runs(ledger, sink, folder.name) for sink in sinks))
             for file in children(storage, folder.path):
                 run_id = file.name.removesuffix(".jsonl")
-                rows = read_rows(area, file.path)
+                rows = read_rows(store, file.path)
                 found.append(
-                    Letters(
+                    DeadLetterFile(
                         step.name,
                         folder.name,
                         run_id,
@@ -68,7 +68,7 @@ def letters(area: Area, sinks: tuple[str, ...], interval: str = "") -> list[Lett
     return found
 
 
-def read_rows(area: Area, path: str) -> list[dict[str, Any]]:
+def read_rows(store: StateStore, path: str) -> list[dict[str, Any]]:
     """Return the dead letters of a file: `row`, `error`, `message` and `model_version` of each.
 
     Raises
@@ -77,7 +77,7 @@ def read_rows(area: Area, path: str) -> list[dict[str, Any]]:
         FS8006 naming the line that was cut or changed.
     """
     rows = []
-    for number, line in enumerate(area.storage.read(path).splitlines(), 1):
+    for number, line in enumerate(store.storage.read(path).splitlines(), 1):
         try:
             row = json.loads(line)
         except ValueError:
@@ -89,7 +89,7 @@ def read_rows(area: Area, path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _errors(rows: list[dict[str, Any]]) -> tuple[LetterError, ...]:
+def _errors(rows: list[dict[str, Any]]) -> tuple[DeadLetterErrors, ...]:
     """The classes of errors, the most frequent first."""
     first: dict[str, str] = {}
     count: dict[str, int] = {}
@@ -97,13 +97,15 @@ def _errors(rows: list[dict[str, Any]]) -> tuple[LetterError, ...]:
         name = str(row["error"])
         first.setdefault(name, str(row["message"]))
         count[name] = count.get(name, 0) + 1
-    return tuple(LetterError(name, count[name], first[name]) for name in sorted(count, key=lambda name: -count[name]))
+    return tuple(
+        DeadLetterErrors(name, count[name], first[name]) for name in sorted(count, key=lambda name: -count[name])
+    )
 
 
-def prune_letters(area: Area, keep_s: float, *, now_s: float) -> int:
+def prune_dead_letters(store: StateStore, keep_s: float, *, now_s: float) -> int:
     """Delete dead letters older than `keep_s`, open ones as well; how many files. Folders stay: a run may write there now."""
-    storage, deleted = area.storage, 0
-    for step in children(storage, join(area.base, FOLDER)):
+    storage, deleted = store.storage, 0
+    for step in children(storage, join(store.base, FOLDER)):
         for folder in children(storage, step.path):
             for file in children(storage, folder.path):
                 if file.modified_ms < (now_s - keep_s) * 1000:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.layout import Place
+from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.paths import join, parent_of
 
@@ -26,10 +26,10 @@ class _Draft:
     written: Future[FileStatus]
 
 
-class Drafts:
+class PrewrittenRecords:
     """The drafts of one attempt. Leaving the block removes those that nobody put in place."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SinkInterval) -> None:
         self._storage = place.storage
         self._folder = place.folder("lease")
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="firesteel-draft")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from firesteel.udfs.forms.base import REFERENCE
+from firesteel.udfs.backends.base import REFERENCE
 from firesteel.udfs.frames import to_pandas
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """See `firesteel.udfs.forms.base.Form`."""
+    """See `firesteel.udfs.backends.base.InferenceBackend`."""
 
     model: Callable[[Any], Any]
     features: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The choice of a form: by what the model is, held against the reference on its example and on real rows."""
+"""The choice of a backend: by what the model is, held against the reference on its example and on real rows."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from firesteel.udfs.forms.base import REFERENCE, Choice, Form, Opened
+from firesteel.udfs.backends.base import REFERENCE, Choice, InferenceBackend, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from firesteel.udfs.forms.reference import Reference
+    from firesteel.udfs.backends.reference import Reference
 
 SAMPLED_ROWS = 256
 """Rows of the first batch that a worker scores twice, evenly spread."""
 
 _NATIVE = {
-    "lightgbm": "firesteel.udfs.forms.lightgbm:lightgbm_form",
-    "xgboost": "firesteel.udfs.forms.xgboost:xgboost_form",
-    "onnxruntime": "firesteel.udfs.forms.onnx:onnx_form",
+    "lightgbm": "firesteel.udfs.backends.lightgbm:lightgbm_backend",
+    "xgboost": "firesteel.udfs.backends.xgboost:xgboost_backend",
+    "onnxruntime": "firesteel.udfs.backends.onnx:onnx_backend",
 }
-_ESTIMATOR = "firesteel.udfs.forms.estimator:estimator_form"
+_ESTIMATOR = "firesteel.udfs.backends.estimator:estimator_backend"
 _COMPILED = {
-    "lightgbm": "firesteel.udfs.forms.compiled_trees:lleaves_form",
-    "sklearn": "firesteel.udfs.forms.compiled_linear:linear_form",
+    "lightgbm": "firesteel.udfs.backends.compiled_trees:lleaves_backend",
+    "sklearn": "firesteel.udfs.backends.compiled_linear:linear_backend",
 }
 
 
@@ -35,12 +35,12 @@ _COMPILED = {
 class Candidates:
     """Forms to try, the fastest first, and why others are none."""
 
-    forms: tuple[Form, ...]
+    backends: tuple[InferenceBackend, ...]
     reasons: tuple[str, ...]
 
 
 def candidates(opened: Opened, *, compiled: bool) -> Candidates:
-    """The forms that this model could have. Nothing is imported that the model itself has not brought."""
+    """The backends that this model could have. Nothing is imported that the model itself has not brought."""
     if opened.flavor is None:
         return Candidates((), ("the pyfunc is all that this model has",))
     if opened.layout is None:
@@ -54,19 +54,19 @@ def candidates(opened: Opened, *, compiled: bool) -> Candidates:
         makers.append(_ESTIMATOR)
     elif module in _NATIVE and opened.method == "predict":
         makers.append(_NATIVE[module])
-    forms, reasons = [], []
+    backends, reasons = [], []
     for maker in makers:
-        form, reason = _resolve(maker)(opened)
-        if form is not None:
-            forms.append(form)
+        backend, reason = _resolve(maker)(opened)
+        if backend is not None:
+            backends.append(backend)
         else:
             reasons.append(reason)
     if not makers:
-        reasons.append(f"no faster form for {type(opened.flavor).__name__}")
-    return Candidates(tuple(forms), tuple(reasons))
+        reasons.append(f"no faster backend for {type(opened.flavor).__name__}")
+    return Candidates(tuple(backends), tuple(reasons))
 
 
-def choose(reference: Reference, found: Candidates, samples: Sequence[pa.Table]) -> tuple[Form, Choice]:
+def choose(reference: Reference, found: Candidates, samples: Sequence[pa.Table]) -> tuple[InferenceBackend, Choice]:
     """The first candidate that agrees with the reference on every sample; else the reference.
 
     A sample on which the reference itself fails says nothing, and is left out.
@@ -78,30 +78,30 @@ def choose(reference: Reference, found: Candidates, samples: Sequence[pa.Table])
             expected.append((sample, reference.predict(reference.encode(sample))))
         except Exception as error:  # noqa: BLE001 - a bad row in the sample; the scoring will find and name it
             reasons.append(f"the reference fails on a sample: {type(error).__name__}")
-    for form in found.forms:
+    for backend in found.backends:
         largest, rows, problem = 0.0, 0, ""
         for sample, right in expected:
             try:
-                batch = form.encode(sample)
-                got = form.predict(batch) if batch is not None else None
-            except Exception as error:  # noqa: BLE001 - a form that fails is not chosen, and the reason is reported
-                problem = f"{form.name} fails: {type(error).__name__}"
+                batch = backend.encode(sample)
+                got = backend.predict(batch) if batch is not None else None
+            except Exception as error:  # noqa: BLE001 - a backend that fails is not chosen, and the reason is reported
+                problem = f"{backend.name} fails: {type(error).__name__}"
                 break
             if got is None:
                 continue
             difference = _difference(right, got)
             if difference is None:
-                problem = f"{form.name} returns another shape or type"
+                problem = f"{backend.name} returns another shape or type"
                 break
             largest, rows = max(largest, difference), rows + sample.num_rows
         if not problem and rows == 0:
-            problem = f"{form.name} could not be compared"
-        if not problem and largest > form.tolerance:
-            problem = f"{form.name} differs by {largest:.3g}, more than {form.tolerance:g}"
+            problem = f"{backend.name} could not be compared"
+        if not problem and largest > backend.tolerance:
+            problem = f"{backend.name} differs by {largest:.3g}, more than {backend.tolerance:g}"
         if not problem:
-            how = f"within {form.tolerance:g}" if form.tolerance else "bit for bit"
+            how = f"within {backend.tolerance:g}" if backend.tolerance else "bit for bit"
             reason = "; ".join([f"agrees with pyfunc {how}", *reasons])
-            return form, Choice(form.name, reason, rows, largest)
+            return backend, Choice(backend.name, reason, rows, largest)
         reasons.append(problem)
     return reference, Choice(REFERENCE, "; ".join(reasons))
 
@@ -138,9 +138,9 @@ def _difference(right: Any, got: Any) -> float | None:
     return float(apart.max(initial=0.0))
 
 
-def _resolve(maker: str) -> Callable[[Opened], tuple[Form | None, str]]:
+def _resolve(maker: str) -> Callable[[Opened], tuple[InferenceBackend | None, str]]:
     from importlib import import_module
 
     module, _, name = maker.partition(":")
-    found: Callable[[Opened], tuple[Form | None, str]] = getattr(import_module(module), name)
+    found: Callable[[Opened], tuple[InferenceBackend | None, str]] = getattr(import_module(module), name)
     return found

@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"(\d{10,})(?:\.([a-z]+))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class StateStore:
     """What a spec calls `storage`, for one pipeline and profile. `base` is the path within `storage`."""
 
     storage: Storage
@@ -44,24 +44,24 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SinkInterval:
     """The unit of idempotency: one interval of one sink."""
 
-    area: Area
+    store: StateStore
     sink: str
     interval: str
 
     @property
     def storage(self) -> Storage:
         """The storage that all of it lies in."""
-        return self.area.storage
+        return self.store.storage
 
     def __str__(self) -> str:
-        return f"{self.area.pipeline} ({self.area.profile}) {self.sink} {self.interval}"
+        return f"{self.store.pipeline} ({self.store.profile}) {self.sink} {self.interval}"
 
     def folder(self, kind: str) -> str:
         """The folder of one kind of file."""
-        return join(self.area.folder(kind, self.sink), file_name(self.interval))
+        return join(self.store.folder(kind, self.sink), file_name(self.interval))
 
     def file(self, kind: str, token: int, suffix: str = "json") -> str:
         """A file of one token."""
@@ -88,8 +88,8 @@ class Place:
         return join(self.versions(token), "data", directory)
 
 
-def path_within(area: Area, place: str) -> str:
-    """The path of a sink, given as a path or a URI, within the storage of an area.
+def path_within(store: StateStore, place: str) -> str:
+    """The path of a sink, given as a path or a URI, within the storage of a store.
 
     Raises
     ------
@@ -99,10 +99,10 @@ def path_within(area: Area, place: str) -> str:
     if "://" not in place and not place.startswith("file:"):
         return absolute(place)
     storage, path = locate(place)
-    if storage.base_uri != area.storage.base_uri:
+    if storage.base_uri != store.storage.base_uri:
         raise StorageError(
             "FS8008",
-            f"the sink {place} and the spec's storage {area.storage.base_uri}{area.base} are two storages.",
+            f"the sink {place} and the spec's storage {store.storage.base_uri}{store.base} are two storages.",
             hint="Publishing renames directories, so both must be in one. Write both with the same authority.",
         )
     return path
