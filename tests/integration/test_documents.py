@@ -119,7 +119,6 @@ def test_what_other_pages_show_runs_in_its_project(tmp_path):
         "status",
         "submit",
         "backfill",
-        "standing",
         "doctor",
     }
     assert sum("import" in text for text in ran) == 2  # the blocks of Python: README and suites

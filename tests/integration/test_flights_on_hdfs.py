@@ -84,9 +84,9 @@ def test_spark_submit_runs_the_plan_on_a_standalone_cluster(flights, hdfs_enviro
     assert "2013-06-03" in {
         record["interval"] for record in json.loads(status.stdout) if record["state"] == "published"
     }
-    words = ["standing", "--start", "2013-06-03T00:00:00+00:00", "--run", "ab59cc", *options(flights), "--json"]
-    standing = json.loads(firesteel(*words, folder=flights.folder).stdout)
-    (run,), (interval,) = standing["runs"], standing["intervals"]
+    words = ["status", "--start", "2013-06-03T00:00:00+00:00", "--run", "ab59cc", *options(flights), "--json"]
+    state = json.loads(firesteel(*words, folder=flights.folder).stdout)
+    (run,), (interval,) = state["runs"], state["intervals"]
     assert (run["state"], run["exit_code"], run["brief"]["run_id"]) == ("ended", 0, run_id)
     assert run["brief"]["rows"]["scored"] == interval["published"]["rows"]["scored"] > 0
     assert (interval["published"]["run_id"], interval["held_by"]) == (run_id, None)

@@ -79,7 +79,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert [gate.success, *(each.success for each in gate.expectations)] == [True, False, False]
     assert gate.expectations[0].note == f"{len(no_b):,} rows quarantined"
     (found,) = quarantined(project.store, ("scores",))
-    assert (found.relation, found.interval, found.run_id, found.standing) == ("points", DAY, result.run_id, True)
+    assert (found.relation, found.interval, found.run_id, found.state) == ("points", DAY, result.run_id, "active")
     rows = spark.read.parquet(f"{project.root}/_firesteel/points/quarantine/points").collect()
     assert {row.id for row in rows} == no_b | low_c
     for row in rows:
@@ -96,7 +96,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert plain.counts.quarantined == 0
     other = project.published()
     assert published.drop_columns(["_run_id", "_scored_at"]).equals(other.drop_columns(["_run_id", "_scored_at"]))
-    assert [each.standing for each in quarantined(project.store, ("scores",))] == [False]
+    assert [each.state for each in quarantined(project.store, ("scores",))] == ["superseded"]
 
 
 def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_looked_at(spark, project, runs):
@@ -171,9 +171,9 @@ def test_the_command_line_lists_it_and_old_rows_are_deleted(spark, project, runs
     shown = firesteel("quarantine", "ls", "--json", folder=project.folder)
     (row,) = json.loads(shown.stdout)
     assert row["reasons"] == {B_REASON: row["rows"]}
-    assert row["standing"]
+    assert row["state"] == "active"
     text = firesteel("quarantine", "ls", folder=project.folder).stdout
-    assert f"{row['rows']:,} rows, standing" in text
+    assert f"{row['rows']:,} rows, active" in text
     assert row["path"] in text
     store = project.store
     assert prune_quarantine(store, 30 * 86_400, now_s=time.time()) == 0

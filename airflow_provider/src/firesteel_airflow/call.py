@@ -80,12 +80,12 @@ class Call:
             words += ["--conf", f"{key}={value}"]
         return words
 
-    def standing(self, run: str) -> list[str]:
-        """What reads the ledger."""
+    def status(self, run: str) -> list[str]:
+        """Return the command that reads the state of the intervals and the run from the ledger."""
         start, separator, end = self.part.partition("..")
         if not separator:
             start, end = self.start, self.end
-        words = [self.command, "standing", *self._spec(), "--start", start, "--run", run, "--json"]
+        words = [self.command, "status", *self._spec(), "--start", start, "--run", run, "--json"]
         return [*words, "--end", end] if end else words
 
     def cancel(self, run_id: str) -> list[str]:
@@ -111,7 +111,7 @@ class Call:
         """
         try:
             done = subprocess.run(
-                self.standing(run),
+                self.status(run),
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
@@ -134,18 +134,18 @@ class Call:
 
 
 def parsed(code: int, out: str, err: str) -> dict[str, Any]:
-    """The answer of `firesteel standing`; CannotLook when it is none."""
+    """The answer of `firesteel status`; CannotLook when it is none."""
     if code == 0:
         try:
             found: dict[str, Any] = json.loads(out)
         except ValueError:
-            raise CannotLook(f"`firesteel standing` gave no JSON: {out[:200]!r}") from None
+            raise CannotLook(f"`firesteel status` gave no JSON: {out[:200]!r}") from None
         return found
     try:
         said = "; ".join(f"{each['code']} {each['what']} {each['hint']}" for each in json.loads(out)["errors"])
     except (ValueError, KeyError, TypeError):
         said = (err.strip().splitlines() or ["it said nothing"])[-1]
-    raise CannotLook(f"`firesteel standing` ended with {code}: {said}")
+    raise CannotLook(f"`firesteel status` ended with {code}: {said}")
 
 
 def find_command(command: str) -> str:

@@ -66,7 +66,7 @@ def decide(
     Parameters
     ----------
     found
-        What `firesteel standing --json` says after the run.
+        The output of `firesteel status --start ... --json` after the run.
     exit_code
         Of the process, where one was seen to end.
     said

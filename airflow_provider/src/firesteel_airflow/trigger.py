@@ -108,7 +108,7 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
 
     async def _look(self) -> str:
         call = Call.of(self.call)
-        code, out, err = await self._ask(call, call.standing(self.run_id))
+        code, out, err = await self._ask(call, call.status(self.run_id))
         runs = parsed(code, out, err)["runs"]
         return next((str(each["state"]) for each in runs if each["run_id"] == self.run_id), "unknown")
 

@@ -57,7 +57,7 @@ def test_a_call_survives_the_way_through_a_trigger():
 
 def test_the_ledger_is_read_for_the_part_that_a_task_does():
     call = Call("firesteel", "p.yaml", "2013-01-01", end="2013-12-31", mode="backfill", part="2013-03-01..2013-03-31")
-    assert call.standing("R")[3:] == ["--start", "2013-03-01", "--run", "R", "--json", "--end", "2013-03-31"]
+    assert call.status("R")[3:] == ["--start", "2013-03-01", "--run", "R", "--json", "--end", "2013-03-31"]
 
 
 def test_nothing_of_airflows_reaches_the_driver():

@@ -16,7 +16,7 @@ from firesteel.pipelines.publish.lease import Attempt, Lease
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
-from firesteel.pipelines.publish.status import standing
+from firesteel.pipelines.publish.status import interval_status
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
 
@@ -112,20 +112,20 @@ def test_runs_of_long_ago_are_forgotten_when_another_begins(store, tmp_path):
         assert states(store) == [(RUN, "running", None)]
 
 
-def test_standing_says_who_holds_an_interval_and_that_nothing_is_published(store):
+def test_interval_status_says_who_holds_an_interval_and_that_nothing_is_published(store):
     attempt = Attempt(RUN, "hash", "ada", "there", "2026-05-02T03:10:00+00:00")
     lease = Lease.acquire(SinkInterval(store, "scores", "2013-06-01"), attempt, ttl_s=60, purpose="run")
     try:
-        found = standing(store, {"scores": "file:///scores"}, ("2013-06-01", "2013-06-02"), "")
+        found = interval_status(store, {"scores": "file:///scores"}, ("2013-06-01", "2013-06-02"), "")
     finally:
         lease.release()
     held, free = found["intervals"]
     assert held["held_by"]["run_id"] == RUN
     assert (held["newest"], held["published"], free["held_by"]) == (None, None, None)
-    assert standing(store, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"][0]["held_by"] is None
+    assert interval_status(store, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"][0]["held_by"] is None
 
 
-def test_standing_names_the_partitions_that_have_files_and_not_those_that_were_planned(store):
+def test_interval_status_names_the_partitions_that_have_files_and_not_those_that_were_planned(store):
     place = SinkInterval(store, "scores", "2013-06-01")
     files = (
         PublishedFile("dt=2013-06-01/origin=JFK/a.parquet", 5),
@@ -147,7 +147,7 @@ def test_standing_names_the_partitions_that_have_files_and_not_those_that_were_p
         files,
     )
     write_record(place, record)
-    (interval,) = standing(store, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"]
+    (interval,) = interval_status(store, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"]
     assert interval["published"] == interval["newest"]
     assert interval["published"]["partitions"] == ["dt=2013-06-01/origin=JFK", "dt=2013-06-01/origin=LGA"]
     assert (

@@ -1,4 +1,4 @@
-"""A run in a few kilobytes, for schedulers: what an Airflow task returns, and what `firesteel standing` shows of a run.
+"""A run in a few kilobytes, for schedulers: what an Airflow task returns, and what `firesteel status --run` shows of a run.
 
 Its keys are a contract (`CONTRACT`), held by a test. Lists are cut to a bounded length and say so by a total beside them.
 """

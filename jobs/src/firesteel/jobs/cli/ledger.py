@@ -1,4 +1,4 @@
-"""`status`, `history` and `recover`: the records of runs in the storage."""
+"""`history` and `recover`: the records of runs in the storage."""
 
 from __future__ import annotations
 
@@ -14,31 +14,6 @@ from firesteel.jobs.cli.options import json_option, spec_options
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.records import LedgerRecord
-
-
-@click.command()
-@spec_options
-@json_option
-def status(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """Show the latest attempt of each interval. Where it published nothing, also show the run whose rows readers see."""
-    from firesteel.jobs.cli.state_store import open_state_store
-    from firesteel.pipelines.publish.ledger import Ledger
-
-    loaded, store = open_state_store(spec, profile, params)
-    ledger = Ledger(store)
-    records = [
-        record
-        for sink in loaded.spec.sinks
-        for interval in ledger.intervals(sink)
-        if (record := ledger.latest(sink, interval)) is not None
-    ]
-    show_records(records, loaded.spec.name, as_json=as_json)
-    for record in [] if as_json else records:
-        stands = ledger.published(record.sink, record.interval) if record.state != "published" else None
-        if stands is not None:
-            click.echo(
-                f"{record.interval} of {record.sink}: readers see the rows of run {stands.run_id}, published on {stands.ended_at}."
-            )
 
 
 @click.command()

@@ -24,39 +24,38 @@ def quarantine() -> None:
 def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> None:
     """List quarantined rows by relation, interval and run, with the reasons and the path.
 
-    The published rows were made without the rows that are `standing`. Other rows belong to runs that failed or were replaced.
-    The rows are Parquet, partitioned by interval and run_id: spark.read.parquet("STORAGE/quarantine/RELATION").
+    The current version of an interval excludes the rows that are `active`. Rows are `superseded` if their run failed or a
+    later run replaced its version. Load them with spark.read.parquet("STORAGE/quarantine/RELATION").
     """
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.run.staged_files import StagedFiles
     from firesteel.pipelines.publish.quarantine import quarantined
 
     loaded, store = open_state_store(spec, profile, params)
-    found: list[dict[str, Any]] = []
-    for each in quarantined(store, tuple(loaded.spec.sinks), interval):
-        files = StagedFiles(store.storage, each.files)
-        found.append(
+    rows: list[dict[str, Any]] = []
+    for record in quarantined(store, tuple(loaded.spec.sinks), interval):
+        files = StagedFiles(store.storage, record.files)
+        rows.append(
             {
-                "relation": each.relation,
-                "interval": each.interval,
-                "run_id": each.run_id,
+                "relation": record.relation,
+                "interval": record.interval,
+                "run_id": record.run_id,
                 "rows": files.rows(),
-                "standing": each.standing,
+                "state": record.state,
                 "reasons": dict(files.reasons().most_common()),
-                "path": f"{store.storage.base_uri}{each.path}",
+                "path": f"{store.storage.base_uri}{record.path}",
             }
         )
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(rows, indent=2))
         return
-    if not found:
+    if not rows:
         click.echo(f"{loaded.spec.name}: nothing is in quarantine.")
         return
     console = plain_console()
-    for row in found:
-        standing = "standing" if row["standing"] else "not standing"
+    for row in rows:
         head = f"[bold]{row['interval']}  {row['relation']}[/]"
-        console.print(f"{head}  {row['rows']:,} rows, {standing}, run {row['run_id']}", soft_wrap=True)
+        console.print(f"{head}  {row['rows']:,} rows, {row['state']}, run {row['run_id']}", soft_wrap=True)
         for reason, count in row["reasons"].items():
             console.print(f"  {count:>9,}  {reason}", soft_wrap=True)
         console.print(f"             {row['path']}", soft_wrap=True)

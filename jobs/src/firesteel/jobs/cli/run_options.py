@@ -37,7 +37,7 @@ def run_id_option(function: F) -> F:
         default="",
         metavar="ID",
         callback=_checked,
-        help="Set the run's id, and record in the storage that the run is alive and how it ends (see `firesteel standing`).",
+        help="Set the run's id, and record in the storage that the run is alive and how it ends (see `status --run`).",
     )(function)
 
 

@@ -1,7 +1,7 @@
-"""What stands of an interval, who works on it, and what became of a run: for whoever orchestrates.
+"""The state of intervals and of a run, for schedulers.
 
-An exit code says how a process ended. spark-submit in cluster mode returns 0 for jobs that failed, and a driver that was killed
-after its journal has published: the ledger decides.
+Schedulers read the ledger because exit codes are not enough: spark-submit in cluster mode returns 0 for failed jobs, and a
+driver that is killed after it writes its journal has published.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 
 
-def standing(store: StateStore, sinks: dict[str, str], intervals: tuple[str, ...], run: str) -> dict[str, JsonValue]:
-    """JSON: `runs` are those that `run` names, oldest first; `intervals` one entry a sink and interval.
+def interval_status(
+    store: StateStore, sinks: dict[str, str], intervals: tuple[str, ...], run: str
+) -> dict[str, JsonValue]:
+    """Return the state as JSON: `runs`, oldest first, and `intervals`, one entry per interval and sink.
 
     Parameters
     ----------
     sinks
-        Paths by name.
+        Paths by sink name.
     run
-        A run's id, or the last part that some share; empty: none.
+        The id of a run, or the ending that the ids of several runs share. Empty: `runs` is empty.
     """
-    found = runs(store, run) if run else []
+    states = runs(store, run) if run else []
     return {
         "pipeline": store.pipeline,
         "profile": store.profile,
-        "runs": [_run(each) for each in found],
+        "runs": [_run(state) for state in states],
         "intervals": [
             _interval(SinkInterval(store, sink, interval), path)
             for interval in intervals
@@ -56,35 +58,40 @@ def _run(state: RunState) -> JsonValue:
     }
 
 
-def _interval(place: SinkInterval, path: str) -> JsonValue:
-    ledger = Ledger(place.store)
-    newest = ledger.latest(place.sink, place.interval)
-    published = newest if newest and newest.state == "published" else ledger.published(place.sink, place.interval)
+def _interval(target: SinkInterval, path: str) -> JsonValue:
+    ledger = Ledger(target.store)
+    latest = ledger.latest(target.sink, target.interval)
+    published = latest if latest and latest.state == "published" else ledger.published(target.sink, target.interval)
     return {
-        "interval": place.interval,
-        "sink": place.sink,
+        "interval": target.interval,
+        "sink": target.sink,
         "path": path,
-        "held_by": _holder(place),
-        "newest": _record(newest),
+        "held_by": _holder(target),
+        "newest": _record(latest),
         "published": _record(published),
     }
 
 
-def _holder(place: SinkInterval) -> JsonValue:
-    states = read_states(place)
-    if not states or not is_held(place, states[-1]):
+def _holder(target: SinkInterval) -> JsonValue:
+    states = read_states(target)
+    if not states or not is_held(target, states[-1]):
         return None
-    record = read_lease(place, states[-1].token)
-    who = record.attempt
-    return {"run_id": who.run_id, "user": who.user, "host": who.host, "since": who.started_at, "pid": record.pid}
+    record = read_lease(target, states[-1].token)
+    holder = record.attempt
+    return {
+        "run_id": holder.run_id,
+        "user": holder.user,
+        "host": holder.host,
+        "since": holder.started_at,
+        "pid": record.pid,
+    }
 
 
 def _record(record: LedgerRecord | None) -> JsonValue:
     if record is None:
         return None
-    directories = sorted(
-        {file.path.rpartition("/")[0] for file in record.files}
-    )  # `partitions` are those that were planned
+    # `record.partitions` lists the planned partitions; some have no files.
+    directories = sorted({file.path.rpartition("/")[0] for file in record.files})
     return {
         "run_id": record.run_id,
         "state": record.state,
