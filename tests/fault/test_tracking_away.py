@@ -69,7 +69,7 @@ def test_a_record_that_mlflow_did_not_take_is_kept_and_delivered_later(spark, tm
         assert "00-cut-short.json cannot be read, and stays" in done.stderr
         storage.delete(f"{base}/00-cut-short.json")
         for result in (midway, without):
-            assert f"MLflow has the record of run {result.run_id} now." in done.stdout
+            assert f"sent the record of run {result.run_id} to MLflow." in done.stdout
             client, parent, child = recorded(server.uri, result.run_id)
             assert [run.info.status for run in (parent, child)] == ["FINISHED", "FINISHED"]
             assert parent.data.metrics["rows_in"] == child.data.metrics["rows_in"] == result.counts.rows_in

@@ -39,7 +39,20 @@ RETIRED = {
 """A retired word or phrase, and what to write in its place."""
 
 WRITTEN = (".py", ".md", ".java", ".yaml", ".toml", ".sql", ".html", ".j2")
-FOLDERS = ("conf", "pipelines", "udfs", "rdma_shuffle", "jobs", "firesteel", "airflow", "tools", "benchmarks", "docs", "examples", "tests")
+FOLDERS = (
+    "conf",
+    "pipelines",
+    "udfs",
+    "rdma_shuffle",
+    "jobs",
+    "firesteel",
+    "airflow",
+    "tools",
+    "benchmarks",
+    "docs",
+    "examples",
+    "tests",
+)
 RETIRED_HERE = Path(__file__)
 
 

@@ -35,7 +35,7 @@ def test_validate_says_what_only_plan_can_check_and_strict_refuses_it(tmp_path, 
     columns = "columns: {origin: string!, hour: int!, temp: double, wind_speed: double, precip: double, visib: double}"
     path = example_with(tmp_path, {f"      {columns}\n": ""})
     assert invoke(["validate", str(path), "--param", "root=file:///data"]) == 0
-    assert "`plan` checks the columns of weather, features: a source declares none." in capsys.readouterr().out
+    assert "`plan` checks the columns of weather, features: a source declares no columns." in capsys.readouterr().out
     assert invoke(["validate", str(path), "--param", "root=file:///data", "--strict"]) == 2
     assert "FS1016 pipeline.yaml:26:3  weather declares no columns. Add sources.weather.contract.columns." in (
         capsys.readouterr().err

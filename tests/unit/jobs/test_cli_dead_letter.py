@@ -36,7 +36,7 @@ def test_ls_shows_the_count_the_message_of_each_error_and_the_path(root, capsys)
     assert call("ls", SPEC, root=root) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown == [
-        f"2013-06-01  scored  25 rows, not open, model version 7, run {RUN}",
+        f"2013-06-01  scored  25 rows, closed, model version 7, run {RUN}",
         r"         24  ValueError: a negative \x1b[31mnumber, 0",
         "          1  KeyError: 'wind'",
         f"             file://{root}/_firesteel/flight_delay_scores/dead_letter/scored/2013-06-01/{RUN}.jsonl",

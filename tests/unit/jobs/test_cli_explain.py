@@ -58,14 +58,14 @@ def test_a_plan_as_a_page_says_all_that_is_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "end"),
     [
-        ({}, "Both mean the same: no published interval is touched."),
+        ({}, "Both are equivalent: no published interval is affected."),
         (
             {"max_value: 1}": "max_value: 0.9}"},
-            "Only gates differ: every published interval would be held against them again.",
+            "Only gates differ: the gates of every published interval would run again.",
         ),
         (
             {"rows: 8192": "rows: 4096"},
-            "Every published interval would be scored again. --start and --end name those of a range.",
+            "Every published interval would be scored again. Use --start and --end to list the intervals of a range.",
         ),
     ],
 )

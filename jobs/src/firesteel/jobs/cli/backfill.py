@@ -16,7 +16,7 @@ from firesteel.jobs.cli.run_options import cluster_options, on_cluster, register
 @click.option("--end", required=True, callback=named, metavar="INTERVAL", help="Last interval (inclusive).")
 @click.option("--resume", is_flag=True, help="Continue an earlier backfill of this range with its plan.")
 @click.option(
-    "--pin", is_flag=True, help="Make the plan and store it, without scoring. Continue with --resume or --part."
+    "--pin", is_flag=True, help="Make the plan and store it without scoring. Continue with --resume or --part."
 )
 @click.option(
     "--part", default="", metavar="A..B", help="Score only these intervals of the stored plan (both inclusive)."
@@ -42,10 +42,10 @@ def backfill(
 ) -> int:
     """Score every interval of a range that the same plan has not published yet.
 
-    The whole range is planned once, so one version of the model scores all of it, even if the alias moves meanwhile. A failed
-    interval does not stop the others; the exit code is that of the first failure. The plan is stored until all intervals are
-    published: after a failure, `--resume` continues with it. With `--pin` and `--part`, several calls share the work of one plan,
-    also in parallel and on several machines.
+    firesteel plans the whole range once, so one model version scores all intervals even if the alias changes. A failed
+    interval does not stop the others; the exit code is that of the first failure. The plan is stored until all intervals
+    are published: after a failure, `--resume` continues with it. With `--pin` and `--part`, several processes share the
+    intervals of one plan, also on several machines.
 
     \b
     Examples:
@@ -59,26 +59,26 @@ def backfill(
     from firesteel.pipelines import Pipeline
 
     if pin + bool(part) + resume > 1:
-        raise click.UsageError("--pin, --resume and --part exclude each other: give one of them.")
+        raise click.UsageError("--pin, --resume and --part exclude each other. Use one of them.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
-    with registered(pipeline, run_id) as tell:
+    with registered(pipeline, run_id) as reporter:
         with planning(quiet=quiet or as_json) as on_progress:
             whole = stored.load_or_plan(pipeline, start, end, resume=resume or bool(part), on_progress=on_progress)
-        made = on_cluster(
+        plan = on_cluster(
             stored.skip_published(stored.select_part(pipeline, whole, part) if part else whole), master, settings
         )
         if not (quiet or as_json):
-            todo = sum(each.action != "skip" for each in made.intervals)
-            versions = ", ".join(f"{model.name} v{model.version or '-'}" for model in made.models)
+            remaining = sum(interval.action != "skip" for interval in plan.intervals)
+            versions = ", ".join(f"{model.name} v{model.version or '-'}" for model in plan.models)
             click.echo(
-                f"{todo:,} of {len(made.intervals):,} intervals to score with {versions or 'SQL only'}.", err=True
+                f"{remaining:,} of {len(plan.intervals):,} intervals to score with {versions or 'no model'}.", err=True
             )
         if pin:
-            made = stored.skip_all(made)
-        with running(made, quiet=quiet or as_json) as on_event:
-            result = Pipeline.run(made, run_id=run_id, on_event=on_event, keep_going=True)
+            plan = stored.skip_all(plan)
+        with running(plan, quiet=quiet or as_json) as on_event:
+            result = Pipeline.run(plan, run_id=run_id, on_event=on_event, keep_going=True)
         if not (pin or part):
-            stored.delete_if_complete(made, start, end, result)
+            stored.delete_if_complete(plan, start, end, result)
         show_result(result, as_json=as_json)
-        tell.result(result, made)
+        reporter.result(result, plan)
     return result.exit_code

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import GateResult, IntervalResult, RunResult
 
 WIDEST = 1_000_000
-"""Columns of a console that cuts nothing."""
+"""Width, in columns, of a console that does not truncate lines."""
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that never cuts and never wraps: a path that is broken in two cannot be copied.
+    """Return a console that does not truncate or wrap lines, so that users can copy paths.
 
-    Tables and trees are as wide as their content; a terminal wraps them. On standard error a terminal keeps its width, for bars.
+    On standard error, a terminal keeps its width for progress bars.
     """
     import sys
 
@@ -35,7 +35,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def terminal_width() -> int | None:
-    """Return the columns of the terminal; None where standard output is no terminal."""
+    """Return the width of the terminal in columns; None if standard output is not a terminal."""
     import shutil
     import sys
 
@@ -43,7 +43,7 @@ def terminal_width() -> int | None:
 
 
 def show_plan(plan: Plan) -> None:
-    """Show a plan: the pipeline as a tree with its inputs and model, one line for each interval, and the requested resources."""
+    """Show a plan: the pipeline as a tree, one line for each interval, and the requested resources."""
     from rich.markup import escape
 
     console = plain_console()
@@ -55,7 +55,7 @@ def show_plan(plan: Plan) -> None:
     console.print(_intervals(plan))
     work = [interval for interval in plan.intervals if interval.action == "score"]
     console.print(
-        f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(i.input_bytes for i in work))} to read."
+        f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(interval.input_bytes for interval in work))} to read."
     )
     if work:
         _resources(console, plan)
@@ -87,7 +87,7 @@ def show_explanation(plan: Plan, *, rules: bool, lineage: bool) -> None:
     if lineage:
         console.print("\n[bold]lineage[/]")
         for column in plan.lineage:
-            values = ", ".join(f"{source}.{name}" for source, name in column.values) or "no column"
+            values = ", ".join(f"{source}.{name}" for source, name in column.values) or "no source column"
             models = f" by model {', '.join(column.models)}" if column.models else ""
             console.print(f"  {column.sink}.{column.column}  <- {values}{models}")
         for row in plan.row_lineage:
@@ -113,10 +113,10 @@ def _plan_challenger(console: Console, plan: Plan) -> None:
     if challenger is None:
         return
     if challenger.error:
-        console.print(f"[yellow]challenger[/] {escape(challenger.uri)} is not scored: {escape(challenger.error)}\n")
+        console.print(f"[yellow]challenger[/] {escape(challenger.uri)} is skipped: {escape(challenger.error)}\n")
     elif challenger.pinned is not None:
         what = (
-            f"published as {', '.join(each.name for each in challenger.outputs)}"
+            f"published as {', '.join(output.name for output in challenger.outputs)}"
             if challenger.outputs
             else "not published"
         )
@@ -126,13 +126,15 @@ def _plan_challenger(console: Console, plan: Plan) -> None:
 
 
 def _resources(console: Console, plan: Plan) -> None:
-    asked = plan.resources
-    executors = f"{asked.executors} executors, {asked.slots} tasks at once" if asked.executors else plan.master
-    console.print(
-        f"\n[bold]requests[/] {executors}; scan tasks {asked.tasks:,}, shuffle partitions {asked.shuffle_partitions:,}, "
-        f"files per interval {asked.files:,}"
+    resources = plan.resources
+    executors = (
+        f"{resources.executors} executors, {resources.slots} concurrent tasks" if resources.executors else plan.master
     )
-    for reason in asked.reasons:
+    console.print(
+        f"\n[bold]requests[/] {executors}; scan tasks {resources.tasks:,}, shuffle partitions {resources.shuffle_partitions:,}, "
+        f"files per interval {resources.files:,}"
+    )
+    for reason in resources.reasons:
         console.print(f"  {reason}")
 
 
@@ -142,16 +144,16 @@ def _intervals(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (
         ("interval", "left"),
-        ("does", "left"),
+        ("action", "left"),
         ("files", "right"),
         ("bytes", "right"),
         ("replaces", "right"),
-        ("why", "left"),
+        ("reason", "left"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for interval in plan.intervals:
-        files = sum(len(each.files) for each in interval.inputs)
-        replaced = sum(len(each.directories) for each in interval.outputs)
+        files = sum(len(source.files) for source in interval.inputs)
+        replaced = sum(len(output.directories) for output in interval.outputs)
         table.add_row(
             interval.id,
             interval.action,
@@ -164,7 +166,7 @@ def _intervals(plan: Plan) -> Table:
 
 
 def show_result(result: RunResult, *, as_json: bool) -> None:
-    """Show the result of a run, with row counts that add up."""
+    """Show the result of a run."""
     if as_json:
         click.echo(result.to_json())
         return
@@ -173,13 +175,14 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     console = plain_console()
     colour = {"published": "green", "skipped": "cyan", "failed": "red"}[result.state]
     console.print(f"\n[bold {colour}]{result.state.upper()}[/]  {result.pipeline}  run {result.run_id}")
-    published = [each for each in result.intervals if each.state == "published"]
-    skipped = [each for each in result.intervals if each.state == "skipped"]
+    published = [interval for interval in result.intervals if interval.state == "published"]
+    skipped = [interval for interval in result.intervals if interval.state == "skipped"]
     if published:
-        partitions = sum(len(each.partitions) for each in published)
+        partitions = sum(len(interval.partitions) for interval in published)
         console.print(
-            f"  published    {len(published)} intervals, {partitions} partitions, {sum(each.files for each in published)} files, "
-            f"{byte_size(sum(each.bytes for each in published))}"
+            f"  published    {len(published)} intervals, {partitions} partitions, "
+            f"{sum(interval.files for interval in published)} files, "
+            f"{byte_size(sum(interval.bytes for interval in published))}"
         )
     if skipped:
         console.print(f"  skipped      {len(skipped)} intervals: {escape(skipped[0].reason)}")
@@ -212,15 +215,15 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 
 
 def _scored(result: RunResult) -> list[str]:
-    """Lines on the operator and the inference backends that scored, and why."""
+    """Return lines on the operator and the inference backends of each step, with the reasons."""
     from rich.markup import escape
 
     lines = []
-    for each in scored_by(result):
-        lines.append(f"  operator     {each.operator}: {escape(each.reason)}")
-        if each.resumed_rows:
-            lines.append(f"  resumed      {each.resumed_rows:,} rows had been scored by a run that died")
-        for backend in each.backends:
+    for step in scored_by(result):
+        lines.append(f"  operator     {step.operator}: {escape(step.reason)}")
+        if step.resumed_rows:
+            lines.append(f"  resumed      {step.resumed_rows:,} rows were scored by a dead run")
+        for backend in step.backends:
             difference = "" if backend.difference is None else f", largest difference {backend.difference:.2g}"
             lines.append(
                 f"  backend      {escape(backend.name)}, {backend.rows:,} rows: {escape(backend.reason)}{difference}"
@@ -229,29 +232,29 @@ def _scored(result: RunResult) -> list[str]:
 
 
 def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
-    """Lines on the challenger and on each of its outputs."""
+    """Return lines on the challenger and each of its outputs."""
     from rich.markup import escape
 
     from firesteel.jobs.report.agreement import headline, over_intervals, words
 
-    whole = over_intervals([each.agreement for each in intervals if each.agreement is not None])
+    whole = over_intervals([interval.agreement for interval in intervals if interval.agreement is not None])
     if whole is None:
         return []
     version = f" v{whole.version}" if whole.version else ""
     colour = "yellow" if whole.failed or whole.problem else "green"
     lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(headline(whole))}"]
-    lines += [f"                 {escape(each.output)}: {words(each, whole.tolerance)}" for each in whole.outputs]
+    lines += [f"                 {escape(output.output)}: {words(output, whole.tolerance)}" for output in whole.outputs]
     return lines
 
 
 def _rate(published: list[IntervalResult]) -> str:
-    rows = sum(each.counts.scored for each in published)
-    seconds = sum(dict(each.seconds).get("score and stage", 0.0) for each in published)
+    rows = sum(interval.counts.scored for interval in published)
+    seconds = sum(dict(interval.seconds).get("score and stage", 0.0) for interval in published)
     return f"{rows / seconds:,.0f} rows/s" if seconds else "-"
 
 
 def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
-    """Lines on each gate over all intervals, and on each expectation that failed."""
+    """Return lines on each gate over all intervals, with its first five failed expectations."""
     from rich.markup import escape
 
     from firesteel.jobs.gates.words import observed
@@ -272,7 +275,7 @@ def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
             else "[red]FAILED[/]"
         )
         lines.append(
-            f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {len(checks)} expectations held"
+            f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {len(checks)} expectations met"
         )
         lines += [
             f"                 {check.severity}: {check.type} {check.column}: "

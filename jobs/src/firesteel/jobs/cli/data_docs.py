@@ -16,19 +16,19 @@ from firesteel.jobs.cli.report import run_folder
     "--output",
     "-o",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write the site to this folder. Several runs may share one.",
+    help="Write the site to this folder. Several runs can share a folder.",
 )
 def data_docs(run: str, output: Path | None) -> None:
     """Build Great Expectations Data Docs from the gate results of a run, and print the path.
 
-    RUN is the id of a run; by default the latest. The default folder is that of the run.
+    RUN is the id of a run (default: the latest run). The default folder is the folder of the run.
     """
     from firesteel.jobs.gates.data_docs import build_data_docs
     from firesteel.jobs.gates.validations import FILE, read_validations
 
     folder = run_folder(run)
-    found = folder / FILE
-    if not found.is_file():
+    results = folder / FILE
+    if not results.is_file():
         hint = "Give a run whose pipeline has gates."
-        raise SpecError("FS1000", f"run {folder.name} has no results of gates: {found} does not exist.", hint=hint)
-    click.echo(str(build_data_docs(read_validations(found), output or folder / "data_docs")))
+        raise SpecError("FS1000", f"run {folder.name} has no gate results: {results} does not exist.", hint=hint)
+    click.echo(str(build_data_docs(read_validations(results), output or folder / "data_docs")))

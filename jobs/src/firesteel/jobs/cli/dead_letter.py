@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("dead-letter")
 def dead_letter() -> None:
-    """Show rows that could not be scored, and score them again once the cause is fixed."""
+    """Show rows that could not be scored, and score them again after you fix the cause."""
 
 
 @dead_letter.command("ls")
@@ -29,24 +29,25 @@ def dead_letter() -> None:
 def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> None:
     """List dead letters by interval and run, with the errors and the path of the file.
 
-    `open` means that the published rows of the interval lack these rows. `firesteel dead-letter show RUN` prints the rows.
+    Dead letters are `open` while the published version of the interval lacks their rows. `firesteel dead-letter show RUN`
+    prints the rows.
     """
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.dead_letters import dead_letters
 
     loaded, store = open_state_store(spec, profile, params)
-    found = dead_letters(store, tuple(loaded.spec.sinks), interval)
+    records = dead_letters(store, tuple(loaded.spec.sinks), interval)
     if as_json:
-        click.echo(json.dumps([_as_dict(store, each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([_as_dict(store, record) for record in records], indent=2, ensure_ascii=False))
         return
-    if not found:
+    if not records:
         click.echo(f"{loaded.spec.name}: no dead letters.")
         return
-    for each in found:
-        _show_head(each)
-        for error in each.errors:
+    for record in records:
+        _show_head(record)
+        for error in record.errors:
             click.echo(f"  {error.rows:>9,}  {one_line(error.error + ': ' + error.message)}")
-        click.echo(f"             {store.storage.base_uri}{each.path}")
+        click.echo(f"             {store.storage.base_uri}{record.path}")
 
 
 @dead_letter.command("show")
@@ -55,7 +56,11 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 @param_options
 @click.option("--interval", default="", help="Show only this interval.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows to show of each interval."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Show at most this many rows of each interval.",
 )
 @json_option
 def show(run: str, spec: Path, profile: str, params: dict[str, str], interval: str, limit: int, as_json: bool) -> None:
@@ -64,45 +69,45 @@ def show(run: str, spec: Path, profile: str, params: dict[str, str], interval: s
     from firesteel.pipelines.publish.dead_letters import dead_letters, read_rows
 
     loaded, store = open_state_store(spec, profile, params)
-    found = [each for each in dead_letters(store, tuple(loaded.spec.sinks), interval) if each.run_id == run]
-    if not found:
+    records = [record for record in dead_letters(store, tuple(loaded.spec.sinks), interval) if record.run_id == run]
+    if not records:
         where = f" in interval {interval}" if interval else ""
-        hint = "Run `firesteel dead-letter ls` to see the runs that have dead letters."
+        hint = "Run `firesteel dead-letter ls` to list the runs with dead letters."
         raise StorageError("FS8003", f"run {run} has no dead letters{where}.", hint=hint)
-    rows = [(each, read_rows(store, each.path)[:limit]) for each in found]
+    rows = [(record, read_rows(store, record.path)[:limit]) for record in records]
     if as_json:
-        shown = [_as_dict(store, each) | {"dead_letters": letters_of} for each, letters_of in rows]
+        shown = [_as_dict(store, record) | {"dead_letters": dead} for record, dead in rows]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    for each, letters_of in rows:
-        _show_head(each)
-        for letter in letters_of:
-            click.echo(f"  {one_line(letter['error'] + ': ' + letter['message'])}")
-            click.echo(f"    {one_line(json.dumps(letter['row'], ensure_ascii=False))}")
-        if len(letters_of) < each.rows:
-            click.echo(f"  ... {each.rows - len(letters_of):,} more in {store.storage.base_uri}{each.path}")
+    for record, dead in rows:
+        _show_head(record)
+        for row in dead:
+            click.echo(f"  {one_line(row['error'] + ': ' + row['message'])}")
+            click.echo(f"    {one_line(json.dumps(row['row'], ensure_ascii=False))}")
+        if len(dead) < record.rows:
+            click.echo(f"  ... {record.rows - len(dead):,} more in {store.storage.base_uri}{record.path}")
 
 
-def _show_head(dead_letters: DeadLetterFile) -> None:
-    state = "open" if dead_letters.open else "not open"
-    model = f", model version {dead_letters.model_version}" if dead_letters.model_version else ""
-    head = click.style(f"{dead_letters.interval}  {dead_letters.step}", bold=True)
-    click.echo(f"{head}  {dead_letters.rows:,} rows, {state}{model}, run {dead_letters.run_id}")
+def _show_head(file: DeadLetterFile) -> None:
+    state = "open" if file.open else "closed"
+    model = f", model version {file.model_version}" if file.model_version else ""
+    head = click.style(f"{file.interval}  {file.step}", bold=True)
+    click.echo(f"{head}  {file.rows:,} rows, {state}{model}, run {file.run_id}")
 
 
-def _as_dict(store: StateStore, dead_letters: DeadLetterFile) -> dict[str, Any]:
-    return asdict(dead_letters) | {"path": f"{store.storage.base_uri}{dead_letters.path}"}
+def _as_dict(store: StateStore, file: DeadLetterFile) -> dict[str, Any]:
+    return asdict(file) | {"path": f"{store.storage.base_uri}{file.path}"}
 
 
 @dead_letter.command("replay")
 @spec_options
-@click.option("--interval", required=True, callback=named, help="Interval whose open dead letters are scored.")
+@click.option("--interval", required=True, callback=named, help="Score the open dead letters of this interval.")
 @json_option
 def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_json: bool) -> int:
-    """Score the open dead letters of an interval again, with the current model, and add them to the published rows.
+    """Score the open dead letters of an interval again, and publish them.
 
-    Only these rows are scored. They must pass the gates of the sink. Then their files are added in one transaction; no other
-    file changes. Rows that fail again become dead letters of the replay. A second replay finds no open dead letters and does
+    The current model scores them. They must pass the gates of the sink. One transaction adds their files; no other file
+    changes. Rows that fail again become dead letters of the replay. A second replay finds no open dead letters and does
     nothing. `firesteel rollback` reverts a replay.
     """
     from firesteel.jobs.cli.console import show_result
@@ -111,8 +116,8 @@ def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_j
     from firesteel.pipelines.events import ignore
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
-    made = pipeline.plan(interval, force=True)
-    result = run_replay(made, interval, on_event=ignore)
+    plan = pipeline.plan(interval, force=True)
+    result = run_replay(plan, interval, on_event=ignore)
     if result is None:
         click.echo("[]" if as_json else f"{interval}: no open dead letters.")
         return 0

@@ -1,4 +1,4 @@
-"""A plan as a tree for terminals: sinks at the root, and below each relation the relations that it reads."""
+"""A plan as a tree for terminals: a sink at the root, and below each relation the relations that it reads."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 NAMES_SHOWN = 12
 GUIDE = 4
-"""Columns of a tree's lines at each level."""
+"""Width, in columns, of the guide lines of one level."""
 
 
 def trees(plan: Plan, width: int | None = None) -> list[Tree]:
-    """Return one tree for each sink. A relation that two steps read is drawn once and named the second time.
+    """Return one tree for each sink. A relation that two steps read is drawn once; the second time only its name appears.
 
     Parameters
     ----------
     width
-        Columns of the terminal: longer lines are wrapped between words. No word is broken, so paths can be copied.
+        Width of the terminal in columns. Longer lines are wrapped between words, never inside a path.
     """
     drawn: set[str] = set()
-    found = []
+    roots = []
     for sink in plan.sinks:
         root = Tree(_sink(plan, sink), guide_style="dim")
         _below(root, plan, sink.source, drawn)
         if width is not None:
             _wrap(root, width)
-        found.append(root)
-    return found
+        roots.append(root)
+    return roots
 
 
 def _wrap(node: Tree, width: int) -> None:
@@ -47,7 +47,7 @@ def _wrap(node: Tree, width: int) -> None:
 
 
 def _breaks(line: str, width: int) -> list[int]:
-    """Where a line is broken so that no part is longer than `width`, but for single words."""
+    """Return the offsets at which to break a line so that only single words exceed `width`."""
     breaks, start = [], 0
     for word in re.finditer(r"\S+", line):
         if word.start() > start and word.end() - start > width:
@@ -75,7 +75,7 @@ def _below(node: Tree, plan: Plan, relation: str, drawn: set[str]) -> None:
     elif isinstance(step, SqlStepPlan):
         branch = node.add(f"[bold]{step.name}[/]  SQL, {_columns([column.name for column in step.columns])}" + gates)
         for read in step.reads:
-            name = next((each for each in (*steps, *sources) if each.lower() == read.lower()), read)
+            name = next((known for known in (*steps, *sources) if known.lower() == read.lower()), read)
             _below(branch, plan, name, drawn)
 
 
@@ -86,10 +86,13 @@ def _sink(plan: Plan, sink: SinkPlan) -> str:
         if gate.on == f"sink:{sink.name}"
     )
     count = sum(
-        len(output.directories) for each in plan.intervals for output in each.outputs if output.sink == sink.name
+        len(output.directories)
+        for interval in plan.intervals
+        for output in interval.outputs
+        if output.sink == sink.name
     )
-    does = "adds to" if sink.mode == "append_once" else "replaces"
-    replaced = f", {does} {count:,} partitions" if count else f", {sink.mode}"
+    action = "appends to" if sink.mode == "append_once" else "replaces"
+    replaced = f", {action} {count:,} partitions" if count else f", {sink.mode}"
     return f"[bold green]{sink.name}[/]  publishes to {escape(sink.path)} by {', '.join(sink.partition_by)}{replaced}{gates}"
 
 
@@ -98,17 +101,17 @@ def _source(plan: Plan, source: SourcePlan) -> str:
     lines.append(f"reads {_columns(source.read)}")
     if source.filters:
         lines.append(f"where {escape(' AND '.join(source.filters))}")
-    reads = [each for interval in plan.intervals for each in interval.inputs if each.source == source.name]
-    if reads:
-        files = {file.path: file.length for each in reads for file in each.files}
-        partitions = {directory for each in reads for directory in each.directories}
+    inputs = [item for interval in plan.intervals for item in interval.inputs if item.source == source.name]
+    if inputs:
+        files = {file.path: file.length for item in inputs for file in item.files}
+        partitions = {directory for item in inputs for directory in item.directories}
         size = byte_size(sum(files.values()))
         lines.append(f"{len(files):,} files, {size} in {len(partitions):,} partitions")
     return "\n".join(lines)
 
 
 def _score(plan: Plan, step: ScoreStepPlan) -> str:
-    model = next(each for each in plan.models if each.name == step.model)
+    model = next(model for model in plan.models if model.name == step.model)
     outputs = ", ".join(f"{output.name} {output.type}" for output in step.outputs)
     pinned = (
         f"v{model.version}, sha256 {model.digest[:12]}, {model.format}, {byte_size(model.size_bytes)}"
@@ -124,7 +127,7 @@ def _score(plan: Plan, step: ScoreStepPlan) -> str:
 
 def _columns(names: tuple[str, ...] | list[str]) -> str:
     if not names:
-        return "columns are known once the data is read"
+        return "`plan` reads the columns from the data"
     names = [escape(name) for name in names]
     more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return f"{len(names)} columns: {', '.join(names[:NAMES_SHOWN])}{more}"

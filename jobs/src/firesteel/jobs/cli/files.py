@@ -1,4 +1,4 @@
-"""Files that a person names on the command line."""
+"""Files that a user names on the command line."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from pathlib import Path
 from firesteel.conf.errors import RuntimeFault
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Path, kind: str) -> str:
     """Read a text file.
 
     Parameters
     ----------
-    what
-        The kind of file that is expected, such as "a plan".
+    kind
+        The expected kind of file, such as "a plan".
 
     Raises
     ------
     RuntimeFault
-        FS9008 when it cannot be read or is no text.
+        FS9008 if the file cannot be read or is not UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RuntimeFault(
-            "FS9008", f"{path} is not {what}: it is not UTF-8 text.", hint=f"Give the path of {what}."
+            "FS9008", f"{path} is not {kind}: it is not UTF-8 text.", hint=f"Give the path of {kind}."
         ) from error
     except OSError as error:
         raise file_fault(error, path) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, and the folders above it. FS9008 when it cannot be written."""
+    """Write a text file and create its parent folders. Raise FS9008 if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -41,22 +41,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_working_directory() -> None:
-    """Raise FS9008 when the working directory was deleted: most commands read or write below it."""
+    """Raise FS9008 if the working directory was deleted: most commands read or write below it."""
     try:
         Path.cwd()
     except OSError as error:
         raise RuntimeFault(
             "FS9008",
             f"the working directory cannot be used: {error.strerror}.",
-            hint="Change to a folder that exists.",
+            hint="Change to an existing folder.",
         ) from error
 
 
 def file_fault(error: OSError, path: Path | None = None) -> RuntimeFault:
-    """What the operating system refused, with the path."""
+    """Return the error of the operating system as FS9008, with the path."""
     where = str(path or error.filename2 or error.filename or "")
-    place = f"{where}: " if where else ""
-    hint = "Check that the path exists, that it is of the right kind, and that this user may read and write it."
+    prefix = f"{where}: " if where else ""
+    hint = "Check that the path exists, is a file or folder as needed, and that this user may read and write it."
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         hint = "Free space on the disk."
-    return RuntimeFault("FS9008", f"{place}{error.strerror or error}.", hint=hint)
+    return RuntimeFault("FS9008", f"{prefix}{error.strerror or error}.", hint=hint)

@@ -13,12 +13,12 @@ import click
 @click.option(
     "--demo",
     type=click.Choice(["flights"]),
-    help="Add real data (336,776 flights of 2013), a trained and registered model, and a first run.",
+    help="Add real data (336,776 flights of 2013) and a trained, registered model, and start a first run.",
 )
 @click.option("--root", default=None, metavar="URI", help="Write the demo's data here. Default: file://FOLDER/data.")
 @click.option("--run/--no-run", "first_run", default=True, help="Score the first day at the end of --demo.")
 def init(folder: Path, demo: str | None, root: str | None, first_run: bool) -> int:
-    """Create a project in FOLDER: a spec, its SQL and tests, and the schemas for editors. Existing files are not changed."""
+    """Create a project in FOLDER: a spec, its SQL and tests, and the schemas for editors. Keeps existing files."""
     from firesteel.jobs.project.create import create_flights, create_starter
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,5 +32,5 @@ def init(folder: Path, demo: str | None, root: str | None, first_run: bool) -> i
         return 0
     from firesteel.jobs.cli.main import invoke
 
-    with chdir(folder):  # the report lies where the project's next ones will
+    with chdir(folder):  # later reports of the project go to the same folder
         return invoke(["run", "--start", "2013-06-01"])

@@ -34,10 +34,10 @@ def history(spec: Path, profile: str, params: dict[str, str], interval: str | No
 @spec_options
 @json_option
 def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
-    """Complete what a dead run has journaled, and discard what it has not.
+    """Complete the intervals that a dead run has journaled, and discard its other intervals.
 
-    A run does this itself for its own intervals, and a run of the same plan also reuses the finished tasks of the dead run.
-    `recover` also sends records to MLflow that it did not receive while it was unavailable.
+    A run recovers its own intervals, and a run of the same plan also reuses the finished tasks of the dead run. `recover`
+    also sends the records that MLflow did not receive while it was unavailable.
     """
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.tracking.spool import deliver
@@ -52,17 +52,17 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
             if record is not None:
                 records.append(record)
     for run in deliver(store):
-        click.echo(f"MLflow has the record of run {run} now.", err=as_json)
+        click.echo(f"sent the record of run {run} to MLflow.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)
 
 
-def show_records(records: list[LedgerRecord], what: str, *, as_json: bool) -> None:
-    """Print records as a table or as JSON."""
+def show_records(records: list[LedgerRecord], scope: str, *, as_json: bool) -> None:
+    """Print records as a table or as JSON. `scope` names them if there are none."""
     if as_json:
         click.echo(json.dumps([asdict(record) for record in records], indent=2, ensure_ascii=False))
         return
     if not records:
-        click.echo(f"{what}: no attempts yet.")
+        click.echo(f"{scope}: no attempts yet.")
         return
     from rich.table import Table
 

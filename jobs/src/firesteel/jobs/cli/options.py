@@ -13,29 +13,29 @@ from firesteel.conf.errors import SpecError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def check_text(words: Sequence[str]) -> None:
-    """Refuse arguments that are no text: they could stand in no record, no URI and no JSON."""
-    for word in words:
-        if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
-            hint = "Give UTF-8 text. Rename a file whose name is not."
-            raise SpecError("FS1000", f"the argument {word!r} is not valid UTF-8 text.", hint=hint)
+def check_text(args: Sequence[str]) -> None:
+    """Refuse arguments that are not UTF-8 text: records, URIs and JSON cannot hold them."""
+    for arg in args:
+        if "\0" in arg or any("\ud800" <= character <= "\udfff" for character in arg):
+            hint = "Give UTF-8 text. Rename a file whose name is not UTF-8."
+            raise SpecError("FS1000", f"the argument {arg!r} is not valid UTF-8 text.", hint=hint)
 
 
 def named(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """An option's value that must not be empty."""
+    """Return the value of an option; refuse an empty one."""
     if value == "":
-        raise click.BadParameter("it is empty")
+        raise click.BadParameter("the value is empty")
     return value
 
 
 class OutputFile(click.Path):
-    """A file to write."""
+    """The path of a file to write."""
 
     def __init__(self) -> None:
         super().__init__(dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty path, which is the working directory to `pathlib`."""
+        """Refuse an empty path: `pathlib` reads it as the working directory."""
         if value == "":
             self.fail("The path is empty.", param, ctx)
         return super().convert(value, param, ctx)
@@ -60,13 +60,13 @@ class Fraction(click.ParamType):
 
 def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Return repeated NAME=VALUE texts as a mapping."""
-    found = {}
+    mapping = {}
     for text in values:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"`{text}` is not NAME=VALUE")
-        found[name] = value
-    return found
+        mapping[name] = value
+    return mapping
 
 
 def spec_options(function: F) -> F:
@@ -83,7 +83,7 @@ def param_options(function: F) -> F:
         multiple=True,
         metavar="NAME=VALUE",
         callback=pairs,
-        help="Set a param of the spec. May be repeated.",
+        help="Set a param of the spec. Repeat it for more params.",
     )(function)
     return click.option("--profile", default="", help="Apply a profile of the spec.")(function)
 
@@ -91,7 +91,9 @@ def param_options(function: F) -> F:
 def interval_options(function: F) -> F:
     """Add --start, --end and --force."""
     function = click.option(
-        "--force", is_flag=True, help="Score intervals again that are already published with the same plan hash."
+        "--force",
+        is_flag=True,
+        help="Score intervals again even if they are already published with the same plan hash.",
     )(function)
     function = click.option(
         "--end", default=None, metavar="INTERVAL", help="Last interval (inclusive). Default: the value of --start."
@@ -108,4 +110,4 @@ def json_option(function: F) -> F:
 
 def quiet_option(function: F) -> F:
     """Add --quiet."""
-    return click.option("--quiet", is_flag=True, help="Show the result only, without progress.")(function)
+    return click.option("--quiet", is_flag=True, help="Show only the result, without progress.")(function)

@@ -1,4 +1,4 @@
-"""Standard output and standard error that no locale and no reader can break."""
+"""Standard output and standard error that accept any text and survive a closed pipe."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, TextIO
 
 
 def keep_output_open() -> None:
-    """Have both streams take any text, and drop it once nobody reads it.
+    """Make both streams accept any character, and drop text after their reader has exited.
 
-    A run that publishes must not fail because `head` has ended, or because the encoding has no such character.
+    A run must not fail because `head` exits or because the encoding lacks a character.
     """
     sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
 
 
 def _safe(stream: TextIO) -> TextIO:
-    """Return a stream on the same descriptor."""
+    """Return a safe stream on the same file descriptor."""
     if not isinstance(stream, io.TextIOWrapper):
-        return stream  # closed, as by `>&-`
+        return stream  # closed, for example by `>&-`
     stream.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(_Stream(stream.fileno(), "w", closefd=False)),
@@ -29,10 +29,10 @@ def _safe(stream: TextIO) -> TextIO:
 
 
 class _Stream(io.FileIO):
-    """A descriptor that drops what is written to a pipe without a reader."""
+    """A file descriptor that drops bytes that are written to a pipe without a reader."""
 
     def write(self, data: Any, /) -> int:
-        """Write bytes; without a reader they count as written."""
+        """Write bytes. Report dropped bytes as written."""
         try:
             return super().write(data)
         except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""A driver that ends when the process that started it dies, where that process asks for it."""
+"""Let a driver exit when its parent process dies, if the parent asks for it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 import signal
 
 END_WITH_PARENT = "FIRESTEEL_END_WITH_PARENT"
-"""The id of the process that starts us: when it dies, however it dies, this one is asked to end."""
+"""The variable that holds the id of the parent process. When the parent dies, this process gets SIGTERM."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_parent() -> None:
-    """Have Linux send SIGTERM when our parent dies, where the environment says so.
+    """Ask Linux for SIGTERM when the parent process dies, if the environment names the parent.
 
-    A parent that died before this was set is seen by its id: we have another one by then.
+    A parent that died before this call is detected by its id: the process has another parent then.
     """
-    wanted = os.environ.pop(END_WITH_PARENT, "")
-    if not wanted.isdigit():
+    parent = os.environ.pop(END_WITH_PARENT, "")
+    if not parent.isdigit():
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != int(wanted):
+    if os.getppid() != int(parent):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`plan`: show what a run would do, and why."""
+"""`plan`: show the work of a run before it starts."""
 
 from __future__ import annotations
 
@@ -29,19 +29,22 @@ def plan(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Fix inputs, model and SQL for a range of intervals, and show what a run would do in each and why. Writes nothing to the storage."""
+    """Fix input files, model version and SQL for a range of intervals, and show the action for each interval with its reason.
+
+    Writes nothing to the storage.
+    """
     from firesteel.jobs.cli.console import show_plan
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     with planning(quiet=quiet or as_json) as on_progress:
-        made = pipeline.plan(start, end, force=force, on_progress=on_progress)
+        plan = pipeline.plan(start, end, force=force, on_progress=on_progress)
     if output is not None:
-        write_text(output, made.to_json())
+        write_text(output, plan.to_json())
     if as_json:
-        click.echo(made.to_json(), nl=False)
+        click.echo(plan.to_json(), nl=False)
         return
-    show_plan(made)
+    show_plan(plan)
     if output is not None:
         click.echo(f"wrote {output}")

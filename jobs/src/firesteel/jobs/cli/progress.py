@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, and one line for each interval everywhere."""
+"""Progress on standard error: a bar on a terminal, and one line for each finished interval."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DOING = {
 
 @contextmanager
 def planning(*, quiet: bool) -> Iterator[OnProgress]:
-    """Show a bar while partitions are listed."""
+    """Show a bar while the planner lists partitions."""
     if quiet:
         yield lambda _what, _done, _total: None
         return
@@ -44,7 +44,7 @@ def planning(*, quiet: bool) -> Iterator[OnProgress]:
 
 @contextmanager
 def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
-    """Show a bar over intervals with the current stage, and one line for each interval that is done."""
+    """Show a bar with the current stage, and one line for each finished interval."""
     if quiet:
         yield ignore
         return
@@ -72,7 +72,7 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
         task = bar.add_task("starting Spark", total=len(plan.intervals))
 
         finished = 0
-        parts: dict[str, float] = {}  # of the intervals in flight, how much is done
+        parts: dict[str, float] = {}  # interval -> fraction of its tasks that are done
 
         def finish(interval: str) -> None:
             nonlocal finished
@@ -87,22 +87,22 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
             elif event.kind == "tasks":
                 done, known = int(str(facts["done"])), int(str(facts["known"]))
                 parts[event.interval] = done / max(1, known)
-                beside = f", {len(parts)} intervals at once" if len(parts) > 1 else ""
+                others = f", {len(parts)} concurrent intervals" if len(parts) > 1 else ""
                 bar.update(
                     task,
-                    description=f"{event.interval}: scoring, {done:,} of {known:,} tasks{beside}",
+                    description=f"{event.interval}: scoring, {done:,} of {known:,} tasks{others}",
                     completed=finished + sum(parts.values()),
                 )
             elif event.kind == "session" and facts["reason"]:
                 console.print(
-                    f"  [yellow]shuffle[/]     {facts['used']} instead of {facts['asked']}: {escape(str(facts['text']))}"
+                    f"  [yellow]shuffle[/]     using {facts['used']} instead of {facts['asked']}: {escape(str(facts['text']))}"
                 )
             elif event.kind == "recovered":
-                console.print(f"  {event.interval}  [yellow]recovered[/] what a dead run left")
+                console.print(f"  {event.interval}  [yellow]recovered[/]  the unfinished work of a dead run")
             elif event.kind == "resumed":
                 console.print(
-                    f"  {event.interval}  [yellow]resumed[/]    {facts['rows']:>9,} rows were already scored,"
-                    f" {facts['left']:,} of {int(str(facts['left'])) + int(str(facts['done'])):,} tasks are left"
+                    f"  {event.interval}  [yellow]resumed[/]    {facts['rows']:>9,} rows were scored by a dead run,"
+                    f" {facts['left']:,} of {int(str(facts['left'])) + int(str(facts['done'])):,} tasks remain"
                 )
             elif event.kind == "interval_skipped":
                 console.print(f"  {event.interval}  [dim]skipped[/]    {escape(str(facts.get('reason', '')))}")

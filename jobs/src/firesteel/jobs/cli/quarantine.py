@@ -50,7 +50,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo(f"{loaded.spec.name}: nothing is in quarantine.")
+        click.echo(f"{loaded.spec.name}: no quarantined rows.")
         return
     console = plain_console()
     for row in rows:

@@ -14,24 +14,24 @@ from firesteel.jobs.cli.options import json_option
 @click.argument("run", metavar="[RUN]", default="")
 @json_option
 def report(run: str, as_json: bool) -> None:
-    """Print the path of a run's HTML report: one page that needs no network.
+    """Print the path of a run's HTML report, one page that needs no network.
 
-    RUN is the id of a run; by default the latest. With --json, print the result of the run. Reports are in .firesteel/runs below
-    the folder in which the run was started. MLflow has a copy.
+    RUN is the id of a run (default: the latest run). With --json, print the result of the run. A run writes its report to
+    .firesteel/runs below the folder in which it was started, and logs a copy to MLflow.
     """
-    found = run_folder(run)
-    click.echo((found / "result.json").read_text(encoding="utf-8") if as_json else str(found / "report.html"))
+    folder = run_folder(run)
+    click.echo((folder / "result.json").read_text(encoding="utf-8") if as_json else str(folder / "report.html"))
 
 
 def run_folder(run: str) -> Path:
-    """Return the folder of a run below the working directory; that of the latest run without a name."""
+    """Return the folder of a run below the working directory; of the latest run if `run` is empty."""
     from firesteel.jobs.run.plan_runner import RUNS_FOLDER
 
     folder = Path.cwd() / RUNS_FOLDER
     known = sorted(path.parent.name for path in folder.glob("*/result.json"))
     if not known or (run and run not in known):
-        what = f"{folder} has no report of run {run}." if run else f"{folder} has no report."
-        newest = f" The newest runs are {', '.join(known[-3:])}." if known else ""
-        hint = "Run the command in the folder in which the run was started. MLflow has a copy of each report."
-        raise SpecError("FS1000", f"{what}{newest}", hint=hint)
+        what = f"{folder} has no report of run {run}." if run else f"{folder} has no reports."
+        latest = f" The latest runs are {', '.join(known[-3:])}." if known else ""
+        hint = "Call it in the folder in which the run was started, or open the copy in MLflow."
+        raise SpecError("FS1000", f"{what}{latest}", hint=hint)
     return folder / (run or known[-1])

@@ -46,7 +46,7 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Plan a range of intervals and execute the plan. Intervals that the same plan has already published are skipped.
+    """Plan a range of intervals and execute the plan. Skips intervals that the same plan has already published.
 
     With --sample, published intervals are sampled too, gates are not evaluated, and neither the ledger nor MLflow has a record.
     """
@@ -58,15 +58,15 @@ def run(
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     if sample is not None:
         with planning(quiet=quiet or as_json) as on_progress:
-            made = pipeline.plan(start, end, force=True, wait=True, on_progress=on_progress)
-        _sample(on_cluster(made, master, settings), sample, as_json=as_json)
+            plan = pipeline.plan(start, end, force=True, wait=True, on_progress=on_progress)
+        _sample(on_cluster(plan, master, settings), sample, as_json=as_json)
         return 0
-    with registered(pipeline, run_id) as tell:
+    with registered(pipeline, run_id) as reporter:
         with planning(quiet=quiet or as_json) as on_progress:
-            made = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
-        made = on_cluster(made, master, settings)
-        result = _execute(made, run_id=run_id, as_json=as_json, quiet=quiet)
-        tell.result(result, made)
+            plan = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
+        plan = on_cluster(plan, master, settings)
+        result = _execute(plan, run_id=run_id, as_json=as_json, quiet=quiet)
+        reporter.result(result, plan)
     return result.exit_code
 
 
@@ -75,20 +75,20 @@ def run(
 @json_option
 @quiet_option
 def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:
-    """Execute a plan from a file, exactly as it was made. Exits 6 when an input, the model or firesteel has changed since."""
+    """Execute a plan from a file, unchanged. Exits 6 if an input, the model or firesteel has changed since planning."""
     from firesteel.pipelines.plan.model import Plan
 
-    made = Plan.from_json(read_text(plan_file, "a plan"), plan_file.name)
-    return _execute(made, as_json=as_json, quiet=quiet).exit_code
+    plan = Plan.from_json(read_text(plan_file, "a plan"), plan_file.name)
+    return _execute(plan, as_json=as_json, quiet=quiet).exit_code
 
 
-def _execute(made: Plan, *, run_id: str = "", as_json: bool, quiet: bool) -> RunResult:
+def _execute(plan: Plan, *, run_id: str = "", as_json: bool, quiet: bool) -> RunResult:
     from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.cli.progress import running
     from firesteel.pipelines import Pipeline
 
-    with running(made, quiet=quiet or as_json) as on_event:
-        result = Pipeline.run(made, run_id=run_id, on_event=on_event)
+    with running(plan, quiet=quiet or as_json) as on_event:
+        result = Pipeline.run(plan, run_id=run_id, on_event=on_event)
     show_result(result, as_json=as_json)
     return result
 

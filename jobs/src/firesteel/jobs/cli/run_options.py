@@ -1,4 +1,4 @@
-"""A run that a scheduler starts: with an id and a cluster of the scheduler's choice, registered in the storage."""
+"""Options of runs that a scheduler starts: --run-id, --master and --conf."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def _checked(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value and not _RUN_ID.fullmatch(value):
         raise click.BadParameter(
-            f"`{value}` is not an id: up to 64 letters, digits, `.`, `_` and `-`, a letter or digit first"
+            f"`{value}` is not a run id (1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit)"
         )
     return value
 
@@ -37,7 +37,7 @@ def run_id_option(function: F) -> F:
         default="",
         metavar="ID",
         callback=_checked,
-        help="Set the run's id, and record in the storage that the run is alive and how it ends (see `status --run`).",
+        help="Set the run's id, and record its heartbeat and its end in the storage (see `status --run`).",
     )(function)
 
 
@@ -49,17 +49,17 @@ def cluster_options(function: F) -> F:
         multiple=True,
         metavar="KEY=VALUE",
         callback=pairs,
-        help="Set a Spark setting, over those of the spec. May be repeated. Everybody can see it: no secrets.",
+        help="Override a Spark setting of the spec. Repeat it for more settings. Do not pass secrets: other users can read them.",
     )(function)
     return click.option(
         "--master",
         default=None,
-        help="Set the Spark master in place of the spec's resources.master: local[2], spark://HOST:PORT, yarn.",
+        help="Override resources.master of the spec: local[2], spark://HOST:PORT or yarn.",
     )(function)
 
 
 def on_cluster(plan: Plan, master: str | None, settings: dict[str, str]) -> Plan:
-    """Return the plan with another master and more settings. Neither is part of a hash."""
+    """Return the plan with another master and more settings. Neither is part of the plan hash."""
     if master:
         plan = replace(plan, master=master)
     if settings:
@@ -69,26 +69,26 @@ def on_cluster(plan: Plan, master: str | None, settings: dict[str, str]) -> Plan
 
 @dataclass(frozen=True, slots=True)
 class RunReporter:
-    """Says how a run ended, once, where somebody asked to be told."""
+    """Records the end of a run in its heartbeat, if the run has one. The first record wins."""
 
     heartbeat: RunHeartbeat | None = None
 
     def result(self, result: RunResult, plan: Plan) -> None:
-        """By its result."""
+        """Record the result of a run."""
         from firesteel.pipelines.brief import brief
 
         if self.heartbeat is not None:
             self.heartbeat.end(result.exit_code, brief(result, plan))
 
     def code(self, exit_code: int) -> None:
-        """By the exit code of a process that may have said more itself: that stands."""
+        """Record the exit code of a process that may have recorded its result already."""
         if self.heartbeat is not None:
             self.heartbeat.end(exit_code, {})
 
 
 @contextmanager
 def registered(pipeline: Pipeline, run_id: str) -> Iterator[RunReporter]:
-    """Say in the storage that the run lives, from before its plan is made."""
+    """Register a run in the storage before it is planned, and renew its heartbeat until the block ends."""
     if not run_id:
         yield RunReporter()
         return
@@ -99,7 +99,7 @@ def registered(pipeline: Pipeline, run_id: str) -> Iterator[RunReporter]:
 
 @contextmanager
 def taken_over(plan: Plan, run_id: str) -> Iterator[RunReporter]:
-    """As `registered`, in the driver of a run that its client has registered."""
+    """Take over, in the driver, the heartbeat of a run that its client has registered."""
     if not run_id:
         yield RunReporter()
         return

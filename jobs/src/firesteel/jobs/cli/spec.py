@@ -13,10 +13,10 @@ from firesteel.jobs.cli.options import OutputFile, json_option, spec_options
 
 @click.command()
 @spec_options
-@click.option("--strict", is_flag=True, help="Refuse sources that declare no columns: only `plan` can check those.")
+@click.option("--strict", is_flag=True, help="Refuse sources without declared columns: only `plan` can check them.")
 @json_option
 def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_json: bool) -> None:
-    """Check a spec and show all errors: keys, types, references, SQL and columns. Starts no JVM and reads no data."""
+    """Check the keys, types, references, SQL and columns of a spec, and show all errors. Starts no JVM and reads no data."""
     from firesteel.conf.errors import SpecError, SpecErrors
     from firesteel.pipelines import Pipeline
 
@@ -48,20 +48,20 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
         click.echo(json.dumps({"valid": True, **facts, "unchecked": unchecked}))
         return
     counts = ", ".join(
-        f"{len(names)} {what if len(names) != 1 else what[:-1]}"
-        for what, names in facts.items()
+        f"{len(names)} {kind if len(names) != 1 else kind[:-1]}"
+        for kind, names in facts.items()
         if isinstance(names, list)
     )
     click.echo(f"{spec}: valid. {loaded.name}: {counts}.")
     if unchecked:
-        click.echo(f"`plan` checks the columns of {', '.join(unchecked)}: a source declares none.")
+        click.echo(f"`plan` checks the columns of {', '.join(unchecked)}: a source declares no columns.")
 
 
 @click.command()
 @click.option("--tests", is_flag=True, help="Print the schema of test files (tests/*.yaml) instead.")
 @click.option("-o", "--output", type=OutputFile(), help="Write to this file instead of standard output.")
 def schema(tests: bool, output: Path | None) -> None:
-    """Print the JSON Schema of a spec, for editors. The first line of a spec names it: `# yaml-language-server: $schema=PATH`."""
+    """Print the JSON Schema of a spec, for editors. Name it in the first line of a spec: `# yaml-language-server: $schema=PATH`."""
     from firesteel.jobs.testing.schema import case_schema
     from firesteel.pipelines.spec.schema import spec_schema
 

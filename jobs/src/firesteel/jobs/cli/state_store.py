@@ -1,4 +1,4 @@
-"""The ledger of a spec."""
+"""Open the state store of a spec."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[LoadedSpec, StateStore]:
-    """Load a spec and return it with its place in the storage."""
+    """Return the loaded spec and its state store. Raise SpecErrors if the spec has errors."""
     from firesteel.pipelines.publish.transaction import StateStore
     from firesteel.pipelines.spec.load import load_spec
     from firesteel.pipelines.storage.open import locate

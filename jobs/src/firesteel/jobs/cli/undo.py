@@ -14,19 +14,22 @@ from firesteel.jobs.cli.options import json_option, named, param_options, spec_o
 @click.command()
 @spec_options
 @click.option("--interval", required=True, callback=named, help="Interval to roll back, as `status` shows it.")
-@click.option("--sink", default="", help="Sink to roll back. Default: the only one.")
+@click.option("--sink", default="", help="Sink to roll back. Default: the only sink.")
 @click.option(
-    "--to", default="", metavar="RUN", help="Restore what this run published. Default: revert the latest publish."
+    "--to",
+    default="",
+    metavar="RUN",
+    help="Restore the version that this run published. Default: revert the latest publish.",
 )
 @json_option
 def rollback(
     spec: Path, profile: str, params: dict[str, str], interval: str, sink: str, to: str, as_json: bool
 ) -> None:
-    """Restore an interval to its state before the latest publish, byte for byte. Nothing is scored.
+    """Restore an interval to its state before the latest publish, byte for byte. Scores no rows.
 
-    Each publish keeps the files that it replaces; `retain.versions` of the sink says how many versions. A rollback is a
-    transaction with a record in the ledger and in the audit log, and can be rolled back itself. The next `run` scores the
-    interval again, because the restored rows belong to another plan: fix the cause first.
+    Each publish keeps the files that it replaces; `retain.versions` of the sink is the number of versions to keep. A
+    rollback is a transaction with a record in the ledger and in the audit log. You can roll back a rollback. Fix the cause
+    before the next `run`: it scores the interval again, because the restored rows belong to another plan.
 
     \b
     Examples:
@@ -52,14 +55,14 @@ def rollback(
 @click.argument("run", metavar="RUN")
 @click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
 @param_options
-@click.option("--no-signal", is_flag=True, help="Forbid the run to publish, but send its process no signal.")
+@click.option("--no-signal", is_flag=True, help="Forbid the run to publish, but do not signal its process.")
 @json_option
 def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal: bool, as_json: bool) -> int:
     """Cancel a run. Intervals that are not published yet are discarded.
 
-    This is decided at once, wherever the driver is. A driver on this machine also gets SIGTERM, and exits 130. A driver
-    elsewhere finds out when it tries to publish, and exits 7. Intervals that are already published stay. Exits 7 when it is too
-    late: use `rollback` then.
+    The cancellation takes effect at once. A driver on this machine gets SIGTERM and exits 130. A driver on another machine
+    exits 7 when it tries to publish. Published intervals do not change. Exits 7 if an interval is already being published:
+    use `rollback` then.
     """
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.cancel import cancel as cancel_run
@@ -67,15 +70,11 @@ def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal
 
     loaded, store = open_state_store(spec, profile, params)
     me = person("cancel")
-    found = cancel_run(store, tuple(loaded.spec.sinks), run, who=f"{me.user}@{me.host}", signal=not no_signal)
+    cancellations = cancel_run(store, tuple(loaded.spec.sinks), run, who=f"{me.user}@{me.host}", signal=not no_signal)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        click.echo(json.dumps([asdict(item) for item in cancellations], indent=2))
     else:
-        for each in found:
-            what = (
-                "cancelled; it will not be published"
-                if each.state == "cancelled"
-                else "too late: it is being published"
-            )
-            click.echo(f"{each.sink} {each.interval}: {what}{'; its process was sent SIGTERM' if each.asked else ''}")
-    return 7 if any(each.state == "too_late" for each in found) else 0
+        for item in cancellations:
+            outcome = "cancelled" if item.state == "cancelled" else "too late, the interval is being published"
+            click.echo(f"{item.sink} {item.interval}: {outcome}{'; sent SIGTERM to its process' if item.asked else ''}")
+    return 7 if any(item.state == "too_late" for item in cancellations) else 0
