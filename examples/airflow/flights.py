@@ -1,6 +1,7 @@
-"""The flights pipeline in Airflow: each day when its data are there, and 2013 by one plan.
+"""The flights pipeline in Airflow: one DAG scores each day when its data is ready, the other backfills 2013 with one plan.
 
-Where firesteel is: `[firesteel] command` of Airflow's configuration, or AIRFLOW__FIRESTEEL__COMMAND. Where the project is: FLIGHTS.
+Set the path of firesteel in `[firesteel] command` of Airflow's configuration (AIRFLOW__FIRESTEEL__COMMAND), and the folder of
+the project in FLIGHTS.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from airflow.sdk import DAG, Asset, AssetAlias, CronDataIntervalTimetable
 
 from firesteel_airflow import FiresteelOperator, backfill_group
 
-SPEC = os.path.join(os.environ.get("FLIGHTS", "/opt/flights"), "pipeline.yaml")  # noqa: PTH118 - read at every parse
+SPEC = os.path.join(os.environ.get("FLIGHTS", "/opt/flights"), "pipeline.yaml")  # noqa: PTH118 - Airflow runs this line at each parse
 
 with DAG(
     "flight_delay_scores",
-    # With this timetable `data_interval_start` is the day that has just ended. A plain cron string gives the day that begins.
+    # With this timetable, `data_interval_start` is the day that has just ended. With a plain cron string, it is the day that begins.
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="America/New_York"),
     start_date=datetime(2013, 1, 1, tzinfo=UTC),
     end_date=datetime(2013, 12, 31, tzinfo=UTC),

@@ -1,4 +1,4 @@
--- One row a flight, with the weather at its origin in the hour of its departure.
+-- One row per flight, with the weather at its origin in the hour of its departure.
 SELECT
   f.flight_id,
   f.dt,

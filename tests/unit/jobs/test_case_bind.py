@@ -137,7 +137,7 @@ def test_what_is_wrong_with_the_spec_itself_is_said_once(tmp_path):
 def test_cases_are_chosen_by_a_part_of_their_name_and_none_is_an_error(capsys):
     spec = str(EXAMPLE / "pipeline.yaml")
     assert [case.case.name for case in load_cases(EXAMPLE / "pipeline.yaml", only="MIN_")] == [
-        "min_distance leaves short flights out"
+        "min_distance excludes short flights"
     ]
     assert invoke(["test", spec, "-k", "nothing like it"]) == 2
     assert "FS1101 no case's name holds `nothing like it`. Cases: `weather joins" in capsys.readouterr().err

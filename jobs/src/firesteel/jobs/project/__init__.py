@@ -1,1 +1,1 @@
-"""Projects that `firesteel init` makes."""
+"""The projects that `firesteel init` creates."""

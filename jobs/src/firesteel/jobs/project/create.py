@@ -17,17 +17,19 @@ SCHEMAS = {Path(".schema", "pipeline-v1.json"): spec_schema, Path(".schema", "te
 
 
 def create_starter(folder: Path) -> list[Path]:
-    """A commented spec, its SQL and its tests that `firesteel validate` accepts, to be edited."""
+    """Write a commented, valid spec with its SQL and tests to `folder`, and return the paths of the new files."""
     return [*_copy(resources.files("firesteel.jobs.project") / "starter", folder), *_schema(folder)]
 
 
 def create_flights(folder: Path, root: str | None, say: Say) -> None:
-    """The flights project with data at `root` and a model in `folder/mlflow.db`. What is there already is kept, and said.
+    """Write the flights project with its data at `root` and its model in `folder/mlflow.db`. Keeps existing files.
 
     Parameters
     ----------
     root
-        hdfs:// or file:// URI; `file://FOLDER/data` by default.
+        The hdfs:// or file:// URI of the data. Default: `file://FOLDER/data`.
+    say
+        Called with each line of output.
     """
     try:
         from firesteel.jobs.demo.flights import load_flights
@@ -40,11 +42,11 @@ def create_flights(folder: Path, root: str | None, say: Say) -> None:
     tracking = f"sqlite:///{folder}/mlflow.db"
     for path in [*_copy(resources.files("firesteel.jobs.demo") / "project", folder), *_schema(folder)]:
         say(f"wrote {path}")
-    _place(folder / "pipeline.yaml", root, tracking)
+    _set_defaults(folder / "pipeline.yaml", root, tracking)
     _load(root, load_flights, say)
     model = train_model(tracking)
-    made = "trained and registered" if model.created else "registered already"
-    say(f"model: {model.name} v{model.version} @champion, {made} (AUC {model.auc:.3f} on flights it has not seen)")
+    state = "trained and registered" if model.created else "already registered"
+    say(f"model: {model.name} v{model.version} @champion, {state} (AUC {model.auc:.3f} on held-out flights)")
 
 
 def _load(root: str, load: Callable[..., object], say: Say) -> None:
@@ -84,15 +86,15 @@ def _schema(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _place(spec: Path, root: str, tracking: str) -> None:
-    """Give the copied spec's `root` a default and its tracking a URI, so that no option is needed.
+def _set_defaults(spec: Path, root: str, tracking: str) -> None:
+    """Set the default of `root` and the tracking URI in the copied spec, so that its commands need no options.
 
-    The spec's own words are the pattern; a project whose spec was edited beyond them is left alone.
+    Lines that a user has edited beyond recognition do not change.
     """
     lines = []
     for line in spec.read_text(encoding="utf-8").splitlines():
         if line.startswith("  root:"):
-            lines.append(f'  root:    {{type: uri, default: "{root}", description: Where the data lives.}}')
+            lines.append(f'  root:    {{type: uri, default: "{root}", description: Root folder of the data.}}')
         elif line.startswith("tracking: {mlflow:"):
             lines.append(f'tracking: {{mlflow: {{uri: "{tracking}", experiment: /batch/flight_delay}}}}')
         else:

@@ -1,3 +1,3 @@
--- What the model needs, one row an event.
+-- The features of the model, one row per event.
 SELECT id, dt, amount
 FROM events
