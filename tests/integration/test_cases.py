@@ -74,7 +74,7 @@ def test_a_wrong_expectation_fails_with_the_rows_side_by_side(tmp_path, golden):
         """\
 test_version: 1
 cases:
-  - name: the distance is a limit that counts
+  - name: the minimum distance is inclusive
     description: A flight of exactly min_distance miles is scored.
     params: {min_distance: 200}
     given:
