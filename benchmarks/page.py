@@ -213,8 +213,8 @@ def _shuffle(spark: Any, verbs: Any) -> str:
     rounds = len({row["round"] for row in spark["rows"]})
     return (
         "## The shuffle\n\n`python benchmarks/shuffle_spark.py`. Whole jobs on a standalone cluster with two executors of one core and rows that do "
-        f"not compress; {rounds} interleaved rounds,\nmedians. Each ratio is the median of the ratios of the rounds. CPU is the CPU time of the whole "
-        "machine with the services. The machine has no RDMA\nhardware: blocks between nodes use TCP; on one node the reader maps the file.\n\n"
+        f"not compress; {rounds} interleaved rounds,\nmedians. Each ratio is the median of the ratios of the rounds. CPU is the CPU time of the "
+        "whole machine with the services. The machine has no RDMA\nhardware: blocks between nodes use TCP; on one node the reader maps the file.\n\n"
         + "".join(parts)
         + "Targets: at most the time of Netty for each size, and less CPU from 64 KiB. The interquartile range of a job's ratios to Netty is "
         f"{_spread(spark['rows']):.0%}\n(median of the jobs), so smaller differences are noise.\n"
