@@ -1,6 +1,6 @@
 """Build hook: wheels get the jar of the shuffle plugin.
 
-The jar is compiled against the jars of pyspark, so an isolated build asks for pyspark; and it needs a JDK.
+The jar is compiled against the jars of pyspark, so an isolated build installs pyspark. The build needs a JDK.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FiresteelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["force_include"][str(jar)] = "firesteel/rdma_shuffle/firesteel-shuffle.jar"
 
     def _compile(self, target: Path) -> None:
-        """By the same code that a checkout uses: its roots come before an installed firesteel, for this call."""
+        """Compile the jar with the code of this checkout, even if firesteel is installed."""
         roots = [str(Path(self.root, component, "src")) for component in ("conf", "rdma_shuffle")]
         sys.path[:0] = roots
         try:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Say in one sentence what is missing before anything is installed; install it from Debian's packages when we are root.
-#     prerequisites.sh [PYTHON [PACKAGE...]]    packages, each with a command of its name, that tests do without
+# Check the prerequisites of firesteel. As root, install missing Debian packages; otherwise print the first missing one.
+#     prerequisites.sh [PYTHON [PACKAGE...]]    optional packages, each with a command of the same name
 set -euo pipefail
 python=${1:-python3}
 
@@ -14,7 +14,7 @@ python=${1:-python3}
   exit 1
 }
 
-there() { # there COMMAND PACKAGE: whether it is, or has been installed
+there() { # there COMMAND PACKAGE: succeed if the command exists; as root, install its package first
   command -v "$1" >/dev/null && return
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return
   echo "installing $2 (no $1 here)" >&2

@@ -1,9 +1,9 @@
-"""A guest with real RDMA verbs: a User-Mode Linux kernel with Soft-RoCE, an ordinary process of one CPU, no root needed.
+"""Boot a guest with real RDMA verbs: a User-Mode Linux kernel with Soft-RoCE, in a process with one CPU and without root.
 
     python tools/guest/boot.py -- ibv_devinfo            one guest, two devices (rxe0 at 10.77.0.1, rxe1 at 10.77.0.2)
 
-The guest sees this machine's files, so that checkout, .venv and JDK are inside at the same paths. What it writes goes to memory
-and is gone with it; only its share, `/run/share` inside and a folder here, outlives it.
+The guest sees the host's files, so the checkout, .venv and JDK have the same paths. Its writes go to memory and are lost when it
+ends. Only its share remains: `/run/share` in the guest, a folder on the host.
 """
 
 from __future__ import annotations
@@ -26,62 +26,62 @@ from typing import Self
 
 HERE = Path(__file__).parent
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
-"""Of the two devices of one guest, and of the two guests of a pair."""
+"""The addresses of the two devices of one guest, or of the two guests of a pair."""
 _STOP_S = 10.0
 
 
 class NoGuest(RuntimeError):
-    """No guest can be started here; the text says why, and what to do."""
+    """The machine cannot start a guest. The text gives the reason and the fix."""
 
 
 def kernel(*, build: bool) -> Path:
-    """The guest's kernel.
+    """Return the path of the guest's kernel.
 
     Parameters
     ----------
     build
-        Whether to install what is missing and build it: minutes, once.
+        Install missing packages and build the kernel if needed (takes minutes, once).
 
     Raises
     ------
     NoGuest
-        Something is missing and was not to be made.
+        A package or the kernel is missing and `build` is False, or the build failed.
     """
     if sys.platform != "linux" or os.uname().machine != "x86_64":
-        raise NoGuest(f"guests run on Linux x86_64, and this is {sys.platform} {os.uname().machine}")
+        raise NoGuest(f"guests need Linux x86_64; this machine is {sys.platform} {os.uname().machine}")
     if shutil.which("dpkg-query") is None:
-        raise NoGuest("the guest's parts come from Debian's packages, and there is no dpkg here")
+        raise NoGuest("guests need Debian packages, but dpkg is not installed")
     packages = _script("install.sh", *(() if build else ("--check",)))
     if packages.returncode:
         raise NoGuest(_last(packages.stderr))
-    made = _script("kernel.sh", *(() if build else ("--path",)))
-    path = Path(made.stdout.strip())
-    if made.returncode or not path.name:
-        raise NoGuest(_last(made.stderr))
+    build_result = _script("kernel.sh", *(() if build else ("--path",)))
+    path = Path(build_result.stdout.strip())
+    if build_result.returncode or not path.name:
+        raise NoGuest(_last(build_result.stderr))
     if not os.access(path, os.X_OK):
-        raise NoGuest(f"the guest's kernel is not in the cache ({path}); make test-rdma builds it, in minutes, once")
+        raise NoGuest(f"the guest's kernel is not in the cache ({path}); `make test-rdma` builds it once, in minutes")
     return path
 
 
-def _script(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(HERE / name), *words], capture_output=True, text=True, check=False)
+def _script(name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(HERE / name), *args], capture_output=True, text=True, check=False)
 
 
 def _last(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a guest's command ended. `status` is None when the guest ended without it: killed, or a kernel that fell."""
+    """The end of a guest's command. `status` is None if the guest ended first: it was killed, or its kernel crashed."""
 
     status: int | None
     output: str
     console: str
 
     def check(self) -> str:
-        """The output, if it went well."""
+        """Return the output; raise AssertionError if the status is not 0."""
         if self.status != 0:
             raise AssertionError(
                 f"the guest's command ended with {self.status}:\n{self.output[-6000:]}\n{self.console[-2000:]}"
@@ -90,20 +90,20 @@ class Done:
 
 
 class Guest:
-    """One guest, from `start` until its command has ended or `kill`.
+    """One guest, from `start` until its command ends or `kill`.
 
     Parameters
     ----------
     image
-        The kernel.
+        The path of the kernel.
     share
-        A new folder of this machine, `/run/share` in the guest.
+        A new folder on the host, `/run/share` in the guest.
     memory_mib
-        All of it: processes, files that are written, /dev/shm.
+        Memory of the guest in MiB, for processes, written files and /dev/shm.
     network
         `devices`: two Soft-RoCE devices at `ADDRESSES`; `link:ADDRESS`: one device on a link to another guest; `none`.
     link
-        Our end of that link.
+        The host's end of that link.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class Guest:
         share.mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, words: Sequence[str] | str, environ: Mapping[str, str] | None = None, folder: Path | None = None
+        self, command: Sequence[str] | str, environ: Mapping[str, str] | None = None, folder: Path | None = None
     ) -> Self:
-        """Boot, and run a command (or a line of shell) in `folder`, with these variables and no others of ours."""
-        line = words if isinstance(words, str) else shlex.join(words)
-        kept = {name: os.environ[name] for name in ("HOME", "PATH", "JAVA_HOME") if name in os.environ}
-        variables = {**kept, "LANG": "C.UTF-8", "FIRESTEEL_GUEST": self._network}
+        """Boot and run a command (or a shell line) in `folder`, with only these variables and HOME, PATH and JAVA_HOME."""
+        line = command if isinstance(command, str) else shlex.join(command)
+        inherited = {name: os.environ[name] for name in ("HOME", "PATH", "JAVA_HOME") if name in os.environ}
+        variables = {**inherited, "LANG": "C.UTF-8", "FIRESTEEL_GUEST": self._network}
         exports = [f"export {name}={shlex.quote(value)}" for name, value in {**variables, **(environ or {})}.items()]
         where = f"cd {shlex.quote(str(folder or Path.cwd()))}"
         (self.share / "command").write_text("\n".join([*exports, where, line]) + "\n")
@@ -151,12 +151,12 @@ class Guest:
                 stdout=console,
                 stderr=console,
                 pass_fds=descriptors,
-                start_new_session=True,  # its helper processes end with its group
+                start_new_session=True,  # the group includes the helper processes
             )
         return self
 
     def wait(self, seconds: float) -> Done:
-        """Wait for the command's end and the guest's; a guest that is not done in time is killed."""
+        """Wait until the guest ends, and return its result. Kill the guest after `seconds`."""
         assert self._process
         try:
             self._process.wait(seconds)
@@ -165,7 +165,7 @@ class Guest:
         return self.done()
 
     def done(self) -> Done:
-        """What there is so far."""
+        """Return the result so far."""
         status = self._text("status").strip()
         return Done(int(status) if status else None, self._text("output"), self._text("console"))
 
@@ -174,11 +174,11 @@ class Guest:
         return self._process is not None and self._process.poll() is None
 
     def wait_for(self, name: str, seconds: float) -> str:
-        """Wait until the command has made a file of this name in the share; returns what is in it."""
+        """Wait until the command has written a file of this name to the share, and return its text."""
         deadline = time.monotonic() + seconds
         while not (self.share / name).exists():
             if not self.runs or time.monotonic() > deadline:
-                raise AssertionError(f"the guest did not make {name}: {self.done()}")
+                raise AssertionError(f"the guest did not write {name}: {self.done()}")
             time.sleep(0.05)
         return self._text(name)
 
@@ -187,7 +187,7 @@ class Guest:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def kill(self) -> None:
-        """As a machine whose power fails. Idempotent."""
+        """Kill the guest like a power failure. Idempotent."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -203,7 +203,7 @@ class Guest:
 
 @contextmanager
 def pair(image: Path, share: Path, *, memory_mib: int = 1024) -> Iterator[tuple[Guest, Guest]]:
-    """Two guests on one link, not started yet; the first is at the first of `ADDRESSES`."""
+    """Return two guests on one link that are not started yet. They have the addresses `ADDRESSES`, in this order."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     guests = [
         Guest(image, share / str(number), memory_mib=memory_mib, network=f"link:{address}", link=end)
@@ -219,15 +219,15 @@ def pair(image: Path, share: Path, *, memory_mib: int = 1024) -> Iterator[tuple[
 
 def main() -> int:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--memory", type=int, default=1024, help="MiB (%(default)s)")
-    parse.add_argument("--seconds", type=float, default=600, help="the most that it may take (%(default)s)")
-    parse.add_argument("words", nargs="+")
-    asked = parse.parse_args()
+    parse.add_argument("--memory", type=int, default=1024, help="memory in MiB (default: %(default)s)")
+    parse.add_argument("--seconds", type=float, default=600, help="time limit in seconds (default: %(default)s)")
+    parse.add_argument("command", nargs="+")
+    args = parse.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Guest(kernel(build=True), Path(folder), memory_mib=asked.memory) as guest,
+        Guest(kernel(build=True), Path(folder), memory_mib=args.memory) as guest,
     ):
-        done = guest.start(asked.words).wait(asked.seconds)
+        done = guest.start(args.command).wait(args.seconds)
     sys.stdout.write(done.output)
     if done.status is None:
         sys.stderr.write(done.console)
@@ -238,4 +238,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except NoGuest as error:
-        sys.exit(f"no guest: {error}")
+        sys.exit(f"cannot start a guest: {error}")

@@ -1,10 +1,10 @@
 #!/bin/bash
-# In the guest, with the host's files around: network, Soft-RoCE devices, then the command. Its status goes to the share.
+# Set up the network and the Soft-RoCE devices in the guest, run the command, and write its status to the share.
 set -u
 out=/run/share
 end() { echo "$1" >$out/status.part && mv $out/status.part $out/status; sync; exit; }
 
-address_ready() { # address_ready DEVICE: wait until the GID table has the IPv4 address; a queue pair cannot be connected before
+address_ready() { # address_ready DEVICE: wait until the GID table has the IPv4 address; queue pairs need it to connect
   for _ in $(seq 200); do
     grep -qs '0000:0000:0000:0000:0000:ffff' /sys/class/infiniband/"$1"/ports/1/gids/* && return
     sleep 0.05
@@ -14,13 +14,13 @@ address_ready() { # address_ready DEVICE: wait until the GID table has the IPv4 
 }
 
 ip link set lo up
-# A READ of 4 MiB is answered by 1024 packets at once. What the backlog does not hold is dropped, and sent again 67 ms later.
+# The answer to a READ of 4 MiB is a burst of 1024 packets. The kernel drops packets beyond the backlog, and they are sent again after 67 ms.
 echo 20000 >/proc/sys/net/core/netdev_max_backlog
 case $FS_NETWORK in
-  devices) # two ends of one cable, both in here, a Soft-RoCE device on each
+  devices) # both ends of one cable are in this guest, with a Soft-RoCE device on each
     ip link add eth0 type veth peer name eth1
     for n in 0 1; do
-      # Each end hears the other's address, which is this machine's as well.
+      # Each end receives packets from the other end's address, which is also local.
       echo 1 >/proc/sys/net/ipv4/conf/eth$n/accept_local
       ip addr add 10.77.0.$((n + 1))/24 dev eth$n
       ip link set eth$n mtu 9000 up

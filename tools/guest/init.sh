@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The first process of a guest. The host's root is `/`, read-only; what the command changes goes to memory and is gone with the guest.
-# The kernel's command line gives, as variables: FS_SHARE a folder of the host for results, FS_NETWORK `devices` or an address
-# and its interface's other end. The command is FS_SHARE/command.
+# The first process of a guest. The host's root is `/`, read-only. Changes go to memory and are lost when the guest ends.
+# The kernel's command line sets the variables FS_SHARE (a folder on the host for results) and FS_NETWORK (`devices`,
+# `link:ADDRESS` or `none`). The command is FS_SHARE/command.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 box=/bin/busybox
 say() { echo "guest: $*"; }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Debian's packages that the guest's kernel and the verbs in it come from. Installs what is missing when we are root, else says what.
-#   install.sh --check     install nothing, only say
+# Install the Debian packages for the guest's kernel and verbs. Without root, print the missing packages and fail.
+#   install.sh --check     only check
 set -euo pipefail
-# What is seen in the guest is the host's own root, so the user's side of verbs is installed here and used there.
+# The guest uses the host's root file system, so the host needs the user-space part of verbs.
 packages=(
   linux-source-6.12 gcc make flex bison bc libelf-dev xz-utils
   busybox-static iproute2 kmod
@@ -20,5 +20,5 @@ if [ "${1:-}" != --check ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nul
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
   exit
 fi
-echo "the guest with Soft-RoCE needs packages; install them, e.g. with: apt-get install ${missing[*]}" >&2
+echo "the guest with Soft-RoCE needs packages; install them, for example with: apt-get install ${missing[*]}" >&2
 exit 1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Build the guest's kernel once for this source and this fragment, and print its path. Nine CPU minutes when it is not in the cache.
-#   kernel.sh          build it if it is not there, then print the path
-#   kernel.sh --path   only print where it is or would be
+# Build the guest's kernel once per kernel source and kernel.config, and print its path. A build takes nine CPU minutes.
+#   kernel.sh          build the kernel if it is not in the cache, then print its path
+#   kernel.sh --path   only print its path
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source=${FIRESTEEL_GUEST_SOURCE:-/usr/src/linux-source-6.12.tar.xz}
@@ -15,12 +15,12 @@ if [ "${1:-}" = --path ] || [ -x "$kernel" ]; then
   exit
 fi
 [ -r "$source" ] || {
-  echo "the guest's kernel is built from $source, which is not here: apt-get install linux-source-6.12" >&2
+  echo "the source of the guest's kernel, $source, is missing; install it with: apt-get install linux-source-6.12" >&2
   exit 1
 }
 
 mkdir -p "$cache"
-exec 9>"$cache/build.lock" # two test runs that start together build one kernel
+exec 9>"$cache/build.lock" # concurrent test runs build only one kernel
 flock 9
 [ -x "$kernel" ] && { echo "$kernel"; exit; }
 work=$(mktemp -d "$cache/build.XXXXXX")
@@ -32,7 +32,7 @@ cd "$work"
   make ARCH=um x86_64_defconfig
   cat "$here/kernel.config" >>.config
   make ARCH=um olddefconfig
-  # A name that olddefconfig dropped would show only as a device that does not appear in the guest.
+  # Check here, because a name that olddefconfig drops would only show as a missing device in the guest.
   for name in HOSTFS OVERLAY_FS UML_NET_VECTOR VETH INFINIBAND_USER_ACCESS RDMA_RXE; do
     grep -qx "CONFIG_$name=y" .config || { echo "CONFIG_$name is missing from the final .config"; exit 1; }
   done
