@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from firesteel.pipelines.events import Progress as OnProgress
     from firesteel.pipelines.plan.model import Plan
 
-_DOING = {
+_STAGES = {
     "leased": "checking inputs",
     "input_gate": "input gates",
     "scoring": "scoring",
@@ -82,8 +82,8 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
 
         def on_event(event: Event) -> None:
             facts = event.facts
-            if event.kind in _DOING:
-                bar.update(task, description=f"{event.interval}: {_DOING[event.kind]}")
+            if event.kind in _STAGES:
+                bar.update(task, description=f"{event.interval}: {_STAGES[event.kind]}")
             elif event.kind == "tasks":
                 done, known = int(str(facts["done"])), int(str(facts["known"]))
                 parts[event.interval] = done / max(1, known)

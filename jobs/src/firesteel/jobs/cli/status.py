@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     default=None,
     callback=named,
     metavar="INTERVAL",
-    help="Show the published record and the holder of each interval from this one (or the one of this time) on.",
+    help="Show details from this interval on: INTERVAL is its name or a time in it.",
 )
 @click.option(
     "--end", default=None, metavar="INTERVAL", help="Last interval (inclusive). Default: the value of --start."
 )
-@click.option("--run", default="", metavar="RUN", help="With --start, also show this run: its --run-id, or its ending.")
+@click.option(
+    "--run",
+    default="",
+    metavar="RUN",
+    help="With --start, also show the run with this --run-id, or the runs whose ids end with RUN.",
+)
 @json_option
 def status(
     spec: Path, profile: str, params: dict[str, str], start: str | None, end: str | None, run: str, as_json: bool
