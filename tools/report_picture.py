@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-SIZE = {"width": 1280, "height": 860}
+WIDTH, HEIGHT = 1280, 860
 
 
 def draw(report: Path, picture: Path) -> None:
@@ -24,7 +24,7 @@ def draw(report: Path, picture: Path) -> None:
         raise SystemExit("Chromium is not on PATH. Install it: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=SIZE, color_scheme="light")
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(report.resolve().as_uri())
         page.screenshot(path=picture)
         browser.close()

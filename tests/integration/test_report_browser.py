@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from report_picture import SIZE
+from report_picture import HEIGHT, WIDTH
 from support.documents import ROOT
 from support.runs import DAY, Project, firesteel
 from support.sample_run import failed, published, sample_plan, sample_result
@@ -135,7 +135,7 @@ def test_the_keyboard_reaches_everything_that_does_something(page):
 
 def test_the_picture_in_the_readme_is_the_first_screen_of_a_report(browser, pages):
     """`tools/report_picture.py` drew it from the demo's report."""
-    page = browser.new_page(viewport=SIZE, color_scheme="light")
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
     page.goto(pages["run"].as_uri())
     committed = (ROOT / "docs" / "report.png").read_bytes()
     assert committed[16:24] == page.screenshot()[16:24], "width and height of the two PNG files"

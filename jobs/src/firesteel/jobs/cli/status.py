@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from firesteel.jobs.cli.console import plain_console
 from firesteel.jobs.cli.ledger import show_records
 from firesteel.jobs.cli.options import json_option, named, spec_options
-from firesteel.jobs.cli.show import plain_console
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.state_store import StateStore
