@@ -342,5 +342,5 @@ def test_a_secret_that_is_not_there_stops_the_plan_and_names_the_places(secretiv
     (secretive.secrets / "mlflow" / "database").unlink()
     done, _ = secretive.firesteel("plan", "--start", DAY)
     assert done.returncode == 1
-    assert done.stderr.startswith("FS9020 ${secret:mlflow/database} is not found. Looked at")
+    assert done.stderr.startswith("FS9020 ${secret:mlflow/database} is not found. Searched:")
     assert "$FIRESTEEL_SECRET_MLFLOW_DATABASE" in done.stderr

@@ -50,7 +50,7 @@ def test_a_warning_before_the_version_is_passed_over(tmp_path):
     ("script", "found"),
     [
         (f"echo '{SAYS_8}' >&2", "is Java 1.8.0_292; Spark 4 needs 17 or newer"),
-        ("echo hello", "does not say its version"),
+        ("echo hello", "does not print a version"),
         ("echo 'Error: could not find libjava.so' >&2; exit 2", "Error: could not find libjava.so"),
     ],
     ids=["too old", "no version", "broken"],
@@ -68,9 +68,9 @@ def test_an_unusable_java_is_named_with_what_was_found(tmp_path, script, found):
 @pytest.mark.parametrize(
     ("environ", "found"),
     [
-        ({"PATH": "/nowhere"}, "JAVA_HOME is not set and there is no `java` on the PATH"),
-        ({}, "JAVA_HOME is not set and there is no `java` on the PATH"),
-        ({"JAVA_HOME": "/nowhere"}, "JAVA_HOME=/nowhere holds no bin/java"),
+        ({"PATH": "/nowhere"}, "JAVA_HOME is not set and `java` is not on the PATH"),
+        ({}, "JAVA_HOME is not set and `java` is not on the PATH"),
+        ({"JAVA_HOME": "/nowhere"}, "JAVA_HOME=/nowhere contains no bin/java"),
     ],
     ids=["not on the path", "no path", "wrong home"],
 )

@@ -105,7 +105,7 @@ def test_a_value_that_cannot_be_hidden_is_refused_and_not_quoted(value):
 def test_a_reference_that_shows_another_secrets_value_is_refused():
     redactor = Redactor()
     redactor.remember("${secret:a/b}", "production")
-    with pytest.raises(ValueError, match="holds the value of another secret"):
+    with pytest.raises(ValueError, match="contains the value of another secret"):
         redactor.remember("${secret:production/pw}", "hunter22")
 
 

@@ -65,7 +65,7 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
     (folder / "a" / "b").symlink_to(tmp_path / "elsewhere")
     found = fault("${secret:a/b}", FIRESTEEL_SECRETS_DIR=str(folder))
     assert found.code == "FS9021"
-    assert f"leads out of {folder}" in found.what
+    assert f"is a link to a file outside {folder}" in found.what
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666])
@@ -93,9 +93,9 @@ def test_what_is_no_text_is_refused(folder, data, why):
 
 def test_a_folder_and_a_pipe_are_no_secrets(folder):
     (folder / "a" / "b").mkdir(parents=True)
-    assert "is not a file" in str(fault("${secret:a/b}", FIRESTEEL_SECRETS_DIR=str(folder)))
+    assert "is not a regular file" in str(fault("${secret:a/b}", FIRESTEEL_SECRETS_DIR=str(folder)))
     os.mkfifo(folder / "a" / "c", 0o600)  # to open it would wait for a writer for ever
-    assert "is not a file" in str(fault("${secret:a/c}", FIRESTEEL_SECRETS_DIR=str(folder)))
+    assert "is not a regular file" in str(fault("${secret:a/c}", FIRESTEEL_SECRETS_DIR=str(folder)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_named(folder):
 def test_not_found_names_where_it_looked_and_no_value(folder):
     found = fault("x ${secret:a/b}", FIRESTEEL_SECRETS_DIR=str(folder), FIRESTEEL_SECRET_A_C="another")
     assert found.code == "FS9020"
-    assert found.what == f"${{secret:a/b}} is not found. Looked at {folder}/a/b, $FIRESTEEL_SECRET_A_B."
+    assert found.what == f"${{secret:a/b}} is not found. Searched: {folder}/a/b, $FIRESTEEL_SECRET_A_B."
     assert "another" not in str(found)
 
 

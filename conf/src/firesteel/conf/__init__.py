@@ -1,1 +1,1 @@
-"""Errors, settings and cluster configuration: the floor that everything else stands on."""
+"""Errors, settings and cluster configuration, used by all other components."""

@@ -1,24 +1,23 @@
-"""The error tree of firesteel: every failure a user can meet has a code, a place, and what to do.
+"""The error tree of firesteel. Every error for the user has a code, a message, a location and a hint.
 
 ::
 
-    FiresteelError                exit 1   anything of ours
+    FiresteelError                exit 1   base class
     |-- SpecError         FS1xxx  exit 2   the spec file
     |-- SpecErrors                exit 2   all errors of one spec, in the order of the file
     |-- SqlError          FS2xxx  exit 2   SQL, columns and types
     |-- ModelError        FS3xxx  exit 2   model, alias, signature, trust
     |-- InputNotReady     FS4xxx  exit 4   partitions, markers, contracts of the data
     |-- RowErrorBudget    FS5xxx  exit 5   rows that could not be scored
-    |-- PlanDrift         FS6xxx  exit 6   what a plan pinned has moved
+    |-- PlanDrift         FS6xxx  exit 6   a pinned model or input changed
     |-- GateFailed        FS7xxx  exit 3   bad data: nothing was published
-    |-- LeaseConflict     FS75xx  exit 7   another driver holds, or took over, the interval
-    |-- NotAllowed        FS76xx  exit 8   a policy of the site refuses
+    |-- LeaseConflict     FS75xx  exit 7   another driver holds the interval or took it over
+    |-- NotAllowed        FS76xx  exit 8   a site policy refuses
     |-- StorageError      FS8xxx  exit 1   HDFS and local files
     `-- RuntimeFault      FS9xxx  exit 1   Java, Spark, MLflow, the machine
 
-Messages hold no secrets and no row values. Secrets are redacted as an error is made, and not as it is shown: its text goes
-from there into ledgers, tags, reports, events and other processes, and here is the one place that all of them share.
-Errors survive pickling, so that a worker's error reaches the driver whole.
+Messages contain no secrets and no row values. The constructor redacts secrets, because the text of an error goes to ledgers,
+tags, reports, events and other processes. Errors can be pickled, so a worker's error reaches the driver unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from firesteel.conf.redaction import redact
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A place in a file; `line` and `column` count from 1."""
+    """A location in a file; `line` and `column` start at 1."""
 
     file: str
     line: int | None = None
@@ -43,7 +42,7 @@ class Where:
 
 
 MAX_CHARACTERS = 4000
-"""Of one message: a spec's key or Spark's complaint may be of any length."""
+"""Limit of one message: keys of a spec and messages of Spark have no limit of their own."""
 
 
 class FiresteelError(Exception):
@@ -54,11 +53,11 @@ class FiresteelError(Exception):
     code
         `FS` and four digits; explained in `docs/reference/errors.md`.
     what
-        One sentence: what was found.
+        One sentence: what is wrong, and what was expected.
     where
-        The place, when there is one.
+        The location in a file, if known.
     hint
-        What to do about it.
+        What the user can do; starts with a verb.
     """
 
     exit_code: ClassVar[int] = 1
@@ -81,7 +80,7 @@ class FiresteelError(Exception):
         return f"{self.code}{place} {self.what}{hint}"
 
     def as_dict(self) -> dict[str, object]:
-        """The same facts for machines (`--json`)."""
+        """Return the error as a JSON object (`--json`)."""
         where = self.where
         return {
             "code": self.code,
@@ -94,9 +93,9 @@ class FiresteelError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Text from outside is never a line break or a command to the terminal, and not a page long."""
+    """Return `text` with escaped control characters, cut to `MAX_CHARACTERS`."""
     if not text.isprintable():
-        text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
 
 
@@ -105,14 +104,14 @@ def _rebuild(kind: type[FiresteelError], code: str, what: str, where: Where | No
 
 
 class SpecError(FiresteelError):
-    """Something in the spec file is wrong."""
+    """The spec file is not valid."""
 
     exit_code = 2
     title = "spec"
 
 
 class SqlError(FiresteelError):
-    """A step's SQL does not parse, or names what does not exist."""
+    """A step's SQL does not parse, or names a relation or column that does not exist."""
 
     exit_code = 2
     title = "sql"
@@ -126,7 +125,7 @@ class ModelError(FiresteelError):
 
 
 class InputNotReady(FiresteelError):
-    """Input is missing, late, or breaks its contract. Nothing was read; safe to retry."""
+    """Input is missing, late, or does not match its contract. Nothing was read; a retry is safe."""
 
     exit_code = 4
     title = "input"
@@ -140,7 +139,7 @@ class RowErrorBudget(FiresteelError):
 
 
 class PlanDrift(FiresteelError):
-    """Something that the plan pinned has moved since."""
+    """A model or input that the plan pinned has changed."""
 
     exit_code = 6
     title = "plan"
@@ -154,27 +153,27 @@ class GateFailed(FiresteelError):
 
 
 class LeaseConflict(FiresteelError):
-    """Another driver works on the interval, or has taken it over."""
+    """Another driver holds the interval, or has taken it over."""
 
     exit_code = 7
     title = "lease"
 
 
 class NotAllowed(FiresteelError):
-    """A policy of the site refuses what was asked for. Nothing was published."""
+    """A site policy refuses the operation. Nothing was published."""
 
     exit_code = 8
     title = "policy"
 
 
 class StorageError(FiresteelError):
-    """HDFS or the local file system refused."""
+    """An operation on HDFS or the local file system failed."""
 
     title = "storage"
 
 
 class RuntimeFault(FiresteelError):
-    """Java, Spark, MLflow or the machine is not as needed."""
+    """Java, Spark, MLflow or the machine does not meet a requirement."""
 
     title = "runtime"
 
@@ -186,7 +185,7 @@ _KINDS: tuple[tuple[str, type[FiresteelError]], ...] = (
 
 
 def kind_of(code: str) -> type[FiresteelError]:
-    """The class of an error of which only the code is known, as in a ledger.
+    """Return the error class for a code, as for a code from the ledger.
 
     Examples
     --------
@@ -214,7 +213,7 @@ class SpecErrors(FiresteelError):
 
     @classmethod
     def of(cls, errors: list[FiresteelError]) -> Self:
-        """Sort by file, line, column and code: the same spec gives the same list."""
+        """Return the errors sorted by file, line, column and code: the same spec gives the same list."""
 
         def place(error: FiresteelError) -> tuple[str, int, int, str, str]:
             where = error.where

@@ -1,7 +1,7 @@
-"""What the Hadoop client configuration says about a file system: its name, and where its NameNodes answer WebHDFS.
+"""The Hadoop client configuration: the default file system, and the addresses of its NameNodes.
 
-Only `core-site.xml` and `hdfs-site.xml` in `HADOOP_CONF_DIR` are read, as Spark reads them. Nothing is asked of the
-network here.
+Only `core-site.xml` and `hdfs-site.xml` in `HADOOP_CONF_DIR` are read, as Spark reads them. This module makes no network
+request.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from xml.sax.saxutils import escape
 from firesteel.conf.errors import StorageError, Where
 
 CONF_DIR = "HADOOP_CONF_DIR"
-"""The environment variable that names the configuration's folder."""
+"""The environment variable with the configuration's folder."""
 
 WEBHDFS_URL = "FIRESTEEL_WEBHDFS_URL"
-"""The environment variable that overrides every WebHDFS address; several NameNodes are separated by `;`."""
+"""The environment variable that overrides every WebHDFS address; `;` separates several NameNodes."""
 
 FILES = ("core-site.xml", "hdfs-site.xml")
 HTTP_PORT, HTTPS_PORT = 9870, 9871  # hdfs-default.xml
@@ -32,19 +32,19 @@ _MAX_DEPTH = 20  # org.apache.hadoop.conf.Configuration.MAX_SUBST
 
 @dataclass(frozen=True, slots=True)
 class HadoopConf:
-    """Properties of a Hadoop client configuration; `folder` is empty when there is none."""
+    """Properties of a Hadoop client configuration; `folder` is empty without one."""
 
     folder: str
     values: Mapping[str, str]
 
     @classmethod
     def load(cls) -> HadoopConf:
-        """Read the folder that `HADOOP_CONF_DIR` names. No variable or no files give no properties.
+        """Return the properties in the folder of `HADOOP_CONF_DIR`; none if the variable or the files are missing.
 
         Raises
         ------
         StorageError
-            FS8001 when a file is there but is not XML: a half-read configuration would name the wrong cluster.
+            FS8001 when a file is not valid XML: a partial configuration could name the wrong cluster.
         """
         folder = os.environ.get(CONF_DIR, "")
         values: dict[str, str] = {}
@@ -54,26 +54,26 @@ class HadoopConf:
         return cls(folder, values)
 
     def get(self, key: str, default: str = "") -> str:
-        """The value of `key` with `${other.key}` and `${env.NAME}` filled in."""
+        """Return the value of `key`, with `${other.key}` and `${env.NAME}` resolved."""
         return self._expand(self.values.get(key, default), 0)
 
     @property
     def kerberos(self) -> bool:
-        """Whether the cluster asks for Kerberos."""
+        """Return whether the cluster requires Kerberos."""
         return self.get("hadoop.security.authentication", "simple").strip().lower() == "kerberos"
 
     @property
     def default_fs(self) -> str:
-        """`fs.defaultFS`, as Hadoop: `file:///` when nothing is configured."""
+        """Return `fs.defaultFS`; `file:///` by default, as in Hadoop."""
         return self.get("fs.defaultFS", "file:///").strip()
 
     def webhdfs_urls(self, authority: str) -> tuple[str, ...]:
-        """Where the NameNodes of `authority` answer WebHDFS, in the order of the configuration.
+        """Return the WebHDFS URLs of the NameNodes of `authority`, in the order of the configuration.
 
         Parameters
         ----------
         authority
-            What stands between `hdfs://` and the path: a nameservice, `host:port` or `host`.
+            The part between `hdfs://` and the path: a nameservice, `host:port` or `host`.
         """
         secure = self.get("dfs.http.policy", "HTTP_ONLY").strip().upper() == "HTTPS_ONLY"
         scheme, kind, port = ("https", "https", HTTPS_PORT) if secure else ("http", "http", HTTP_PORT)
@@ -86,20 +86,20 @@ class HadoopConf:
         return tuple(urls)
 
     def rpc_addresses(self, authority: str) -> tuple[tuple[str, int], ...]:
-        """Host and port where the NameNodes of `authority` answer Hadoop RPC, in the order of the configuration."""
+        """Return the Hadoop RPC hosts and ports of the NameNodes of `authority`, in the order of the configuration."""
         suffixes = self._namenodes(authority)
         addresses = [self.get(f"dfs.namenode.rpc-address{suffix}").strip() for suffix in suffixes] or [authority]
-        return tuple((_host(each).strip("[]"), _port(each)) for each in addresses if each)
+        return tuple((_host(address).strip("[]"), _port(address)) for address in addresses if address)
 
     def _namenodes(self, authority: str) -> list[str]:
-        """Suffixes of the keys that describe `authority`: `.ns.nn` with HA, `.ns` with federation, none for a host."""
+        """Return the key suffixes of `authority`: `.ns.nn` with HA, `.ns` with federation, none for a host."""
         if authority not in _names(self.get("dfs.nameservices")):
             return []
         namenodes = _names(self.get(f"dfs.ha.namenodes.{authority}"))
         return [f".{authority}.{namenode}" for namenode in namenodes] or [f".{authority}"]
 
     def _is_default(self, authority: str) -> bool:
-        """Whether keys without a suffix describe `authority`."""
+        """Return whether keys without a suffix describe `authority`."""
         default = self.default_fs.removeprefix("hdfs://").split("/", 1)[0]
         return authority in {default, self.get("dfs.namenode.rpc-address").strip()}
 
@@ -119,7 +119,7 @@ class HadoopConf:
 
 
 def webhdfs_urls(authority: str) -> tuple[str, ...]:
-    """Where the NameNodes of `authority` answer WebHDFS: `FIRESTEEL_WEBHDFS_URL`, else the configuration's word.
+    """Return the WebHDFS URLs of `authority`: from `FIRESTEEL_WEBHDFS_URL`, else from the configuration.
 
     Examples
     --------
@@ -132,14 +132,14 @@ def webhdfs_urls(authority: str) -> tuple[str, ...]:
 
 
 def default_fs() -> str:
-    """`fs.defaultFS` of the configuration in `HADOOP_CONF_DIR`; `file:///` without one."""
+    """Return `fs.defaultFS` of the configuration in `HADOOP_CONF_DIR`; `file:///` without one."""
     return HadoopConf.load().default_fs
 
 
 def read_site(path: Path) -> dict[str, str]:
-    """The properties of one file; none when it is not there. FS8001 when it cannot be read."""
+    """Return the properties of one file; none when it does not exist. Raise FS8001 when it cannot be read."""
     try:
-        # The cluster's own configuration is trusted as Hadoop trusts it.
+        # Hadoop trusts the cluster's configuration too.
         root = ET.parse(path).getroot()  # noqa: S314
     except FileNotFoundError:
         return {}
@@ -148,17 +148,17 @@ def read_site(path: Path) -> dict[str, str]:
             "FS8001",
             f"the Hadoop configuration cannot be read: {error}.",
             where=Where(str(path)),
-            hint=f"Mend it, or point {CONF_DIR} (now {path.parent}) at the cluster's client configuration.",
+            hint=f"Fix it, or set {CONF_DIR} (now {path.parent}) to the folder of the cluster's client configuration.",
         ) from error
     return {
-        (each.findtext("name") or "").strip(): (each.findtext("value") or "").strip()
-        for each in root.iter("property")
-        if each.findtext("name")
+        (item.findtext("name") or "").strip(): (item.findtext("value") or "").strip()
+        for item in root.iter("property")
+        if item.findtext("name")
     }
 
 
 def site_xml(settings: Mapping[str, str]) -> str:
-    """Properties as Hadoop reads them."""
+    """Return properties in Hadoop's XML format."""
     lines = [
         f"  <property><name>{escape(key)}</name><value>{escape(value)}</value></property>"
         for key, value in settings.items()
@@ -171,7 +171,7 @@ def _names(text: str) -> list[str]:
 
 
 def _host(address: str) -> str:
-    """The host of `host:port`; an IPv6 address keeps its brackets."""
+    """Return the host of `host:port`; an IPv6 address keeps its brackets."""
     return address if address.endswith("]") else re.sub(r":\d+$", "", address)
 
 
@@ -181,6 +181,6 @@ def _port(address: str) -> int:
 
 
 def _fill_host(address: str, host: str) -> str:
-    """`0.0.0.0:9870` says where a NameNode listens, not where it is: put its host there."""
+    """Return `address` with `0.0.0.0` replaced by `host`: `0.0.0.0` is where a NameNode listens, not its address."""
     listens = _host(address)
     return f"{host}{address[len(listens) :]}" if listens in _ANY_HOST else address

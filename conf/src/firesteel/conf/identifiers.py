@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def quoted(name: str) -> str:
-    """A name as SQL and `pyspark.sql.functions.col` take it literally, whatever characters it has.
+    """Return a name in backquotes, so that SQL and `pyspark.sql.functions.col` read every character literally.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Who runs this process, by the operating system's word: variables such as USER and LOGNAME are anyone's to set."""
+"""The user of this process, from the operating system: anyone can set variables such as USER and LOGNAME."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pwd
 
 
 def os_user() -> str:
-    """The name of the effective user, or `uid:N` for one that has none."""
+    """Return the name of the effective user, or `uid:N` for a user without a name."""
     uid = os.geteuid()
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:  # containers run as numbers
+    except KeyError:  # in containers, a user often has no name
         return f"uid:{uid}"

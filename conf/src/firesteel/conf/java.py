@@ -19,38 +19,38 @@ _HINT = "Install JDK 17 (e.g. apt-get install openjdk-17-jdk-headless) and set J
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """A JDK: `home` holds `bin/java`; `version` as it says itself, e.g. 17.0.15."""
+    """A JDK: `home` contains `bin/java`; `version` is the JDK's own version string, such as 17.0.15."""
 
     home: Path
     version: str
 
     @property
     def executable(self) -> Path:
-        """The `java` command."""
+        """Return the path of the `java` command."""
         return self.home / "bin" / "java"
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> Java:
-    """Find the JDK that Spark would take: JAVA_HOME, else `java` on the PATH.
+    """Return the JDK that Spark uses: JAVA_HOME, else `java` on the PATH.
 
     Raises
     ------
     RuntimeFault
-        FS9001 when there is none, it does not run, or it is older than 17.
+        FS9001 when no JDK exists, it does not run, or it is older than 17.
     """
     if home := environ.get("JAVA_HOME"):
         executable = Path(home, "bin", "java")
         if not executable.is_file():
-            raise RuntimeFault("FS9001", f"JAVA_HOME={home} holds no bin/java.", hint=_HINT)
+            raise RuntimeFault("FS9001", f"JAVA_HOME={home} contains no bin/java.", hint=_HINT)
     else:
-        found = shutil.which("java", path=environ.get("PATH", ""))
-        if found is None:
+        command = shutil.which("java", path=environ.get("PATH", ""))
+        if command is None:
             raise RuntimeFault(
-                "FS9001", "no Java: JAVA_HOME is not set and there is no `java` on the PATH.", hint=_HINT
+                "FS9001", "no JDK found: JAVA_HOME is not set and `java` is not on the PATH.", hint=_HINT
             )
-        executable = Path(found).resolve()
+        executable = Path(command).resolve()
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [str(executable), "-version"],
             capture_output=True,
             encoding="utf-8",
@@ -60,13 +60,13 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeFault("FS9001", f"{executable} does not run: {error}.", hint=_HINT) from None
-    said = (done.stderr + done.stdout).strip()
-    if done.returncode:
-        reason = said.splitlines()[0] if said else f"it ended with {done.returncode}"
+    output = (process.stderr + process.stdout).strip()
+    if process.returncode:
+        reason = output.splitlines()[0] if output else f"exit status {process.returncode}"
         raise RuntimeFault("FS9001", f"{executable} does not run: {reason}", hint=_HINT)
-    match = _VERSION.search(said)
+    match = _VERSION.search(output)
     if match is None:
-        raise RuntimeFault("FS9001", f"{executable} does not say its version.", hint=_HINT)
+        raise RuntimeFault("FS9001", f"{executable} does not print a version.", hint=_HINT)
     if int(match["major"]) < OLDEST:
         raise RuntimeFault(
             "FS9001", f"{executable} is Java {match['version']}; Spark 4 needs {OLDEST} or newer.", hint=_HINT

@@ -1,4 +1,4 @@
-"""Names of partition directories, the values in them, and which files are data: the rules of Spark and Hive in one place."""
+"""Partition directories: names, values, and the files in them that hold data, by the rules of Spark and Hive."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from urllib.parse import unquote
 from firesteel.conf.types import INTEGER_BITS
 
 _ESCAPED = frozenset("\"#%'*/:=?\\{[]^\x7f" + "".join(map(chr, range(1, 32))))
-"""What Spark writes as %XX in the names of partition directories (ExternalCatalogUtils.escapePathName); all else stays."""
+"""Characters that Spark writes as %XX in the names of partition directories (ExternalCatalogUtils.escapePathName)."""
 
 NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
-"""The directory value that stands for null."""
+"""The directory value for null."""
 PartitionValue = str | int | float | bool | date | datetime | Decimal | None
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
@@ -25,22 +25,22 @@ _TIMESTAMP = re.compile(
 )
 _NOT_ASCII = re.compile(r"%[89a-fA-F][0-9a-fA-F]")
 _HIDDEN_SUFFIXES = ("._COPYING_", ".tmp")
-"""Files that a writer has not finished: `hdfs dfs -put` names them so, and many others."""
+"""Unfinished files: `hdfs dfs -put` and many other writers use these suffixes."""
 
 
 def partition_name(column: str, value: str) -> str:
-    """`column=value` as Spark names the directory.
+    """Return the directory name `column=value` with Spark's escapes.
 
     Examples
     --------
     >>> partition_name("origin", "a/b")
     'origin=a%2Fb'
     """
-    return f"{column}=" + "".join(f"%{ord(each):02X}" if each in _ESCAPED else each for each in value)
+    return f"{column}=" + "".join(f"%{ord(char):02X}" if char in _ESCAPED else char for char in value)
 
 
 def values_of(directory: str) -> dict[str, str]:
-    """The values of the columns in a partition's path, the other way round.
+    """Return the column values in a partition's path, as text.
 
     Examples
     --------
@@ -52,10 +52,10 @@ def values_of(directory: str) -> dict[str, str]:
 
 
 def is_data(path: str) -> bool:
-    """Whether a reader sees a file, by its path below the root.
+    """Return whether a file is data, by its path below the root.
 
-    Names that start with `.`, and names that start with `_` and hold no `=`, are hidden, as in Spark
-    (PartitioningAwareFileIndex). Files that end in `._COPYING_` or `.tmp` are not finished.
+    Names that start with `.`, and names that start with `_` and contain no `=`, are hidden, as in Spark
+    (PartitioningAwareFileIndex). Files that end in `._COPYING_` or `.tmp` are unfinished.
     """
     return not path.endswith(_HIDDEN_SUFFIXES) and not any(
         part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.split("/")
@@ -63,12 +63,12 @@ def is_data(path: str) -> bool:
 
 
 def parse_directory(name: str, column: str, kind: str) -> PartitionValue:
-    """The value in a directory's name, by the column that is expected there and its Spark type.
+    """Return the value in a directory's name, given the expected column and its Spark type.
 
     Raises
     ------
     ValueError
-        The name is not `column=VALUE`, or the value is not of the type. The text is a phrase.
+        The name is not `column=VALUE`, or the value is not of the type. The message is a phrase.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def parse_directory(name: str, column: str, kind: str) -> PartitionValue:
     if not text:
         raise ValueError("the value is empty")
     if _NOT_ASCII.search(text):
-        raise ValueError("the value has escaped bytes beyond ASCII, which Spark and Arrow decode differently")
+        raise ValueError("the value has escaped non-ASCII bytes, which Spark and Arrow decode differently")
     return None if text == NULL_DIRECTORY else parse_value(unquote(text), kind)
 
 
 def parse_value(text: str, kind: str) -> PartitionValue:
-    """The value of a text as Spark casts it for a partition column of a type. ValueError when it is not of the type.
+    """Return the value of a text as Spark casts it for a partition column. Raise ValueError when it is not of the type.
 
     Examples
     --------
@@ -100,12 +100,12 @@ def parse_value(text: str, kind: str) -> PartitionValue:
 
 
 def parse_selected(text: str, kind: str) -> PartitionValue:
-    """The value of a text that selects a partition. A date needs its day: `2013-06` is a month and not its first day.
+    """Return the value of a text in `select`. A date needs a day: `2013-06` is a month, not its first day.
 
     Raises
     ------
     ValueError
-        The text selects nothing of the type. The text of the error is a phrase.
+        The text is not a value of the type. The message is a phrase.
 
     Examples
     --------
@@ -115,14 +115,14 @@ def parse_selected(text: str, kind: str) -> PartitionValue:
     if text == NULL_DIRECTORY:
         return None
     if not text or "\0" in text:
-        raise ValueError("the value is empty")  # Spark writes an empty text as it writes null
+        raise ValueError("the value is empty")  # Spark writes an empty string as null
     if kind in {"date", "timestamp", "timestamp_ntz"} and text.count("-") < 2:
-        raise ValueError(f"`{text}` names no day")
+        raise ValueError(f"`{text}` has no day")
     return parse_value(text, kind)
 
 
 def is_selectable(text: str, kind: str) -> bool:
-    """Whether a text selects a partition of a type.
+    """Return whether a text is a valid value of a partition column's type.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def is_selectable(text: str, kind: str) -> bool:
 
 
 def value_text(value: PartitionValue) -> str:
-    """A value as Spark writes it in the name of a directory, before escapes.
+    """Return a value as Spark writes it in a directory name, before escapes.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def _parsed(text: str, kind: str) -> PartitionValue:
 
 
 def _decimal(text: str, kind: str) -> Decimal | None:
-    """Spark reads `1.5` as a decimal(5,2) of 0.15, so all the digits after the point must be there."""
+    """Spark reads `1.5` as 0.15 for decimal(5,2), so the text must have all digits after the point."""
     precision, scale = (int(part) for part in kind.removeprefix("decimal(").rstrip(")").split(","))
     match = _FIXED.fullmatch(text)
     whole, fraction = ("", "") if match is None else (match[1].lstrip("0"), match[2] or "")

@@ -1,4 +1,4 @@
-"""Quantities in words."""
+"""Formatting of sizes, counts and durations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def byte_size(count: float) -> str:
-    """Bytes in the largest unit that leaves at least 1, in at most four digits: `999 B`, `1.5 KiB`, `132 MiB`.
+    """Return a size in the largest unit in which it is at least 1: `999 B`, `1.5 KiB`, `132 MiB`.
 
     Examples
     --------
@@ -20,12 +20,12 @@ def byte_size(count: float) -> str:
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """`1 interval`, `7 intervals`."""
+    """Return a count with its noun: `1 interval`, `7 intervals`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """`40 ms`, `1.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a duration such as `40 ms`, `1.4 s`, `12 s`, `3 min 20 s` or `2 h 5 min`."""
     if seconds < 0.1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:

@@ -1,8 +1,8 @@
-"""Redaction: a secret's value that is about to leave the process is put back as its reference.
+"""Redaction: replace the values of secrets by their references before text leaves the process.
 
-Every value that was revealed is remembered, together with the forms in which other programs quote it: URL-quoted, base64
-(also in the middle of an encoded text, as in an `Authorization` header), escaped for JSON, HTML and `repr`. Text is
-redacted where it is made or written, not where it is shown: an error's text travels into ledgers, tags and reports.
+The redactor knows every revealed value and its encodings: URL-quoted, base64 (also inside a longer encoded text, as in an
+`Authorization` header), and escaped for JSON, HTML and `repr`. Text is redacted where it is created or written, because
+the text of an error goes to ledgers, tags and reports.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MIN_CHARS = 4
-"""A shorter value stands in ordinary text by chance: it could not be redacted without making nonsense of everything."""
+"""A shorter value occurs in ordinary text by chance, so redacting it would damage unrelated text."""
 
 
 class Redactor:
-    """The values that must not be seen, and the references that stand for them. Safe to use from several threads."""
+    """Replaces secret values by their references. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,20 +37,20 @@ class Redactor:
         self._pattern: re.Pattern[str] | None = None
 
     def remember(self, reference: str, value: str) -> None:
-        """Redact `value` from now on. A value that changed is remembered beside the old one.
+        """Redact `value` from now on. When a secret changes, both values are redacted.
 
         Raises
         ------
         ValueError
-            The value cannot be redacted: it is too short, or a part of a reference, where it would be seen in any case.
+            The value cannot be redacted: it is too short, or it is part of a reference, which is always shown.
         """
         if len(value.strip()) < MIN_CHARS:
-            raise ValueError(f"it has fewer than {MIN_CHARS} characters, too few to be found and hidden in other text")
+            raise ValueError(f"it has fewer than {MIN_CHARS} characters, too few to be redacted reliably")
         with self._lock:
             if any(value in known for known in {*self._references, reference}):
-                raise ValueError("it is a part of a reference to a secret, and references are shown")
+                raise ValueError("it is part of a reference to a secret, and references are shown")
             if any(known in reference for known in self._values):
-                raise ValueError("its reference holds the value of another secret, and references are shown")
+                raise ValueError("its reference contains the value of another secret, and references are shown")
             self._references.add(reference)
             self._values.add(value)
             for form in forms(value):
@@ -59,7 +59,7 @@ class Redactor:
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def redact(self, text: str) -> str:
-        """`text` with every remembered value replaced by its reference."""
+        """Return `text` with every registered value replaced by its reference."""
         pattern = self._pattern
         if pattern is None:
             return text
@@ -67,31 +67,31 @@ class Redactor:
 
 
 def forms(value: str) -> frozenset[str]:
-    """How a value looks in other texts: itself, quoted, escaped, encoded.
+    """Return the forms of a value in other texts: plain, quoted, escaped and encoded.
 
     Examples
     --------
     >>> sorted(forms("p@ss/1"))
     ['BAc3MvM', 'QHNzLz', 'cEBzcy8x', 'p%40ss%2F1', 'p%40ss%2f1', 'p%40ss/1', 'p@ss/1']
     """
-    found = {value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    variants = {value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     for quoted in (quote(value), quote(value, safe=""), quote_plus(value)):
-        found |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)}
+        variants |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)}
     escaped = html.escape(value)  # jinja2 writes &#34; and &#39;
-    found |= {escaped, escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")}
-    found |= _encoded(value.encode())
-    return frozenset(found)
+    variants |= {escaped, escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")}
+    variants |= _encoded(value.encode())
+    return frozenset(variants)
 
 
 def _encoded(data: bytes) -> set[str]:
-    """Base64 of the value by itself, and the characters that any longer text with the value in it must have."""
-    found = set()
+    """Return the base64 of the value, and the characters that it contributes to the base64 of any longer text."""
+    variants = set()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        found.add(encode(data).decode().rstrip("="))
-        for before in range(3):  # three bytes make four characters: the value starts at one of three places
+        variants.add(encode(data).decode().rstrip("="))
+        for before in range(3):  # three bytes give four characters, so the value starts at one of three offsets
             text = encode(b"\0" * before + data).decode()
-            found.add(text[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6])
-    return found
+            variants.add(text[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6])
+    return variants
 
 
 _REDACTOR = Redactor()
@@ -106,28 +106,28 @@ def remember(reference: str, value: str) -> None:
 
 
 def redact(text: str) -> str:
-    """`text` with the references of all secrets that this process has revealed in the place of their values."""
+    """Return `text` with the values of all revealed secrets replaced by their references."""
     return _REDACTOR.redact(text)
 
 
 def _redact_logs() -> None:
-    """Redact log records as they are made.
+    """Redact log records when they are created.
 
-    Not by filters of handlers: pyspark, MLflow and the caller add handlers later, and a logger's filter does not see the
-    records of its children. The factory is the one place that every record of the process passes.
+    The record factory sees every record of the process. Filters do not: pyspark, MLflow and the caller add handlers later,
+    and a logger's filter does not see the records of its children.
     """
-    global _logs_redacted  # noqa: PLW0603 - the factory is the process's, and so is its being wrapped
+    global _logs_redacted  # noqa: PLW0603 - the record factory is global to the process
     with _LOGGING:
         if _logs_redacted:
             return
         _logs_redacted = True
-        make = logging.getLogRecordFactory()
+        create_record = logging.getLogRecordFactory()
 
         def redacted(*args: object, **kwargs: object) -> logging.LogRecord:
-            record: logging.LogRecord = make(*args, **kwargs)
+            record: logging.LogRecord = create_record(*args, **kwargs)
             try:
                 text = record.getMessage()
-            except Exception:  # noqa: BLE001 - a wrong log call is reported by logging itself, when it is emitted
+            except Exception:  # noqa: BLE001 - logging itself reports a wrong log call when it emits the record
                 return record
             if (clean := redact(text)) != text:
                 record.msg, record.args = clean, ()
@@ -142,37 +142,37 @@ def _redact_logs() -> None:
 
 
 class RedactedError(Exception):
-    """A foreign error whose text held a secret: its type and its text with the reference in the value's place."""
+    """Replaces a foreign error whose text contained a secret: holds its type and its redacted text."""
 
 
 def scrub(error: BaseException) -> BaseException:
-    """`error` with no secret in its text, nor in the texts of those that it came from: tracebacks print them all.
+    """Return `error` without secrets in its text and in the texts of its causes, which a traceback prints too.
 
-    An error that has one is replaced by a `RedactedError` with its traceback; all others stay what they are.
+    An error that contains a secret is replaced by a `RedactedError` with the same traceback; others are unchanged.
     """
-    seen: dict[int, BaseException] = {}
+    cleaned: dict[int, BaseException] = {}
 
     def clean(one: BaseException) -> BaseException:
-        if id(one) in seen:
-            return seen[id(one)]
+        if id(one) in cleaned:
+            return cleaned[id(one)]
         text = f"{one}\n{one.args!r}\n{getattr(one, '__notes__', '')}"
-        instead = one
+        replacement = one
         if redact(text) != text:
-            instead = RedactedError(redact(f"{type(one).__name__}: {one}")).with_traceback(one.__traceback__)
-            instead.__suppress_context__ = one.__suppress_context__
-        seen[id(one)] = instead
+            replacement = RedactedError(redact(f"{type(one).__name__}: {one}")).with_traceback(one.__traceback__)
+            replacement.__suppress_context__ = one.__suppress_context__
+        cleaned[id(one)] = replacement
         cause, context = one.__cause__, one.__context__
-        hidden = instead.__suppress_context__
-        instead.__cause__ = clean(cause) if cause is not None else None
-        instead.__context__ = clean(context) if context is not None else None
-        instead.__suppress_context__ = hidden  # setting a cause sets it, too
-        return instead
+        suppress = replacement.__suppress_context__
+        replacement.__cause__ = clean(cause) if cause is not None else None
+        replacement.__context__ = clean(context) if context is not None else None
+        replacement.__suppress_context__ = suppress  # setting a cause also sets this flag
+        return replacement
 
     return clean(error)
 
 
 def scrubbed(function: Callable[P, T]) -> Callable[P, T]:
-    """Errors that leave `function` hold no secrets, whoever prints them and their causes."""
+    """Return `function` with secrets redacted in the errors that it raises, and in their causes."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -182,6 +182,6 @@ def scrubbed(function: Callable[P, T]) -> Callable[P, T]:
             clean = scrub(error)
             if clean is error:
                 raise
-        raise clean  # here, since inside `except` the error with the secret would become its context
+        raise clean  # outside `except`, where the error with the secret would become its context
 
     return call

@@ -1,6 +1,6 @@
-"""Where secrets come from: a folder of files, environment variables, and what other packages install.
+"""Sources of secrets: a folder of files, environment variables, and plugins.
 
-A source of your own is a class without arguments under the entry point group `firesteel.secrets`::
+A plugin is a class without constructor arguments, registered in the entry point group `firesteel.secrets`::
 
     [project.entry-points."firesteel.secrets"]
     vault = "example.vault:VaultSource"
@@ -23,72 +23,72 @@ GROUP = "firesteel.secrets"
 FOLDER = "FIRESTEEL_SECRETS_DIR"
 PREFIX = "FIRESTEEL_SECRET_"
 MAX_BYTES = 64 << 10
-"""More is not a password: a certificate belongs into a file of its own, and its path into the spec."""
+"""Limit of a secret's size. For a certificate, put its path into the spec."""
 
 
 class SecretSource(Protocol):
-    """A place that holds secrets."""
+    """A store of secrets."""
 
     def find(self, scope: str, key: str) -> str | None:
-        """The value, or None when this source does not have it. Anything else that is wrong is raised."""
+        """Return the value, or None when this source does not have it. Raise on any other problem."""
 
     def place(self, scope: str, key: str) -> str:
-        """Where it looks, for an error message: a path, a variable's name. Never a value."""
+        """Return the path or variable name of the secret for an error message, never its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """Files `FOLDER/SCOPE/KEY`, as Kubernetes and Vault agents mount them. One newline at the end is not the value's."""
+    """Files `FOLDER/SCOPE/KEY`, as Kubernetes and Vault agents mount them. One newline at the end is removed."""
 
     folder: Path
 
     def place(self, scope: str, key: str) -> str:
-        """The file's path."""
+        """Return the file's path."""
         return str(self.folder / scope / key)
 
     def find(self, scope: str, key: str) -> str | None:
-        """Read the file.
+        """Return the content of the file.
 
         Raises
         ------
         RuntimeFault
-            FS9021 when it lies outside the folder, when others may read it, or when it is no text.
+            FS9021 when the file is outside the folder, is readable by other users, or is not text.
         """
         shown = self.place(scope, key)
         try:
-            # Kubernetes mounts links to ..data: they are followed, as far as they stay inside.
+            # Kubernetes mounts links to ..data; links are followed within the folder.
             path = (self.folder / scope / key).resolve(strict=True)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, RuntimeError) as error:
             raise _unusable(shown, f"cannot be read: {_reason(error)}", "Check its owner and mode.") from error
         if not path.is_relative_to(self.folder.resolve()):
-            raise _unusable(shown, f"leads out of {self.folder}", "Put the file itself there.")
+            raise _unusable(shown, f"is a link to a file outside {self.folder}", "Put the file itself there.")
         data = _read(path, shown)
         try:
             text = data.decode()
-        except UnicodeDecodeError:  # its text would quote the value
-            raise _unusable(shown, "is not UTF-8 text", "Store a secret as text.") from None
+        except UnicodeDecodeError:  # not chained: its message quotes the value
+            raise _unusable(shown, "is not UTF-8 text", "Store the secret as text.") from None
         return text.removesuffix("\n").removesuffix("\r")
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSource:
-    """Variables `FIRESTEEL_SECRET_SCOPE_KEY`: upper case, all other characters as `_`. An empty one is not set."""
+    """Variables `FIRESTEEL_SECRET_SCOPE_KEY`: upper case, other characters replaced by `_`. An empty variable counts as unset."""
 
     environ: Mapping[str, str]
 
     def place(self, scope: str, key: str) -> str:
-        """The variable's name."""
+        """Return the variable's name."""
         return f"${variable(scope, key)}"
 
     def find(self, scope: str, key: str) -> str | None:
-        """The variable's value."""
+        """Return the variable's value."""
         return self.environ.get(variable(scope, key)) or None
 
 
 def variable(scope: str, key: str) -> str:
-    """The name of a secret's environment variable.
+    """Return the name of a secret's environment variable.
 
     Examples
     --------
@@ -99,28 +99,28 @@ def variable(scope: str, key: str) -> str:
 
 
 def secret_sources(environ: Mapping[str, str] | None = None) -> tuple[SecretSource, ...]:
-    """All sources in the order in which they are asked: the folder, the environment, then installed ones by name.
+    """Return the sources in search order: the folder, the environment, then plugins by name.
 
     Raises
     ------
     RuntimeFault
-        FS9004 when an installed source cannot be loaded.
+        FS9004 when a plugin cannot be loaded.
     """
     env = os.environ if environ is None else environ
-    found: list[SecretSource] = []
+    sources: list[SecretSource] = []
     if folder := env.get(FOLDER):
-        found.append(FolderSource(Path(folder)))
-    found.append(EnvironmentSource(env))
-    for entry in sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
+        sources.append(FolderSource(Path(folder)))
+    sources.append(EnvironmentSource(env))
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         try:
-            found.append(entry.load()())
+            sources.append(entry.load()())
         except Exception as error:
             raise RuntimeFault(
                 "FS9004",
                 f"the secret source `{entry.name}` ({entry.value}) cannot be loaded: {type(error).__name__}.",
-                hint="Mend or remove the package that installs it.",
+                hint="Fix or remove the package that installs it.",
             ) from error
-    return tuple(found)
+    return tuple(sources)
 
 
 def _read(path: Path, shown: str) -> bytes:
@@ -129,20 +129,22 @@ def _read(path: Path, shown: str) -> bytes:
     except OSError as error:
         raise _unusable(shown, f"cannot be read: {_reason(error)}", "Check its owner and mode.") from error
     try:
-        state = os.fstat(descriptor)  # of the file that is open, not of what stands at the path by now
+        state = os.fstat(descriptor)  # the open file: another file may have replaced it at this path
         if not stat.S_ISREG(state.st_mode):
-            raise _unusable(shown, "is not a file", "A secret is one file.")
+            raise _unusable(shown, "is not a regular file", "Store each secret in a regular file.")
         if state.st_mode & stat.S_IRWXO:
             raise _unusable(
                 shown,
-                f"is open to all users (mode {stat.S_IMODE(state.st_mode):04o})",
-                "chmod o-rwx it; in Kubernetes set `defaultMode: 0440` on the volume.",
+                f"is accessible to all users (mode {stat.S_IMODE(state.st_mode):04o})",
+                "Run `chmod o-rwx` on it; in Kubernetes, set `defaultMode: 0440` on the volume.",
             )
         data = os.read(descriptor, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
-        raise _unusable(shown, f"is longer than {MAX_BYTES >> 10} KiB", "Give a path to a large secret, not its text.")
+        raise _unusable(
+            shown, f"is longer than {MAX_BYTES >> 10} KiB", "Put a large secret in a file, and its path in the spec."
+        )
     return data
 
 

@@ -1,12 +1,12 @@
-"""Secrets: `${secret:SCOPE/KEY}` in a text, and its value at the moment of use.
+"""Secret references: `${secret:SCOPE/KEY}` in a text is replaced by the value at the moment of use.
 
 ::
 
     spec, plan, printed line, logs:  https://ml:${secret:mlflow/password}@mlflow.example.org
-                                                |  reveal: asks the sources, remembers the value for `redact`
+                                                |  reveal: queries the sources and registers the value with `redact`
     the call that needs it:          https://ml:...@mlflow.example.org
 
-Nothing keeps a revealed text: whoever needs it reveals it again, and so takes a rotated secret at once.
+Callers do not store a revealed text. They reveal it again for each use, so a rotated secret takes effect at once.
 `$${secret:` is a literal `${secret:`.
 """
 
@@ -31,7 +31,7 @@ _IN_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 @dataclass(frozen=True, slots=True, order=True)
 class SecretRef:
-    """A secret's name. Scope and key are letters, digits, `.`, `_` and `-`, and start with none of `.` and `-`."""
+    """The name of a secret. Scope and key consist of letters, digits, `.`, `_` and `-`, and do not start with `.` or `-`."""
 
     scope: str
     key: str
@@ -41,12 +41,12 @@ class SecretRef:
 
     @classmethod
     def parse(cls, inner: str) -> Self:
-        """Read `secret:SCOPE/KEY`.
+        """Return the reference in `secret:SCOPE/KEY`.
 
         Raises
         ------
         ValueError
-            With the right form.
+            The text is not a reference; the message shows the format.
         """
         match = _SECRET.fullmatch(inner)
         if match is None:
@@ -55,29 +55,29 @@ class SecretRef:
 
 
 def secrets_in(text: str) -> tuple[SecretRef, ...]:
-    """The secrets that a text refers to, in its order. FS9020 when a reference is malformed."""
+    """Return the secrets that a text refers to, in order. Raise FS9020 for a malformed reference."""
     return tuple(_parse(match) for match in _REFERENCE.finditer(text) if match[1] is not None)
 
 
 def references(text: str) -> tuple[str, ...]:
-    """The references as they are written, malformed ones too."""
+    """Return the references as written, including malformed ones."""
     return tuple(match[0] for match in _REFERENCE.finditer(text) if match[1] is not None)
 
 
 def reveal(text: str, *, environ: Mapping[str, str] | None = None) -> str:
-    """`text` with the values of its secrets, which are remembered, so that `redact` hides them from now on.
+    """Return `text` with each reference replaced by the secret's value; `redact` hides the values from now on.
 
-    Inside `scheme://user:HERE@host` a value is URL-quoted: whoever reads the URL takes it apart and unquotes it.
+    In the authority of a URL (`scheme://user:HERE@host`) the value is URL-quoted, because URL parsers unquote it.
 
     Parameters
     ----------
     environ
-        Where `FIRESTEEL_SECRETS_DIR` and `FIRESTEEL_SECRET_...` are looked up; the process's by default.
+        Holds `FIRESTEEL_SECRETS_DIR` and `FIRESTEEL_SECRET_...`; the process environment by default.
 
     Raises
     ------
     RuntimeFault
-        FS9020 when a secret is not found, with the places that were asked. FS9021 when one cannot be used.
+        FS9020 when a secret is not found; the message lists the places that were searched. FS9021 when one cannot be used.
     """
     if not references(text):
         return text.replace("$${secret:", "${secret:")
@@ -97,7 +97,7 @@ def reveal(text: str, *, environ: Mapping[str, str] | None = None) -> str:
 
 
 def find_secret(reference: SecretRef, sources: Sequence[SecretSource]) -> str:
-    """The value of one secret, from the first source that has it. It is remembered for `redact`."""
+    """Return the value of one secret from the first source that has it, and register it with `redact`."""
     for source in sources:
         try:
             value = source.find(reference.scope, reference.key)
@@ -107,7 +107,7 @@ def find_secret(reference: SecretRef, sources: Sequence[SecretSource]) -> str:
             raise RuntimeFault(
                 "FS9021",
                 f"{reference}: {source.place(reference.scope, reference.key)} failed: {type(error).__name__}.",
-                hint="Is the source reachable, and is it set up?",
+                hint="Check that the source is reachable and configured.",
             ) from error
         if value is None:
             continue
@@ -117,14 +117,14 @@ def find_secret(reference: SecretRef, sources: Sequence[SecretSource]) -> str:
             raise RuntimeFault(
                 "FS9021",
                 f"{reference} from {source.place(reference.scope, reference.key)} cannot be used: {error}.",
-                hint="Choose another value, or another name.",
+                hint="Change the value or the name of the secret.",
             ) from None
         return value
     places = ", ".join(source.place(reference.scope, reference.key) for source in sources)
     raise RuntimeFault(
         "FS9020",
-        f"{reference} is not found. Looked at {places}.",
-        hint="Put it there; FIRESTEEL_SECRETS_DIR names a folder of SCOPE/KEY files.",
+        f"{reference} is not found. Searched: {places}.",
+        hint="Store it in one of these places; FIRESTEEL_SECRETS_DIR names a folder of SCOPE/KEY files.",
     )
 
 
@@ -132,4 +132,6 @@ def _parse(match: re.Match[str]) -> SecretRef:
     try:
         return SecretRef.parse(match[1] if match[0].endswith("}") else match[0])
     except ValueError as error:
-        raise RuntimeFault("FS9020", f"`{match[0]}` is not a secret: {error}.", hint=f"Write {FORM}.") from None
+        raise RuntimeFault(
+            "FS9020", f"`{match[0]}` is not a valid secret reference: {error}.", hint=f"Write {FORM}."
+        ) from None

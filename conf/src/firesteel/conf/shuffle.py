@@ -1,17 +1,17 @@
-"""Names that the shuffle plugin (`rdma_shuffle/java`) shares with those who ask for it."""
+"""Names that the shuffle plugin (`rdma_shuffle/java`) and its users share."""
 
 from __future__ import annotations
 
 PLUGIN = "firesteel.shuffle.ShufflePlugin"
-"""In `spark.plugins`: the application asks for the shuffle of its nodes' services."""
+"""Value of `spark.plugins`: the application requests the shuffle service of its nodes."""
 
 MANAGER = "firesteel.shuffle.FiresteelShuffleManager"
-"""In `spark.shuffle.manager` of a running application: it has it."""
+"""Value of `spark.shuffle.manager` in a running application that uses the shuffle service."""
 
 FALLBACK = "spark.firesteel.shuffle.fallback"
 REASON = "spark.firesteel.shuffle.fallbackReason"
 REASON_TEXT = "spark.firesteel.shuffle.fallbackText"
-"""Why a running application has not: a word, and a sentence. The driver's plugin sets them."""
+"""Why a running application fell back: a keyword and a sentence. The driver's plugin sets both."""
 
 REFUSED = "firesteel shuffle: "
-"""How the plugin's message begins when an application may not fall back."""
+"""Prefix of the plugin's error message when fallback is off."""
