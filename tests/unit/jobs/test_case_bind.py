@@ -123,7 +123,7 @@ def test_a_file_without_cases_and_two_cases_of_one_name_are_refused(spec):
     assert problems(spec, twice) == [
         "FS1013 tests/a.yaml:5:5  two cases are called `a` (first at line 3). A name finds one case."
     ]
-    assert "should be 1, found 2" in problems(spec, "test_version: 2\ncases: []\n")[0]
+    assert "must be 1, found 2" in problems(spec, "test_version: 2\ncases: []\n")[0]
 
 
 def test_what_is_wrong_with_the_spec_itself_is_said_once(tmp_path):

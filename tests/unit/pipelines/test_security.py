@@ -128,6 +128,6 @@ def test_tls_and_this_machine_are_no_contradiction(tmp_path, uri):
 def test_a_secret_in_plain_text_is_refused(tmp_path):
     found = errors_of(tmp_path, "{secret: hunter2}", {})
     assert any(
-        "`security.secret`: a secret cannot stand in a spec; write ${secret:SCOPE/KEY}." in each for each in found
+        "`security.secret`: a spec must not contain a secret; write ${secret:SCOPE/KEY}." in each for each in found
     )
     assert not any("hunter2" in each for each in found)

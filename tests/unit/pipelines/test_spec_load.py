@@ -50,7 +50,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         sql={"w.wind_speed": "w.wind_sped"},
     )
     assert errors_of(path) == [
-        "FS1004 pipeline.yaml:13:24  `interval.unit`: should be 'hour', 'day' or 'month', found 'dya'.",
+        "FS1004 pipeline.yaml:13:24  `interval.unit` must be 'hour', 'day' or 'month', found 'dya'.",
         "FS1007 pipeline.yaml:19:36  `${param.orgins}` is not defined (defined: root, origins, min_distance). Did you mean `origins`?",
         "FS1010 pipeline.yaml:46:7  model `dely` is not defined. Did you mean `delay`?",
         "FS1003 pipeline.yaml:70:5  unknown key `partiton_by` in sinks.scores. Did you mean `partition_by`?",
@@ -93,7 +93,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
             "starts with `origin`, found by no interval. Put the interval's column `dt` first.",
         ),
         ("max_size: 200MiB", "max_size: 200 parrots", "`200 parrots` is not a size; write 512KiB, 128MiB or 8g."),
-        ("spec_version: 1", "spec_version: 2", "FS1004 pipeline.yaml:{line}:1  `spec_version`: should be 1, found 2."),
+        ("spec_version: 1", "spec_version: 2", "FS1004 pipeline.yaml:{line}:1  `spec_version` must be 1, found 2."),
         ("sql/features.sql", "../features.sql", "FS1015"),
         (
             "sql/features.sql",
@@ -104,7 +104,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "${param.root}/scores",
             "${secret:vault/x}/scores",
-            "FS1020 pipeline.yaml:{line}:5  a secret cannot stand in `sinks.scores.path`: paths are published.",
+            "FS1020 pipeline.yaml:{line}:5  `sinks.scores.path` must not contain a secret: paths are published.",
         ),
         (
             'args: {min_distance: "${param.min_distance}"}',
@@ -124,7 +124,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "features: signature",
             "features: {flight_id: distance}",
-            "FS1013 pipeline.yaml:{line}:18  `flight_id` is kept as it is, and is a feature made of `distance`.",
+            "FS1013 pipeline.yaml:{line}:18  `flight_id` is both a column of `keep` and a feature computed as `distance`.",
         ),
         (
             "batch: {rows: 8192, bytes: 32MiB}",
@@ -134,7 +134,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "mode: replace_partitions",
             "files: {target_size: 128}",
-            "FS1004 pipeline.yaml:{line}:13  `sinks.scores.files.target_size`: should be greater than or equal to 1048576, found 128.",
+            "FS1004 pipeline.yaml:{line}:13  `sinks.scores.files.target_size` must be greater than or equal to 1048576, found 128.",
         ),
         (
             "batch: {rows: 8192, bytes: 32MiB}",
@@ -161,7 +161,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "experiment: /batch/flight_delay}",
             "experiment: x}, openlineage: {transport: kafka, path: 'file:///x'}",
-            "FS1004 pipeline.yaml:{line}:51  `tracking.openlineage.transport`: should be 'file' or 'http', found 'kafka'.",
+            "FS1004 pipeline.yaml:{line}:51  `tracking.openlineage.transport` must be 'file' or 'http', found 'kafka'.",
         ),
         (
             "experiment: /batch/flight_delay}",
@@ -176,13 +176,13 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "experiment: /batch/flight_delay}",
             "experiment: x}, openlineage: {transport: http, url: 'https://x', auth: abcd}",
-            "FS1004 pipeline.yaml:{line}:86  `tracking.openlineage.auth`: a token cannot stand in a spec; write "
+            "FS1004 pipeline.yaml:{line}:86  `tracking.openlineage.auth`: a spec must not contain a token; write "
             "${secret:SCOPE/KEY}.",
         ),
         (
             "experiment: /batch/flight_delay}",
             "experiment: x}, openlineage: {path: 'file:///${secret:a/b}'}",
-            "`tracking.openlineage.path`: a path is published with the run's record and cannot hold a secret.",
+            "`tracking.openlineage.path`: a path must not contain a secret: it is published with the run's record.",
         ),
     ],
 )
@@ -240,7 +240,7 @@ def test_bad_sql_is_named_with_its_place(tmp_path, sql, expected):
 def test_params_are_typed_and_ranged():
     path = EXAMPLE / "pipeline.yaml"
     assert errors_of(path, params={}) == [
-        "FS1006 pipeline.yaml:9:3  param `root` (uri) has no value. Pass --param root=VALUE, or choose a --profile that sets it."
+        "FS1006 pipeline.yaml:9:3  param `root` (uri) has no value. Pass --param root=VALUE, or a --profile that sets it."
     ]
     assert "FS1008 pipeline.yaml:11:3  param `min_distance`: 9999 is more than max 5000." in errors_of(
         path, params={**ROOT, "min_distance": "9999"}
@@ -386,7 +386,8 @@ def test_the_name_of_that_select_may_not_be_taken(tmp_path):
     }
     found = errors_of(example_with(tmp_path, changes))
     assert any(
-        "`scored_features` is the name of the SELECT that `features` of scored stands for" in each for each in found
+        "`scored_features` already exists; `features` of scored needs this name for its SELECT." in each
+        for each in found
     )
 
 

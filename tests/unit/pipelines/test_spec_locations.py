@@ -32,8 +32,8 @@ def errors_of(folder: Path, changes: dict[str, str], params: dict[str, str] | No
         ("begin: 2013-01-01", "begin: 9999-12-31", "FS1014 pipeline.yaml:13:35  interval.begin is at the end"),
         ("timezone: UTC", "timezone: Seattle", "FS1014 pipeline.yaml:13:54  interval.timezone `Seattle` is not an IANA"),
         ("timezone: UTC", "timezone: America", "FS1014 pipeline.yaml:13:54  interval.timezone `America` is not an IANA"),
-        ("formats: [skops, onnx]", "formats: [skop]", "FS1004 pipeline.yaml:39:23  `models.delay.trust.formats.0`: should be 'skops'"),
-        ("formats: [skops, onnx]", "formats: []", "`models.delay.trust.formats`: should not be empty"),
+        ("formats: [skops, onnx]", "formats: [skop]", "FS1004 pipeline.yaml:39:23  `models.delay.trust.formats.0` must be 'skops'"),
+        ("formats: [skops, onnx]", "formats: []", "`models.delay.trust.formats` must not be empty"),
         ("path: ${param.root}/scores", "path: s3a://b/scores", "FS8005 pipeline.yaml:69:5  path s3a://b/scores: the scheme `s3a`"),
         ("path: ${param.root}/weather", "path: gs://b/weather", "FS8005 pipeline.yaml:27:5"),
         ("path: ${param.root}/weather", "path: file://data/weather", "FS8005 pipeline.yaml:27:5"),
@@ -94,19 +94,19 @@ def test_one_bad_location_is_one_error(tmp_path):
         (
             "key: [flight_id]",
             "key: flight_id",
-            "`sources.flights.key`: should be a list: [flight_id], found 'flight_id'.",
+            "`sources.flights.key` must be a list: [flight_id], found 'flight_id'.",
         ),
-        ("key: [flight_id]", "key: 3", "should be a list: [3], found 3."),
+        ("key: [flight_id]", "key: 3", "must be a list: [3], found 3."),
         (
             "batch: {rows: 8192, bytes: 32MiB}",
             "workers: {threads: many}",
-            "should be 'auto' or a whole number, found 'many'.",
+            "must be 'auto' or a whole number, found 'many'.",
         ),
-        ("features: signature", "features: 3", "should be 'signature' or a list or a mapping, found 3."),
-        ("features: signature", "features: {a: 3}", "`steps.scored.score.features.a`: should be text, found 3."),
-        ("name: flight_delay_scores", "name: a b", "`name`: should be a name of letters, digits and `_`, found 'a b'."),
-        ("  input_ok:\n", "  input_ok: 3\n  other:\n", "`gates.input_ok`: should be a mapping, found 3."),
-        ("timezone: UTC", "lookback: x", "`interval.lookback`: should be a whole number, found 'x'."),
+        ("features: signature", "features: 3", "must be 'signature' or a list or a mapping, found 3."),
+        ("features: signature", "features: {a: 3}", "`steps.scored.score.features.a` must be text, found 3."),
+        ("name: flight_delay_scores", "name: a b", "`name` must be a name of letters, digits and `_`, found 'a b'."),
+        ("  input_ok:\n", "  input_ok: 3\n  other:\n", "`gates.input_ok` must be a mapping, found 3."),
+        ("timezone: UTC", "lookback: x", "`interval.lookback` must be a whole number, found 'x'."),
     ],
 )
 def test_what_was_expected_is_said_in_words_of_yaml(tmp_path, old, new, expected):
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_spec_is_refused_without_its_content(tmp_path, capsys)
         path.write_text(text, encoding="utf-8")
         assert invoke(["validate", str(path)]) == 2
         said = capsys.readouterr()
-        assert "FS1005 credentials.yaml:1:1  this is no pipeline spec" in said.err
+        assert "FS1005 credentials.yaml:1:1  the file is not a pipeline spec" in said.err
         assert not any(word in said.err + said.out for word in ("hunter2", "password", "admin"))
 
 

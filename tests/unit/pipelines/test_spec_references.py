@@ -72,7 +72,7 @@ def data(tmp_path) -> str:
 def test_a_reference_to_the_interval_is_refused_where_it_is_not_resolved(tmp_path, old, new, place):
     (error,) = errors_of(tmp_path, {old: new})
     assert re.match(
-        rf"FS1019 pipeline\.yaml:\d+:\d+  `\$\{{interval\.\w+\}}` cannot stand in `{re.escape(place)}`", error
+        rf"FS1019 pipeline\.yaml:\d+:\d+  `\$\{{interval\.\w+\}}` is not allowed in `{re.escape(place)}`", error
     )
 
 
@@ -82,7 +82,7 @@ def test_a_reference_to_the_interval_is_refused_where_it_is_not_resolved(tmp_pat
 def test_no_reference_stands_in_the_sql_of_a_file(tmp_path, text):
     (error,) = errors_of(tmp_path, sql={"WHERE f.distance": f"WHERE f.dt = '{text}' AND f.distance"})
     assert error.startswith("FS1019 sql/features.sql:16:15  `${")
-    assert "stands in SQL" in error
+    assert "is not allowed in SQL" in error
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_sql_around_a_reference_is_checked_too(tmp_path):
 def test_the_declaration_of_a_param_holds_no_reference(tmp_path):
     found = errors_of(tmp_path, {"default: [JFK, LGA, EWR]": 'default: ["${env:HOME}"]'})
     assert found == [
-        "FS1019 pipeline.yaml:10:44  `${env:HOME}` cannot stand in the declaration of a param. Write it where the param is used."
+        "FS1019 pipeline.yaml:10:44  `${env:HOME}` is not allowed in the declaration of a param. Write it where the param is used."
     ]
 
 

@@ -108,8 +108,11 @@ def _with_kwargs(**kwargs):
 @pytest.mark.parametrize(
     ("suite", "expected"),
     [
-        ("{", "FS1002 suites/flights.json:1:2  not valid JSON: Expecting property name enclosed in double quotes."),
-        ("[]", "FS1002 suites/flights.json:1:1  a spec is a mapping"),
+        (
+            "{",
+            "FS1002 suites/flights.json:1:2  suite `suites/flights.json` is not valid JSON: Expecting property name enclosed in double quotes.",
+        ),
+        ("[]", "FS1002 suites/flights.json:1:1  the file is not a mapping"),
         ({"name": "x"}, "FS1005 suites/flights.json:1:1  `expectations` is missing in suite `suites/flights.json`."),
         ({"expectations": []}, "FS1005 suites/flights.json:1:1  `expectations` is missing"),
         ({"expectations": [{"kwargs": {}}]}, "FS1005 suites/flights.json:3:5  `type` is missing"),
@@ -137,7 +140,7 @@ def test_what_is_wrong_with_a_suite_is_said_with_its_place(tmp_path, suite, expe
             "    suit: suites/flights.json\n",
             "FS1003 pipeline.yaml:{line}:5  unknown key `suit` in gates.input_ok. Did you mean",
         ),
-        ("", "FS1004 pipeline.yaml:{line}:3  `gates.input_ok`: a gate has expectations: say some under `expect`, or"),
+        ("", "FS1004 pipeline.yaml:{line}:3  `gates.input_ok`: a gate needs expectations: add `expect` or `suite`"),
     ],
 )
 def test_a_gate_that_names_no_suite_or_another_is_told(tmp_path, gate, expected):

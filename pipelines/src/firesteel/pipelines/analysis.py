@@ -122,7 +122,7 @@ def analyzed(
         frozenset(work.unknown_relations),
         frozenset(work.unknown_relations | work.broken | work.wrong),
     )
-    return analysis, loaded.own(work.errors)
+    return analysis, loaded.root_causes(work.errors)
 
 
 def parse_output(text: str) -> tuple[str, str]:
@@ -434,7 +434,7 @@ class _Analyzer:
             elif relation not in self.names_all:
                 self.unknown("relation", relation, self.names_all, "gates", name, "on")
                 continue
-            self._excludes_rows(name, gate)
+            self._check_exclusion(name, gate)
             for index, expect in enumerate(gate.expect):
                 column = expect.arguments.get("column")
                 if isinstance(column, str) and relation in self.relations:
@@ -446,7 +446,7 @@ class _Analyzer:
         for name, sink in self.spec.sinks.items():
             self._sink(name, sink)
 
-    def _excludes_rows(self, name: str, gate: Gate) -> None:
+    def _check_exclusion(self, name: str, gate: Gate) -> None:
         """Check that gates exclude rows before the score only: later ones check rows that are counted as scored."""
         scored = {step for step, found in self.spec.steps.items() if isinstance(found, ScoreStep)}
         for step in self.order:

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from firesteel.conf.errors import SpecError
 from firesteel.pipelines.spec.model import Interval, Range, Select, Spec, SqlStep
-from firesteel.pipelines.spec.refs import filled_within, interval_text, is_template
+from firesteel.pipelines.spec.refs import fill_within, interval_text, is_template
 
 Unit = Literal["hour", "day", "month"]
 
@@ -169,7 +169,7 @@ def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, Json
 
 def bound_arg(value: JsonValue, slot: Slot) -> JsonValue:
     """An arg's value for one interval. ValueError when it cannot be computed."""
-    return filled_within(value, lambda text: fill(text, slot) if is_template(text) else interval_text(text, {}))
+    return fill_within(value, lambda text: fill(text, slot) if is_template(text) else interval_text(text, {}))
 
 
 def shifted(text: str) -> str:

@@ -34,7 +34,7 @@ def location_errors(loaded: LoadedSpec) -> list[FiresteelError]:
                 hint="Write local[*], local[4], yarn, spark://HOST:PORT or k8s://https://HOST:PORT.",
             )
         )
-    return loaded.own(errors)
+    return loaded.root_causes(errors)
 
 
 def _storages(loaded: LoadedSpec) -> Iterator[FiresteelError]:

@@ -50,7 +50,7 @@ from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.rules import LogicalPlan, Scan, first_logical_plan, optimize
 from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlStep
-from firesteel.pipelines.spec.refs import known_args
+from firesteel.pipelines.spec.refs import constant_args
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.open import locate
@@ -274,7 +274,7 @@ def _steps(
 
 def _args(step: SqlStep) -> tuple[tuple[str, JsonValue], ...]:
     """The step's args; those that refer to the interval stay templates, and an interval's plan has their values."""
-    return tuple(sorted({**step.args, **known_args(step.args)}.items()))
+    return tuple(sorted({**step.args, **constant_args(step.args)}.items()))
 
 
 def _score_step(

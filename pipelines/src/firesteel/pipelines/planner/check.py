@@ -38,7 +38,7 @@ def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
                     SpecError("FS7004", f"gates.{name}: cannot {expect.on_fail}: {problem}", where=where, hint=hint)
                 )
     errors += _drift(loaded, analysis)
-    errors = [*loaded.errors, *loaded.own(errors)]
+    errors = [*loaded.errors, *loaded.root_causes(errors)]
     if errors:
         raise SpecErrors.of(errors)
     return analysis

@@ -39,7 +39,7 @@ def template_errors(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelErr
         errors.append(_at(loaded, "begin", SpecError("FS1014", "interval.begin is at the end of the calendar.")))
     errors += [*_selects(loaded, seen), *_args(loaded, seen)]
     errors += _sinks(loaded, analysis, () if errors else seen)
-    return loaded.own(errors)
+    return loaded.root_causes(errors)
 
 
 def _at(loaded: LoadedSpec, key: str, error: SpecError) -> SpecError:

@@ -1,4 +1,4 @@
-"""`features: {model_column: sql expression}`: a SELECT before the score, written for the user.
+"""Expand `features: {model_column: sql expression}` into a SQL step before the score step.
 
 ::
 
@@ -7,7 +7,7 @@
     scored_features: {sql: "SELECT `id`, (a / 2) AS `x`, (b) AS `y` FROM `rows`"}
     scored: {score: {input: scored_features, keep: [id], features: [x, y], ...}}
 
-Done on the tree, where every value knows its place: what is wrong with an expression is said where `features` stands.
+The expansion works on the tree, so errors in an expression show its location in `features`.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from firesteel.pipelines.spec.tree import Node
 
 
 def expand_features(tree: Node, errors: list[FiresteelError]) -> Node:
-    """The tree with a SQL step before each score step whose `features` is a mapping; anything else stays as it is."""
+    """Return the tree with a SQL step before each score step whose `features` is a mapping."""
     steps = _mapping(_mapping(tree).get("steps"))
     taken = {name.lower() for name in (*steps, *_mapping(_mapping(tree).get("sources")))}
-    found: dict[str, Node] = {}
+    expanded: dict[str, Node] = {}
     for name, step in steps.items():
         score = _mapping(step).get("score")
         if score is None or not _is_expandable(_mapping(score)):
-            found[name] = step
+            expanded[name] = step
             continue
         before = f"{name}_features"
         if before.lower() in taken:
-            what = f"`{before}` is the name of the SELECT that `features` of {name} stands for, and is taken."
+            what = f"`{before}` already exists; `features` of {name} needs this name for its SELECT."
             errors.append(SpecError("FS1013", what, where=_mapping(score)["features"].where, hint="Rename the other."))
-        found[before] = replace(step, value={"sql": _select(_mapping(score), errors)})
-        found[name] = replace(step, value={**_mapping(step), "score": _rewritten(score, before)})
-    if found.keys() == steps.keys():
+        expanded[before] = replace(step, value={"sql": _select(_mapping(score), errors)})
+        expanded[name] = replace(step, value={**_mapping(step), "score": _rewritten(score, before)})
+    if expanded.keys() == steps.keys():
         return tree
-    return replace(tree, value={**_mapping(tree), "steps": replace(_mapping(tree)["steps"], value=found)})
+    return replace(tree, value={**_mapping(tree), "steps": replace(_mapping(tree)["steps"], value=expanded)})
 
 
 def _is_expandable(score: dict[str, Node]) -> bool:
-    """Whether there is a mapping of texts, and all that a SELECT needs; what is missing is reported by the schema."""
+    """Return whether `features` maps to texts and the step has the other keys. The schema reports missing keys."""
     features, keep, relation = _mapping(score.get("features")), score.get("keep"), score.get("input")
-    kept = keep.value if keep is not None else []
+    columns = keep.value if keep is not None else []
     return (
         bool(features)
-        and all(isinstance(each.value, str) for each in features.values())
-        and isinstance(kept, list)
-        and all(isinstance(each.value, str) for each in kept)
+        and all(isinstance(expression.value, str) for expression in features.values())
+        and isinstance(columns, list)
+        and all(isinstance(column.value, str) for column in columns)
         and relation is not None
         and isinstance(relation.value, str)
     )
@@ -55,16 +55,16 @@ def _is_expandable(score: dict[str, Node]) -> bool:
 
 def _select(score: dict[str, Node], errors: list[FiresteelError]) -> Node:
     keep = score["keep"].value if "keep" in score else []
-    kept = [str(each.value) for each in keep] if isinstance(keep, list) else []
+    kept = [str(column.value) for column in keep] if isinstance(keep, list) else []
     columns = [_quoted(name) for name in kept]
     for name, expression in _mapping(score["features"]).items():
         text = str(expression.value).strip()
-        if name.lower() not in {each.lower() for each in kept}:
-            columns.append(f"({text}\n) AS {_quoted(name)}")  # the line ends whatever comment the text ends with
+        if name.lower() not in {column.lower() for column in kept}:
+            columns.append(f"({text}\n) AS {_quoted(name)}")  # the line break ends a comment at the end of the text
         elif text.strip("`").lower() != name.lower():
-            what = f"`{name}` is kept as it is, and is a feature made of `{text}`."
+            what = f"`{name}` is both a column of `keep` and a feature computed as `{text}`."
             errors.append(
-                SpecError("FS1013", what, where=expression.where, hint="Keep it under another name, by a SQL step.")
+                SpecError("FS1013", what, where=expression.where, hint="Rename the kept column in a SQL step.")
             )
     sql = f"SELECT {', '.join(columns)} FROM {_quoted(str(score['input'].value))}"  # noqa: S608 - the spec's own SQL
     return replace(score["features"], value=sql)
@@ -72,7 +72,7 @@ def _select(score: dict[str, Node], errors: list[FiresteelError]) -> Node:
 
 def _rewritten(score: Node, relation: str) -> Node:
     values = _mapping(score)
-    names: list[Node] = [replace(each, value=name) for name, each in _mapping(values["features"]).items()]
+    names: list[Node] = [replace(expression, value=name) for name, expression in _mapping(values["features"]).items()]
     return replace(
         score,
         value={

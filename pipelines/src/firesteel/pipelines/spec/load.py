@@ -1,8 +1,8 @@
-"""Spec file -> `LoadedSpec`: parsed, merged with its profile, params bound, checked. All errors at once.
+"""Load a spec file and collect all of its errors.
 
 ::
 
-    text -> tree (places) -> profile merged -> params typed -> ${...} resolved -> features, suites expanded -> pydantic -> checked -> LoadedSpec
+    text -> tree with locations -> merge profile -> parse params -> resolve ${...} -> expand features and suites -> pydantic -> checks -> LoadedSpec
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.secrets import references
-from firesteel.pipelines.spec.contradictions import contradictions
+from firesteel.pipelines.spec.conflicts import setting_conflicts
 from firesteel.pipelines.spec.features import expand_features
 from firesteel.pipelines.spec.model import Model, Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
-from firesteel.pipelines.spec.repair import repaired
+from firesteel.pipelines.spec.repair import repair
 from firesteel.pipelines.spec.secret_places import secret_errors
 from firesteel.pipelines.spec.suites import expand_suites
 from firesteel.pipelines.spec.support import unsupported
@@ -29,19 +29,19 @@ from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
 from firesteel.pipelines.spec.values import ParamValue, parse_param
 
 LOCATION_TYPE = "uri"
-_OF_A_SPEC = frozenset({"storage", "interval", "sources", "models", "steps", "gates", "sinks"})
-"""Keys that other files rarely have. One without `spec_version` and two of them is no spec."""
+_SPEC_KEYS = frozenset({"storage", "interval", "sources", "models", "steps", "gates", "sinks"})
+"""Keys that other files rarely have. A file without `spec_version` and with fewer than two of these is not a spec."""
 
 DEFAULT_PROFILE = "default"
-"""The spec as it stands, where no profile is chosen: it names a place in the storage, as every profile does."""
+"""The name of the spec without a profile, also in the paths of the state store."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSpec:
     """A spec ready to be compiled.
 
-    `spec` has all params resolved; `canonical` is the same with location params (`type: uri`) left as references, which
-    is what the code hash is made of; `tree` knows where everything stands.
+    `spec` has all params resolved. `canonical` keeps location params (`type: uri`) as references and is the input of the code
+    hash. `tree` has the location of each value.
     """
 
     path: Path
@@ -52,23 +52,23 @@ class LoadedSpec:
     canonical: Spec
     tree: Node
     errors: tuple[FiresteelError, ...] = ()
-    """What is wrong with the spec. The rest of it can be analysed all the same; `check` raises all errors together."""
+    """Errors of the spec. The valid parts can still be analysed; `check` raises all errors together."""
     replaced: frozenset[KeyPath] = frozenset()
-    """Paths whose values were wrong: `spec` has a default or a stand-in there."""
+    """Paths of wrong values; `spec` has a default or a placeholder there."""
     unclear: frozenset[Where] = frozenset()
-    """Places whose values are not what the spec means. What is wrong there is a consequence of an error in `errors`."""
+    """Locations of values that an error in `errors` affects. Other errors at these locations are consequences of it."""
 
     @property
     def folder(self) -> Path:
-        """Where relative paths start: `sql_file`, `suite`, and a model's folder."""
+        """Return the base folder of relative paths: `sql_file`, `suite`, and a model's folder."""
         return self.path.parent
 
     def is_replaced(self, *path: str) -> bool:
-        """Whether the value at `path`, or something within it, was wrong."""
-        return any(each[: len(path)] == path for each in self.replaced)
+        """Return whether the value at `path`, or a part of it, was wrong."""
+        return any(replaced[: len(path)] == path for replaced in self.replaced)
 
-    def own(self, errors: Iterable[FiresteelError]) -> list[FiresteelError]:
-        """Those of some errors that are no consequences of others."""
+    def root_causes(self, errors: Iterable[FiresteelError]) -> list[FiresteelError]:
+        """Return the errors that are not consequences of errors in `errors`."""
         return [error for error in errors if error.where not in self.unclear]
 
 
@@ -79,23 +79,23 @@ def load_spec(
     params: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> LoadedSpec:
-    """Load a spec file as far as it goes: what is wrong is in `errors`, so that all errors come out at once.
+    """Return a loaded spec. Its `errors` holds the recoverable errors, so that the caller can report all errors together.
 
     Parameters
     ----------
     path
         The YAML file.
     profile
-        The profile that is merged over the spec: mappings deeply, lists replaced.
+        The profile to merge over the spec. Mappings are merged deeply; lists are replaced.
     params
-        Values as the command line gives them, or of the param's own type.
+        Values as text from the command line, or in the param's own type.
     environ
-        For `${env:...}`; the process's environment by default.
+        Variables for `${env:...}`; the process environment by default.
 
     Raises
     ------
     SpecErrors
-        Nothing can be made of the file: all that is wrong with it, in the order of the file.
+        The file cannot be loaded; holds its errors in the order of the file.
     """
     path = Path(path)
     parsed = read_tree(path)
@@ -110,13 +110,13 @@ def load_spec(
     errors += resolver.errors
     resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
     resolved = expand_suites(expand_features(resolved, errors), path.parent, errors)
-    wrong: list[FiresteelError] = []
-    found = repaired(Spec, resolved, wrong)
-    errors += (error for error in wrong if error.where not in resolver.unclear)
-    if found.model is None:
+    schema_errors: list[FiresteelError] = []
+    repaired = repair(Spec, resolved, schema_errors)
+    errors += (error for error in schema_errors if error.where not in resolver.unclear)
+    if repaired.model is None:
         raise SpecErrors.of(errors)
-    unclear = frozenset({*resolver.unclear, *(resolved.nearest(each).where for each in found.replaced)})
-    spec = _with_absolute_models(found.model, path.parent)
+    unclear = frozenset({*resolver.unclear, *(resolved.nearest(key_path).where for key_path in repaired.replaced)})
+    spec = _with_absolute_models(repaired.model, path.parent)
     loaded = LoadedSpec(
         path,
         parsed.text,
@@ -124,20 +124,20 @@ def load_spec(
         values,
         spec,
         spec,
-        found.tree,
-        replaced=frozenset(found.replaced),
+        repaired.tree,
+        replaced=frozenset(repaired.replaced),
         unclear=unclear,
     )
-    errors += loaded.own([*unsupported(spec, found.tree), *contradictions(spec, found.tree)])
+    errors += loaded.root_causes([*unsupported(spec, repaired.tree), *setting_conflicts(spec, repaired.tree)])
     if errors:
         return replace(loaded, errors=tuple(errors))
-    kept = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
-    canonical = Spec.model_validate(expand_suites(expand_features(kept, []), path.parent, []).plain())
+    with_locations = Resolver(values, env, keep=locations).tree(_without(tree, "params", "profiles"))
+    canonical = Spec.model_validate(expand_suites(expand_features(with_locations, []), path.parent, []).plain())
     return replace(loaded, canonical=canonical)
 
 
 def _check_is_spec(tree: Node) -> None:
-    """Refuse another kind of file without a word of what it holds, which may be secret.
+    """Refuse another kind of file. The error does not quote the file, which may contain secrets.
 
     Raises
     ------
@@ -145,14 +145,14 @@ def _check_is_spec(tree: Node) -> None:
         FS1005.
     """
     keys = _mapping(tree).keys()
-    if "spec_version" not in keys and len(keys & _OF_A_SPEC) < 2:
-        what = "this is no pipeline spec: it has no `spec_version`, and neither sources, steps nor sinks."
-        hint = "Give the path of a spec; `firesteel init` writes one."
+    if "spec_version" not in keys and len(keys & _SPEC_KEYS) < 2:
+        what = "the file is not a pipeline spec: it has no `spec_version`, sources, steps or sinks."
+        hint = "Pass the path of a spec; `firesteel init` creates one."
         raise SpecErrors((SpecError("FS1005", what, where=tree.where, hint=hint),))
 
 
 def _with_declarations(tree: Node, errors: list[FiresteelError]) -> Node:
-    """The tree with its params' declarations, in which no reference is resolved."""
+    """Return the tree with the declarations of its params; references in them are errors."""
     declared = _only(tree, "params")
     resolver = Resolver({}, {})
     params = {key: resolver.tree(node, (key,)) for key, node in declared.items()}
@@ -161,7 +161,7 @@ def _with_declarations(tree: Node, errors: list[FiresteelError]) -> Node:
 
 
 def _with_absolute_models(spec: Spec, folder: Path) -> Spec:
-    """The spec with models in relative folders found from the spec's own folder, as its SQL files are."""
+    """Return the spec with relative model folders resolved against the spec's folder."""
 
     def absolute(uri: str) -> str:
         parts = urlsplit(uri)
@@ -169,27 +169,27 @@ def _with_absolute_models(spec: Spec, folder: Path) -> Spec:
             return uri
         return uri if parts.path.startswith("/") else str((folder / uri.removeprefix("file:")).resolve())
 
-    def moved(model: Model) -> Model:
+    def resolved(model: Model) -> Model:
         update: dict[str, object] = {"uri": absolute(model.uri)}
         if model.challenger is not None:
             update["challenger"] = model.challenger.model_copy(update={"uri": absolute(model.challenger.uri)})
         return model.model_copy(update=update)
 
-    return spec.model_copy(update={"models": {name: moved(model) for name, model in spec.models.items()}})
+    return spec.model_copy(update={"models": {name: resolved(model) for name, model in spec.models.items()}})
 
 
 def unset_locations(path: Path, profile: str, given: Collection[str]) -> tuple[str, ...]:
-    """The params of type `uri` that have neither a value among `given` nor a default.
+    """Return the params of type `uri` without a default and without a value in `given`.
 
     Raises
     ------
     SpecErrors
-        The file cannot be read, or is not YAML.
+        The file cannot be read, or is not valid YAML.
     """
     tree = _with_profile(read_tree(path).root, profile, [])
     declared = _declared(tree).items()
     return tuple(
-        name for name, each in declared if each.type == LOCATION_TYPE and each.default is None and name not in given
+        name for name, param in declared if param.type == LOCATION_TYPE and param.default is None and name not in given
     )
 
 
@@ -220,7 +220,7 @@ def _with_profile(tree: Node, profile: str, errors: list[FiresteelError]) -> Nod
         )
         return tree
     over = dict(_mapping(profiles[profile]))
-    if "params" in over:  # a profile gives params values; it does not declare them
+    if "params" in over:  # a profile sets values of params; it does not declare params
         over["params"] = replace(
             over["params"],
             value={
@@ -241,7 +241,7 @@ def _merge(base: Node, over: Node) -> Node:
 
 
 def _declared(tree: Node) -> dict[str, Param]:
-    """The params that are declared well; others are reported when the whole spec is validated."""
+    """Return the params with valid declarations. The validation of the spec reports the others."""
     declared: dict[str, Param] = {}
     for name, node in _mapping(_mapping(tree).get("params", replace(tree, value={}))).items():
         try:
@@ -254,7 +254,7 @@ def _declared(tree: Node) -> dict[str, Param]:
 def _param_values(
     tree: Node, given: Mapping[str, object], errors: list[FiresteelError]
 ) -> tuple[dict[str, ParamValue], frozenset[str]]:
-    """The value of each param, and the names of those that have no good one: something stands for it then."""
+    """Return the value of each param, and the names of params without a valid value, which get a placeholder."""
     declared = _declared(tree)
     nodes = _mapping(_mapping(tree).get("params", replace(tree, value={})))
     errors += [
@@ -281,12 +281,12 @@ def _param_values(
 
 
 def _param_value(name: str, param: Param, value: object, node: Node) -> ParamValue:
-    """One param's value. SpecErrors when it has none, or a wrong one."""
+    """Return one param's value. Raise SpecErrors when it is missing or not valid."""
     if value is None:
-        what, hint = f"param `{name}` has neither a value nor a default.", ""
+        what, hint = f"param `{name}` has no value and no default.", ""
         if param.required:
             what = f"param `{name}` ({param.type}) has no value."
-            hint = f"Pass --param {name}=VALUE, or choose a --profile that sets it."
+            hint = f"Pass --param {name}=VALUE, or a --profile that sets it."
         raise SpecErrors((SpecError("FS1006", what, where=node.where, hint=hint),))
     if secrets := references(str(value)):
         raise SpecErrors.of(secret_errors(secrets[0][2:].removesuffix("}"), ("params", name), node.where))

@@ -1,6 +1,6 @@
-"""The model of a spec: the one source of the parser's checks, the JSON Schema and the reference.
+"""The data model of a spec: the source of the parser's checks, the JSON Schema and docs/reference/spec.md.
 
-Every key of the language is here, and each is supported.
+It contains every key of the spec.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def _bytes(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
 
 
-def _whole(seconds: float) -> float:
+def _whole_seconds(seconds: float) -> float:
     if seconds % 1:
-        raise ValueError(f"{seconds:g} s: Spark counts it in whole seconds")
+        raise ValueError(f"{seconds:g} s: Spark needs whole seconds")
     return seconds
 
 
@@ -49,38 +49,38 @@ def _column_type(text: str) -> str:
 
 ColumnTypes = dict[Name, Annotated[str, AfterValidator(_column_type)]]
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float), Field(ge=0)]
-WholeSeconds = Annotated[Seconds, AfterValidator(_whole)]
+WholeSeconds = Annotated[Seconds, AfterValidator(_whole_seconds)]
 Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str | int), Field(gt=0)]
 
 
 class Part(BaseModel):
-    """Any mapping of the spec: unknown keys are errors, values are never changed after parsing."""
+    """A mapping of the spec. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Param(Part):
-    """A typed value from outside: `--param NAME=VALUE`. Params of type `uri` are locations: they leave hashes alone."""
+    """A typed value that the user passes as `--param NAME=VALUE`. Params of type `uri` are locations and do not change hashes."""
 
     type: Literal[PARAM_TYPES] = Field(description="Type of the value.")  # type: ignore[valid-type]
-    default: JsonValue = Field(None, description="Value when none is given.")
+    default: JsonValue = Field(None, description="Value if the user passes none.")
     required: bool = Field(default=False, description="Refuse to run without a value.")
-    min: float | None = Field(None, description="Smallest number allowed.")
-    max: float | None = Field(None, description="Largest number allowed.")
-    choices: tuple[JsonValue, ...] = Field((), description="The only values allowed.")
+    min: float | None = Field(None, description="Smallest allowed number.")
+    max: float | None = Field(None, description="Largest allowed number.")
+    choices: tuple[JsonValue, ...] = Field((), description="Allowed values. Default: any value.")
     description: str = ""
 
 
 class Interval(Part):
-    """How time is cut: one run of the transaction per interval."""
+    """The intervals of the pipeline. Each interval is published by one transaction."""
 
     column: Name = Field(description="The partition column that holds the interval.")
-    unit: Literal["hour", "day", "month"] = "day"
-    begin: str = Field(description="First interval, an ISO date.")
+    unit: Literal["hour", "day", "month"] = Field("day", description="Length of an interval.")
+    begin: str = Field(description="First interval, as an ISO date.")
     timezone: str = Field("UTC", description="IANA time zone of interval boundaries.")
-    lookback: int = Field(0, ge=0, description="Intervals before the one asked for that are planned again.")
+    lookback: int = Field(0, ge=0, description="Number of previous intervals that are planned again.")
     batch_concurrency: int = Field(
-        1, ge=1, le=64, description="Intervals in flight at once in one application, each a transaction of its own."
+        1, ge=1, le=64, description="Intervals that run concurrently in one application, each in its own transaction."
     )
 
     @field_validator("begin", mode="before")
@@ -103,7 +103,7 @@ def _select_kind(value: Any) -> str:
 
 
 def _item_text(value: Any) -> Any:
-    """A partition's value as its directory is named: by text, whatever YAML reads in it."""
+    """Return a partition's value as text, as in the name of its directory."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else value
@@ -119,55 +119,60 @@ Select = Annotated[
 
 
 class Ready(Part):
-    """When an input partition counts as complete."""
+    """When an input partition is complete."""
 
     marker: str = Field(
         "_SUCCESS",
         pattern=r"^\.?[\w-][\w.-]*$",
-        description="A file in each directory of the interval column, or of the last column whose `select` names the interval.",
+        description="Name of the marker file. It is in each directory of the interval column, or of the last column whose "
+        "`select` uses the interval.",
     )
-    timeout: Seconds = Field(0.0, description="How long a run waits for it, in seconds or as 2h.")
+    timeout: Seconds = Field(0.0, description="How long a run waits for the marker, in seconds or as 2h.")
 
 
 class Contract(Part):
-    """What the data promises. `enforce` refuses columns of other types and missing ones; `additive` allows more columns. Every file is checked."""
+    """The schema that the data must have. Every file is checked."""
 
-    mode: Literal["enforce", "additive"] = "enforce"
-    columns: ColumnTypes = Field({}, description="Column -> type; `!` after the type means not null.")
+    mode: Literal["enforce", "additive"] = Field(
+        "enforce", description="Both refuse missing columns and other types; `additive` allows additional columns."
+    )
+    columns: ColumnTypes = Field({}, description="Column -> type. `!` after the type means not null.")
 
 
 class Source(Part):
-    """A partitioned data set to read. Partitions are declared, never inferred."""
+    """A partitioned data set that the pipeline reads. Partition columns are declared, never inferred."""
 
     format: Literal["parquet"] = "parquet"
     path: str = Field(description="URI of the data set.")
-    partitions: ColumnTypes = Field(description="Partition column -> type, in the order of the path.")
+    partitions: ColumnTypes = Field(description="Partition column -> type, in the order of the directories.")
     select: dict[Name, Select] = Field(
-        description="Which partitions one interval reads: a value, a list or a range of a column. `${interval.NAME}` (id, ds, hour, "
-        "start or end) is filled for each interval, also with a step: `${interval.ds} - 1d`."
+        description="The partitions that one interval reads: column -> a value, a list or a range. `${interval.NAME}` (id, ds, "
+        "hour, start or end) is resolved for each interval, also with an offset: `${interval.ds} - 1d`."
     )
-    ready: Ready | None = None
+    ready: Ready | None = Field(None, description="How a run checks that partitions are complete. Default: no check.")
     on_missing: Literal["fail", "skip", "empty"] = Field(
-        "fail", description="What a selected value without a directory means, at every partition level."
+        "fail",
+        description="What happens when a selected partition has no directory: `fail` the run, `skip` the interval, or read it as "
+        "`empty`. Applies to every partition level.",
     )
     key: tuple[str, ...] = Field((), description="Columns that identify a row.")
-    contract: Contract = Contract()
+    contract: Contract = Field(Contract(), description="The schema that the data must have.")
 
 
 class Trust(Part):
-    """Which model formats may be loaded, decided here and never by the model. Pickle runs code when it is loaded."""
+    """The model formats that may be loaded. Loading a pickle file runs code from the file."""
 
     formats: tuple[Literal["skops", "onnx", "lightgbm", "xgboost", "pickle", "unknown"], ...] = Field(
-        ("skops", "onnx"), min_length=1
+        ("skops", "onnx"), min_length=1, description="Trusted formats."
     )
-    max_size: Bytes | None = None
+    max_size: Bytes | None = Field(None, description="Largest allowed size of the model's files.")
 
 
 class Challenger(Part):
-    """A second model that scores the same rows in the same scan. How far it agrees is recorded; its scores are published on request."""
+    """A second model that scores the same rows in the same scan. The run records how often both agree; scores are published on request."""
 
-    uri: str = Field(description="As the model's own.")
-    tolerance: float = Field(0.01, ge=0, description="Two numbers agree whose absolute difference is at most this.")
+    uri: str = Field(description="As for a model.")
+    tolerance: float = Field(0.01, ge=0, description="Largest absolute difference of two scores that agree.")
 
 
 def _challenger(value: Any) -> Any:
@@ -175,58 +180,61 @@ def _challenger(value: Any) -> Any:
 
 
 class Model(Part):
-    """A registered model. An alias is resolved to a version and the digest of its bytes when the plan is made."""
+    """A registered model. A plan pins an alias to a version and to the digest of the model's files."""
 
     uri: str = Field(
-        description="models:/NAME@ALIAS, models:/NAME/VERSION or a folder; a relative one starts at the spec's folder."
+        description="models:/NAME@ALIAS, models:/NAME/VERSION or a folder. A relative folder starts at the spec's folder."
     )
-    method: Literal["predict", "predict_proba"] = "predict"
-    trust: Trust = Trust()
+    method: Literal["predict", "predict_proba"] = Field("predict", description="The model's method that scores.")
+    trust: Trust = Field(Trust(), description="The formats that may be loaded.")
     challenger: Annotated[
         Challenger | None, BeforeValidator(_challenger, json_schema_input_type=str | Challenger | None)
     ] = Field(
         None,
-        description="A second model that is scored in the same scan, by its URI or with a tolerance, too. Method and trust are the model's.",
+        description="A second model that scores in the same scan: a URI, or a mapping with a tolerance. It uses the model's "
+        "`method` and `trust`.",
     )
 
 
 class Batch(Part):
-    """A batch ends at `rows` or `bytes`, whichever comes first."""
+    """The rows of one call of the model. A batch ends at `rows` or `bytes`, whichever comes first."""
 
-    rows: int = Field(8192, ge=1)
-    bytes: Bytes = 32 << 20
+    rows: int = Field(8192, ge=1, description="Most rows in a batch.")
+    bytes: Bytes = Field(32 << 20, description="Most bytes in a batch.")
 
 
 class Workers(Part):
-    """What one Python worker may use. Spark counts it for every task of the run, not for the score's alone."""
+    """The resources of one Python worker. Spark reserves them for every task of the run, also for tasks that do not score."""
 
-    cpus: int = Field(1, ge=1, description="spark.task.cpus.")
-    threads: Literal["auto"] | int = Field("auto", description="Of each numerical library's pool; auto is `cpus`.")
+    cpus: int = Field(1, ge=1, description="Cores of a task (spark.task.cpus).")
+    threads: Literal["auto"] | int = Field("auto", description="Threads of each numerical library; `auto` is `cpus`.")
     gpus: int = Field(0, ge=0, description="GPUs of a task and of an executor, which then runs one task at a time.")
-    models_in_memory: int = Field(1, ge=1)
+    models_in_memory: int = Field(1, ge=1, description="Most models that a worker caches.")
 
 
 class RowErrors(Part):
-    """What happens to rows that the model fails on."""
+    """What happens to rows that fail to score."""
 
-    action: Literal["fail", "dead_letter"] = "fail"
-    retries: int = Field(0, ge=0, le=10)
+    action: Literal["fail", "dead_letter"] = Field(
+        "fail", description="`fail` the run, or write the row to the dead letters and continue."
+    )
+    retries: int = Field(0, ge=0, le=10, description="Times that a failed row is scored again.")
     max_rows: int | None = Field(None, ge=0, description="Most dead letters of an interval. Default: 1000.")
     max_fraction: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Largest fraction of an interval's rows that may be dead letters. Default: 0.5, and 1 where `max_rows` is given.",
+        description="Largest fraction of an interval's rows that may be dead letters. Default: 0.5, or 1 if `max_rows` is set.",
     )
 
     @property
     def rows_allowed(self) -> int:
-        """Most dead letters of an interval."""
+        """Return the most dead letters of an interval."""
         return MAX_ROWS if self.max_rows is None else self.max_rows
 
     @property
     def fraction_allowed(self) -> float:
-        """Largest fraction of dead letters: a budget in rows is the user's own word on what may be lost."""
+        """Return the largest fraction of dead letters; 1 if the user sets a limit in rows only."""
         if self.max_fraction is not None:
             return self.max_fraction
         return MAX_FRACTION if self.max_rows is None else 1.0
@@ -234,50 +242,57 @@ class RowErrors(Part):
 
 MAX_ROWS = 1000
 MAX_FRACTION = 0.5
-"""The budget of a spec that gives none: an interval is not published when more than half of its rows cannot be scored."""
+"""Default: an interval is not published when more than half of its rows fail to score."""
 
 
 class Score(Part):
-    """Apply a model to a relation."""
+    """A score step: apply a model to the rows of a relation."""
 
-    input: Name
-    model: Name
+    input: Name = Field(description="The source or step whose rows are scored.")
+    model: Name = Field(description="The model, a name under `models`.")
     features: Literal["signature"] | tuple[str, ...] | dict[str, str] = Field(
         "signature",
-        description="The model's columns: those of its signature, a list, or model column -> SQL expression over the input.",
+        description="The model's input columns: from its signature, a list, or a mapping of column -> SQL expression over the input.",
     )
-    keep: tuple[str, ...] = Field((), description="Input columns that stand beside the scores.")
+    keep: tuple[str, ...] = Field((), description="Input columns that are copied to the output.")
     output: dict[Name, str] = Field(description="Column -> `TYPE`, `TYPE from [INDEX]` or `TYPE from COLUMN`.")
-    batch: Batch = Batch()
-    workers: Workers = Workers()
-    warmup: Literal["input_example", "none"] = "none"
-    timeout: Seconds | None = None
-    on_error: RowErrors = RowErrors()
-    operator: Literal["auto", "pandas", "arrow", "direct"] = "auto"
-    accelerate: Literal["auto", "off"] = "off"
+    batch: Batch = Field(Batch(), description="Limits of a batch.")
+    workers: Workers = Field(Workers(), description="Resources of a Python worker.")
+    warmup: Literal["input_example", "none"] = Field(
+        "none", description="`input_example` scores the model's input example once after the model is loaded."
+    )
+    timeout: Seconds | None = Field(None, description="Longest time for one call of the model.")
+    on_error: RowErrors = Field(RowErrors(), description="What happens to rows that fail to score.")
+    operator: Literal["auto", "pandas", "arrow", "direct"] = Field(
+        "auto", description="How rows reach the model; `auto` selects the fastest that supports the step."
+    )
+    accelerate: Literal["auto", "off"] = Field(
+        "off", description="Whether a faster inference backend may replace the model."
+    )
     publish_challenger: str | None = Field(
         None,
         pattern=NAME,
-        description="A prefix: each output of the model's challenger becomes a column PREFIX + OUTPUT, null where it has no score.",
+        description="Prefix of the challenger's columns: each output is published as PREFIX + OUTPUT, null where the challenger has "
+        "no score.",
     )
 
 
 class SqlStep(Part):
-    """A view: one SELECT over sources and other steps, inline or in a file beside the spec."""
+    """A view: one SELECT over sources and other steps, inline or in a file."""
 
-    sql: str | None = None
-    sql_file: str | None = None
+    sql: str | None = Field(None, description="The SELECT.")
+    sql_file: str | None = Field(None, description="File with the SELECT, relative to the spec's folder.")
     args: dict[Name, JsonValue] = Field(
         {},
-        description="Values of :markers, bound and never pasted. `${interval.NAME}` in them is filled for each interval, as in "
-        "`select`; in the SQL itself no reference is resolved.",
+        description="Values of the :markers in the SQL, passed as bound parameters. `${interval.NAME}` in a value is resolved for "
+        "each interval, as in `select`. References in the SQL itself are not resolved.",
     )
 
 
 class ScoreStep(Part):
-    """A view made by scoring."""
+    """A view that adds the scores of a model."""
 
-    score: Score
+    score: Score = Field(description="The model and its input.")
 
 
 def _step_kind(value: Any) -> str:
@@ -291,76 +306,85 @@ Step = Annotated[
 
 
 class Expect(BaseModel):
-    """One expectation: Great Expectations' name and arguments, a severity, and what follows from a failure."""
+    """An expectation of Great Expectations: its type and arguments, a severity, and the action on failure."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    type: str
-    severity: Literal["critical", "warning"] = "critical"
+    type: str = Field(description="Type of the expectation, such as expect_column_values_to_not_be_null.")
+    severity: Literal["critical", "warning"] = Field(
+        "critical", description="A failed `critical` expectation stops the run; a `warning` is reported."
+    )
     on_fail: Literal["fail", "quarantine", "drop", "warn"] | None = Field(
         None,
-        description="What happens when it fails. `fail` stops the interval, `warn` only reports it. `quarantine` and `drop` "
-        "exclude the rows that fail it and score the others; `quarantine` keeps these rows with the reason. They need an expectation "
-        "on each value of a column, on a relation before the score. `mostly` is the fraction of rows that must pass.",
+        description="Action on failure. `fail` and `warn` equal the severities `critical` and `warning`. `quarantine` excludes the "
+        "failing rows and stores them with the reason; `drop` excludes them; the run continues with the other rows. Both work "
+        "only for expectations on each value of a column, on relations before the score. `mostly` is the fraction of rows that "
+        "must pass.",
     )
 
     @property
     def excludes_rows(self) -> bool:
-        """Whether rows that fail it are not scored."""
+        """Return whether failing rows are excluded from scoring."""
         return self.on_fail in {"quarantine", "drop"}
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All that is said beside type and consequences."""
+        """Return the expectation's own arguments."""
         return self.model_extra or {}
 
 
 class Drift(Part):
-    """A column is as it was at the last success of the sink: in its distribution, its nulls, its mean. Say at least one limit.
+    """Compare a column with the last published interval: its distribution, its nulls and its mean. Set at least one limit.
 
-    Numbers are cut into ten bins, strings and booleans into their twenty most frequent values and the rest: those of the
-    first success, for good.
+    The bins are ten ranges for numbers, and the twenty most frequent values and the rest for strings and booleans. The first
+    published interval fixes them.
     """
 
-    type: Literal["drift"]
-    column: str
+    type: Literal["drift"] = Field(description="Marks a drift expectation.")
+    column: str = Field(description="The column to compare.")
     against: Literal["last_success"] = Field(
-        "last_success", description="The newest interval before this one that is published."
+        "last_success", description="The baseline: the latest earlier interval that is published."
     )
     psi_max: float | None = Field(
         None,
         ge=0,
-        description="Largest population stability index; below 0.1 little has changed, above 0.25 much has. 0.2 where no limit "
-        "is said.",
+        description="Largest population stability index. Below 0.1 means little change, above 0.25 much change. Default: 0.2 if no "
+        "limit is set.",
     )
     null_rate_max_change: float | None = Field(
-        None, ge=0, le=1, description="Largest change of the fraction of nulls, up or down."
+        None, ge=0, le=1, description="Largest change of the fraction of nulls, in either direction."
     )
     mean_shift_max: float | None = Field(
-        None, ge=0, description="Largest shift of a number's mean, in standard deviations of then."
+        None, ge=0, description="Largest shift of the mean of a number, in standard deviations of the baseline."
     )
     rows_min: int = Field(
-        500, ge=1, description="With fewer rows, then or now, nothing is compared: chance moves small samples."
+        500,
+        ge=1,
+        description="Fewest rows for a comparison, in the baseline and in this interval. Small samples vary by chance.",
     )
-    severity: Literal["critical", "warning"] = "critical"
-    on_fail: Literal["fail", "warn"] | None = Field(None, description="The same as severities, in a word.")
+    severity: Literal["critical", "warning"] = Field(
+        "critical", description="A failed `critical` expectation stops the run; a `warning` is reported."
+    )
+    on_fail: Literal["fail", "warn"] | None = Field(
+        None, description="Other notation of the severity: `fail` is critical, `warn` is warning."
+    )
     description: str = ""
 
     @property
     def excludes_rows(self) -> bool:
-        """It says nothing of single rows."""
+        """Return False: drift compares whole columns."""
         return False
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What is compared, with the limit that holds where none is said."""
-        said = self.model_dump(exclude={"type", "severity", "on_fail", "description"}, exclude_none=True)
+        """Return the column and the limits, with the default limit if none is set."""
+        arguments = self.model_dump(exclude={"type", "severity", "on_fail", "description"}, exclude_none=True)
         limits = {"psi_max", "null_rate_max_change", "mean_shift_max"}
-        return said if limits & said.keys() else {**said, "psi_max": PSI_MAX}
+        return arguments if limits & arguments.keys() else {**arguments, "psi_max": PSI_MAX}
 
 
 PSI_MAX = 0.2
-"""Between the customary 0.1 (look at it) and 0.25 (act on it)."""
+"""Between the customary limits 0.1 (investigate) and 0.25 (act)."""
 
 
 def _expect_kind(value: Any) -> str:
@@ -375,148 +399,153 @@ Expectations = tuple[
 
 
 class Gate(Part):
-    """Expectations on a source, a step, or the staged files of a sink (`sink:NAME`)."""
+    """Expectations on a source, a step, or the staged files of a sink."""
 
-    on: str = Field(pattern=r"^(sink:)?[A-Za-z_][A-Za-z0-9_]*$")
+    on: str = Field(pattern=r"^(sink:)?[A-Za-z_][A-Za-z0-9_]*$", description="A source, a step, or `sink:NAME`.")
     suite: str | None = Field(
         None,
-        description="A suite of Great Expectations beside the spec, unchanged: its JSON file. Its expectations come before those "
-        "of `expect`.",
+        description="JSON file of a Great Expectations suite, in the spec's folder. Its expectations come before those of `expect`.",
     )
-    expect: Expectations = Field((), min_length=1)
+    expect: Expectations = Field((), min_length=1, description="The expectations.")
 
     @property
     def excludes_rows(self) -> bool:
-        """Whether rows of its relation may not go on."""
+        """Return whether the gate excludes rows of its relation."""
         return any(expect.excludes_rows for expect in self.expect)
 
     @model_validator(mode="after")
     def _some(self) -> Gate:
         if not self.expect and self.suite is None:
-            raise ValueError("a gate has expectations: say some under `expect`, or name a `suite`")
+            raise ValueError("a gate needs expectations: add `expect` or `suite`")
         return self
 
 
 class Files(Part):
-    """How files are cut."""
+    """Sizes of published files."""
 
     target_size: Bytes | None = Field(
         None,
         ge=1 << 20,
-        description="Size of a published file where a partition has as much, e.g. 128MiB; at least 1MiB. Without it Spark decides. "
-        "How many rows that is follows from earlier runs; the first goes by what rows weigh in a shuffle.",
+        description="Target size of a file, such as 128MiB; at least 1MiB. Default: Spark decides. The number of rows per file is "
+        "estimated from earlier runs, and for the first run from the size of the rows in a shuffle.",
     )
 
 
 class Retain(Part):
-    """How long what a run leaves is kept."""
+    """How long a run's data is kept."""
 
     dead_letter: Seconds | None = Field(
         None,
-        description="Dead letters older than this are deleted after a run, e.g. 30d; they cannot be replayed then.",
+        description="A run deletes dead letters older than this, such as 30d. Deleted dead letters cannot be replayed.",
     )
-    quarantine: Seconds | None = Field(None, description="Quarantined rows older than this are deleted after a run.")
-    versions: int = Field(2, ge=0, description="Replaced versions of an interval that are kept.")
+    quarantine: Seconds | None = Field(None, description="A run deletes quarantined rows older than this.")
+    versions: int = Field(2, ge=0, description="Number of replaced versions that are kept per interval.")
 
 
 class Sink(Part):
-    """Where results are published."""
+    """A data set to which the pipeline publishes."""
 
-    from_: Name = Field(alias="from", description="The step that is published.")
+    from_: Name = Field(alias="from", description="The step whose rows are published.")
     format: Literal["parquet"] = "parquet"
-    path: str
-    partition_by: tuple[Name, ...] = Field(min_length=1)
+    path: str = Field(description="URI of the data set.")
+    partition_by: tuple[Name, ...] = Field(min_length=1, description="Partition columns. The first holds the interval.")
     mode: Literal["replace_partitions", "append_once"] = Field(
         "replace_partitions",
-        description="`replace_partitions` replaces every planned partition, empty ones included. `append_once` adds files, "
-        "those of one plan once, `--force` or not; a changed input or model is another plan, and adds its rows, too.",
+        description="`replace_partitions` replaces every planned partition, also with an empty one. `append_once` adds files, and "
+        "appends each plan only once, even with `--force`. A changed input or model makes another plan, which appends again.",
     )
     on_empty: Literal["fail", "allow"] = Field(
         "fail",
-        description="Whether an interval may publish no rows. `fail` refuses it, unless nothing was published before and the input is "
-        "missing with `on_missing: empty`, or every row is a dead letter within the budget of `on_error`.",
+        description="Whether an interval may publish no rows. `fail` refuses it, with two exceptions: nothing was published before and "
+        "the input is missing with `on_missing: empty`, or every row is a dead letter within the limits of `on_error`.",
     )
     min_rows: int | None = Field(
-        None, ge=1, description="Fewest rows that an interval may publish; it also holds where `on_empty` is `allow`."
+        None, ge=1, description="Fewest rows that an interval may publish, also with `on_empty: allow`."
     )
-    files: Files = Files()
-    lineage_columns: tuple[Literal["_run_id", "_model_version", "_plan_hash", "_scored_at"], ...] = ()
-    retain: Retain = Retain()
+    files: Files = Field(Files(), description="Sizes of published files.")
+    lineage_columns: tuple[Literal["_run_id", "_model_version", "_plan_hash", "_scored_at"], ...] = Field(
+        (), description="Columns about the run that are added to each row."
+    )
+    retain: Retain = Field(Retain(), description="How long a run's data is kept.")
 
 
 class Executors(Part):
-    """Executors under dynamic allocation: how many, how large, when they come and go, and what they may cost.
+    """Executors under dynamic allocation: their number, size, timeouts and cost limit.
 
-    A plan proposes how many to begin with, and how many are worth it, from the bytes to read and from earlier runs.
+    A plan proposes the initial and the maximum number from the bytes to read and from earlier runs.
     """
 
-    min: int = Field(0, ge=0, description="Executors that stay when there is nothing to do.")
-    max: int | None = Field(None, ge=1, description="Most executors at once; a plan may set itself a lower limit.")
+    min: int = Field(0, ge=0, description="Executors that stay allocated when idle.")
+    max: int | None = Field(None, ge=1, description="Most executors at the same time. A plan may use a lower limit.")
     initial: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
-        "auto", description="Executors asked for at the start; `auto` is what the plan proposes."
+        "auto", description="Executors requested at the start; `auto` uses the plan's proposal."
     )
     cores: int = Field(1, ge=1, description="Cores of an executor.")
     memory: str = Field("1g", pattern=r"^\d+[kmg]$", description="Heap of an executor's JVM.")
     python_memory: str | None = Field(
         None,
         pattern=r"^\d+[kmg]$",
-        description="Address space of an executor's Python workers together; a worker has its part of `cores`.",
+        description="Address space of all Python workers of an executor. Each worker gets an equal part per core.",
     )
     idle_timeout: Literal["auto"] | WholeSeconds = Field(
         "auto",
-        description="How long an executor may be idle before it goes; `auto` is what a new one costs, or a little more than "
-        "the pause between two intervals, as earlier runs had it.",
+        description="Time after which an idle executor is released. `auto` is the duration of an executor's start, or slightly more "
+        "than the pause between two intervals in earlier runs.",
     )
     backlog_timeout: Literal["auto"] | Annotated[WholeSeconds, Field(ge=1)] = Field(
-        "auto", description="How long tasks wait before executors are asked for: 1, then 2, 4, 8 ... `auto` is 1s."
+        "auto",
+        description="How long tasks wait before Spark requests 1 executor, then 2, 4, 8 and so on. `auto` is 1s.",
     )
     utilisation: float | None = Field(
         None,
         ge=0.1,
         le=0.95,
-        description="Part of an executor's time that should be work: fewer executors where it would be less.",
+        description="Smallest fraction of an executor's time that is spent on tasks. The plan requests fewer executors to reach it.",
     )
     max_executor_hours: float | None = Field(
         None,
         gt=0,
-        description="What a run may cost. A plan that would cost more by earlier runs is refused, and a run that has cost as "
-        "much is stopped: what is published stays, and the next run goes on from there.",
+        description="Most executor-hours of a run. A plan that would need more, estimated from earlier runs, is refused. A run that "
+        "reaches the limit is stopped; published intervals stay, and the next run continues with the others.",
     )
     decommission: bool = Field(
         True,
-        description="Idle executors hand on what they hold before they go; else they stay as long as they hold something.",
+        description="Migrate shuffle and cached blocks before releasing an idle executor. If off, an executor with blocks is not "
+        "released.",
     )
 
 
 class Speculation(Part):
-    """Tasks that take far longer than the others are started once more elsewhere; the first to finish counts."""
+    """Start a second attempt of a task that takes much longer than the others; the first attempt to finish counts."""
 
-    quantile: float = Field(0.9, gt=0, lt=1, description="Part of a stage's tasks that must be done before.")
-    multiplier: float = Field(3.0, gt=1, description="Times the median that a task may take.")
+    quantile: float = Field(0.9, gt=0, lt=1, description="Fraction of a stage's tasks that must finish first.")
+    multiplier: float = Field(3.0, gt=1, description="How many times the median duration a task may take.")
     min_runtime: Seconds = Field(
-        30.0, description="No task is started again before; a worker's first one also loads the model."
+        30.0, description="Shortest runtime before a second attempt. The first task of a worker also loads the model."
     )
 
 
 class Shuffle(Part):
-    """Which shuffle: Spark's own, or that of the nodes' services, which frees executors; and what to do without them."""
+    """The shuffle: Spark's own, or firesteel's shuffle service on the nodes, which allows Spark to release executors."""
 
-    manager: Literal["sort", "rdma"] = "sort"
-    fallback: Literal["sort", "fail"] = "sort"
+    manager: Literal["sort", "rdma"] = Field("sort", description="`sort` is Spark's own, `rdma` the shuffle service.")
+    fallback: Literal["sort", "fail"] = Field(
+        "sort", description="What happens when the shuffle service is not available."
+    )
 
 
 class Resources(Part):
-    """Compiles to Spark settings; never hashed."""
+    """Resources of the Spark application. They do not change hashes."""
 
-    master: str = "local[*]"
-    queue: str | None = None
-    executors: Executors | None = None
-    shuffle: Shuffle = Shuffle()
-    speculation: Speculation | None = None
+    master: str = Field("local[*]", description="Spark master URL.")
+    queue: str | None = Field(None, description="YARN queue.")
+    executors: Executors | None = Field(None, description="Executors under dynamic allocation.")
+    shuffle: Shuffle = Field(Shuffle(), description="The shuffle.")
+    speculation: Speculation | None = Field(None, description="Second attempts of slow tasks. Default: off.")
 
     @property
     def local_cores(self) -> int | None:
-        """Cores of a local master, 0 for as many as there are; None for a cluster."""
+        """Return the cores of a local master, 0 for all cores of the machine, None for a cluster."""
         local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", self.master)
         if not local:
             return None
@@ -524,73 +553,77 @@ class Resources(Part):
 
 
 class Kerberos(Part):
-    """Who the run is on a cluster with Kerberos."""
+    """The run's identity on a cluster with Kerberos."""
 
-    principal: str = Field(min_length=1, description="e.g. ml@EXAMPLE.ORG")
-    keytab: str = Field(pattern="^/", description="Its keytab, a file on the driver.")
+    principal: str = Field(min_length=1, description="Principal, such as ml@EXAMPLE.ORG.")
+    keytab: str = Field(pattern="^/", description="Path of the keytab on the driver.")
 
 
 class Security(Part):
-    """Authenticated, encrypted Spark: docs/concepts/security.md. Never hashed."""
+    """Authentication and encryption of Spark; see docs/concepts/security.md. It does not change hashes."""
 
     mode: Literal["strict", "none"] = Field(
         "strict",
-        description="`strict`: Spark authenticates every connection, encrypts network and disks, and has no UI without a key; "
-        "servers that are named in the spec are reached over TLS.",
+        description="`strict`: Spark authenticates every connection, encrypts network traffic and local disks, and shows no UI without "
+        "`ui_key`. Servers in the spec must use TLS.",
     )
     secret: str | None = Field(
         None,
-        description="`${secret:SCOPE/KEY}`: what a standalone cluster shares. Other masters make a secret for each run.",
+        description="`${secret:SCOPE/KEY}`: the shared secret of a standalone cluster. Other masters create a secret for each run.",
     )
     ui_key: str | None = Field(
         None,
-        description="`${secret:SCOPE/KEY}`: base64url of at least 32 bytes; whoever has a JWT signed by it sees Spark's UI.",
+        description="`${secret:SCOPE/KEY}`: base64url of at least 32 bytes. A JWT signed with this key gives access to Spark's UI.",
     )
-    kerberos: Kerberos | None = None
+    kerberos: Kerberos | None = Field(None, description="Kerberos identity.")
 
     @field_validator("secret", "ui_key")
     @classmethod
     def _hidden(cls, value: str | None) -> str | None:
         if value is not None and not references(value):
-            raise ValueError(f"a secret cannot stand in a spec; write {FORM}")
+            raise ValueError(f"a spec must not contain a secret; write {FORM}")
         return value
 
     @property
     def strict(self) -> bool:
-        """Whether security is on."""
+        """Return whether security is on."""
         return self.mode == "strict"
 
 
 class Mlflow(Part):
-    """Where runs are recorded and models are looked up."""
+    """The MLflow server that records runs and resolves models."""
 
-    uri: str = ""
-    experiment: str = ""
+    uri: str = Field("", description="Tracking URI. Default: MLflow's own default.")
+    experiment: str = Field("", description="Experiment of the runs. Default: `firesteel/NAME`.")
     required: bool = Field(
         default=True,
-        description="Refuse to run when MLflow cannot be reached. Otherwise the record is kept in `storage` and delivered later. "
-        "Models by `models:/` URI come from MLflow all the same.",
+        description="Refuse to run when MLflow cannot be reached. If off, the record is kept in `storage` and sent later; models with "
+        "a `models:/` URI still need MLflow.",
     )
 
 
 class _Lineage(Part):
-    """What all transports of lineage have in common."""
+    """Keys that all transports of lineage share."""
 
-    transport: Literal["file", "http"] = "file"
+    transport: Literal["file", "http"] = Field("file", description="Where events are sent.")
     namespace: str = Field(
-        "", description="Of the jobs in the events; `firesteel`, with `.PROFILE` where one is chosen, by default."
+        "",
+        description="Namespace of the jobs in the events. Default: `firesteel`, or `firesteel.PROFILE` with a profile.",
     )
     timeout: Seconds = Field(
-        5.0, gt=0, le=300, description="For one event, and what a run waits at its end for those that are not sent yet."
+        5.0,
+        gt=0,
+        le=300,
+        description="Limit for sending one event, and for sending the remaining events at the end of a run.",
     )
     required: bool = Field(
         default=False,
-        description="Refuse to run when the first event cannot be sent. Otherwise lineage never stops a run.",
+        description="Refuse to run when the first event cannot be sent. If off, lineage never stops a run.",
     )
 
 
 class FileLineage(_Lineage):
-    """Lineage events as lines of JSON, one file a run."""
+    """Lineage events in files of JSON lines, one file per run."""
 
     path: str = Field(description="URI of the folder.")
 
@@ -598,25 +631,25 @@ class FileLineage(_Lineage):
     @classmethod
     def _public(cls, value: str) -> str:
         if references(value):
-            raise ValueError("a path is published with the run's record and cannot hold a secret")
+            raise ValueError("a path must not contain a secret: it is published with the run's record")
         return value
 
 
 class HttpLineage(_Lineage):
-    """Lineage events posted to a server, such as Marquez."""
+    """Lineage events sent to a server, such as Marquez."""
 
-    url: str = Field(pattern=r"^https?://.", description="The server.")
-    endpoint: str = Field("api/v1/lineage", description="Where it takes events, below its URL.")
+    url: str = Field(pattern=r"^https?://.", description="URL of the server.")
+    endpoint: str = Field("api/v1/lineage", description="Path of the events endpoint, relative to the URL.")
     auth: str | None = Field(None, description="A bearer token: `${secret:SCOPE/KEY}`.")
     ca: str | None = Field(
-        None, description="A file of CA certificates on the driver, where the system's do not know the server's."
+        None, description="File of CA certificates on the driver. Default: the system's certificates."
     )
 
     @field_validator("auth")
     @classmethod
     def _hidden(cls, value: str | None) -> str | None:
         if value is not None and not references(value):
-            raise ValueError(f"a token cannot stand in a spec; write {FORM}")
+            raise ValueError(f"a spec must not contain a token; write {FORM}")
         return value
 
 
@@ -632,34 +665,38 @@ OpenLineage = Annotated[
 
 
 class Tracking(Part):
-    """Records outside the storage."""
+    """Servers that record runs, in addition to `storage`."""
 
-    mlflow: Mlflow = Mlflow()
-    openlineage: OpenLineage | None = None
+    mlflow: Mlflow = Field(Mlflow(), description="MLflow.")
+    openlineage: OpenLineage | None = Field(None, description="OpenLineage events. Default: none.")
 
 
 class Spec(Part):
-    """A whole pipeline, after profiles and params."""
+    """A pipeline."""
 
-    spec_version: Literal[1]
-    name: Name
-    owner: str = ""
+    spec_version: Literal[1] = Field(description="Version of the spec's format.")
+    name: Name = Field(description="Name of the pipeline.")
+    owner: str = Field("", description="Team or person.")
     description: str = ""
-    storage: str = Field(description="URI of ledger, leases, staging, journals and dead letters.")
-    params: dict[Name, Param] = {}
-    interval: Interval
-    sources: dict[Name, Source] = Field(min_length=1)
-    models: dict[Name, Model] = {}
-    steps: dict[Name, Step] = Field(min_length=1)
-    gates: dict[Name, Gate] = {}
-    sinks: dict[Name, Sink] = Field(min_length=1)
-    resources: Resources = Resources()
-    security: Security = Security(mode="none")
-    configuration: dict[str, str] = Field({}, description="Raw Spark settings, applied last.")
-    tracking: Tracking = Tracking()
-    profiles: dict[Name, dict[str, JsonValue]] = {}
+    storage: str = Field(description="URI of the state store: ledger, leases, staging, journals and dead letters.")
+    params: dict[Name, Param] = Field({}, description="Values that the user passes: NAME -> [Param](#param).")
+    interval: Interval = Field(description="The intervals of the pipeline.")
+    sources: dict[Name, Source] = Field(min_length=1, description="Data sets to read: NAME -> [Source](#source).")
+    models: dict[Name, Model] = Field({}, description="Models: NAME -> [Model](#model).")
+    steps: dict[Name, Step] = Field(
+        min_length=1, description="Views: NAME -> [SqlStep](#sqlstep) or [ScoreStep](#scorestep)."
+    )
+    gates: dict[Name, Gate] = Field({}, description="Checks of the data: NAME -> [Gate](#gate).")
+    sinks: dict[Name, Sink] = Field(min_length=1, description="Data sets to publish: NAME -> [Sink](#sink).")
+    resources: Resources = Field(Resources(), description="Resources of the Spark application.")
+    security: Security = Field(Security(mode="none"), description="Authentication and encryption. Default: off.")
+    configuration: dict[str, str] = Field({}, description="Spark settings, applied after all others.")
+    tracking: Tracking = Field(Tracking(), description="Servers that record runs.")
+    profiles: dict[Name, dict[str, JsonValue]] = Field(
+        {}, description="NAME -> keys of the spec that `--profile NAME` overrides."
+    )
 
     @property
     def workers(self) -> Workers:
-        """What a task of the run may use: what its score step says."""
+        """Return the resources of a task, from the score step."""
         return next((step.score.workers for step in self.steps.values() if isinstance(step, ScoreStep)), Workers())

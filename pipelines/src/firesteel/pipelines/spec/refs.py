@@ -1,17 +1,17 @@
 """`${...}` references: `${param.NAME}`, `${interval.NAME}`, `${env:NAME}`, `${secret:SCOPE/KEY}`; `$${` is a literal `${`.
 
-A value that is one reference takes the referenced value's type; a reference inside text is pasted as text. What is pasted is data:
-a reference in it is never resolved. Secrets stay references, and may stand in few places: see `secret_places`.
+A value that consists of one reference takes the type of the referenced value. A reference inside text is replaced by text. The
+inserted value is data: references in it are not resolved. Secrets stay references, and few keys may use them: see `secret_places`.
 
-Each kind of reference is resolved where it may stand, and is an error (FS1019) everywhere else:
+Each kind of reference is resolved in some contexts and is an error (FS1019) in the others:
 
-| place | `param`, `env` | `interval` |
+| context | `param`, `env` | `interval` |
 |---|---|---|
-| `select` of a source, `args` of a SQL step: templates, filled once for each interval | pasted | stays, for `fill` |
+| `select` of a source, `args` of a SQL step: templates, resolved for each interval | resolved | kept for `fill` |
 | SQL: `sql`, the file of `sql_file`, expressions of `features` | refused | refused |
 | the declaration of a param | refused | refused |
-| `description`, `notes` | pasted | stays as text |
-| any other value | pasted | refused |
+| `description`, `notes` | resolved | kept as text |
+| any other value | resolved | refused |
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from firesteel.pipelines.spec.values import ParamValue
 _REF = re.compile(r"\$\$\{|\$\{([^${}]*)\}")
 _SLOT = re.compile(r"\$\$\{|\$\{interval\.(\w+)\}")
 _NAMED = re.compile(r"[A-Za-z_]")
-"""What a reference begins with; `${2}` in a regular expression is none."""
+"""First character of a reference; `${2}` in a regular expression is not a reference."""
 _ANY = re.compile(r"\$\$\{|\$\{([^${}\s'\"`]*)\}?")
 _INTERVAL = "${interval."
 INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
@@ -41,8 +41,8 @@ INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
 ReferenceContext = Literal["template", "sql", "declaration", "prose", "value"]
 
 
-def place_of(path: KeyPath) -> ReferenceContext:
-    """What kind of place a path of the spec is; see the table above."""
+def context_of(path: KeyPath) -> ReferenceContext:
+    """Return the reference context of a path of the spec; see the table above."""
     match path:
         case ("params", *_):
             return "prose" if path[-1] == "description" else "declaration"
@@ -57,20 +57,22 @@ def place_of(path: KeyPath) -> ReferenceContext:
 
 @dataclass(slots=True)
 class Resolver:
-    """Resolve references in a tree; what cannot be resolved is collected in `errors`.
+    """Resolves the references in a tree and collects errors.
 
     Parameters
     ----------
     params
         Values by name.
     environ
-        The process's environment, for `${env:...}`.
+        Environment variables for `${env:...}`.
     keep
-        Params that stay references (locations, for the code hash), but for places where their values make rows.
+        Params that stay references (locations, for the code hash), except where their values change rows.
     unusable
-        Params without a good value: that is reported already.
+        Params without a valid value; their errors are already reported.
+    errors
+        Output: the errors.
     unclear
-        Filled: places whose value is not what the spec means. What is found there later is a consequence.
+        Output: locations of values that could not be resolved. Later errors at these locations are consequences.
     """
 
     params: Mapping[str, ParamValue]
@@ -81,13 +83,13 @@ class Resolver:
     unclear: set[Where] = field(default_factory=set)
 
     def tree(self, node: Node, path: KeyPath = ()) -> Node:
-        """A copy of `node` with `param` and `env` references resolved; `secret` ones stay, `interval` ones in templates."""
+        """Return a copy of `node` with resolved `param` and `env` references; `secret` stays, and `interval` in templates."""
         if isinstance(node.value, dict):
             for key, child in node.value.items():
                 if references(key):
-                    self._error(child, "FS1020", "a secret cannot stand in a key: keys are shown.")
+                    self._error(child, "FS1020", "a key must not contain a secret: keys are shown.")
                 elif any(match[1] is not None for match in _REF.finditer(key)):
-                    self._error(child, "FS1019", f"the key `{key}` holds a reference: only values are resolved.")
+                    self._error(child, "FS1019", f"the key `{key}` contains a reference; only values are resolved.")
             return replace(node, value={key: self.tree(child, (*path, key)) for key, child in node.value.items()})
         if isinstance(node.value, list):
             return replace(node, value=[self.tree(child, (*path, i)) for i, child in enumerate(node.value)])
@@ -96,57 +98,57 @@ class Resolver:
         return node
 
     def _text(self, node: Node, text: str, path: KeyPath) -> Node:
-        unclosed = [each for each in references(text) if not each.endswith("}")]
-        for each in unclosed:
-            self._error(node, "FS1004", f"`{each}` does not end.", hint=f"Write {FORM}.")
+        unclosed = [reference for reference in references(text) if not reference.endswith("}")]
+        for reference in unclosed:
+            self._error(node, "FS1004", f"`{reference}` is not closed.", hint=f"Write {FORM}.")
         if not unclosed and "${" in _REF.sub("", text):
             self._error(node, "FS1007", "`${` is not closed.", hint="Write ${param.NAME}; $${ is a literal ${.")
             return node
         whole = _REF.fullmatch(text)
         if whole and whole[1] is not None:
             value = self._value(node, text, whole[1], path)
-            if place_of(path) == "sql":
-                self.unclear.add(node.where)  # there is no SQL at all
+            if context_of(path) == "sql":
+                self.unclear.add(node.where)  # the value has no SQL besides the reference
             if isinstance(value, list):
                 return replace(node, value=[replace(node, value=item) for item in value])
-            self._check_pasted(node, text, value, path)
+            self._check_inserted(node, text, value, path)
             return replace(node, value=value)
 
-        def paste(match: re.Match[str]) -> str:
+        def insert(match: re.Match[str]) -> str:
             if match[1] is None:
-                # Kept, it is still a literal when the value is revealed, or the template is filled.
-                kept = is_revealed(path) and text.startswith("secret:", match.end())
-                return match[0] if kept or place_of(path) == "template" else "${"
+                # The escape stays for the later step that reveals the value or fills the template.
+                escaped = is_revealed(path) and text.startswith("secret:", match.end())
+                return match[0] if escaped or context_of(path) == "template" else "${"
             value = self._value(node, match[0], match[1], path)
             if isinstance(value, list):
-                self._error(node, "FS1004", f"`{match[0]}` is a list and cannot stand inside text.")
+                self._error(node, "FS1004", f"`{match[0]}` is a list, which cannot be part of a text.")
                 return match[0]
             return str(value)
 
-        pasted = _REF.sub(paste, text)
-        self._check_pasted(node, text, pasted, path)
-        return replace(node, value=pasted)
+        resolved = _REF.sub(insert, text)
+        self._check_inserted(node, text, resolved, path)
+        return replace(node, value=resolved)
 
     def _value(self, node: Node, text: str, name: str, path: KeyPath) -> ParamValue:
         kind, _, rest = name.partition("." if name.startswith(("param.", "interval.")) else ":")
-        place = place_of(path)
+        context = context_of(path)
         if kind == "interval" and rest not in INTERVAL_NAMES:
-            self._error(node, "FS1007", f"`{text}` is not defined (interval has: {', '.join(INTERVAL_NAMES)}).")
-        elif kind == "interval" and place == "value":
+            self._error(node, "FS1007", f"`{text}` is not defined (defined: {', '.join(INTERVAL_NAMES)}).")
+        elif kind == "interval" and context == "value":
             self._error(
                 node,
                 "FS1019",
-                f"`{text}` cannot stand in `{'.'.join(map(str, path))}`, which is one for all intervals.",
-                hint=_instead(path),
+                f"`{text}` is not allowed in `{'.'.join(map(str, path))}`, which has one value for all intervals.",
+                hint=_alternative(path),
             )
-        elif kind in {"param", "env", "interval"} and place == "sql":
+        elif kind in {"param", "env", "interval"} and context == "sql":
             self.errors.append(not_in_sql(text, name, node.where))
-            return "NULL"  # so that the rest of the SQL can be looked at
-        elif kind in {"param", "env", "interval"} and place == "declaration":
+            return "NULL"  # so that the rest of the SQL can be checked
+        elif kind in {"param", "env", "interval"} and context == "declaration":
             self._error(
                 node,
                 "FS1019",
-                f"`{text}` cannot stand in the declaration of a param.",
+                f"`{text}` is not allowed in the declaration of a param.",
                 hint="Write it where the param is used.",
             )
         elif kind == "param":
@@ -156,21 +158,21 @@ class Resolver:
                 return self._data(node, text, self.environ[rest], path)
             self._error(node, "FS1007", f"`{text}`: the environment variable {rest} is not set.")
         elif kind == "secret":
-            if place != "declaration":  # where its value is bound, it is reported
-                found = secret_errors(name, path, node.where)
-                self.errors += found
-                self.unclear |= {node.where for _ in found}
+            if context != "declaration":  # the check of the param's value reports it
+                errors = secret_errors(name, path, node.where)
+                self.errors += errors
+                self.unclear |= {node.where for _ in errors}
         elif kind != "interval":
             self._error(
                 node,
                 "FS1007",
-                f"`{text}` is not a reference.",
+                f"`{text}` is not a valid reference.",
                 hint="Write ${param.NAME}, ${interval.NAME}, ${env:NAME} or ${secret:SCOPE/KEY}; $${ is a literal ${.",
             )
         return text
 
     def _param(self, node: Node, text: str, name: str, path: KeyPath) -> ParamValue:
-        if name in self.keep and place_of(path) != "template" and path[:1] != ("gates",):
+        if name in self.keep and context_of(path) != "template" and path[:1] != ("gates",):
             return text
         if name in self.unusable:
             self.unclear.add(node.where)
@@ -185,25 +187,25 @@ class Resolver:
         return text
 
     def _data(self, node: Node, text: str, value: ParamValue, path: KeyPath) -> ParamValue:
-        """A value from outside: what looks like a reference in it is none."""
-        if place_of(path) == "template":
+        """Return the value of a param or variable. A `${` in it is data, not a reference."""
+        if context_of(path) == "template":
             return literal(value)
-        if place_of(path) == "value" and _INTERVAL in str(value):
+        if context_of(path) == "value" and _INTERVAL in str(value):
             self._error(
                 node,
                 "FS1019",
-                f"the value of `{text}` holds a reference to the interval, and values of params and variables are data.",
-                hint=_instead(path),
+                f"the value of `{text}` contains a reference to the interval; values of params and variables are data.",
+                hint=_alternative(path),
             )
         return value
 
-    def _check_pasted(self, node: Node, text: str, value: ParamValue, path: KeyPath) -> None:
-        """A param or a variable must not bring in a secret that the spec's text does not name."""
+    def _check_inserted(self, node: Node, text: str, value: ParamValue, path: KeyPath) -> None:
+        """Report a secret that comes from a param or a variable and not from the spec's text."""
         if is_revealed(path) and isinstance(value, str) and references(value) != references(text):
             self._error(
                 node,
                 "FS1020",
-                f"`{'.'.join(map(str, path))}`: a param or a variable brings in a reference to a secret.",
+                f"`{'.'.join(map(str, path))}`: a param or a variable contains a reference to a secret.",
                 hint="Write ${secret:SCOPE/KEY} in the spec itself.",
             )
 
@@ -212,47 +214,45 @@ class Resolver:
         self.errors.append(SpecError(code, what, where=node.where, hint=hint))
 
 
-def _instead(path: KeyPath) -> str:
-    """How to say what a reference to the interval would say at a place."""
+def _alternative(path: KeyPath) -> str:
+    """Return a hint: the alternative to a reference to the interval at `path`."""
     match path:
         case ("sources", name, "path"):
             return f'Select partitions: `sources.{name}.select: {{COLUMN: "${{interval.ds}}"}}`.'
         case ("sinks", name, "path"):
-            return (
-                f"Name the interval's column under `sinks.{name}.partition_by`: each interval gets its own directory."
-            )
+            return f"Add the interval's column to `sinks.{name}.partition_by`: each interval gets its own directory."
         case ("gates", *_):
-            return 'Compare in a SQL step with `args: {day: "${interval.ds}"}`, and put the gate on it.'
-    return "It may stand in `select` of a source and in `args` of a SQL step."
+            return 'Compare in a SQL step with `args: {day: "${interval.ds}"}`, and apply the gate to that step.'
+    return "Use it only in `select` of a source and in `args` of a SQL step."
 
 
 def not_in_sql(text: str, name: str, where: Where) -> FiresteelError:
-    """FS1019 for the reference `text` to `name` in SQL."""
+    """Return FS1019 for the reference `text` to `name` in SQL."""
     marker = re.sub(r"\W", "_", re.split(r"[.:]", name, maxsplit=1)[-1]).lower() or "value"
     return SpecError(
         "FS1019",
-        f"`{text}` stands in SQL, where no reference is resolved.",
+        f"`{text}` is not allowed in SQL: references in SQL are not resolved.",
         where=where,
         hint=f'Bind it: `args: {{{marker}: "{text}"}}`, and write :{marker} in the SQL, without quotes. $${{ is a literal ${{.',
     )
 
 
 def references_in_sql(sql: str) -> list[tuple[int, str, str]]:
-    """(place, text, name) of each reference in the SQL of a file, of one that does not end too. Other `${` are literals."""
-    found = _ANY.finditer(sql)
-    return [(match.start(), match[0], match[1]) for match in found if match[1] is not None and _NAMED.match(match[1])]
+    """Return (offset, text, name) of each reference in SQL, including unclosed ones. Other `${` are literals."""
+    matches = _ANY.finditer(sql)
+    return [(match.start(), match[0], match[1]) for match in matches if match[1] is not None and _NAMED.match(match[1])]
 
 
 def has_reference(text: str) -> bool:
-    """Whether a text that is not resolved holds a reference."""
+    """Return whether an unresolved text contains a reference."""
     return bool(references_in_sql(text))
 
 
-# templates: texts that are filled once for each interval
+# templates: texts that are resolved for each interval
 
 
 def is_template(value: object) -> bool:
-    """Whether a value, or one within it, refers to the interval."""
+    """Return whether a value, or a part of it, refers to the interval."""
     if isinstance(value, str):
         return any(match[1] is not None for match in _SLOT.finditer(value))
     if isinstance(value, Mapping):
@@ -261,38 +261,38 @@ def is_template(value: object) -> bool:
 
 
 def interval_text(text: str, interval: Mapping[str, str]) -> str:
-    """A template with its `${interval.NAME}` references replaced; `$${` is a literal `${`."""
+    """Return a template with its `${interval.NAME}` references replaced; `$${` becomes `${`."""
     return _SLOT.sub(lambda match: "${" if match[1] is None else interval[match[1]], text)
 
 
-def known_args(args: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The args whose values are the same for every interval."""
+def constant_args(args: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return the args that have the same value for every interval."""
     return {
-        name: filled_within(value, lambda text: interval_text(text, {}))
+        name: fill_within(value, lambda text: interval_text(text, {}))
         for name, value in args.items()
         if not is_template(value)
     }
 
 
-def filled_within(value: JsonValue, fill: Callable[[str], str]) -> JsonValue:
-    """A value with each text in it filled."""
+def fill_within(value: JsonValue, fill: Callable[[str], str]) -> JsonValue:
+    """Return a value with `fill` applied to each text in it."""
     if isinstance(value, str):
         return fill(value)
     if isinstance(value, list):
-        return [filled_within(each, fill) for each in value]
+        return [fill_within(item, fill) for item in value]
     if isinstance(value, dict):
-        return {key: filled_within(each, fill) for key, each in value.items()}
+        return {key: fill_within(item, fill) for key, item in value.items()}
     return value
 
 
 def literal(value: ParamValue) -> ParamValue:
-    """The template that is filled with `value` itself, whatever it looks like."""
+    """Return the template that resolves to `value` itself."""
     if isinstance(value, list):
-        return [each.replace("${", "$${") if isinstance(each, str) else each for each in value]
+        return [item.replace("${", "$${") if isinstance(item, str) else item for item in value]
     return value.replace("${", "$${") if isinstance(value, str) else value
 
 
 def did_you_mean(name: str, names: Mapping[str, object] | tuple[str, ...] | list[str]) -> str:
-    """`Did you mean `x`?`, or nothing."""
+    """Return "Did you mean `x`?", or an empty text if no name is close."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"Did you mean `{close[0]}`?" if close else ""

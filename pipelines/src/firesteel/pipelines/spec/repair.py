@@ -1,7 +1,7 @@
-"""A tree as a model: everything that is wrong is reported once, and a repaired tree lets the rest be checked as well.
+"""Validate a tree against a model, and repair it so that the valid parts can be checked further.
 
-A wrong value is replaced by its default, or by a stand-in where it has none. Later checks need to know where that happened:
-what they find there is a consequence, and no error of its own.
+Each error is reported once. A wrong value is replaced by its default, or by a placeholder if it has none. Errors that later
+checks find at replaced paths are consequences.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from firesteel.pipelines.spec.tree import KeyPath, Node
 M = TypeVar("M", bound=BaseModel)
 
 MAX_PROBLEMS = 200
-"""Nobody reads more, and finding the nearest key for each takes time."""
+"""Limit of reported problems: the search for the closest key takes time for each."""
 MAX_ROUNDS = 20
-"""Each round repairs one more level; a spec has fewer."""
-STAND_IN = "string"
-"""Stands for any text that is missing: it is a name, a column type and an output."""
+"""Each round repairs one more level of nesting; a spec has fewer levels."""
+PLACEHOLDER = "string"
+"""Replaces any missing text: it is a valid name, column type and output."""
 
-_FORMS = {
+_EXPECTED = {
     "tuple_type": "a list",
     "list_type": "a list",
     "dict_type": "a mapping",
@@ -48,14 +48,14 @@ _FORMS = {
     "bool_parsing": "true or false",
     "finite_number": "a finite number",
 }
-"""Pydantic's kind of problem -> what was expected, in words."""
+"""Pydantic's error type -> the expected value."""
 _NAME_PATTERN = re.compile(r"\^\[A-Za-z_\]\[(A-Za-z0-9_|\w)\]\*\$")
 _TAG = re.compile(r".*\[.*|[a-z]+-(step|gate|lineage)|value|list|range|str|int|float|bool|constrained-\w+|function-.*")
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired(Generic[M]):
-    """The model (None where too much is wrong), the tree behind it, and the paths that were replaced or removed."""
+    """The model (None if the repair failed), its tree, and the paths that were replaced or removed."""
 
     model: M | None
     tree: Node
@@ -65,22 +65,22 @@ class Repaired(Generic[M]):
 def validate_tree(
     kind: type[M], tree: Node, errors: list[FiresteelError], whole: str = "the spec"
 ) -> tuple[M | None, Node]:
-    """The model of a tree and the repaired tree; see `repaired`."""
-    found = repaired(kind, tree, errors, whole)
-    return found.model, found.tree
+    """Return the model of a tree and the repaired tree; see `repair`."""
+    repaired = repair(kind, tree, errors, whole)
+    return repaired.model, repaired.tree
 
 
-def repaired(kind: type[M], tree: Node, errors: list[FiresteelError], whole: str = "the spec") -> Repaired[M]:
-    """Validate a tree; repair it until it is valid.
+def repair(kind: type[M], tree: Node, errors: list[FiresteelError], whole: str = "the spec") -> Repaired[M]:
+    """Return the model of a tree, repaired until it is valid.
 
-    A misspelt key is one mistake: it is reported and read as the key that was meant.
+    A misspelt key is one error: it is reported, and its value is used for the intended key.
 
     Parameters
     ----------
     errors
-        What is wrong is added here.
+        Errors are added to this list.
     whole
-        What the tree is called in errors.
+        The name of the tree in errors.
     """
     replaced: list[KeyPath] = []
     tries: Counter[KeyPath] = Counter()
@@ -91,28 +91,28 @@ def repaired(kind: type[M], tree: Node, errors: list[FiresteelError], whole: str
             problems = error.errors(include_url=False)
         if len(problems) > MAX_PROBLEMS:
             if not tries:
-                more = f"{len(problems) - MAX_PROBLEMS:,} more like these."
-                errors.append(SpecError("FS1004", more, where=tree.where, hint="Is this a pipeline spec?"))
+                more = f"{len(problems) - MAX_PROBLEMS:,} more errors of this kind."
+                errors.append(SpecError("FS1004", more, where=tree.where, hint="Check that this is a pipeline spec."))
             problems = problems[:MAX_PROBLEMS]
         before, misspelt = tree, _misspelt(kind, tree, problems)
-        meant = {(*path[:-1], name) for path, name in misspelt.items()}
+        intended = {(*path[:-1], name) for path, name in misspelt.items()}
         for group in _by_path(tree, problems):
             path = group[0].path
             if path in misspelt:
                 errors.append(_unknown_key(kind, before, group[0], whole))
                 tree = tree.renamed(path, misspelt[path])
                 continue
-            if path in meant:
+            if path in intended:
                 continue
-            if not any(_along(path, other) for other in replaced):
+            if not any(_is_nested(path, other) for other in replaced):
                 errors.append(_report(kind, before, group, whole))
-            tree = _mend(kind, tree, group[0], tries, replaced)
+            tree = _fix(kind, tree, group[0], tries, replaced)
     return Repaired(None, tree, tuple(replaced))
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """One of pydantic's errors; `path` is its place without the tags of unions."""
+    """One of pydantic's errors; `path` is its location without the tags of unions."""
 
     path: KeyPath
     loc: tuple[str | int, ...]
@@ -123,19 +123,19 @@ class _Problem:
 
 
 def _by_path(tree: Node, problems: Sequence[ErrorDetails]) -> list[list[_Problem]]:
-    """Problems at one place together: those of a union are one. Where the value's parts are wrong, they alone count."""
+    """Group problems by path: those of a union are one. If parts of a union's value are wrong, only they count."""
     groups: dict[KeyPath, list[_Problem]] = {}
-    for each in problems:
-        path = _path(tree, each["loc"])
-        found = _Problem(path, each["loc"], each["type"], each["msg"], each.get("input"), each.get("ctx", {}))
-        groups.setdefault(path, []).append(found)
+    for error in problems:
+        path = _path(tree, error["loc"])
+        problem = _Problem(path, error["loc"], error["type"], error["msg"], error.get("input"), error.get("ctx", {}))
+        groups.setdefault(path, []).append(problem)
     unions = {path for path, group in groups.items() if len(group) > 1}
     inner = {path[:cut] for path in groups for cut in range(len(path))}
     return [group for path, group in groups.items() if not (path in unions and path in inner)]
 
 
 def _path(tree: Node, loc: Sequence[str | int]) -> KeyPath:
-    """A pydantic location without the tags of its unions, which no mapping of the tree has as a key."""
+    """Return a pydantic location without the tags of unions, which are not keys of the tree."""
     path: list[str | int] = []
     node: Node | None = tree
     for part in loc:
@@ -152,33 +152,33 @@ def _item(value: object, part: str | int) -> Node | None:
     return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
 
 
-def _along(path: KeyPath, other: KeyPath) -> bool:
-    """Whether one of two paths leads to the other."""
+def _is_nested(path: KeyPath, other: KeyPath) -> bool:
+    """Return whether one of two paths contains the other."""
     shorter = min(len(path), len(other))
     return path[:shorter] == other[:shorter]
 
 
 def _misspelt(kind: type[BaseModel], tree: Node, problems: Sequence[ErrorDetails]) -> dict[KeyPath, str]:
-    """Unknown key -> the key that was meant: the closest that is missing, or that is not there."""
-    missing = {_path(tree, each["loc"]) for each in problems if each["type"] == "missing"}
-    found: dict[KeyPath, str] = {}
-    for each in problems:
-        if each["type"] != "extra_forbidden":
+    """Return unknown key -> intended key: the closest missing key, else the closest unused key."""
+    missing = {_path(tree, error["loc"]) for error in problems if error["type"] == "missing"}
+    intended: dict[KeyPath, str] = {}
+    for error in problems:
+        if error["type"] != "extra_forbidden":
             continue
-        path = _path(tree, each["loc"])
+        path = _path(tree, error["loc"])
         parent = tree.nearest(path[:-1]).value
-        free = [key for key in _allowed(kind, each["loc"][:-1]) if not (isinstance(parent, dict) and key in parent)]
-        free = [key for key in free if (*path[:-1], key) not in {(*at[:-1], name) for at, name in found.items()}]
-        needed = [str(at[-1]) for at in missing if at[:-1] == path[:-1] and at[-1] in free]
-        for names, cutoff in ((needed, 0.6), (free, 0.8)):
+        free = [key for key in _allowed(kind, error["loc"][:-1]) if not (isinstance(parent, dict) and key in parent)]
+        free = [key for key in free if (*path[:-1], key) not in {(*at[:-1], name) for at, name in intended.items()}]
+        required = [str(at[-1]) for at in missing if at[:-1] == path[:-1] and at[-1] in free]
+        for names, cutoff in ((required, 0.6), (free, 0.8)):
             close = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=cutoff)
             if close:
-                found[path] = close[0]
+                intended[path] = close[0]
                 break
-    return found
+    return intended
 
 
-# what is said
+# messages
 
 
 def _report(kind: type[BaseModel], tree: Node, group: Sequence[_Problem], whole: str) -> FiresteelError:
@@ -190,26 +190,26 @@ def _report(kind: type[BaseModel], tree: Node, group: Sequence[_Problem], whole:
         owner = ".".join(map(str, first.path[:-1])) or whole
         return SpecError("FS1005", f"`{first.path[-1]}` is missing in {owner}.", where=where)
     place = ".".join(map(str, first.path))
-    said = next((each for each in group if each.kind == "value_error"), None)
-    if said is not None:
-        return SpecError("FS1004", f"`{place}`: {said.message.removeprefix('Value error, ')}.", where=where)
+    refused = next((problem for problem in group if problem.kind == "value_error"), None)
+    if refused is not None:
+        return SpecError("FS1004", f"`{place}`: {refused.message.removeprefix('Value error, ')}.", where=where)
     found = first.found
     shown = f", found {found!r}" if isinstance(found, str | int | float | bool) or found is None else ""
     if first.kind == "too_short":
-        return SpecError("FS1004", f"`{place}`: should not be empty.", where=where)
+        return SpecError("FS1004", f"`{place}` must not be empty.", where=where)
     if len(group) == 1 and first.kind == "tuple_type" and shown:
-        return SpecError("FS1004", f"`{place}`: should be a list: [{found}]{shown}.", where=where)
-    expected = " or ".join(dict.fromkeys(_expected(each) for each in group))
-    return SpecError("FS1004", f"`{place}`: should be {expected}{shown}.", where=where)
+        return SpecError("FS1004", f"`{place}` must be a list: [{found}]{shown}.", where=where)
+    expected = " or ".join(dict.fromkeys(_expected(problem) for problem in group))
+    return SpecError("FS1004", f"`{place}` must be {expected}{shown}.", where=where)
 
 
 def _expected(problem: _Problem) -> str:
-    if problem.kind in _FORMS:
-        return _FORMS[problem.kind]
+    if problem.kind in _EXPECTED:
+        return _EXPECTED[problem.kind]
     if problem.kind == "string_pattern_mismatch":
         pattern = str(problem.context.get("pattern"))
         return (
-            "a name of letters, digits and `_`" if _NAME_PATTERN.fullmatch(pattern) else f"text of the form {pattern}"
+            "a name of letters, digits and `_`" if _NAME_PATTERN.fullmatch(pattern) else f"text that matches {pattern}"
         )
     text = problem.message.removeprefix("Input should be ")
     return f"{text[0].lower()}{text[1:]}"
@@ -223,34 +223,36 @@ def _unknown_key(kind: type[BaseModel], tree: Node, problem: _Problem, whole: st
         "FS1003",
         f"unknown key `{key}` in {owner}.",
         where=tree.nearest(problem.path).where,
-        hint=did_you_mean(key, allowed) or f"Known: {', '.join(allowed)}.",
+        hint=did_you_mean(key, allowed) or f"Use one of: {', '.join(allowed)}.",
     )
 
 
-# what is done
+# repairs
 
 
-def _mend(
+def _fix(
     kind: type[BaseModel], tree: Node, problem: _Problem, tries: Counter[KeyPath], replaced: list[KeyPath]
 ) -> Node:
-    """Remove what is wrong, or put a stand-in there; what was tried in vain is done one level higher."""
+    """Return the tree without the wrong value, or with a placeholder. After a failed attempt, repair one level higher."""
     keep = len(problem.path) - tries[problem.path]
     tries[problem.path] += 1
     path = problem.path[: max(keep, 1)]
     loc = problem.loc
-    while len(_path(tree, loc)) > len(path) or (loc and _path(tree, loc[:-1]) == path):  # it may end with tags
+    while len(_path(tree, loc)) > len(path) or (
+        loc and _path(tree, loc[:-1]) == path
+    ):  # the location may end with tags
         loc = loc[:-1]
     replaced.append(path)
     if problem.kind == "extra_forbidden" and path == problem.path:
         return tree.without(path)
-    stand_in = _needed(kind, loc)
-    if stand_in is None:
+    value = _required_value(kind, loc)
+    if value is None:
         return tree.without(path)
-    return _with(tree, path, _nodes(stand_in, tree.nearest(path)))
+    return _with(tree, path, _nodes(value, tree.nearest(path)))
 
 
-def _needed(whole: type[BaseModel], loc: Sequence[str | int]) -> object | None:
-    """A stand-in for the value at `loc`; None where it can be left out."""
+def _required_value(whole: type[BaseModel], loc: Sequence[str | int]) -> object | None:
+    """Return a placeholder for the value at `loc`; None if the value is optional."""
     parent = _kind_at(whole, loc[:-1])
     if isinstance(parent, type) and issubclass(parent, BaseModel):
         for name, field in parent.model_fields.items():
@@ -259,23 +261,25 @@ def _needed(whole: type[BaseModel], loc: Sequence[str | int]) -> object | None:
         return None
     args = typing.get_args(parent)
     if typing.get_origin(parent) is dict:
-        return _stand_in(args[1])
-    return _stand_in(args[0]) if typing.get_origin(parent) is tuple else None  # the items after it keep their places
+        return _placeholder(args[1])
+    return (
+        _placeholder(args[0]) if typing.get_origin(parent) is tuple else None
+    )  # a removed item would move the next ones
 
 
 def _field(field: Any) -> object:
-    made = _stand_in(field.annotation)
-    if made == {} and any(getattr(each, "min_length", 0) for each in field.metadata):
-        return {STAND_IN: _stand_in(typing.get_args(_bare(field.annotation))[1])}
-    return made
+    value = _placeholder(field.annotation)
+    if value == {} and any(getattr(constraint, "min_length", 0) for constraint in field.metadata):
+        return {PLACEHOLDER: _placeholder(typing.get_args(_bare(field.annotation))[1])}
+    return value
 
 
-def _stand_in(kind: object) -> object:
-    """A value that a model of this kind takes."""
+def _placeholder(kind: object) -> object:
+    """Return a valid value of an annotation."""
     bare = _bare(kind)
     origin, args = typing.get_origin(bare), typing.get_args(bare)
     if origin in (typing.Union, types.UnionType):
-        return _stand_in(args[0])
+        return _placeholder(args[0])
     if origin is typing.Literal:
         return args[0]
     if isinstance(bare, type) and issubclass(bare, BaseModel):
@@ -283,37 +287,37 @@ def _stand_in(kind: object) -> object:
     if origin is dict:
         return {}
     if origin is tuple:
-        return [_stand_in(args[0])]
-    return {int: 1, float: 1.0, bool: False}.get(bare, STAND_IN)  # type: ignore[call-overload]  # any key may be asked
+        return [_placeholder(args[0])]
+    return {int: 1, float: 1.0, bool: False}.get(bare, PLACEHOLDER)  # type: ignore[call-overload]  # any key is allowed
 
 
 def _nodes(value: object, place: Node) -> Node:
     if isinstance(value, dict):
-        return replace(place, value={key: _nodes(each, place) for key, each in value.items()})
+        return replace(place, value={key: _nodes(item, place) for key, item in value.items()})
     if isinstance(value, list):
-        return replace(place, value=[_nodes(each, place) for each in value])
+        return replace(place, value=[_nodes(item, place) for item in value])
     assert value is None or isinstance(value, str | int | float)
     return replace(place, value=value)
 
 
 def _with(tree: Node, path: KeyPath, node: Node) -> Node:
-    """A copy with `node` at `path`; what is not a mapping on the way becomes one."""
+    """Return a copy with `node` at `path`; missing mappings on the path are created."""
     if not path:
         return node
     head, value = path[0], tree.value
     if isinstance(value, list) and isinstance(head, int):
-        items = [_with(each, path[1:], node) if index == head else each for index, each in enumerate(value)]
+        items = [_with(item, path[1:], node) if index == head else item for index, item in enumerate(value)]
         return replace(tree, value=items)
     known = value if isinstance(value, dict) else {}
     inner = known.get(str(head), replace(tree, value={}))
     return replace(tree, value={**known, str(head): _with(inner, path[1:], node)})
 
 
-# kinds
+# annotations
 
 
 def _allowed(whole: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that the model knows at `loc`."""
+    """Return the keys that the model has at `loc`."""
     kind = _kind_at(whole, loc)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [field.alias or name for name, field in kind.model_fields.items()]
@@ -321,7 +325,7 @@ def _allowed(whole: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 
 
 def _kind_at(whole: type[BaseModel], loc: Sequence[str | int]) -> object:
-    """The annotation at `loc`: follows fields, mapping values, items and tagged unions."""
+    """Return the annotation at `loc`, through fields, mapping values, items and tagged unions."""
     kind: object = whole
     for part in loc:
         kind = _step_into(_bare(kind), part)
@@ -329,7 +333,7 @@ def _kind_at(whole: type[BaseModel], loc: Sequence[str | int]) -> object:
 
 
 def _bare(kind: object) -> object:
-    """`Annotated[X, ...]` and `X | None` -> X."""
+    """Return X of `Annotated[X, ...]` and `X | None`."""
     while True:
         origin = typing.get_origin(kind)
         if origin is typing.Annotated:

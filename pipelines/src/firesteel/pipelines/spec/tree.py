@@ -1,7 +1,7 @@
-"""YAML text -> a tree of nodes that know where they stand.
+"""Parse YAML text into a tree of nodes with their locations.
 
-The text is composed, not constructed: no tag of YAML can make an object, keys that stand twice are seen, and every
-value keeps its line and column for the errors that come later.
+The YAML is composed, not constructed: no YAML tag can create an object, duplicate keys are found, and every value keeps its
+line and column for later errors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ruamel.yaml.nodes import Node as YamlNode
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 
 MAX_BYTES = 256 << 10
-"""A spec of 200 steps has 60 KiB. The parser takes up to 20 s and 370 MiB for a hostile MiB."""
+"""A spec of 200 steps has 60 KiB. For 1 MiB of hostile YAML, the parser needs up to 20 s and 370 MiB of memory."""
 MAX_NODES = 100_000
 MAX_DEPTH = 64
 
@@ -28,7 +28,7 @@ KeyPath: TypeAlias = "tuple[str | int, ...]"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value with its place. `line` and `column` count from 1 and point at the key where there is one."""
+    """A value with its location. `line` and `column` start at 1 and point at the key, if the value has one."""
 
     value: Scalar | dict[str, Node] | list[Node]
     file: str
@@ -37,11 +37,11 @@ class Node:
 
     @property
     def where(self) -> Where:
-        """The place, for an error."""
+        """Return the location, for an error."""
         return Where(self.file, self.line, self.column)
 
     def plain(self) -> object:
-        """The value without places: dicts, lists and scalars."""
+        """Return the value without locations: dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -49,7 +49,7 @@ class Node:
         return self.value
 
     def without(self, path: KeyPath) -> Node:
-        """A copy without the mapping key or list item at `path`; the same node when there is none."""
+        """Return a copy without the mapping key or list item at `path`."""
         if not path:
             return self
         head, rest = path[0], path[1:]
@@ -71,7 +71,7 @@ class Node:
         return self
 
     def renamed(self, path: KeyPath, name: str) -> Node:
-        """A copy in which the mapping key at `path` is called `name`."""
+        """Return a copy with the mapping key at `path` renamed to `name`."""
         if not path:
             return self
         if isinstance(self.value, list):
@@ -89,7 +89,7 @@ class Node:
         )
 
     def nearest(self, path: KeyPath) -> Node:
-        """The deepest node on `path`; parts that do not exist (pydantic's union tags) are stepped over."""
+        """Return the deepest node on `path`. Parts that do not exist (pydantic's union tags) are skipped."""
         node = self
         for part in path:
             value = node.value
@@ -102,7 +102,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTree:
-    """A tree, the text it was read from, and what is wrong but does not stop us: duplicate keys (the first one counts)."""
+    """A tree, its text, and its recoverable errors: duplicate keys, of which the first counts."""
 
     root: Node
     text: str
@@ -110,7 +110,7 @@ class ParsedTree:
 
 
 def read_tree(path: Path, file: str = "") -> ParsedTree:
-    """Read a spec file; errors call it `file`, its own name by default.
+    """Return the tree of a spec file. Errors name it `file`; the default is its own name.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def read_tree(path: Path, file: str = "") -> ParsedTree:
         raise SpecErrors((SpecError("FS1001", f"cannot read {path}: {error.strerror}.", where=Where(file)),)) from None
     if len(data) > MAX_BYTES:
         problem = f"the file is larger than {MAX_BYTES >> 10} KiB."
-        raise SpecErrors((SpecError("FS1001", problem, where=Where(file), hint="Is this a pipeline spec?"),))
+        raise SpecErrors((SpecError("FS1001", problem, where=Where(file), hint="Check that it is a pipeline spec."),))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -135,28 +135,28 @@ def read_tree(path: Path, file: str = "") -> ParsedTree:
 
 
 def parse_tree(text: str, file: str) -> ParsedTree:
-    """Parse YAML text; see `read_tree`."""
+    """Return the tree of YAML text; see `read_tree`."""
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
         problem = str(error.problem or error.context or "not YAML").strip().rstrip(".")
-        raise SpecErrors((SpecError("FS1002", f"not valid YAML: {problem}.", where=where),)) from None
+        raise SpecErrors((SpecError("FS1002", f"the file is not valid YAML: {problem}.", where=where),)) from None
     except (YAMLError, ValueError, RecursionError) as error:
         kind = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise SpecErrors((SpecError("FS1002", f"not valid YAML: {kind}.", where=Where(file)),)) from None
+        raise SpecErrors((SpecError("FS1002", f"the file is not valid YAML: {kind}.", where=Where(file)),)) from None
     if root is None:
         raise SpecErrors((SpecError("FS1002", "the file is empty.", where=Where(file)),))
     walk = _Walk(file)
     tree = walk.node(root, root, 0)
     if not isinstance(tree.value, dict):
-        raise SpecErrors((SpecError("FS1002", "a spec is a mapping of keys to values.", where=tree.where),))
+        raise SpecErrors((SpecError("FS1002", "the file is not a mapping of keys to values.", where=tree.where),))
     return ParsedTree(tree, text, tuple(walk.errors))
 
 
 class _Walk:
-    """One pass over the composed nodes, bounded in depth and size (aliases can multiply)."""
+    """Converts composed nodes, bounded in depth and size because aliases can multiply."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -186,7 +186,7 @@ class _Walk:
             mark = key_node.start_mark
             where = Where(self.file, mark.line + 1, mark.column + 1)
             if not isinstance(key_node, ScalarNode):
-                self.errors.append(SpecError("FS1002", "a key must be a plain word.", where=where))
+                self.errors.append(SpecError("FS1002", "a key must be a scalar.", where=where))
                 continue
             key = str(key_node.value)
             if key in result:
@@ -195,7 +195,7 @@ class _Walk:
                         "FS1011",
                         f"duplicate key `{key}` (first at line {result[key].line}).",
                         where=where,
-                        hint="YAML would silently keep the last one.",
+                        hint="Remove one; YAML would silently keep the last.",
                     )
                 )
                 continue

@@ -1,4 +1,4 @@
-"""Small value forms of a spec: durations, sizes, and types of params and columns."""
+"""Parsers of the spec's values: durations, sizes, and types of params and columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BYTES = {
     "g": 1 << 30,
 }
 MAX_SIZE = 1 << 62
-"""Bytes; what a JVM can count."""
+"""Bytes; a JVM counts in 64-bit integers."""
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 _TWO_WORDS = re.compile(r"\w\s+\w")
 _NESTED = re.compile(r"(array|map|struct)<(.+)>", re.IGNORECASE)
@@ -33,7 +33,7 @@ ParamValue: TypeAlias = "str | int | float | bool | list[str | int | float]"
 
 
 def parse_duration(text: str | float) -> float:
-    """`90s`, `2h`, `30d` or a number of seconds -> seconds. ValueError otherwise."""
+    """Return the seconds in `90s`, `2h`, `30d` or a number of seconds. Raise ValueError for other text."""
     if isinstance(text, int | float):
         return float(text)
     match = _DURATION.fullmatch(text.strip())
@@ -43,7 +43,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_size(text: str | int) -> int:
-    """`128MiB`, `8g` (as Spark writes it) or a number of bytes -> bytes. ValueError otherwise."""
+    """Return the bytes in `128MiB`, `8g` (Spark's notation) or a number of bytes. Raise ValueError for other text."""
     if isinstance(text, int):
         return text
     match = _SIZE.fullmatch(text.strip())
@@ -51,21 +51,21 @@ def parse_size(text: str | int) -> int:
         raise ValueError(f"`{text}` is not a size; write 512KiB, 128MiB or 8g")
     size = float(match[1]) * _BYTES[match[2] or "B"]
     if size > MAX_SIZE:
-        raise ValueError(f"`{text}` is more than there is")
+        raise ValueError(f"`{text}` is too large; the limit is 4 EiB")
     return int(size)
 
 
 def parse_column_type(text: str) -> tuple[str, bool]:
-    """`double`, `string!` (not null), `decimal(10,2)`, `array<double>` -> (Spark type, nullable). ValueError otherwise."""
+    """Return (Spark type, nullable) of `double`, `string!` (not null) or `array<double>`. Raise ValueError for other text."""
     bare = text.strip()
     nullable = not bare.endswith("!")
     return normal_type(bare.rstrip("!")), nullable
 
 
 def normal_type(text: str) -> str:
-    """A Spark SQL type in its simple string form. Names of struct fields keep their case."""
+    """Return a Spark SQL type in its simple string form. Names of struct fields keep their case."""
     whole = re.sub(r"\s+", "", text)
-    nested = None if _TWO_WORDS.search(text.strip()) else _NESTED.fullmatch(whole)  # `a b:int` names no field
+    nested = None if _TWO_WORDS.search(text.strip()) else _NESTED.fullmatch(whole)  # `a b:int` is not a field
     if nested:
         kind, inner = nested[1].lower(), split_at_commas(nested[2])
         if kind == "array" and len(inner) == 1:
@@ -73,9 +73,9 @@ def normal_type(text: str) -> str:
         if kind == "map" and len(inner) == 2:
             return f"map<{normal_type(inner[0])},{normal_type(inner[1])}>"
         if kind == "struct":
-            fields = [each.partition(":") for each in inner]
+            fields = [field.partition(":") for field in inner]
             if all(name and sign for name, sign, _ in fields):
-                return f"struct<{','.join(f'{name}:{normal_type(each)}' for name, _, each in fields)}>"
+                return f"struct<{','.join(f'{name}:{normal_type(type_)}' for name, _, type_ in fields)}>"
     bare = ALIASES.get(whole.lower(), whole.lower())
     if bare in NAMES:
         return bare
@@ -88,7 +88,7 @@ def normal_type(text: str) -> str:
 
 
 def split_at_commas(text: str) -> list[str]:
-    """Cut at the commas that are in no brackets."""
+    """Split at the commas outside brackets."""
     parts, depth = [""], 0
     for char in text:
         depth += (char in "<(") - (char in ">)")
@@ -100,13 +100,13 @@ def split_at_commas(text: str) -> list[str]:
 
 
 def parse_param(type_: str, value: object) -> ParamValue:
-    """A param's value by its declared type; text from the command line is converted. ValueError otherwise."""
+    """Return a param's value in its declared type; convert text from the command line. Raise ValueError for other values."""
     if type_.startswith("array<"):
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list):
             raise ValueError(f"expected a list or comma-separated text, found {_kind(value)}")
         inner = type_.removeprefix("array<").removesuffix(">")
-        return [item for each in items if not isinstance(item := parse_param(inner, each), list)]
+        return [parsed for item in items if not isinstance(parsed := parse_param(inner, item), list)]
     if type_ in {"string", "uri"}:
         if not isinstance(value, str):
             raise ValueError(f"expected text, found {_kind(value)}")
@@ -122,21 +122,21 @@ def parse_param(type_: str, value: object) -> ParamValue:
             return str(value).lower() == "true"
         raise ValueError(f"expected true or false, found {_kind(value)}")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"expected a number, found {_kind(value)}")  # noqa: TRY004 - one kind of error for all of these
+        raise ValueError(f"expected a number, found {_kind(value)}")  # noqa: TRY004 - all parsers raise ValueError
     try:
         if type_ == "int":
-            return int(value) if not isinstance(value, float) or value.is_integer() else _not_whole(value)
+            return int(value) if not isinstance(value, float) or value.is_integer() else _refuse_fraction(value)
         return float(value)
     except ValueError:
         raise ValueError(f"expected {'a whole number' if type_ == 'int' else 'a number'}, found {value!r}") from None
 
 
-def _not_whole(value: float) -> int:
+def _refuse_fraction(value: float) -> int:
     raise ValueError(value)
 
 
 def parse_date(value: object) -> date:
-    """An ISO date. ValueError otherwise."""
+    """Return an ISO date. Raise ValueError for other values."""
     if isinstance(value, datetime):
         return value.date()
     if isinstance(value, date):

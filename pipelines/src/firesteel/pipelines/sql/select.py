@@ -20,7 +20,7 @@ from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from firesteel.conf.errors import FiresteelError, SqlError, Where
 from firesteel.pipelines.plan.model import Column
-from firesteel.pipelines.spec.refs import known_args
+from firesteel.pipelines.spec.refs import constant_args
 from firesteel.pipelines.spec.values import normal_type
 from firesteel.pipelines.sql.dependencies import Dependencies, dependencies
 from firesteel.pipelines.sql.predicates import DIALECT
@@ -183,7 +183,7 @@ def analyze_select(
         origin = _origin(root, select, relations) if root else None
         if origin:
             origins[select.alias_or_name] = origin
-    needs = dependencies(tree, {name: _names(each) for name, each in relations.items()}, known_args(args or {}))
+    needs = dependencies(tree, {name: _names(each) for name, each in relations.items()}, constant_args(args or {}))
     return SelectFacts(columns, {name: frozenset(used) for name, used in uses.items()}, origins, needs), errors
 
 

@@ -1,7 +1,7 @@
-"""Settings that cannot hold together: within `resources`, and between it and `configuration`. Each error says why.
+"""Conflicts between settings: within `resources`, and between `resources` and `configuration`.
 
-`configuration` is applied last. Where it sets what `resources` was silent about, that is what it is for; where both say something
-and not the same, one of them would say what is not so.
+`configuration` is applied last. It may set a key that `resources` leaves open. If both set a key to different values, one of
+them would have no effect.
 """
 
 from __future__ import annotations
@@ -17,64 +17,64 @@ from firesteel.pipelines.spec.tree import KeyPath, Node
 from firesteel.pipelines.spec.values import parse_size
 
 WORKER_BYTES = 512 << 20
-"""Least address space of a Python worker: 444 MiB are mapped once pyarrow, pandas and MLflow are imported, without any model."""
+"""Least address space of a Python worker: the imports of pyarrow, pandas and MLflow map 444 MiB, without a model."""
 
 _DYNAMIC = "spark.dynamicAllocation"
 _SPECULATION = "spark.speculation"
 _TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class _Found(NamedTuple):
+class _Conflict(NamedTuple):
     path: KeyPath
     what: str
     hint: str = ""
 
 
-def contradictions(spec: Spec, tree: Node) -> list[FiresteelError]:
-    """One FS1017 for each pair of settings that cannot both hold."""
-    found = [*_within(spec), *_said_twice(spec)]
+def setting_conflicts(spec: Spec, tree: Node) -> list[FiresteelError]:
+    """Return one FS1017 for each pair of settings that conflict."""
+    conflicts = [*_within_resources(spec), *_duplicates(spec)]
     if spec.resources.local_cores is None and spec.resources.executors is not None:
-        found += _against_configuration(spec, spec.resources.executors)
+        conflicts += _with_configuration(spec, spec.resources.executors)
     return [
-        SpecError("FS1017", each.what, where=tree.nearest(each.path).where, hint=each.hint)
-        for each in dict.fromkeys(found)
+        SpecError("FS1017", conflict.what, where=tree.nearest(conflict.path).where, hint=conflict.hint)
+        for conflict in dict.fromkeys(conflicts)
     ]
 
 
-def _within(spec: Spec) -> Iterator[_Found]:
+def _within_resources(spec: Spec) -> Iterator[_Conflict]:
     executors = spec.resources.executors
     if executors is None:
         return
     path: KeyPath = ("resources", "executors")
     low, high, initial = executors.min, executors.max, executors.initial
     if high is not None and low > high:
-        yield _Found((*path, "min"), f"resources.executors.min {low} is more than max {high}.")
+        yield _Conflict((*path, "min"), f"resources.executors.min {low} is more than max {high}.")
     elif initial != "auto" and (initial < low or (high is not None and initial > high)):
         limit = f"below min {low}" if initial < low else f"above max {high}"
-        yield _Found((*path, "initial"), f"resources.executors.initial {initial} is {limit}.")
+        yield _Conflict((*path, "initial"), f"resources.executors.initial {initial} is {limit}.")
     if executors.python_memory:
-        each = parse_size(executors.python_memory) // executors.cores
-        if each < WORKER_BYTES:
-            yield _Found(
+        worker_bytes = parse_size(executors.python_memory) // executors.cores
+        if worker_bytes < WORKER_BYTES:
+            yield _Conflict(
                 (*path, "python_memory"),
-                f"resources.executors.python_memory {executors.python_memory} over {plural(executors.cores, 'core')} leaves "
-                f"{byte_size(each)} for each Python worker, which cannot import pyarrow, pandas and MLflow in less than "
+                f"resources.executors.python_memory {executors.python_memory} for {plural(executors.cores, 'core')} leaves "
+                f"{byte_size(worker_bytes)} for each Python worker; the imports of pyarrow, pandas and MLflow need "
                 f"{byte_size(WORKER_BYTES)}.",
-                f"Give it at least {executors.cores * WORKER_BYTES >> 20}m, or leave it out: then nothing limits a worker.",
+                f"Set it to at least {executors.cores * WORKER_BYTES >> 20}m, or remove it; then workers have no limit.",
             )
 
 
-def _said_twice(spec: Spec) -> Iterator[_Found]:
-    """A setting that stands in both places, with two values."""
+def _duplicates(spec: Spec) -> Iterator[_Conflict]:
+    """Yield settings that have two different values."""
     configuration = spec.configuration
     for key, place, value, same in _compiled(spec):
         given = configuration.get(key)
         if given is not None and not same(given, value):
-            yield _Found(
+            yield _Conflict(
                 ("configuration", key),
-                f"configuration.{key} is {given}, and {place} says {value}: `configuration` is applied last, so that "
-                f"{place} would not hold.",
-                "Keep one of them.",
+                f"configuration.{key} is {given}, but {place} is {value}; `configuration` is applied last, so {place} would "
+                "have no effect.",
+                "Remove one of them.",
             )
 
 
@@ -82,7 +82,7 @@ _Same = Callable[[str, str], bool]
 
 
 def _compiled(spec: Spec) -> Iterator[tuple[str, str, str, _Same]]:
-    """(Spark's key, our place, our value, how to compare) of all that the spec itself says."""
+    """Yield (Spark's key, key of the spec, its value, comparison) for each setting that the spec compiles."""
     resources = spec.resources
     executors = resources.executors
     if executors is not None and resources.local_cores is None:
@@ -97,7 +97,7 @@ def _compiled(spec: Spec) -> Iterator[tuple[str, str, str, _Same]]:
             "backlog_timeout": (f"{_DYNAMIC}.schedulerBacklogTimeout", _same_time),
             "decommission": ("spark.decommission.enabled", _same_text),
         }
-        for name in Executors.model_fields:  # in the order of the language
+        for name in Executors.model_fields:
             value = getattr(executors, name)
             if name in kinds and name in executors.model_fields_set and value not in ("auto", None):
                 key, same = kinds[name]
@@ -118,48 +118,48 @@ def _compiled(spec: Spec) -> Iterator[tuple[str, str, str, _Same]]:
         yield f"{_SPECULATION}.minTaskRuntime", f"{place}.min_runtime", f"{speculation.min_runtime:g}s", _same_time
 
 
-def _against_configuration(spec: Spec, executors: Executors) -> Iterator[_Found]:
-    """What `configuration` sets that executors which come and go cannot have."""
+def _with_configuration(spec: Spec, executors: Executors) -> Iterator[_Conflict]:
+    """Yield settings of `configuration` that conflict with dynamic allocation."""
     configuration = {key: value.strip().lower() for key, value in spec.configuration.items()}
 
-    def at(key: str, why: str, hint: str = "") -> _Found:
-        return _Found(("configuration", key), f"configuration.{key} is {spec.configuration[key]}, and {why}.", hint)
+    def at(key: str, why: str, hint: str = "") -> _Conflict:
+        return _Conflict(("configuration", key), f"configuration.{key} is {spec.configuration[key]}, but {why}.", hint)
 
     if configuration.get(f"{_DYNAMIC}.enabled") == "false":
         yield at(
             f"{_DYNAMIC}.enabled",
-            "resources.executors describes executors that come and go",
-            "For a fixed number set `min` and `max` to it.",
+            "resources.executors uses dynamic allocation",
+            "Set `min` and `max` to the same number for a fixed number of executors.",
         )
     if "spark.executor.instances" in configuration:
         yield at(
             "spark.executor.instances",
-            "under dynamic allocation Spark only begins with that many",
+            "under dynamic allocation it is only the initial number",
             "Set resources.executors.initial, or `min` and `max` to the same number.",
         )
     rdma = spec.resources.shuffle.manager == "rdma"
     if rdma and configuration.get(f"{_DYNAMIC}.shuffleTracking.enabled") == "true":
         yield at(
             f"{_DYNAMIC}.shuffleTracking.enabled",
-            "with shuffle.manager rdma map outputs are not on executors: tracking would keep those for nothing",
+            "with shuffle.manager rdma, executors hold no map outputs, so tracking would keep idle executors",
         )
     if rdma and configuration.get("spark.shuffle.service.enabled") == "true":
         yield at(
             "spark.shuffle.service.enabled",
-            "with shuffle.manager rdma map outputs are with firesteel's service: Spark's own would not find them",
+            "with shuffle.manager rdma, firesteel's service holds the map outputs and Spark's service cannot find them",
         )
     tracking = configuration.get(f"{_DYNAMIC}.shuffleTracking.enabled") != "false"
     moves = executors.decommission and configuration.get("spark.storage.decommission.shuffleblocks.enabled") != "false"
     if not (rdma or tracking or moves or configuration.get("spark.shuffle.service.enabled") == "true"):
         yield at(
             f"{_DYNAMIC}.shuffleTracking.enabled",
-            "without it, an external service or decommission map outputs would go with executors: Spark does not start so",
+            "Spark needs shuffle tracking, an external shuffle service or decommissioning to keep map outputs, and does not start",
         )
     yield from _counts(spec, executors, at)
 
 
-def _counts(spec: Spec, executors: Executors, at: Callable[..., _Found]) -> Iterator[_Found]:
-    """Numbers that leave no executor, or no task, a place."""
+def _counts(spec: Spec, executors: Executors, at: Callable[..., _Conflict]) -> Iterator[_Conflict]:
+    """Yield numbers that leave no room for an executor or a task."""
     configuration = spec.configuration
 
     def number(key: str, otherwise: int | None) -> int | None:
@@ -170,25 +170,26 @@ def _counts(spec: Spec, executors: Executors, at: Callable[..., _Found]) -> Iter
     low, high = number(low_key, executors.min), number(high_key, executors.max)
     if low is not None and high is not None and low > high and not executors.min == low > high == executors.max:
         key = high_key if high_key in configuration else low_key
-        yield at(key, f"at least {plural(low, 'executor')} and at most {high} cannot be")
+        yield at(key, f"the minimum of {plural(low, 'executor')} is above the maximum of {high}")
     cores, cpus = number("spark.executor.cores", executors.cores), number("spark.task.cpus", spec.workers.cpus)
     assert cores is not None
     assert cpus is not None
     if cpus > cores and "spark.task.cpus" in configuration:
-        yield at("spark.task.cpus", f"an executor has {plural(cores, 'core')}: no task would ever run")
+        yield at("spark.task.cpus", f"an executor has only {plural(cores, 'core')}, so no task would run")
     ceiling = number("spark.cores.max", None)
     if ceiling is not None:
         fit = ceiling // cores
         if fit < (low or 0) or fit == 0:
             yield at(
-                "spark.cores.max", f"that is {plural(fit, 'executor')} of {plural(cores, 'core')}, fewer than needed"
+                "spark.cores.max",
+                f"it allows {plural(fit, 'executor')} with {plural(cores, 'core')}, fewer than required",
             )
         elif executors.max is not None and fit < executors.max:
             yield at(
                 "spark.cores.max",
-                f"that is {plural(fit, 'executor')} of {plural(cores, 'core')}: resources.executors.max {executors.max} "
-                "would never be reached",
-                f"Set `max: {fit}`, or leave spark.cores.max out.",
+                f"it allows {plural(fit, 'executor')} with {plural(cores, 'core')}, fewer than resources.executors.max "
+                f"{executors.max}",
+                f"Set `max: {fit}`, or remove spark.cores.max.",
             )
 
 
