@@ -356,7 +356,7 @@ class TestRecover:
             with pytest.raises(StorageError) as caught:
                 recover_all(root_uri)
             assert caught.value.code == "FS8004"
-            assert "Move it away" in caught.value.hint
+            assert "Move the files" in caught.value.hint
         assert visible(root_uri) == {"dt=1/f": "foreign"}
         area_of(root_uri).storage.delete(f"{sink_of(root_uri).removeprefix('file://')}/dt=1")
         assert recover_all(root_uri).state == "published"

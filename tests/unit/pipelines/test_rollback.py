@@ -80,7 +80,7 @@ def test_a_rollback_goes_back_over_several_publishes(root_uri):
     assert visible(root_uri) == AFTER
 
 
-@pytest.mark.parametrize(("to", "what"), [("r9", "has published nothing here"), ("r2", "is what is published now")])
+@pytest.mark.parametrize(("to", "what"), [("r9", "has published nothing here"), ("r2", "is already the published version")])
 def test_a_rollback_to_another_run_says_which_there_are(root_uri, to, what):
     publish(root_uri, "r1", NEW)
     publish(root_uri, "r2", NEWER)
@@ -93,7 +93,7 @@ def test_a_rollback_to_another_run_says_which_there_are(root_uri, to, what):
 def test_a_version_that_is_not_retained_any_more_cannot_come_back(root_uri):
     for number in range(4):
         publish(root_uri, f"r{number}", NEW)
-    with pytest.raises(StorageError, match="not retained any more") as caught:
+    with pytest.raises(StorageError, match="no longer retained") as caught:
         back(root_uri, to="r0")
     assert caught.value.code == "FS8010"
     assert visible(root_uri) == AFTER
@@ -183,7 +183,7 @@ def test_plans_are_appended_one_on_the_other_and_rolled_back_one_by_one(root_uri
 def test_no_plan_is_appended_twice(root_uri):
     append_plan(root_uri, "r1", MORE)
     append_plan(root_uri, "r2", YET_MORE)
-    with pytest.raises(ValueError, match="plan-r1 is appended already"):
+    with pytest.raises(ValueError, match="plan-r1 is already appended"):
         append_plan(root_uri, "r1", {"dt=2013-06-01/origin=EWR/part-z": "again"})
     assert visible(root_uri) == OLD | MORE | YET_MORE
     assert below(root_uri, "staging") == []

@@ -1,13 +1,13 @@
-"""The audit log of a pipeline: who published what by which plan, and who was refused; one hash-chained entry each.
+"""The audit log of a pipeline: a hash chain with one entry per publish and per refusal.
 
 ::
 
     audit/0000000001.json   {"previous": "",          "token": 1, "user": "ann", ...}
           0000000002.json   {"previous": SHA-256 of the bytes of entry 1, ...}
 
-Entries are created exclusively, so that two drivers never have the same number. Whoever changes or removes an entry in the
-middle breaks the chain; whoever removes the last ones leaves ledger records without an entry. `verify` looks for both.
-The log says that something was tampered with. It does not keep those away who may write the storage: file modes do.
+Entries are created exclusively, so two drivers cannot use the same number. Changing or removing an entry in the middle breaks the
+chain. Removing the last entries leaves ledger records without an entry. `verify` detects both. The log detects tampering but does
+not prevent it: the storage's permissions decide who can write.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, to
 from firesteel.pipelines.storage.paths import join
 
 Create = Callable[[str, bytes], object]
-"""`Storage.create`, or what does the same."""
+"""`Storage.create`, or a replacement for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One publish, or one that a policy refused (`action: refused`, `token: 0`).
+    """A publish, or a publish that a policy refused (`action: refused`, `token: 0`).
 
-    `previous` is the SHA-256 of the entry before, `files_digest` of the names and lengths published. `policy` is what allowed
-    it: digests of policies and their rules; or why they did not.
+    `previous` is the SHA-256 of the previous entry, `files_digest` that of the published names and lengths. `policy` lists the digests
+    and rules of the policies that allowed the publish, or the reason of the refusal.
     """
 
     previous: str
@@ -55,42 +55,42 @@ class AuditEntry:
 
     @property
     def subject(self) -> tuple[str, str, str, int]:
-        """What the entry is about: there is one entry for each."""
+        """Return the identity of the publish, which has exactly one entry."""
         return self.profile, self.sink, self.interval, self.token
 
 
-def append_entry(place: SinkInterval, record: LedgerRecord, create: Create) -> None:
-    """Add the entry of a publish, once.
+def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Create) -> None:
+    """Append the entry of a publish, if it does not exist.
 
     Parameters
     ----------
     create
-        `Storage.create`, or what does the same.
+        `Storage.create`, or a replacement for it.
     """
     while True:
-        numbers = tokens_in(place.storage, _folder(place.store), "json")
-        path, entry, data = _next(place, record, numbers)
-        # A publish that is finished for another one may have its entry already; a dead driver's is among the newest.
+        numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
+        path, entry, data = _next(sink_interval, record, numbers)
+        # A recovered publish may already have its entry; a dead driver's entry is among the latest.
         if record.recovered_by and any(
-            read_entry(place.store, number).subject == entry.subject for number in reversed(numbers)
+            read_entry(sink_interval.store, number).subject == entry.subject for number in reversed(numbers)
         ):
             return
         try:
             create(path, data)
         except StorageError as error:
-            if error.code != "FS8004":  # another publish came first: chain to that
+            if error.code != "FS8004":  # another publish was faster: append to its entry
                 raise
             continue
         return
 
 
-def append_refusal(place: SinkInterval, refused: AuditEntry) -> None:
-    """Add the entry of a publish that a policy refused; `previous` is filled in."""
+def append_refusal(sink_interval: SinkInterval, refused: AuditEntry) -> None:
+    """Append the entry of a publish that a policy refused; this function sets `previous`."""
     while True:
-        numbers = tokens_in(place.storage, _folder(place.store), "json")
-        path, data = _chained(place, numbers, refused)
+        numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
+        path, data = _chained(sink_interval, numbers, refused)
         try:
-            place.storage.create(path, data)
+            sink_interval.storage.create(path, data)
         except StorageError as error:
             if error.code != "FS8004":
                 raise
@@ -98,13 +98,13 @@ def append_refusal(place: SinkInterval, refused: AuditEntry) -> None:
         return
 
 
-def next_entry(place: SinkInterval, record: LedgerRecord) -> tuple[str, bytes]:
-    """Where the entry of a publish would lie, and its bytes, if nobody is faster."""
-    path, _, data = _next(place, record, tokens_in(place.storage, _folder(place.store), "json"))
+def next_entry(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[str, bytes]:
+    """Return the expected path and content of a publish's entry, unless another publish is faster."""
+    path, _, data = _next(sink_interval, record, tokens_in(sink_interval.storage, _folder(sink_interval.store), "json"))
     return path, data
 
 
-def _next(place: SinkInterval, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
+def _next(sink_interval: SinkInterval, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
     entry = AuditEntry(
         previous="",
         pipeline=record.pipeline,
@@ -122,74 +122,76 @@ def _next(place: SinkInterval, record: LedgerRecord, numbers: list[int]) -> tupl
         files_digest=files_digest(record),
         policy=record.policy,
     )
-    path, data = _chained(place, numbers, entry)
+    path, data = _chained(sink_interval, numbers, entry)
     return path, entry, data
 
 
-def _chained(place: SinkInterval, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
-    """Where the next entry lies, and its bytes with the digest of the last one."""
-    folder = _folder(place.store)
-    previous = hashlib.sha256(place.storage.read(_file(folder, numbers[-1]))).hexdigest() if numbers else ""
+def _chained(sink_interval: SinkInterval, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
+    """Return the path of the next entry, and its content with the digest of the last entry."""
+    folder = _folder(sink_interval.store)
+    previous = hashlib.sha256(sink_interval.storage.read(_file(folder, numbers[-1]))).hexdigest() if numbers else ""
     data = json.dumps({**asdict(entry), "previous": previous}, indent=2, ensure_ascii=False) + "\n"
     return _file(folder, numbers[-1] + 1 if numbers else 1), data.encode()
 
 
 def files_digest(record: LedgerRecord) -> str:
-    """SHA-256 of the published names and lengths, in order."""
+    """Return the SHA-256 of the published names and lengths, sorted."""
     names = sorted((file.path, file.length) for file in record.files)
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def read_entry(store: StateStore, number: int) -> AuditEntry:
-    """One entry; FS8006 when it cannot be read."""
+    """Return one entry. Raise FS8006 when it is not valid."""
     path = _file(_folder(store), number)
-    return parsed(_ADAPTER, store.storage.read(path), path, "an audit entry", "It was changed: restore it.")
+    return parsed(_ADAPTER, store.storage.read(path), path, "a valid audit entry", "Restore the file; it was edited.")
 
 
 def read_audit(store: StateStore) -> list[AuditEntry]:
-    """All entries, oldest first."""
+    """Return all entries, oldest first."""
     return [read_entry(store, number) for number in tokens_in(store.storage, _folder(store), "json")]
 
 
 def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
-    """Hold the chain together, and the ledger against it.
+    """Verify the chain, and compare it with the ledger.
 
     Returns
     -------
-    One sentence for each thing that is wrong; nothing when all holds.
+    One sentence per problem.
     """
     folder = _folder(store)
     numbers = tokens_in(store.storage, folder, "json")
-    wrong, previous = [], ""
+    problems, previous = [], ""
     known: dict[tuple[str, str, str, int], AuditEntry] = {}
     for at, number in enumerate(numbers, 1):
         if number != at:
-            wrong.append(f"entry {at} is missing")
+            problems.append(f"entry {at} is missing")
             break
         data = store.storage.read(_file(folder, number))
         try:
             entry = read_entry(store, number)
         except FiresteelError as error:
-            wrong.append(f"entry {number} cannot be read: {error.what}")
+            problems.append(f"entry {number} cannot be read: {error.what}")
         else:
             if entry.previous != previous:
-                wrong.append(f"entry {number} does not follow entry {number - 1}: one of them was changed")
+                problems.append(f"entry {number} does not match entry {number - 1}: one of them was edited")
             known[entry.subject] = entry
         previous = hashlib.sha256(data).hexdigest()
     for sink in sinks:
         for record in Ledger(store).history(sink):
             if record.state != "published":
                 continue
-            found = known.get((record.profile, record.sink, record.interval, record.token))
-            if found is None:
-                wrong.append(f"{sink} {record.interval}: token {record.token} was published without an entry")
-            elif (found.run_id, found.plan_hash, found.files_digest) != (
+            entry_of = known.get((record.profile, record.sink, record.interval, record.token))
+            if entry_of is None:
+                problems.append(f"{sink} {record.interval}: the publish of token {record.token} has no entry")
+            elif (entry_of.run_id, entry_of.plan_hash, entry_of.files_digest) != (
                 record.run_id,
                 record.plan_hash,
                 files_digest(record),
             ):
-                wrong.append(f"{sink} {record.interval}: the ledger of token {record.token} is not what was entered")
-    return wrong
+                problems.append(
+                    f"{sink} {record.interval}: the ledger record of token {record.token} differs from its entry"
+                )
+    return problems
 
 
 def _folder(store: StateStore) -> str:

@@ -1,4 +1,4 @@
-"""Cancel a run: decide, for good, that it will not publish the interval that it is at work on."""
+"""Cancel a run: prevent it permanently from publishing the intervals that it holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, ch
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """One interval of a run. `too_late`: it had journaled, and publishes. `asked`: its process was sent SIGTERM."""
+    """One interval of a cancelled run. `too_late` means that its journal exists and it will publish. `asked` means that its process got SIGTERM."""
 
     sink: str
     interval: str
@@ -25,37 +25,39 @@ class Cancelled:
 
 
 def cancel(store: StateStore, sinks: tuple[str, ...], run_id: str, *, who: str, signal: bool) -> list[Cancelled]:
-    """Cancel what a run holds.
+    """Cancel the intervals that a run holds, and return them.
 
-    The tombstone alone is enough for nothing to be published, wherever the driver is. A driver on this machine is asked to
-    end as well; one elsewhere finds out when it comes to publish.
+    The tombstone prevents the publish, wherever the driver runs. A driver on this machine also gets SIGTERM; a driver on another
+    machine stops when it tries to publish.
 
     Raises
     ------
     LeaseConflict
-        FS7504 when the run holds no interval: it is over, or its name is another.
+        FS7504 when the run holds no interval: it has ended, or it has another id.
     """
-    found = []
+    cancelled = []
     for sink in sinks:
         for child in children(store.storage, store.folder("lease", sink)):
-            place = SinkInterval(store, sink, name_of(child.name))
-            states = read_states(place)
-            if not states or not is_held(place, states[-1]):
+            sink_interval = SinkInterval(store, sink, name_of(child.name))
+            states = read_states(sink_interval)
+            if not states or not is_held(sink_interval, states[-1]):
                 continue
-            record = read_lease(place, states[-1].token)
+            record = read_lease(sink_interval, states[-1].token)
             if record.attempt.run_id != run_id:
                 continue
-            journal = fence(place, record.token, by=record.token, run_id=who, cancelled=True)
-            # is_dead: also when the number now belongs to a younger process, which is none of ours.
+            journal = fence(sink_interval, record.token, by=record.token, run_id=who, cancelled=True)
+            # `is_dead` also detects that a newer process has the same PID.
             here = record.machine == machine_id() and not is_dead(record.machine, record.pid, record.process_start)
             asked = journal is None and signal and here
             if asked:
                 os.kill(record.pid, signals.SIGTERM)
-            found.append(Cancelled(sink, place.interval, "cancelled" if journal is None else "too_late", asked))
-    if not found:
+            cancelled.append(
+                Cancelled(sink, sink_interval.interval, "cancelled" if journal is None else "too_late", asked)
+            )
+    if not cancelled:
         raise LeaseConflict(
             "FS7504",
             f"run {run_id} holds no interval of {store.pipeline} ({store.profile}).",
-            hint="It is over, between two intervals, or named otherwise: see `firesteel history`.",
+            hint="Check with `firesteel history` whether it has ended or has another id; it may be between two intervals.",
         )
-    return found
+    return cancelled

@@ -1,4 +1,4 @@
-"""What is removed once an attempt is over, and what is kept."""
+"""Remove the files of attempts that have ended."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from firesteel.pipelines.publish.state_store import SinkInterval, children, toke
 from firesteel.pipelines.storage.paths import join
 
 KEEP_VERSIONS = 2
-"""How many replaced versions of an interval are kept."""
+"""Number of replaced versions of an interval that are kept."""
 
 _DEBRIS_AGE_MS = 3_600_000
 
 
-def remove_staging(place: SinkInterval, up_to: int) -> None:
-    """Remove the staging and the scratch folders of all tokens up to one whose predecessors are all decided.
+def remove_staging(sink_interval: SinkInterval, up_to: int) -> None:
+    """Remove the staging and scratch folders of all tokens up to `up_to`, which are all decided.
 
-    Executors of a dead driver may have written there after it was first removed, hence all and not one.
+    All tokens are included because executors of a dead driver may have written there after an earlier removal.
     """
-    for kind, path_of in (("staging", place.staging), ("scratch", place.scratch)):
-        for token in tokens_in(place.storage, place.folder(kind)):
+    for kind, path_of in (("staging", sink_interval.staging), ("scratch", sink_interval.scratch)):
+        for token in tokens_in(sink_interval.storage, sink_interval.folder(kind)):
             if token <= up_to:
-                place.storage.delete(path_of(token))
+                sink_interval.storage.delete(path_of(token))
 
 
-def remove_unused_version(place: SinkInterval, token: int) -> None:
-    """Remove the folders that a token made for old data and never used, since it was fenced."""
-    path = place.versions(token)
-    if next(place.storage.walk(path), None) is None:
-        place.storage.delete(path)
+def remove_unused_version(sink_interval: SinkInterval, token: int) -> None:
+    """Remove the unused version folders of a fenced token."""
+    path = sink_interval.versions(token)
+    if next(sink_interval.storage.walk(path), None) is None:
+        sink_interval.storage.delete(path)
 
 
-def prune_versions(place: SinkInterval, up_to: int, keep: int) -> None:
-    """Keep the newest `keep` versions among the tokens up to one that has finished its swap; later ones are in use.
+def prune_versions(sink_interval: SinkInterval, up_to: int, keep: int) -> None:
+    """Delete all but the newest `keep` versions of the tokens up to `up_to`; versions of later tokens are in use.
 
-    A version leaves its place whole, by one rename, before anything in it is deleted: see swap.py for why.
+    One rename moves a version to the trash before its files are deleted; swap.py explains why.
     """
-    storage = place.storage
-    tokens = [token for token in tokens_in(storage, place.folder("versions")) if token <= up_to]
-    trash = place.folder("trash")
+    storage = sink_interval.storage
+    tokens = [token for token in tokens_in(storage, sink_interval.folder("versions")) if token <= up_to]
+    trash = sink_interval.folder("trash")
     for token in tokens[: max(0, len(tokens) - keep)]:
         storage.mkdirs(trash)
         try:
-            storage.rename(place.versions(token), join(trash, f"{token:010d}.{secrets.token_hex(4)}"))
+            storage.rename(sink_interval.versions(token), join(trash, f"{token:010d}.{secrets.token_hex(4)}"))
         except StorageError as error:
-            if error.code != "FS8003":  # another one prunes too
+            if error.code != "FS8003":  # another process prunes too
                 raise
     for child in children(storage, trash):
         storage.delete(child.path)
 
 
-def remove_debris(place: SinkInterval) -> None:
-    """Remove hidden files that killed processes left among the leases, once no one can be using them any more."""
-    found = children(place.storage, place.folder("lease"))
-    newest = max((child.modified_ms for child in found), default=0)
-    for child in found:
+def remove_debris(sink_interval: SinkInterval) -> None:
+    """Remove hidden files that killed processes left among the leases, once they are too old to be in use."""
+    files = children(sink_interval.storage, sink_interval.folder("lease"))
+    newest = max((child.modified_ms for child in files), default=0)
+    for child in files:
         if child.name.startswith(".") and newest - child.modified_ms > _DEBRIS_AGE_MS:
-            place.storage.delete(child.path)
+            sink_interval.storage.delete(child.path)

@@ -1,8 +1,8 @@
-"""`_current`: how a reader of a sink finds what is published, whole.
+"""The file `_current`, with which a reader of a sink finds the complete published version.
 
-HDFS renames one directory atomically, not many, so a listing of a sink in the middle of a swap can show some directories
-new and some old. The ledger's record is one file, created whole, after the swap: it is the manifest of its interval. The
-file `_current` in the sink says where that ledger is; Spark and pyarrow ignore the name.
+HDFS renames one directory atomically, but not several. During a swap, a listing of a sink can show new and old directories. The
+ledger record is created atomically after the swap, and is the manifest of its interval. The file `_current` in the sink has the
+location of the ledger; Spark and pyarrow ignore this name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "_current"
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Whose ledger speaks for a sink. `base` is a path within the sink's own storage."""
+    """The location of a sink's ledger. `base` is a path in the sink's storage."""
 
     base: str
     pipeline: str
@@ -31,24 +31,26 @@ class Pointer:
     sink: str
 
 
-def point_to(place: SinkInterval, sink_path: str) -> None:
-    """Leave `_current` in a sink, once."""
-    store = place.store
-    pointer = Pointer(store.base, store.pipeline, store.profile, place.sink)
+def point_to(sink_interval: SinkInterval, sink_path: str) -> None:
+    """Write `_current` in a sink if it does not exist."""
+    store = sink_interval.store
+    pointer = Pointer(store.base, store.pipeline, store.profile, sink_interval.sink)
     path = join(sink_path, NAME)
-    if place.storage.status(path) is not None:
+    if sink_interval.storage.status(path) is not None:
         return
     try:
-        place.storage.create(path, (json.dumps(asdict(pointer), indent=2) + "\n").encode())
+        sink_interval.storage.create(path, (json.dumps(asdict(pointer), indent=2) + "\n").encode())
     except StorageError as error:
-        if error.code != "FS8004":  # another interval's publish was faster, and says the same
+        if error.code != "FS8004":  # a publish of another interval has written the same content
             raise
 
 
 def read_pointer(storage: Storage, sink_path: str) -> Pointer:
-    """The pointer of a sink; FS8003 when nothing was published there."""
+    """Return the pointer of a sink. Raise FS8003 when nothing was published there."""
     path = join(sink_path, NAME)
-    return parsed(_ADAPTER, storage.read(path), path, "a pointer to a ledger", "Remove it; the next publish writes it.")
+    return parsed(
+        _ADAPTER, storage.read(path), path, "a valid ledger pointer", "Delete it; the next publish writes it."
+    )
 
 
 _ADAPTER = TypeAdapter(Pointer)

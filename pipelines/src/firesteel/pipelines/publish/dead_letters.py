@@ -1,4 +1,4 @@
-"""Dead letters of an interval: which of them are open, that is, missing from what is published now."""
+"""Read and delete the dead letters of an interval. Open dead letters are rows that the published data lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYS = {"row", "error", "message", "model_version"}
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterErrors:
-    """Rows that failed with one class of error, and the message of the first of them."""
+    """The number of rows that failed with one class of error, and the first message."""
 
     error: str
     rows: int
@@ -27,7 +27,7 @@ class DeadLetterErrors:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFile:
-    """The dead letters of one run at one interval. `open`: the published rows lack these rows."""
+    """The dead letters of one run and interval. `open` means that the published data lacks these rows."""
 
     step: str
     interval: str
@@ -40,20 +40,21 @@ class DeadLetterFile:
 
 
 def dead_letters(store: StateStore, sinks: tuple[str, ...], interval: str = "") -> list[DeadLetterFile]:
-    """All dead letters, by step, interval and run."""
+    """Return all dead letters, by step, interval and run."""
     storage, base = store.storage, join(store.base, FOLDER)
-    ledger, lacking = Ledger(store), dict[str, frozenset[str]]()
-    found = []
+    ledger, open_by_interval = Ledger(store), dict[str, frozenset[str]]()
+    files = []
     for step in children(storage, base):
         for folder in children(storage, step.path):
             if interval and folder.name != interval:
                 continue
-            if folder.name not in lacking:
-                lacking[folder.name] = frozenset[str]().union(*(open_runs(ledger, sink, folder.name) for sink in sinks))
+            if folder.name not in open_by_interval:
+                runs = (open_runs(ledger, sink, folder.name) for sink in sinks)
+                open_by_interval[folder.name] = frozenset[str]().union(*runs)
             for file in children(storage, folder.path):
                 run_id = file.name.removesuffix(".jsonl")
                 rows = read_rows(store, file.path)
-                found.append(
+                files.append(
                     DeadLetterFile(
                         step.name,
                         folder.name,
@@ -62,10 +63,10 @@ def dead_letters(store: StateStore, sinks: tuple[str, ...], interval: str = "") 
                         len(rows),
                         _errors(rows),
                         rows[0]["model_version"] if rows else "",
-                        run_id in lacking[folder.name],
+                        run_id in open_by_interval[folder.name],
                     )
                 )
-    return found
+    return files
 
 
 def read_rows(store: StateStore, path: str) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def read_rows(store: StateStore, path: str) -> list[dict[str, Any]]:
     Raises
     ------
     StorageError
-        FS8006 naming the line that was cut or changed.
+        FS8006 with the number of the first line that is not valid.
     """
     rows = []
     for number, line in enumerate(store.storage.read(path).splitlines(), 1):
@@ -83,14 +84,14 @@ def read_rows(store: StateStore, path: str) -> list[dict[str, Any]]:
         except ValueError:
             row = None
         if not isinstance(row, dict) or not row.keys() >= _KEYS:
-            hint = "Restore the file, or move it away."
-            raise StorageError("FS8006", "not a dead letter.", where=Where(path, number), hint=hint)
+            hint = "Restore the file, or move it."
+            raise StorageError("FS8006", "the line is not a valid dead letter.", where=Where(path, number), hint=hint)
         rows.append(row)
     return rows
 
 
 def _errors(rows: list[dict[str, Any]]) -> tuple[DeadLetterErrors, ...]:
-    """The classes of errors, the most frequent first."""
+    """Return the classes of errors, the most frequent first."""
     first: dict[str, str] = {}
     count: dict[str, int] = {}
     for row in rows:
@@ -103,7 +104,7 @@ def _errors(rows: list[dict[str, Any]]) -> tuple[DeadLetterErrors, ...]:
 
 
 def prune_dead_letters(store: StateStore, keep_s: float, *, now_s: float) -> int:
-    """Delete dead letters older than `keep_s`, open ones as well; how many files. Folders stay: a run may write there now."""
+    """Delete dead letters older than `keep_s`, also open ones, and return the number of files. Folders stay for concurrent runs."""
     storage, deleted = store.storage, 0
     for step in children(storage, join(store.base, FOLDER)):
         for folder in children(storage, step.path):
@@ -114,12 +115,12 @@ def prune_dead_letters(store: StateStore, keep_s: float, *, now_s: float) -> int
 
 
 def open_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
-    """Runs whose dead letters are missing from what is published now.
+    """Return the runs whose dead letters the published data lacks.
 
-    A run leaves its own; an append leaves its own beside those that were open; a replay takes those that it replayed and
-    leaves its own; a rollback leaves those that were open in the state that it restores.
+    After a run, its own are open. An append adds its own to the open ones. A replay removes those that it replayed and adds its own.
+    A rollback restores the open ones of the restored version.
     """
-    published = {each.token: each for each in ledger.history(sink, interval) if each.state == "published"}
+    published = {record.token: record for record in ledger.history(sink, interval) if record.state == "published"}
     return _open(published, max(published, default=0))
 
 
@@ -130,6 +131,6 @@ def _open(published: dict[int, LedgerRecord], token: int) -> frozenset[str]:
     if record.action == "rollback":
         return _open(published, record.restores)
     if record.action in {"append", "replay"}:
-        before = max((each for each in published if each < token), default=0)
+        before = max((older for older in published if older < token), default=0)
         return _open(published, before) - frozenset(record.replayed) | {record.run_id}
     return frozenset({record.run_id})

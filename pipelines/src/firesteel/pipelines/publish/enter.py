@@ -1,4 +1,4 @@
-"""What follows a finished swap, whoever finished it: the audit log, the ledger, and the pointer for readers."""
+"""Record a finished swap: in the audit log, in the ledger, and in the pointer for readers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from firesteel.pipelines.publish.state_store import SinkInterval
 
 
 def enter(
-    place: SinkInterval, sink_path: str, record: LedgerRecord, drafts: PrewrittenRecords | None = None
+    sink_interval: SinkInterval, sink_path: str, record: LedgerRecord, drafts: PrewrittenRecords | None = None
 ) -> LedgerRecord:
-    """Enter a publish into the audit log and the ledger; the record that stands.
+    """Record a publish in the audit log and the ledger, and return the stored ledger record.
 
-    The audit log comes first: what the ledger says was published has an entry. All of it can be done again, so a kill in
-    between is rolled forward as one in the swap is.
+    The audit log comes first, so every published ledger record has an entry. All steps are idempotent: after a kill in between, the
+    next start rolls them forward like the swap.
     """
-    create = drafts.create if drafts else place.storage.create
-    append_entry(place, record, create)
-    point_to(place, sink_path)
-    return write_record(place, record, create)
+    create = drafts.create if drafts else sink_interval.storage.create
+    append_entry(sink_interval, record, create)
+    point_to(sink_interval, sink_path)
+    return write_record(sink_interval, record, create)

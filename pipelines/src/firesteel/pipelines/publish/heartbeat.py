@@ -1,13 +1,13 @@
-"""A run that somebody waits for says in the storage that it lives, and how it ended. Schedulers read that beside the ledger.
+"""The heartbeat of a run: files in the storage from which schedulers read that the run is alive, and how it ended.
 
 ::
 
-    <base>/heartbeat/<profile>/<run id>/started.json   who runs it, and where
-                                       beat         its heartbeat: only the time matters
-                                       ended.json   its exit code and brief: written once
+    <base>/heartbeat/<profile>/<run id>/started.json   user, host and process
+                                       beat         heartbeat: only its modification time matters
+                                       ended.json   exit code and brief, written once
 
-The ledger knows an attempt from its lease to its end. A run is more than that: it waits for inputs, it plans, it starts Spark, and
-it may end in any of these. Nothing here decides anything about data.
+The ledger covers an attempt from its lease to its end. A run also waits for inputs, plans and starts Spark, and can end in any of
+these phases. The heartbeat does not affect data.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 TTL_S = 60.0
-"""Without a heartbeat for this long, a run counts as dead."""
+"""Seconds without a heartbeat after which a run counts as dead."""
 
 KEEP_S = 30 * 86_400.0
-"""How long it stays known how a run ended; the ledger knows for ever."""
+"""Seconds after which the files of a run are deleted; the ledger is permanent."""
 
 State = Literal["running", "ended", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Who runs it. `machine`, `pid` and `process_start` let another process on that machine see that it died."""
+    """A started run. With `machine`, `pid` and `process_start`, another process on the machine can detect that it died."""
 
     run_id: str
     at: str
@@ -63,7 +63,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """How it ended: the exit code of the command line, and the run in brief (`pipelines/brief.py`)."""
+    """An ended run: the exit code of the command, and the run's brief (`pipelines/brief.py`)."""
 
     at: str
     exit_code: int
@@ -72,7 +72,7 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What is known of a run. `ended` is there when `state` says so."""
+    """The state of a run. `ended` is set if `state` is `ended`."""
 
     state: State
     started: RunStarted
@@ -80,7 +80,7 @@ class RunState:
 
 
 class RunHeartbeat:
-    """A run's own side: registered when it is entered, ended by `end`, or by the error with which it is left."""
+    """Writes a run's heartbeat. Entering the block registers the run; `end`, or an error that leaves the block, ends it."""
 
     def __init__(self, store: StateStore, run_id: str, *, ttl_s: float = TTL_S) -> None:
         self._storage = store.storage
@@ -98,37 +98,37 @@ class RunHeartbeat:
         Raises
         ------
         LeaseConflict
-            FS7505 when a run of that id is known already.
+            FS7505 when a run with the same id is already registered.
         """
         if not self._started:
             self._register(self._storage.create)
         return self
 
     def taken_over(self) -> Self:
-        """Go on in this process with what another one registered, as a driver in a cluster does for its client."""
+        """Continue a run that another process registered, as a driver in a cluster does for its client."""
         self._register(self._storage.replace)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """An error that leaves here is how the run ended."""
+        """End the run with the error that leaves the block."""
         if error is not None:
             code = error.exit_code if isinstance(error, FiresteelError) else 130 if kind is KeyboardInterrupt else 1
             self.end(code, {"error": str(error) if isinstance(error, FiresteelError) else ""})
         self.close()
 
     def end(self, exit_code: int, brief: Mapping[str, JsonValue]) -> None:
-        """Say how it ended, once. Not being able to say so harms nobody: the ledger stands, and the beats stop."""
+        """Record once how the run ended. A storage error is only logged: the ledger decides, and the heartbeat stops."""
         ended = RunEnded(_now(), exit_code, dict(brief))
         try:
             self._storage.create(join(self._folder, "ended.json"), _json(ended))
         except FiresteelError as error:
             if error.code != "FS8004":
-                _log.warning("run %s could not say how it ended: %s", self._run_id, error)
+                _log.warning("the end of run %s could not be recorded: %s", self._run_id, error)
 
     def close(self) -> None:
-        """Stop the heartbeat; may be called twice."""
+        """Stop the heartbeat; idempotent."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=max(1.0, self._ttl_s / 3))
@@ -151,7 +151,7 @@ class RunHeartbeat:
             if error.code != "FS8004":
                 raise
             raise LeaseConflict(
-                "FS7505", f"a run {self._run_id} was registered already.", hint="Give each start an id of its own."
+                "FS7505", f"run {self._run_id} is already registered.", hint="Use a new run id for each start."
             ) from None
         self._started = True
         self._thread.start()
@@ -165,49 +165,49 @@ class RunHeartbeat:
                 _log.warning("run %s: a heartbeat failed: %s", self._run_id, error)
 
     def _prune(self, now_ms: int) -> None:
-        """Forget old runs. A folder's time is that of its newest file, or older: one that beats is never that old."""
+        """Delete the files of old runs. The files of a folder are checked too, because a heartbeat does not change its time."""
         try:
             for child in children(self._storage, self._parent):
-                if now_ms - child.modified_ms > KEEP_S * 1000 and not _young(self._storage, child.path, now_ms):
+                if now_ms - child.modified_ms > KEEP_S * 1000 and not _is_recent(self._storage, child.path, now_ms):
                     self._storage.delete(child.path)
         except FiresteelError as error:
-            _log.warning("old runs stay known: %s", error)
+            _log.warning("the files of old runs could not be deleted: %s", error)
 
 
 def runs(store: StateStore, name: str) -> list[RunState]:
-    """What is known of the run `name`, or of all whose ids end in `-name`, oldest first."""
+    """Return the states of the run `name`, or of all runs whose ids end in `-name`, oldest first."""
     parent = join(store.base, "heartbeat", file_name(store.profile))
-    found = []
+    states = []
     for child in children(store.storage, parent):
         run_id = name_of(child.name)
         if run_id == name or run_id.endswith(f"-{name}"):
             state = _state(store.storage, child.path)
             if state is not None:
-                found.append(state)
-    return sorted(found, key=lambda each: (each.started.at, each.started.run_id))
+                states.append(state)
+    return sorted(states, key=lambda state: (state.started.at, state.started.run_id))
 
 
 def _state(storage: Storage, folder: str) -> RunState | None:
     files = {child.name: child for child in children(storage, folder)}
     if "started.json" not in files:
         return None
-    started = _read(storage, join(folder, "started.json"), _STARTED, "the registration of a run")
+    started = _read(storage, join(folder, "started.json"), _STARTED, "a valid registration of a run")
     if "ended.json" in files:
-        return RunState("ended", started, _read(storage, join(folder, "ended.json"), _ENDED, "the end of a run"))
+        return RunState("ended", started, _read(storage, join(folder, "ended.json"), _ENDED, "a valid end of a run"))
     seen_ms = max(files[name].modified_ms for name in ("started.json", "beat") if name in files)
     if is_dead(started.machine, started.pid, started.process_start):
-        # It may have said so between our two looks.
+        # The run may have ended since the folder was listed.
         ended = storage.status(join(folder, "ended.json"))
         return RunState("dead", started) if ended is None else _state(storage, folder)
     return RunState("dead" if _now_ms(storage, folder) - seen_ms > started.ttl_s * 1000 else "running", started)
 
 
-def _young(storage: Storage, folder: str, now_ms: int) -> bool:
+def _is_recent(storage: Storage, folder: str, now_ms: int) -> bool:
     return any(now_ms - child.modified_ms <= KEEP_S * 1000 for child in children(storage, folder))
 
 
 def _now_ms(storage: Storage, folder: str) -> int:
-    """The time by the storage's clock, as leases take it."""
+    """Return the time of the storage's clock, as for leases."""
     path = join(folder, f".clock-{secrets.token_hex(8)}")
     try:
         return storage.replace(path, b"").modified_ms
@@ -216,7 +216,7 @@ def _now_ms(storage: Storage, folder: str) -> int:
 
 
 def _read(storage: Storage, path: str, adapter: TypeAdapter[T], what: str) -> T:
-    return parsed(adapter, storage.read(path), path, what, "Delete its folder.")
+    return parsed(adapter, storage.read(path), path, what, "Delete the folder of the run.")
 
 
 def _json(record: RunStarted | RunEnded) -> bytes:

@@ -1,15 +1,15 @@
-"""The journal of a token: a register that is written once, and decides whether the token publishes.
+"""The journal of a token: a file that is written once and decides whether the token publishes.
 
 ::
 
-                      the holder creates its journal        the swap runs, by whoever: roll forward
+                      the holder creates its journal        any process runs the swap: roll forward
     journal/<token> --+-----------------------------------> JOURNALED -----------------------------> published
        (absent)       |
                       +-----------------------------------> FENCED ------> staging deleted, "died"
                       its successor creates a tombstone
 
-Both write to one path with `Storage.create`, so exactly one of them wins, and there is no moment in which a driver
-that was given up for dead could still begin to publish. The file stays for good: it must outlast every zombie.
+Both write to the same path with `Storage.create`, so exactly one succeeds. A driver that counts as dead can therefore never start to
+publish. The file is never deleted, because it must outlive every zombie.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from firesteel.pipelines.publish.state_store import SinkInterval
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One planned directory, relative to the sink: whether it was there before, and whether there is a new one.
+    """A planned directory, relative to the sink: whether the sink has an old one, and whether a new one is staged.
 
-    An append has one for each of its files. `source` is the older token whose version a rollback brings in, 0 for none.
+    For an append, `path` is a file. `source` is the older token whose version a rollback restores, or 0.
     """
 
     path: str
@@ -40,7 +40,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """All that is needed to finish a publish without the process that began it."""
+    """All data that another process needs to finish a publish."""
 
     kind: Literal["journal"]
     token: int
@@ -49,12 +49,12 @@ class Journal:
     directories: tuple[Directory, ...]
     record: LedgerRecord
     reuses: tuple[int, ...] = ()
-    """Older tokens whose versions a rollback brings in."""
+    """Older tokens whose versions a rollback restores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """The token will never publish."""
+    """States that the token will never publish."""
 
     kind: Literal["tombstone"]
     fenced_by: int
@@ -62,65 +62,66 @@ class Tombstone:
     cancelled: bool = False
 
 
-def write_journal(place: SinkInterval, journal: Journal) -> None:
-    """Decide for publishing.
+def write_journal(sink_interval: SinkInterval, journal: Journal) -> None:
+    """Write the journal: decide that the token publishes.
 
     Raises
     ------
     LeaseConflict
-        FS7502 when a successor has decided against it, FS7503 when somebody has cancelled it.
+        FS7502 when a successor has fenced the token, FS7503 when a user has cancelled it.
     """
-    found = _decide(place, journal.token, journal)
-    if isinstance(found, Tombstone) and found.cancelled:
+    decision = _decide(sink_interval, journal.token, journal)
+    if isinstance(decision, Tombstone) and decision.cancelled:
         raise LeaseConflict(
-            "FS7503", f"{place}: run {journal.run_id} was cancelled by {found.run_id}. Nothing of it was published."
+            "FS7503",
+            f"{sink_interval}: {decision.run_id} cancelled run {journal.run_id}. The interval was not published.",
         )
-    if isinstance(found, Tombstone):
+    if isinstance(decision, Tombstone):
         raise LeaseConflict(
             "FS7502",
-            f"{place}: the lease (token {journal.token}) was taken over by run {found.run_id} (token "
-            f"{found.fenced_by}). Nothing of this run was published.",
-            hint="This driver gave no sign of life for too long; the other one's result stands.",
+            f"{sink_interval}: run {decision.run_id} (token {decision.fenced_by}) took over the lease (token {journal.token}). This "
+            "run did not publish the interval.",
+            hint="Use the result of the other run; this driver sent no heartbeat for too long.",
         )
-    if found.run_id != journal.run_id:
+    if decision.run_id != journal.run_id:
         raise StorageError(
             "FS8004",
-            f"{place.file('journal', journal.token)} holds the journal of run {found.run_id}.",
-            hint="A token was given twice: somebody changed the lease folder by hand.",
+            f"{sink_interval.file('journal', journal.token)} contains the journal of run {decision.run_id}.",
+            hint="Restore the lease folder: it was edited, and a token was used twice.",
         )
 
 
-def fence(place: SinkInterval, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:
-    """Decide against publishing, unless the token has journaled: then its journal, to be rolled forward."""
-    found = _decide(place, token, Tombstone("tombstone", by, run_id, cancelled))
-    return found if isinstance(found, Journal) else None
+def fence(sink_interval: SinkInterval, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:
+    """Write a tombstone: decide that the token does not publish. If its journal exists, return it, to be rolled forward."""
+    decision = _decide(sink_interval, token, Tombstone("tombstone", by, run_id, cancelled))
+    return decision if isinstance(decision, Journal) else None
 
 
-def read_journal(place: SinkInterval, token: int) -> Journal:
-    """The journal of a token that has published; FS8006 when there is none."""
-    path = place.file("journal", token)
-    found = _read(place, path)
-    if isinstance(found, Tombstone):
+def read_journal(sink_interval: SinkInterval, token: int) -> Journal:
+    """Return the journal of a token that has published. Raise FS8006 when it has none."""
+    path = sink_interval.file("journal", token)
+    decision = _read(sink_interval, path)
+    if isinstance(decision, Tombstone):
         raise StorageError("FS8006", f"{path} is a tombstone: token {token} never published.")
-    return found
+    return decision
 
 
-def _decide(place: SinkInterval, token: int, wanted: Journal | Tombstone) -> Journal | Tombstone:
-    """Write the register, or read what was written first."""
-    path = place.file("journal", token)
-    data = json.dumps(asdict(wanted), indent=2, ensure_ascii=False) + "\n"
+def _decide(sink_interval: SinkInterval, token: int, decision: Journal | Tombstone) -> Journal | Tombstone:
+    """Write the decision, and return the one that was written first."""
+    path = sink_interval.file("journal", token)
+    data = json.dumps(asdict(decision), indent=2, ensure_ascii=False) + "\n"
     try:
-        place.storage.create(path, data.encode())
+        sink_interval.storage.create(path, data.encode())
     except StorageError as error:
         if error.code != "FS8004":
             raise
-        return _read(place, path)
-    return wanted
+        return _read(sink_interval, path)
+    return decision
 
 
-def _read(place: SinkInterval, path: str) -> Journal | Tombstone:
-    hint = "Restore it. Without it nobody knows whether this attempt was published."
-    return parsed(_ADAPTER, place.storage.read(path), path, "a journal", hint)
+def _read(sink_interval: SinkInterval, path: str) -> Journal | Tombstone:
+    hint = "Restore the file; without it, it is unknown whether this attempt was published."
+    return parsed(_ADAPTER, sink_interval.storage.read(path), path, "a valid journal", hint)
 
 
 _ADAPTER: TypeAdapter[Journal | Tombstone] = TypeAdapter(Journal | Tombstone)

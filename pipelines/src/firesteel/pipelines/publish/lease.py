@@ -1,18 +1,18 @@
-"""The lease on an interval: who may publish it, and the fencing token that orders those who did.
+"""The lease on an interval: the right to publish it, with a fencing token that orders the holders.
 
 ::
 
               create <token>.json                        publish or abort
     (none) --------------------------> held ------------------------------> released
                                         |  ^
-                   no beat for ttl_s,   |  | heartbeat every ttl_s / 3
+              no heartbeat for ttl_s,   |  | heartbeat every ttl_s / 3
                    or process dead,     |  |
                    or abandoned         v
                                       stale ---> taken over: the next token decides its journal, then releases it
 
-Tokens only rise. The holder is the highest token, unless it is released or stale. A lease alone stops nobody: a
-driver that was paused wakes up and knows nothing. What stops it is the journal, which is decided once (journal.py).
-Lease files stay, since a token must never be given twice.
+Tokens only increase. The holder is the highest token, unless it is released or stale. A lease alone does not stop a paused driver
+that continues later. The journal stops it, because it is written only once (journal.py). Lease files are never deleted, because a
+token must not be used twice.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from firesteel.pipelines.storage.paths import join
 _log = logging.getLogger(__name__)
 
 LEASE_TTL_S = 60.0
-"""Without a heartbeat for this long, a lease can be taken over."""
+"""Seconds without a heartbeat after which another driver may take over a lease."""
 
 _RACES = 5
-"""How often the next token is tried for when others take it and are done with it in between."""
+"""Number of attempts to create the next token while other drivers create it first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Who tries to publish, and what: for the ledger, and for whoever finds the lease taken.
+    """An attempt to publish an interval, as recorded in the lease and the ledger.
 
-    `hash_inputs` are the named parts of the plan hash, `input_bytes` what is read, `slots` the tasks that run at once.
+    `hash_inputs` are the named inputs of the plan hash, `slots` is the number of tasks that run at the same time.
     """
 
     run_id: str
@@ -61,7 +61,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """A lease file. `machine`, `pid` and `process_start` let another process on that machine see that it died."""
+    """A lease file. With `machine`, `pid` and `process_start`, another process on the machine can detect that the holder died."""
 
     token: int
     attempt: Attempt
@@ -74,7 +74,7 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """What the lease folder says about a token. `seen_ms`: the last sign of life, by the storage's clock."""
+    """The state of a token in the lease folder. `seen_ms` is the time of the last heartbeat, by the storage's clock."""
 
     token: int
     seen_ms: int
@@ -83,13 +83,13 @@ class TokenState:
 
 
 class Lease:
-    """A held lease; beats until it is closed."""
+    """A held lease. It sends heartbeats until it is closed."""
 
-    def __init__(self, place: SinkInterval, record: LeaseRecord) -> None:
-        self.place = place
+    def __init__(self, sink_interval: SinkInterval, record: LeaseRecord) -> None:
+        self.sink_interval = sink_interval
         self.record = record
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"lease {place}", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name=f"lease {sink_interval}", daemon=True)
         self._thread.start()
 
     @property
@@ -99,120 +99,122 @@ class Lease:
 
     @classmethod
     def acquire(
-        cls, place: SinkInterval, attempt: Attempt, *, ttl_s: float, purpose: Literal["run", "recover"]
+        cls, sink_interval: SinkInterval, attempt: Attempt, *, ttl_s: float, purpose: Literal["run", "recover"]
     ) -> Lease:
-        """Take the next token.
+        """Return a lease with the next token.
 
         Raises
         ------
         LeaseConflict
-            FS7501 when another one holds the interval and lives.
+            FS7501 when a live driver holds the interval.
         """
         for _ in range(_RACES):
-            states = read_states(place)
+            states = read_states(sink_interval)
             if states:
-                refuse_if_held(place, states[-1])
+                refuse_if_held(sink_interval, states[-1])
             token = states[-1].token + 1 if states else 1
             pid = os.getpid()
             record = LeaseRecord(token, attempt, purpose, ttl_s, machine_id(), pid, started_at(pid))
             data = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
             try:
-                place.storage.create(place.file("lease", token), data.encode())
+                sink_interval.storage.create(sink_interval.file("lease", token), data.encode())
             except StorageError as error:
-                if error.code == "FS8004":  # another one was faster: look at it
+                if error.code == "FS8004":  # another driver was faster
                     continue
                 raise
-            return cls(place, record)
-        raise LeaseConflict("FS7501", f"{place}: {_RACES} others were faster.", hint="Run again.")
+            return cls(sink_interval, record)
+        raise LeaseConflict(
+            "FS7501", f"{sink_interval}: other drivers acquired the lease first, {_RACES} times.", hint="Run again."
+        )
 
     def release(self) -> None:
-        """Nothing is left to do for this token."""
+        """Mark the token as done and stop the heartbeat."""
         self.close()
-        release(self.place, self.token)
+        release(self.sink_interval, self.token)
 
     def abandon(self) -> None:
-        """Leave what is journaled to the next one, who need not wait for the lease to run out."""
+        """Leave the journal to the next driver, which then need not wait for the lease to expire."""
         self.close()
-        _mark(self.place, self.token, "abandoned")
+        _mark(self.sink_interval, self.token, "abandoned")
 
     def close(self) -> None:
-        """Stop the heartbeat; may be called twice."""
+        """Stop the heartbeat; idempotent."""
         self._stop.set()
         self._thread.join(timeout=max(1.0, self.record.ttl_s / 3))
 
     def _beat(self) -> None:
-        path = self.place.file("lease", self.token, "beat")
+        path = self.sink_interval.file("lease", self.token, "beat")
         while not self._stop.wait(self.record.ttl_s / 3):
             try:
-                self.place.storage.replace(path, b"")
+                self.sink_interval.storage.replace(path, b"")
             except FiresteelError as error:
-                # The lease may run out for it. The journal decides then, so a missed beat harms nobody.
-                _log.warning("%s: a heartbeat failed: %s", self.place, error)
+                # The lease may expire. A missed heartbeat is safe, because the journal decides.
+                _log.warning("%s: a heartbeat failed: %s", self.sink_interval, error)
 
 
-def read_states(place: SinkInterval) -> list[TokenState]:
-    """All tokens that were ever given out, ascending."""
-    found: dict[int, dict[str, int]] = {}
-    for child in children(place.storage, place.folder("lease")):
+def read_states(sink_interval: SinkInterval) -> list[TokenState]:
+    """Return the states of all tokens, ascending."""
+    files_of: dict[int, dict[str, int]] = {}
+    for child in children(sink_interval.storage, sink_interval.folder("lease")):
         parsed = token_of(child.name)
         if parsed is not None:
-            found.setdefault(parsed[0], {})[parsed[1]] = child.modified_ms
+            files_of.setdefault(parsed[0], {})[parsed[1]] = child.modified_ms
     return [
         TokenState(token, max(files["json"], files.get("beat", 0)), "released" in files, "abandoned" in files)
-        for token, files in sorted(found.items())
+        for token, files in sorted(files_of.items())
         if "json" in files
     ]
 
 
-def read_lease(place: SinkInterval, token: int) -> LeaseRecord:
-    """The lease file of a token; FS8006 names it when it was cut or changed."""
-    path = place.file("lease", token)
-    return parsed(_ADAPTER, place.storage.read(path), path, "a lease", "Restore it, or move it away.")
+def read_lease(sink_interval: SinkInterval, token: int) -> LeaseRecord:
+    """Return the lease file of a token. Raise FS8006 when it is not valid."""
+    path = sink_interval.file("lease", token)
+    return parsed(_ADAPTER, sink_interval.storage.read(path), path, "a valid lease", "Restore the file, or move it.")
 
 
-def refuse_if_held(place: SinkInterval, state: TokenState) -> None:
-    """Raise FS7501 when the token is held by someone who lives."""
-    if not is_held(place, state):
+def refuse_if_held(sink_interval: SinkInterval, state: TokenState) -> None:
+    """Raise FS7501 when a live driver holds the token."""
+    if not is_held(sink_interval, state):
         return
-    record = read_lease(place, state.token)
+    record = read_lease(sink_interval, state.token)
     who = record.attempt
     raise LeaseConflict(
         "FS7501",
-        f"{place} is held by {who.user}@{who.host} (pid {record.pid}) since {who.started_at}, run {who.run_id}. "
-        "Nothing was done.",
-        hint=f"Wait for it, or end that process. If it is gone already, the lease runs out {record.ttl_s:g} s "
-        "after its last heartbeat; run again then.",
+        f"{sink_interval} is held by {who.user}@{who.host} (pid {record.pid}) since {who.started_at}, run {who.run_id}. "
+        "Nothing was changed.",
+        hint=f"Wait for it, or end the process. If the process has ended, the lease expires {record.ttl_s:g} s "
+        "after its last heartbeat; then run again.",
     )
 
 
-def is_held(place: SinkInterval, state: TokenState) -> bool:
-    """Whether the holder of a token lives, as far as anyone can see."""
+def is_held(sink_interval: SinkInterval, state: TokenState) -> bool:
+    """Return whether the holder of a token is alive, as far as this process can determine."""
     if state.released or state.abandoned:
         return False
-    record = read_lease(place, state.token)
+    record = read_lease(sink_interval, state.token)
     if is_dead(record.machine, record.pid, record.process_start):
         return False
-    return now_ms(place) - state.seen_ms <= record.ttl_s * 1000
+    return now_ms(sink_interval) - state.seen_ms <= record.ttl_s * 1000
 
 
-def release(place: SinkInterval, token: int) -> None:
-    """Mark a token as done. Its beat is of no use any more."""
-    _mark(place, token, "released")
-    place.storage.delete(place.file("lease", token, "beat"))
+def release(sink_interval: SinkInterval, token: int) -> None:
+    """Mark a token as done, and delete its heartbeat file."""
+    _mark(sink_interval, token, "released")
+    sink_interval.storage.delete(sink_interval.file("lease", token, "beat"))
 
 
-def now_ms(place: SinkInterval) -> int:
-    """The time by the storage's clock: the only one that all drivers share. A fresh file tells it."""
-    path = join(place.folder("lease"), f".clock-{secrets.token_hex(8)}")
+def now_ms(sink_interval: SinkInterval) -> int:
+    """Return the time of the storage's clock, which all drivers share, from a new file."""
+    path = join(sink_interval.folder("lease"), f".clock-{secrets.token_hex(8)}")
     try:
-        return place.storage.replace(path, b"").modified_ms
+        return sink_interval.storage.replace(path, b"").modified_ms
     finally:
-        place.storage.delete(path)
+        sink_interval.storage.delete(path)
 
 
-def _mark(place: SinkInterval, token: int, suffix: str) -> None:
-    # A folder: HDFS makes one without any DataNode, and an empty file only where a block would have room.
-    place.storage.mkdirs(place.file("lease", token, suffix))
+def _mark(sink_interval: SinkInterval, token: int, suffix: str) -> None:
+    # A folder, because HDFS creates it without a DataNode; an empty file needs space for a block.
+    sink_interval.storage.mkdirs(sink_interval.file("lease", token, suffix))
 
 
 _ADAPTER = TypeAdapter(LeaseRecord)

@@ -1,4 +1,4 @@
-"""The ledger: what became of every attempt. Append-only; a record's file is named by its token."""
+"""The ledger: the append-only records of all attempts. The token names a record's file."""
 
 from __future__ import annotations
 
@@ -10,67 +10,71 @@ from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, ch
 
 
 class Ledger:
-    """Reads the records of one pipeline and profile. Nothing was run yet: nothing is found, and that is no error."""
+    """Reads the records of one pipeline and profile; there are none before the first run."""
 
     def __init__(self, store: StateStore) -> None:
-        self._area = store
+        self._store = store
 
     def latest(self, sink: str, interval: str) -> LedgerRecord | None:
-        """The newest attempt, whatever became of it."""
-        place = SinkInterval(self._area, sink, interval)
-        tokens = _tokens(place)
-        return read_record(place, tokens[-1]) if tokens else None
+        """Return the latest attempt, in any state."""
+        sink_interval = SinkInterval(self._store, sink, interval)
+        tokens = _tokens(sink_interval)
+        return read_record(sink_interval, tokens[-1]) if tokens else None
 
     def published(self, sink: str, interval: str) -> LedgerRecord | None:
-        """The newest attempt that was published: what readers see."""
-        place = SinkInterval(self._area, sink, interval)
-        for token in reversed(_tokens(place)):
-            record = read_record(place, token)
+        """Return the latest published attempt, which readers see."""
+        sink_interval = SinkInterval(self._store, sink, interval)
+        for token in reversed(_tokens(sink_interval)):
+            record = read_record(sink_interval, token)
             if record.state == "published":
                 return record
         return None
 
     def history(self, sink: str, interval: str | None = None) -> list[LedgerRecord]:
-        """All attempts, newest first."""
-        places = [SinkInterval(self._area, sink, each) for each in ([interval] if interval else self.intervals(sink))]
-        records = [read_record(place, token) for place in places for token in _tokens(place)]
-        return sorted(records, key=lambda each: (each.ended_at, each.interval, each.token), reverse=True)
+        """Return all attempts, latest first."""
+        sink_intervals = [
+            SinkInterval(self._store, sink, name) for name in ([interval] if interval else self.intervals(sink))
+        ]
+        records = [
+            read_record(sink_interval, token) for sink_interval in sink_intervals for token in _tokens(sink_interval)
+        ]
+        return sorted(records, key=lambda record: (record.ended_at, record.interval, record.token), reverse=True)
 
     def intervals(self, sink: str) -> tuple[str, ...]:
-        """Intervals with at least one record, sorted."""
-        storage = self._area.storage
-        found = [child for child in children(storage, self._area.folder("ledger", sink)) if child.is_dir]
-        return tuple(sorted(name_of(child.name) for child in found))
+        """Return the intervals with at least one record, sorted."""
+        storage = self._store.storage
+        folders = [child for child in children(storage, self._store.folder("ledger", sink)) if child.is_dir]
+        return tuple(sorted(name_of(folder.name) for folder in folders))
 
 
-def read_record(place: SinkInterval, token: int) -> LedgerRecord:
-    """The record of a token; FS8003 when there is none, FS8006 when it cannot be read."""
-    path = place.file("ledger", token)
-    return LedgerRecord.from_json(place.storage.read(path), path)
+def read_record(sink_interval: SinkInterval, token: int) -> LedgerRecord:
+    """Return the record of a token. Raise FS8003 when there is none, FS8006 when it is not valid."""
+    path = sink_interval.file("ledger", token)
+    return LedgerRecord.from_json(sink_interval.storage.read(path), path)
 
 
 def write_record(
-    place: SinkInterval, record: LedgerRecord, create: Callable[[str, bytes], object] | None = None
+    sink_interval: SinkInterval, record: LedgerRecord, create: Callable[[str, bytes], object] | None = None
 ) -> LedgerRecord:
-    """Append a record, once: the record that stands is returned, also when another one wrote it first.
+    """Append a record once, and return the stored record, also if another process wrote it first.
 
     Parameters
     ----------
     create
-        What does as `Storage.create`; that itself by default.
+        A replacement for `Storage.create`, which is the default.
     """
-    path = place.file("ledger", record.token)
+    path = sink_interval.file("ledger", record.token)
     try:
-        (create or place.storage.create)(path, record.to_json())
+        (create or sink_interval.storage.create)(path, record.to_json())
     except StorageError as error:
         if error.code != "FS8004":
             raise
-        standing = read_record(place, record.token)
-        if standing.run_id != record.run_id:
+        stored = read_record(sink_interval, record.token)
+        if stored.run_id != record.run_id:
             raise
-        return standing
+        return stored
     return record
 
 
-def _tokens(place: SinkInterval) -> list[int]:
-    return tokens_in(place.storage, place.folder("ledger"), "json")
+def _tokens(sink_interval: SinkInterval) -> list[int]:
+    return tokens_in(sink_interval.storage, sink_interval.folder("ledger"), "json")

@@ -1,4 +1,4 @@
-"""A publish asks the site's policies, and the audit log says what they answered, also when it is no."""
+"""Check the site's policies before a publish, and record refusals in the audit log."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from firesteel.pipelines.publish.state_store import SinkInterval
 _log = logging.getLogger(__name__)
 
 
-def permit(place: SinkInterval, sink_path: str, attempt: Attempt, *, strict: bool | None = None) -> str:
-    """What allows an attempt to publish to a path of the place's storage; see `authorise`.
+def permit(sink_interval: SinkInterval, sink_path: str, attempt: Attempt, *, strict: bool | None = None) -> str:
+    """Return the rules that allow an attempt to publish to a path of the storage; see `authorise`.
 
     Raises
     ------
     NotAllowed
-        After it was entered into the audit log, as far as the storage takes the entry: the refusal stands in any case.
+        A policy refuses. The refusal is recorded in the audit log first, if the storage accepts the entry.
     """
-    store = place.store
+    store = sink_interval.store
     try:
         return authorise(
             Request.of(store.pipeline, store.profile, f"{store.storage.base_uri}{sink_path}"), strict=strict
@@ -33,8 +33,8 @@ def permit(place: SinkInterval, sink_path: str, attempt: Attempt, *, strict: boo
             previous="",
             pipeline=store.pipeline,
             profile=store.profile,
-            sink=place.sink,
-            interval=place.interval,
+            sink=sink_interval.sink,
+            interval=sink_interval.interval,
             token=0,
             action="refused",
             run_id=attempt.run_id,
@@ -47,7 +47,7 @@ def permit(place: SinkInterval, sink_path: str, attempt: Attempt, *, strict: boo
             policy=f"{refusal.code} {refusal.what}",
         )
         try:
-            append_refusal(place, entry)
+            append_refusal(sink_interval, entry)
         except FiresteelError as error:
-            _log.warning("%s: a refusal could not be entered into the audit log: %s", place, error)
+            _log.warning("%s: a refusal could not be recorded in the audit log: %s", sink_interval, error)
         raise

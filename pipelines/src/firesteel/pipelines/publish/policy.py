@@ -1,9 +1,9 @@
-"""Who may publish where: allow-lists of the site, which the owner of a spec does not control.
+"""Policies: allow-lists of the site that decide who may publish to which sink. The owner of a spec does not control them.
 
 ::
 
-    /etc/firesteel/policy.yaml   where it is there, it counts
-    $FIRESTEEL_POLICY            counts as well: what is to be published must be allowed by both
+    /etc/firesteel/policy.yaml   applies if it exists
+    $FIRESTEEL_POLICY            applies too: both must allow a publish
 
     policy_version: 1
     require_security: true                    # plans must have `security: {mode: strict}`
@@ -11,9 +11,9 @@
       - {sink: "hdfs://nn/ml/scores", users: [airflow], pipelines: [flight_delay_scores], profiles: [prod]}
       - {sink: "hdfs://nn/ml/dev/**", users: ["*"]}
 
-Looked at when a plan is made, when a transaction begins, and again before it journals: every way to change a sink passes
-there. What is allowed by nothing is refused, and so is everything while a policy cannot be read. It holds honest programs
-to the rules and says in the audit log what they did; who may write to the storage at all is up to the storage's own modes.
+Policies are checked when a plan is made, when a transaction begins, and before it writes its journal: every change of a sink
+passes these checks. A publish that no rule allows is refused. While a policy cannot be read, every publish is refused. Policies
+restrict firesteel, and the audit log records the result. The storage's permissions decide who can write to it at all.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Part(BaseModel):
 
 
 class Rule(_Part):
-    """Some users may publish to some sinks. `*` is any part of one path segment, `**` any path; a list of `*` is all."""
+    """A rule that allows users to publish to sinks. `*` matches within a path segment, `**` any path; the item `*` matches all names."""
 
     sink: str = Field(pattern=r"^(\*\*$|(hdfs|file):/)")
     users: tuple[str, ...] = Field(min_length=1)
@@ -56,7 +56,7 @@ class Rule(_Part):
 
 
 class PolicyFile(_Part):
-    """A policy: rules that allow. There are none that forbid, so their order does not matter."""
+    """A policy file. Rules only allow, so their order does not matter."""
 
     policy_version: Literal[1]
     allow: tuple[Rule, ...]
@@ -65,7 +65,7 @@ class PolicyFile(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who wants to publish what where; `sink` is a URI."""
+    """A request to publish; `sink` is a URI."""
 
     user: str
     pipeline: str
@@ -74,13 +74,13 @@ class Request:
 
     @classmethod
     def of(cls, pipeline: str, profile: str, sink: str) -> Request:
-        """By the user of this process."""
+        """Return a request of the current user."""
         return cls(os_user(), pipeline, profile, sink)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy that was read; `digest` is the start of the SHA-256 of its bytes."""
+    """A loaded policy; `digest` is the start of its file's SHA-256."""
 
     path: str
     digest: str
@@ -88,17 +88,17 @@ class Policy:
     require_security: bool
 
     def rule_for(self, request: Request) -> int | None:
-        """The number of the first rule that allows it, from 1."""
+        """Return the number of the first rule that allows a request, from 1; None if there is none."""
         return next((number for number, rule in enumerate(self.rules, start=1) if _allows(rule, request)), None)
 
 
 def policies(environ: Mapping[str, str] = os.environ, site: Path | None = None) -> tuple[Policy, ...]:
-    """The policies that count here.
+    """Return the policies of this machine and environment.
 
     Raises
     ------
     NotAllowed
-        FS7602 when one is there and cannot be trusted or understood: then nobody may publish.
+        FS7602 when a policy is not valid or others can change it; then nobody may publish.
     """
     site = site or SITE
     named = environ.get(VARIABLE, "")
@@ -109,21 +109,22 @@ def policies(environ: Mapping[str, str] = os.environ, site: Path | None = None) 
 
 
 def authorise(request: Request, *, strict: bool | None = None, found: Sequence[Policy] | None = None) -> str:
-    """Ask all policies.
+    """Check a request against all policies.
 
     Parameters
     ----------
     strict
-        Whether the plan turns security on; None where that is not known, and was asked before.
+        Whether the plan has strict security; None if the plan is unknown and was checked before.
 
     Returns
     -------
-    What allows it, for the audit log: each policy's digest and the rule; nothing where there is no policy.
+    Each policy's digest and the rule that allows the request, for the audit log; empty without policies.
 
     Raises
     ------
     NotAllowed
-        FS7601 when one of them allows it by no rule, FS7602 when one cannot be used, FS7603 when security is required.
+        FS7601 when a policy has no rule that allows the request, FS7602 when a policy is not valid, FS7603 when a policy requires
+        strict security.
     """
     allowed = []
     for policy in policies() if found is None else found:
@@ -133,13 +134,13 @@ def authorise(request: Request, *, strict: bool | None = None, found: Sequence[P
                 "FS7601",
                 f"{request.user} may not publish {request.pipeline} ({request.profile}) to {request.sink}: "
                 f"no rule of {policy.path} allows it. Nothing was published.",
-                hint="Ask whoever keeps the policy, or run as a user that it names.",
+                hint="Ask the owner of the policy, or run as a user that it allows.",
             )
         if policy.require_security and strict is False:
             raise NotAllowed(
                 "FS7603",
-                f"{policy.path} requires `security: {{mode: strict}}`, and {request.pipeline} ({request.profile}) has it off.",
-                hint="Turn it on in the spec: docs/concepts/security.md.",
+                f"{policy.path} requires `security: {{mode: strict}}`, but {request.pipeline} ({request.profile}) does not set it.",
+                hint="Set it in the spec; see docs/concepts/security.md.",
             )
         allowed.append(f"{policy.digest} rule {number}")
     return ", ".join(allowed)
@@ -159,7 +160,7 @@ def _among(name: str, names: Sequence[str]) -> bool:
 
 
 def canonical(uri: str) -> str:
-    """A sink's URI in the one form that is compared: its NameNode named, without Hadoop's own port, links followed."""
+    """Return a sink's URI for comparison: with its NameNode, without Hadoop's default port, with links resolved."""
     storage, path = locate(uri)
     if storage.base_uri == "file://":
         path = os.path.realpath(path)
@@ -167,7 +168,7 @@ def canonical(uri: str) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """A rule's sink as an expression over canonical URIs; only the part before its first `*` has links and ports in it."""
+    """Return a rule's sink as a pattern of canonical URIs; only the part before the first `*` is made canonical."""
     fixed, star, rest = text.partition("*")
     folder, slash, name = fixed.rpartition("/")
     if star and "://" in folder and folder.partition("://")[2]:
@@ -187,7 +188,7 @@ def _read(path: Path) -> Policy:
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(state.st_mode)
-        raise _unusable(path, f"can be changed by others than its owner (mode {mode:04o})", "chmod go-w it.")
+        raise _unusable(path, f"is writable by users other than its owner (mode {mode:04o})", "Run `chmod go-w` on it.")
     if len(data) > MAX_BYTES:
         raise _unusable(path, "is longer than 1 MiB")
     try:
@@ -200,14 +201,14 @@ def _read(path: Path) -> Policy:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise _unusable(path, f"is not a policy: {place}: {first['msg']}") from error
+        raise _unusable(path, f"is not a valid policy: {place}: {first['msg']}") from error
     return Policy(str(path), hashlib.sha256(data).hexdigest()[:12], policy.allow, policy.require_security)
 
 
 def _unusable(path: Path, why: str, hint: str = "", line: int | None = None) -> NotAllowed:
     return NotAllowed(
         "FS7602",
-        f"the policy {why}. Nobody may publish until it is mended.",
+        f"the policy {why}. Nobody may publish until it is fixed.",
         where=Where(str(path), line),
-        hint=hint or "docs/concepts/security.md shows one.",
+        hint=hint or "See the example in docs/concepts/security.md.",
     )

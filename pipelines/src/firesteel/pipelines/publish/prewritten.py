@@ -1,8 +1,9 @@
-"""Files that are written ahead of their moment, and put in place by a rename when it comes.
+"""Write records in advance under hidden names, and rename them to their paths when they are due.
 
-HDFS's client naps 0.4 s when it closes a file before the DataNode has told the NameNode of the block. The journal, the audit entry
-and the ledger's record follow one another, so a publish could nap three times. Their bytes are known before the first of them:
-the later ones are written beside it, under hidden names, and a rename needs no DataNode. What a kill leaves is debris.
+The HDFS client sleeps 0.4 s when it closes a file before the DataNode has reported the block to the NameNode. A publish writes the
+journal, the audit entry and the ledger record in sequence, so it could sleep three times. The content of all three is known before
+the first write. The later two are therefore written in parallel, and a rename needs no DataNode. `remove_debris` deletes the hidden
+files of a killed process.
 """
 
 from __future__ import annotations
@@ -20,40 +21,40 @@ from firesteel.pipelines.storage.paths import join, parent_of
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
+class _Record:
     path: str
     data: bytes
     written: Future[FileStatus]
 
 
 class PrewrittenRecords:
-    """The drafts of one attempt. Leaving the block removes those that nobody put in place."""
+    """The pre-written records of one attempt. Leaving the block deletes the unused ones."""
 
-    def __init__(self, place: SinkInterval) -> None:
-        self._storage = place.storage
-        self._folder = place.folder("lease")
+    def __init__(self, sink_interval: SinkInterval) -> None:
+        self._storage = sink_interval.storage
+        self._folder = sink_interval.folder("lease")
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="firesteel-draft")
-        self._drafts: dict[str, _Draft] = {}
+        self._records: dict[str, _Record] = {}
 
     def begin(self, path: str, data: bytes) -> None:
-        """Start writing what `path` shall hold."""
+        """Start writing the future content of `path` to a hidden file."""
         hidden = join(self._folder, f".draft-{secrets.token_hex(8)}")
-        self._drafts[path] = _Draft(hidden, data, self._pool.submit(self._storage.create, hidden, data))
+        self._records[path] = _Record(hidden, data, self._pool.submit(self._storage.create, hidden, data))
 
     def create(self, path: str, data: bytes) -> None:
-        """As `Storage.create`: by the draft of `path` where it holds `data`, else anew."""
-        draft = self._drafts.get(path)
-        if draft is None or draft.data != data or draft.written.exception() is not None:
+        """Create `path` like `Storage.create`: rename its pre-written file if it contains `data`, else write the file."""
+        record = self._records.get(path)
+        if record is None or record.data != data or record.written.exception() is not None:
             self._storage.create(path, data)
             return
         try:
-            self._storage.rename(draft.path, path)
+            self._storage.rename(record.path, path)
         except StorageError as error:
             if error.code != "FS8003":
                 raise
             self._storage.mkdirs(parent_of(path))
-            self._storage.rename(draft.path, path)
-        del self._drafts[path]
+            self._storage.rename(record.path, path)
+        del self._records[path]
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +63,6 @@ class PrewrittenRecords:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True)
-        for draft in self._drafts.values():
-            if draft.written.exception() is None:
-                self._storage.delete(draft.path)
+        for record in self._records.values():
+            if record.written.exception() is None:
+                self._storage.delete(record.path)

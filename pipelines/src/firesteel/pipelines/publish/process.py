@@ -1,4 +1,4 @@
-"""Who this process is, so that another one on the same machine can tell whether it still lives."""
+"""Identify processes, so that another process on the same machine can check whether they still run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def machine_id() -> str:
-    """This machine, this boot, this PID namespace: within one, a PID means one thing. Empty where there is no /proc."""
+    """Return an id of the machine, the boot and the PID namespace, in which a PID is unique; empty without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is a name, not a path
@@ -18,18 +18,18 @@ def machine_id() -> str:
 
 
 def started_at(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty when there is no such process, or only its remains."""
+    """Return the start time of a process in ticks since the boot; empty for a missing or zombie process."""
     fields = _stat(pid)
     return fields[19] if fields else ""
 
 
 def is_dead(machine: str, pid: int, start: str) -> bool:
-    """Whether a process is known to be gone. False when it lives, or cannot be seen from here."""
+    """Return whether a process has certainly ended; False if it runs or is on another machine."""
     return bool(machine) and machine == machine_id() and started_at(pid) != start
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started and that live, oldest first, by /proc; nothing where there is none."""
+    """Return the running child processes of a process, oldest first; empty without /proc."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         fields = _stat(int(entry.name))
@@ -39,10 +39,10 @@ def children(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from field 3 on (state, ppid, ..., starttime is field 22); empty when there is no such process, or only its remains."""
+    """Return /proc/PID/stat from field 3 on (state, ppid, ...; starttime is field 22); empty for a missing or zombie process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return []
-    fields = text.rpartition(")")[2].split()  # proc(5): the command, in parentheses, may hold anything
+    fields = text.rpartition(")")[2].split()  # proc(5): the command, in parentheses, may contain any character
     return [] if fields[0] in {"Z", "X"} else fields

@@ -1,4 +1,4 @@
-"""Records of the ledger: one per attempt at a (profile, sink, interval), append-only, readable by people."""
+"""The records of the ledger: append-only JSON, one per attempt of a (profile, sink, interval)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 def parsed(adapter: TypeAdapter[T], data: bytes, path: str, what: str, hint: str) -> T:
-    """A small file of ours. FS8006 says what it should be when it was cut or changed."""
+    """Return the record in a JSON file. Raise FS8006 when the file is truncated or was edited."""
     try:
         return adapter.validate_json(data)
     except ValidationError as error:
-        found = error.errors()[0]["msg"]
-        raise StorageError("FS8006", f"not {what}: {found}.", where=Where(path), hint=hint) from None
+        reason = error.errors()[0]["msg"]
+        raise StorageError("FS8006", f"the file is not {what}: {reason}.", where=Where(path), hint=hint) from None
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A published file; `path` relative to the sink's path, `length` in bytes."""
+    """A published file: `path` is relative to the sink's path, `length` is in bytes."""
 
     path: str
     length: int
@@ -37,14 +37,13 @@ class LedgerRecord:
     """One attempt.
 
     `state` is `cancelled` when a person or a scheduler ended the attempt, and `died` when its driver left no record.
-    `token` is the fencing token of its lease: it orders attempts and names the record's file. `hash_inputs` are the named parts
-    of the plan hash; `work_seconds` is the time of reading, scoring and staging `input_bytes`, `task_seconds` that of its tasks,
-    with `slots` of them at once.
-    `action` is what was done: a whole run; an append or a replay of dead letters (`replayed` names their files) on top of
-    what was published; or a rollback to what the token `restores` had published (0: what was there before any). `appended`
-    are the hashes of all plans whose rows are in, where plans are appended. `profiles` are of the columns with a drift gate:
-    what later intervals are held against. `policy` is what allowed the publish: each policy's digest and the number of its rule.
-    `agreement` is that of the model's challenger.
+    `token` is the fencing token of its lease. It orders attempts and names the record's file. `hash_inputs` are the named inputs of
+    the plan hash. `work_seconds` is the duration of reading, scoring and staging `input_bytes`; `task_seconds` is the sum over its
+    tasks, of which `slots` run at the same time.
+    `action` is a run, an append, a replay of dead letters (`replayed` lists their runs), or a rollback to the version of the token
+    `restores` (0: the data before the first publish). `appended` are the hashes of all appended plans. `profiles` describe the columns
+    with a drift gate and are the baseline of later intervals. `policy` lists the digest and the rule number of each policy that
+    allowed the publish. `agreement` compares the model with its challenger.
     """
 
     pipeline: str
@@ -79,17 +78,17 @@ class LedgerRecord:
     agreement: Agreement | None = None
 
     def holds(self, plan_hash: str) -> bool:
-        """Whether the rows of a plan are in."""
+        """Return whether the interval contains the rows of a plan."""
         return plan_hash == self.plan_hash or plan_hash in self.appended
 
     def to_json(self) -> bytes:
-        """Indented JSON, UTF-8."""
+        """Return indented JSON in UTF-8."""
         return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes, path: str) -> LedgerRecord:
-        """Read a record; FS8006 names the file when it is cut or changed."""
-        return parsed(_ADAPTER, data, path, "a ledger record", "Restore it, or move it away.")
+        """Return the record in a file. Raise FS8006 when the file is not valid."""
+        return parsed(_ADAPTER, data, path, "a valid ledger record", "Restore the file, or move it.")
 
 
 _ADAPTER = TypeAdapter(LedgerRecord)

@@ -1,14 +1,14 @@
-"""What a dead attempt left: rolled forward when it had journaled, discarded when it had not.
+"""Recover dead attempts: roll forward those that have a journal, discard the others.
 
 ::
 
-    for every token below ours that is not released, oldest first:
-        fence it --- tombstone stands ---> remove its staging -> ledger "died"      -> release
-                 `-- it had journaled ---> finish its swap    -> ledger "published" -> clean up -> release
+    for every older token that is not released, oldest first:
+        fence it --- tombstone written ---> remove its staging -> ledger "died"      -> release
+                 `-- journal exists ------> finish its swap    -> ledger "published" -> clean up -> release
 
-A run that does the same plan again takes the staging over in place of removing it.
+A run of the same plan takes over the staging instead of removing it.
 
-All steps can be run again, and by several at once: whoever dies in the middle of a recovery is recovered likewise.
+All steps are idempotent and may run in several processes at the same time. A recovery that dies is recovered in the same way.
 """
 
 from __future__ import annotations
@@ -52,29 +52,29 @@ def recover(
     lease_ttl_s: float = LEASE_TTL_S,
     keep_versions: int = KEEP_VERSIONS,
 ) -> LedgerRecord | None:
-    """Finish or discard what dead attempts at an interval left.
+    """Roll forward or discard the dead attempts of an interval.
 
     Parameters
     ----------
     sink_path
-        The sink's path or URI. A journal is finished where it says, also when the spec names another path by now.
+        The sink's path or URI. A journal is finished at its own path, even if the spec has another path now.
 
     Returns
     -------
-    The record of the newest of them, or None when nothing was left.
+    The record of the latest recovered attempt; None if there was none.
 
     Raises
     ------
     LeaseConflict
-        FS7501 when an attempt lives: it is never touched.
+        FS7501 when an attempt is still running.
     """
-    place = SinkInterval(store, sink, interval)
+    sink_interval = SinkInterval(store, sink, interval)
     path_within(store, sink_path)
-    states = read_states(place)
+    states = read_states(sink_interval)
     if all(state.released for state in states):
         return None
-    refuse_if_held(place, states[-1])
-    lease = Lease.acquire(place, attempt or person("recover"), ttl_s=lease_ttl_s, purpose="recover")
+    refuse_if_held(sink_interval, states[-1])
+    lease = Lease.acquire(sink_interval, attempt or person("recover"), ttl_s=lease_ttl_s, purpose="recover")
     try:
         return recover_before(lease, on_event=on_event, keep_versions=keep_versions)
     finally:
@@ -84,67 +84,67 @@ def recover(
 def recover_before(
     lease: Lease, *, on_event: OnEvent, keep_versions: int, take_over: bool = False
 ) -> LedgerRecord | None:
-    """Decide and finish every token below a lease that is held; the record of the newest.
+    """Recover every token older than a held lease, and return the record of the latest.
 
     Parameters
     ----------
     take_over
-        Keep what an attempt at the same plan staged: it becomes the staging of this lease.
+        Use the staging of an attempt with the same plan as the staging of this lease.
     """
-    place = lease.place
+    sink_interval = lease.sink_interval
     record: LedgerRecord | None = None
-    for state in read_states(place):
+    for state in read_states(sink_interval):
         if state.token >= lease.token or state.released:
             continue
-        dead = read_lease(place, state.token)
-        journal = fence(place, state.token, by=lease.token, run_id=lease.record.attempt.run_id)
+        dead = read_lease(sink_interval, state.token)
+        journal = fence(sink_interval, state.token, by=lease.token, run_id=lease.record.attempt.run_id)
         if take_over and journal is None and dead.attempt.plan_hash == lease.record.attempt.plan_hash:
-            _take_over(place, dead.token, lease.token)
+            _take_over(sink_interval, dead.token, lease.token)
         finished = _discard(lease, dead) if journal is None else _roll_forward(lease, journal, on_event, keep_versions)
         record = finished or record
-        release(place, state.token)
+        release(sink_interval, state.token)
         facts = {
             "token": state.token,
             "run_id": dead.attempt.run_id,
             "state": "died" if journal is None else "published",
         }
-        on_event(Event("recovered", place.interval, facts))
+        on_event(Event("recovered", sink_interval.interval, facts))
     return record
 
 
 def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
-    """Intervals of a sink that a dead attempt left unfinished; those that are being worked on are not among them."""
-    found = []
+    """Return the intervals of a sink with an unfinished dead attempt, without intervals that are held."""
+    unfinished = []
     for child in children(store.storage, store.folder("lease", sink)):
-        place = SinkInterval(store, sink, name_of(child.name))
-        states = read_states(place)
-        if any(not state.released for state in states) and not is_held(place, states[-1]):
-            found.append(place.interval)
-    return tuple(sorted(found))
+        sink_interval = SinkInterval(store, sink, name_of(child.name))
+        states = read_states(sink_interval)
+        if any(not state.released for state in states) and not is_held(sink_interval, states[-1]):
+            unfinished.append(sink_interval.interval)
+    return tuple(sorted(unfinished))
 
 
-def _take_over(place: SinkInterval, dead: int, token: int) -> None:
-    """One rename: what the dead attempt's tasks still write by path, they write where nobody looks."""
+def _take_over(sink_interval: SinkInterval, dead: int, token: int) -> None:
+    """Rename the staging folder. Tasks of the dead attempt that still run write to the old path, which nobody reads."""
     try:
-        place.storage.rename(place.staging(dead), place.staging(token))
+        sink_interval.storage.rename(sink_interval.staging(dead), sink_interval.staging(token))
     except StorageError as error:
-        if error.code not in {"FS8003", "FS8004"}:  # it staged nothing, or another one's is here already
+        if error.code not in {"FS8003", "FS8004"}:  # nothing was staged, or another attempt's staging is already here
             raise
 
 
 def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
-    """A fenced token: its data goes, its record stays. A recovery that died needs no record of its own."""
-    place = lease.place
-    remove_staging(place, dead.token)
-    remove_unused_version(place, dead.token)
+    """Delete a fenced token's data and return its ledger record; None for a recovery that died."""
+    sink_interval = lease.sink_interval
+    remove_staging(sink_interval, dead.token)
+    remove_unused_version(sink_interval, dead.token)
     if dead.purpose == "recover":
         return None
     attempt = dead.attempt
     record = LedgerRecord(
-        pipeline=place.store.pipeline,
-        profile=place.store.profile,
-        sink=place.sink,
-        interval=place.interval,
+        pipeline=sink_interval.store.pipeline,
+        profile=sink_interval.store.profile,
+        sink=sink_interval.sink,
+        interval=sink_interval.interval,
         token=dead.token,
         run_id=attempt.run_id,
         plan_hash=attempt.plan_hash,
@@ -153,24 +153,24 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
         user=attempt.user,
         host=attempt.host,
-        error="the driver died or was too slow, before its journal: nothing was published",
+        error="the driver died or was too slow before it wrote its journal: nothing was published",
         recovered_by=lease.record.attempt.run_id,
     )
-    return write_record(place, record)
+    return write_record(sink_interval, record)
 
 
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
-    place = lease.place
-    swap(place, journal, on_event)
-    record = enter(place, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
-    on_event(Event("ledgered", place.interval, {"token": journal.token, "run_id": journal.run_id}))
-    remove_staging(place, journal.token)
-    prune_versions(place, journal.token, keep_versions)
+    sink_interval = lease.sink_interval
+    swap(sink_interval, journal, on_event)
+    record = enter(sink_interval, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
+    on_event(Event("ledgered", sink_interval.interval, {"token": journal.token, "run_id": journal.run_id}))
+    remove_staging(sink_interval, journal.token)
+    prune_versions(sink_interval, journal.token, keep_versions)
     return record
 
 
 def person(what: str) -> Attempt:
-    """An attempt by whoever calls: `what` begins its run id."""
+    """Return an attempt of the current user; `what` is the prefix of its run id."""
     at = datetime.now(UTC)
     run_id = f"{what}-{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     return Attempt(run_id, "", os_user(), socket.gethostname(), at.isoformat(timespec="seconds"))

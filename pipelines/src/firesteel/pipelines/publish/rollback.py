@@ -1,9 +1,9 @@
-"""Rollback: bring back what an interval was, from the versions that its publishes retired.
+"""Rollback: restore an earlier version of an interval from its retained versions.
 
-Every publish moves the directories that it replaces to `versions/<its token>`. What the sink was before token T is therefore,
-for each directory, the version of the *oldest* publish since T that planned it. Bringing those back is a publish like any
-other: leased, journaled before the first rename, rolled forward after a kill, entered into ledger and audit log. What it
-replaces is retained in turn, so a rollback can be rolled back.
+Every publish moves the directories that it replaces to `versions/<its token>`. The state before token T is therefore, for each
+directory, the version of the *oldest* publish since T that planned the directory. A rollback is an ordinary publish: it holds a lease,
+writes a journal before the first rename, is rolled forward after a kill, and is recorded in the ledger and the audit log. The
+versions that it replaces are retained, so a rollback can be rolled back.
 """
 
 from __future__ import annotations
@@ -31,64 +31,67 @@ def rollback(
     on_event: OnEvent = ignore,
     keep_versions: int = KEEP_VERSIONS,
 ) -> LedgerRecord:
-    """Undo the newest publish of an interval, or all after the run `to`.
+    """Undo the latest publish of an interval, or all publishes after the run `to`, and return the ledger record.
 
     Raises
     ------
     StorageError
-        FS8010 when there is nothing to undo, when `to` did not publish, or when a version is not retained any more.
-        Nothing was done then.
+        FS8010 when there is nothing to undo, when `to` did not publish, or when a version is no longer retained. Nothing was changed
+        then.
     LeaseConflict
-        FS7501 when a driver is at work on the interval.
+        FS7501 when another driver holds the interval.
     """
     with Transaction.begin(
         store, sink, sink_path, interval, attempt, on_event=on_event, keep_versions=keep_versions
     ) as transaction:
-        place = SinkInterval(store, sink, interval)
-        published = [each for each in Ledger(store).history(sink, interval) if each.state == "published"]
-        published.sort(key=lambda each: each.token)
-        undone = _undone(place, published, to)
-        before = [each for each in published if each.token < undone[0].token]
-        directories = _directories(place, transaction.sink_path, undone)
+        sink_interval = SinkInterval(store, sink, interval)
+        published = [record for record in Ledger(store).history(sink, interval) if record.state == "published"]
+        published.sort(key=lambda record: record.token)
+        undone = _undone(sink_interval, published, to)
+        before = [record for record in published if record.token < undone[0].token]
+        directories = _directories(sink_interval, transaction.sink_path, undone)
         return transaction.restore(directories, before[-1] if before else None)
 
 
-def _undone(place: SinkInterval, published: list[LedgerRecord], to: str) -> list[LedgerRecord]:
+def _undone(sink_interval: SinkInterval, published: list[LedgerRecord], to: str) -> list[LedgerRecord]:
     if not published:
-        raise StorageError("FS8010", f"{place}: nothing was published.", hint="See `firesteel history`.")
+        raise StorageError(
+            "FS8010", f"{sink_interval}: nothing was published.", hint="List the attempts with `firesteel history`."
+        )
     if not to:
         return published[-1:]
-    target = next((each.token for each in published if each.run_id == to), None)
+    target = next((record.token for record in published if record.run_id == to), None)
     if target is None or target == published[-1].token:
-        others = ", ".join(each.run_id for each in published[:-1]) or "none"
-        what = "has published nothing here" if target is None else "is what is published now"
-        raise StorageError("FS8010", f"{place}: run {to} {what}.", hint=f"Runs before the newest: {others}.")
-    return [each for each in published if each.token > target]
+        others = ", ".join(record.run_id for record in published[:-1]) or "none"
+        what = "has published nothing here" if target is None else "is already the published version"
+        raise StorageError("FS8010", f"{sink_interval}: run {to} {what}.", hint=f"Use an earlier run: {others}.")
+    return [record for record in published if record.token > target]
 
 
-def _directories(place: SinkInterval, sink_path: str, undone: list[LedgerRecord]) -> tuple[Directory, ...]:
-    storage = place.storage
-    found: dict[str, Directory] = {}
-    for record in undone:  # oldest first: its version is what was there before all of them
-        for each in read_journal(place, record.token).directories:
-            if each.path in found:
+def _directories(sink_interval: SinkInterval, sink_path: str, undone: list[LedgerRecord]) -> tuple[Directory, ...]:
+    storage = sink_interval.storage
+    directories: dict[str, Directory] = {}
+    for record in undone:  # oldest first: its version is the state before all of them
+        for replaced in read_journal(sink_interval, record.token).directories:
+            path = replaced.path
+            if path in directories:
                 continue
-            if any(_overlap(each.path, other) for other in found):
+            if any(_overlap(path, other) for other in directories):
                 raise StorageError(
                     "FS8010",
-                    f"{place}: {each.path} and what other runs published overlap; they cannot be undone together.",
+                    f"{sink_interval}: {path} overlaps with a directory of another run; the runs cannot be undone together.",
                     hint="Roll back one run at a time.",
                 )
-            source = record.token if each.had_previous else 0
-            if source and storage.status(place.version(source, each.path)) is None:
+            source = record.token if replaced.had_previous else 0
+            if source and storage.status(sink_interval.version(source, path)) is None:
                 raise StorageError(
                     "FS8010",
-                    f"{place}: what run {record.run_id} replaced in {each.path or 'the sink'} is not retained any more.",
-                    hint="Raise `retain.versions` for the next time; run the older spec again with --force for now.",
+                    f"{sink_interval}: the version of {path or 'the sink'} that run {record.run_id} replaced is no longer retained.",
+                    hint="Run the older spec again with --force, and raise `retain.versions` for later rollbacks.",
                 )
-            here = storage.status(join(sink_path, each.path)) is not None
-            found[each.path] = Directory(each.path, had_previous=here, staged=bool(source), source=source)
-    return tuple(found.values())
+            exists = storage.status(join(sink_path, path)) is not None
+            directories[path] = Directory(path, had_previous=exists, staged=bool(source), source=source)
+    return tuple(directories.values())
 
 
 def _overlap(left: str, right: str) -> bool:

@@ -1,4 +1,4 @@
-"""What Spark staged, held against the plan."""
+"""Compare the staged files with the plan."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from firesteel.pipelines.storage.base import Storage
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Planned directories that have data, and the data files in them, relative to the sink."""
+    """The planned directories with data, and their data files, relative to the sink."""
 
     directories: frozenset[str]
     files: tuple[PublishedFile, ...]
 
 
 def check_planned(planned: tuple[str, ...]) -> None:
-    """Refuse directories that are not below the sink, doubled, or within one another.
+    """Check that directories are relative to the sink, distinct and not nested.
 
     Raises
     ------
     ValueError
-        The plan is at fault, not the data.
+        The plan is not valid.
     """
     for path in planned:
         if path and any(part in {"", ".", ".."} for part in path.split("/")):
-            raise ValueError(f"not a directory relative to the sink: {path!r}")
+            raise ValueError(f"{path!r} is not a directory relative to the sink")
     for path in planned:
         if any(_within(path, other) for other in planned if other != path) or planned.count(path) > 1:
             raise ValueError(f"planned directories overlap: {path!r}")
 
 
 def read_staged(storage: Storage, staging_path: str, planned: tuple[str, ...]) -> Staged:
-    """List the staged data files.
+    """Return the staged data files.
 
     Raises
     ------
     StorageError
-        FS8007 when one lies outside `planned`: publishing it would touch what this interval must not.
+        FS8007 when a file is outside `planned`: publishing it would change data of another interval.
     """
     directories: set[str] = set()
     files: list[PublishedFile] = []
@@ -59,9 +59,9 @@ def read_staged(storage: Storage, staging_path: str, planned: tuple[str, ...]) -
         names = sorted(set(outside))
         raise StorageError(
             "FS8007",
-            f"{len(outside)} staged file(s) lie outside the planned partitions: {', '.join(names[:5])}"
+            f"{len(outside)} staged file(s) are outside the planned partitions: {', '.join(names[:5])}"
             f"{', ...' if len(names) > 5 else ''}. Nothing was published.",
-            hint="Rows carry partition values that the interval does not select. Filter them in a step, or plan them.",
+            hint="Filter out the rows with partition values that the interval does not select, or select these values.",
         )
     return Staged(frozenset(directories), tuple(files))
 

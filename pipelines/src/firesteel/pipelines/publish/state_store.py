@@ -1,17 +1,17 @@
-"""Where everything that publishing leaves lies: below the spec's `storage`, by profile, sink and interval.
+"""The state store: the paths of all files about publishing in the spec's `storage`, by profile, sink and interval.
 
 ::
 
-    <base>/lease/<profile>/<sink>/<interval>/0000000007.json       who holds, or held, token 7
-                                             0000000007.beat       its heartbeat: only the time matters
-                                             0000000007.released/  its attempt is over, nothing is left to do
-                                             0000000007.abandoned/ its attempt gave up after the journal
-          /journal/...                      /0000000007.json       what token 7 was about to do, or its tombstone
-          /staging/...                      /0000000007/           what Spark writes
+    <base>/lease/<profile>/<sink>/<interval>/0000000007.json       the holder of token 7
+                                             0000000007.beat       heartbeat: only its modification time matters
+                                             0000000007.released/  the attempt is done
+                                             0000000007.abandoned/ the attempt failed after its journal
+          /journal/...                      /0000000007.json       the journal of token 7, or its tombstone
+          /staging/...                      /0000000007/           files that Spark writes
           /scratch/...                      /0000000007/           relations that token 7 computes once and reads again
-          /versions/...                     /0000000007/data/      what token 7 replaced
-          /ledger/...                       /0000000007.json       what became of token 7
-          /seal/..., /trash/...                                    on their way in, or out
+          /versions/...                     /0000000007/data/      directories that token 7 replaced
+          /ledger/...                       /0000000007.json       the result of token 7
+          /seal/..., /trash/...                                    folders before and after use
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"(\d{10,})(?:\.([a-z]+))?")
 
 @dataclass(frozen=True, slots=True)
 class StateStore:
-    """What a spec calls `storage`, for one pipeline and profile. `base` is the path within `storage`."""
+    """The spec's `storage` for one pipeline and profile. `base` is the path in `storage`."""
 
     storage: Storage
     base: str
@@ -39,7 +39,7 @@ class StateStore:
     profile: str
 
     def folder(self, kind: str, sink: str) -> str:
-        """The folder that holds one sink's intervals."""
+        """Return the folder of one sink's intervals, for one kind of file."""
         return join(self.base, kind, file_name(self.profile), file_name(sink))
 
 
@@ -53,65 +53,65 @@ class SinkInterval:
 
     @property
     def storage(self) -> Storage:
-        """The storage that all of it lies in."""
+        """Return the storage of all files."""
         return self.store.storage
 
     def __str__(self) -> str:
         return f"{self.store.pipeline} ({self.store.profile}) {self.sink} {self.interval}"
 
     def folder(self, kind: str) -> str:
-        """The folder of one kind of file."""
+        """Return the folder of one kind of file."""
         return join(self.store.folder(kind, self.sink), file_name(self.interval))
 
     def file(self, kind: str, token: int, suffix: str = "json") -> str:
-        """A file of one token."""
+        """Return the path of a token's file."""
         return join(self.folder(kind), f"{token:010d}.{suffix}")
 
     def staging(self, token: int) -> str:
-        """Where Spark writes for `token`. No other token ever writes there."""
+        """Return the folder to which Spark writes for `token`; no other token writes there."""
         return join(self.folder("staging"), f"{token:010d}")
 
     def scratch(self, token: int) -> str:
-        """Return the folder for what the attempt of `token` computes once and reads again."""
+        """Return the folder of relations that the attempt of `token` computes once and reads again."""
         return join(self.folder("scratch"), f"{token:010d}")
 
     def reused(self, token: int, older: int) -> str:
-        """Where a rollback takes the versions of an older token, whole."""
+        """Return the folder to which a rollback moves the versions of an older token."""
         return join(self.staging(token), f".versions-{older:010d}")
 
     def versions(self, token: int) -> str:
-        """All that `token` replaced."""
+        """Return the folder of all directories that `token` replaced."""
         return join(self.folder("versions"), f"{token:010d}")
 
     def version(self, token: int, directory: str) -> str:
-        """Where `token` puts the content that `directory` had before."""
+        """Return the folder of the old content of `directory` that `token` replaced."""
         return join(self.versions(token), "data", directory)
 
 
-def path_within(store: StateStore, place: str) -> str:
-    """The path of a sink, given as a path or a URI, within the storage of a store.
+def path_within(store: StateStore, sink_path: str) -> str:
+    """Return the path of a sink, given as a path or a URI, in the storage of a store.
 
     Raises
     ------
     StorageError
-        FS8008 when it lies in another storage: a rename cannot cross over.
+        FS8008 when it is in another storage: a rename cannot cross file systems.
     """
-    if "://" not in place and not place.startswith("file:"):
-        return absolute(place)
-    storage, path = locate(place)
+    if "://" not in sink_path and not sink_path.startswith("file:"):
+        return absolute(sink_path)
+    storage, path = locate(sink_path)
     if storage.base_uri != store.storage.base_uri:
         raise StorageError(
             "FS8008",
-            f"the sink {place} and the spec's storage {store.storage.base_uri}{store.base} are two storages.",
-            hint="Publishing renames directories, so both must be in one. Write both with the same authority.",
+            f"the sink {sink_path} and the spec's storage {store.storage.base_uri}{store.base} are in different file systems.",
+            hint="Use the same scheme and authority for both: publishing renames directories.",
         )
     return path
 
 
 def file_name(name: str) -> str:
-    """`name` as one part of a path: letters, digits, `.`, `_` and `-` stay, the rest is `~XX` per byte of UTF-8.
+    """Return `name` as one path segment: letters, digits, `.`, `_` and `-` stay, each other UTF-8 byte becomes `~XX`.
 
-    Hadoop forbids `:` in names, and Spark does not see names that start with `_` or `.`.
+    Hadoop forbids `:` in names, and Spark ignores names that start with `_` or `.`.
 
     Examples
     --------
@@ -119,13 +119,13 @@ def file_name(name: str) -> str:
     ('2013-06-01T05', '2013-06-01T05~3A30', '~5Fx~2F..')
     """
     if not name:
-        raise ValueError("a profile, sink or interval has a name")
+        raise ValueError("the name of a profile, sink or interval is empty")
     escaped = _SAFE.sub(lambda match: "".join(f"~{byte:02X}" for byte in match[0].encode()), name)
     return f"~{ord(escaped[0]):02X}{escaped[1:]}" if escaped[0] in "._-" else escaped
 
 
 def name_of(file: str) -> str:
-    """The name that `file_name` wrote.
+    """Return the name that `file_name` encoded.
 
     Examples
     --------
@@ -137,13 +137,13 @@ def name_of(file: str) -> str:
 
 
 def token_of(name: str) -> tuple[int, str] | None:
-    """Token and suffix of a file or folder, or None when the name is not of that form."""
+    """Return the token and the suffix of a file or folder; None for other names."""
     match = _TOKEN.fullmatch(name)
     return (int(match[1]), match[2] or "") if match else None
 
 
 def children(storage: Storage, path: str) -> list[FileStatus]:
-    """The children of a folder; none when it is not there yet."""
+    """Return the children of a folder; none if it does not exist."""
     try:
         return storage.list(path)
     except StorageError as error:
@@ -153,6 +153,6 @@ def children(storage: Storage, path: str) -> list[FileStatus]:
 
 
 def tokens_in(storage: Storage, path: str, suffix: str = "") -> list[int]:
-    """The tokens that have a file or folder with `suffix` in a folder, ascending."""
-    found = (token_of(child.name) for child in children(storage, path))
-    return sorted(each[0] for each in found if each is not None and each[1] == suffix)
+    """Return the tokens with a file or folder with `suffix` in a folder, ascending."""
+    names = (token_of(child.name) for child in children(storage, path))
+    return sorted(name[0] for name in names if name is not None and name[1] == suffix)

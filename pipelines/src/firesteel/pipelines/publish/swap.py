@@ -1,25 +1,24 @@
-"""The swap: old directories out, staged ones in, one strict rename at a time.
+"""The swap: replace old directories with staged ones by atomic renames.
 
-Per planned directory `p` of token T::
+For each planned directory `p` of token T::
 
-    sink/p --(1)--> versions/T/p        if there was a previous one
-    staging/T/p --(2)--> sink/p         if there is a new one
+    sink/p --(1)--> versions/T/p        if the sink has an old directory
+    staging/T/p --(2)--> sink/p         if a new directory is staged
 
-Each step is one atomic rename that fails when its target exists, so it happens once, whoever runs it: the holder,
-a successor that rolls it forward, both at the same time, or a zombie that wakes up days later. Why the zombie is
-harmless even when newer tokens have published into `sink/p` since:
+Each step is one atomic rename that fails when its target exists. It therefore happens once, even if several processes run it: the
+holder, a successor that rolls it forward, both at the same time, or a zombie (a paused driver that continues days later). A zombie
+does no harm, even when newer tokens have published to `sink/p`:
 
-- (1) cannot move the newer data away. `versions/T/p` is there already, filled by the first (1), or made empty by
-  whoever found nothing to move ("sealed"): the rename fails. And once old versions have been pruned, the folder
-  that holds `versions/T/p` is gone, and the rename fails too: no folder below `versions/T` is made after the journal,
-  not even to seal (that is a rename of an empty folder made elsewhere), and pruning moves `versions/T` away whole
-  before it deletes anything.
-- (2) cannot bring old data back: `staging/T/p` was moved by the first (2), and no one else writes there.
-- a directory that had no previous one has only (2).
-- a rollback brings in what an older token O retired. It first moves `versions/O` whole below its own staging, by one
-  rename, as pruning does: from then on (1) of a zombie of O finds no folder to move into, and fails.
+- (1) cannot move newer data. `versions/T/p` already exists: the first (1) filled it, or a process that found nothing to move created
+  it empty ("sealed"), so the rename fails. After old versions are pruned, the parent folder of `versions/T/p` does not exist, so the
+  rename fails too. No process creates a folder in `versions/T` after the journal: sealing renames an empty folder that was created
+  elsewhere, and pruning moves `versions/T` by one rename before it deletes files.
+- (2) cannot restore old data: the first (2) moved `staging/T/p`, and no other process writes there.
+- A directory without an old version has only step (2).
+- A rollback publishes the versions of an older token O. It first moves `versions/O` to its own staging by one rename, as pruning
+  does. After that, (1) of a zombie of O has no target folder, and fails.
 
-So a failed rename is never tried a second time in (1), and in (2) only while `staging/T/p` still exists.
+A failed rename is therefore never retried in (1), and in (2) only while `staging/T/p` exists.
 """
 
 from __future__ import annotations
@@ -33,64 +32,68 @@ from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.paths import join, parent_of
 
 
-def prepare(place: SinkInterval, token: int, directories: tuple[Directory, ...], reuses: tuple[int, ...]) -> None:
-    """Make the folders that step (1) and a rollback move into. Before the journal, and never after it: see above."""
+def prepare(
+    sink_interval: SinkInterval, token: int, directories: tuple[Directory, ...], reuses: tuple[int, ...]
+) -> None:
+    """Create the target folders of step (1) and of a rollback, before the journal and never after it (see above)."""
     if reuses:
-        place.storage.mkdirs(place.staging(token))
-    folders = {parent_of(place.version(token, each.path)) for each in directories if each.had_previous}
+        sink_interval.storage.mkdirs(sink_interval.staging(token))
+    folders = {parent_of(sink_interval.version(token, item.path)) for item in directories if item.had_previous}
     for folder in sorted(folders):
-        place.storage.mkdirs(folder)
+        sink_interval.storage.mkdirs(folder)
 
 
-def swap(place: SinkInterval, journal: Journal, on_event: OnEvent) -> None:
-    """Run what is left of a journal's swap. An event follows every rename that was made here."""
+def swap(sink_interval: SinkInterval, journal: Journal, on_event: OnEvent) -> None:
+    """Run the remaining renames of a journal's swap. Each successful rename emits an event."""
     for older in journal.reuses:
         try:
-            place.storage.rename(place.versions(older), place.reused(journal.token, older))
+            sink_interval.storage.rename(sink_interval.versions(older), sink_interval.reused(journal.token, older))
         except StorageError as error:
-            if error.code not in {"FS8003", "FS8004"}:  # moved already, by whoever
+            if error.code not in {"FS8003", "FS8004"}:  # already moved
                 raise
     for directory in journal.directories:
         facts: dict[str, object] = {"directory": directory.path, "token": journal.token}
-        if directory.had_previous and _retire(place, journal, directory):
-            on_event(Event("partition_retired", place.interval, facts))
-        if directory.staged and _bring_in(place, journal, directory):
-            on_event(Event("partition_published", place.interval, facts))
+        if directory.had_previous and _retire(sink_interval, journal, directory):
+            on_event(Event("partition_retired", sink_interval.interval, facts))
+        if directory.staged and _move_in(sink_interval, journal, directory):
+            on_event(Event("partition_published", sink_interval.interval, facts))
 
 
-def _retire(place: SinkInterval, journal: Journal, directory: Directory) -> bool:
-    slot = place.version(journal.token, directory.path)
+def _retire(sink_interval: SinkInterval, journal: Journal, directory: Directory) -> bool:
+    slot = sink_interval.version(journal.token, directory.path)
     try:
-        place.storage.rename(join(journal.sink_path, directory.path), slot)
+        sink_interval.storage.rename(join(journal.sink_path, directory.path), slot)
     except StorageError as error:
         if error.code == "FS8004":
             return False
         if error.code != "FS8003":
             raise
-        # Moved by another one, pruned long ago, or removed by hand.
-        _seal(place, slot)
+        # Another process moved it, it was pruned, or a person removed it.
+        _seal(sink_interval, slot)
         return False
     return True
 
 
-def _seal(place: SinkInterval, slot: str) -> None:
-    """Fill a slot with an empty folder, so that a zombie cannot move later data there."""
-    seal = join(place.folder("seal"), secrets.token_hex(8))
-    place.storage.mkdirs(seal)
+def _seal(sink_interval: SinkInterval, slot: str) -> None:
+    """Create an empty folder at `slot`, so that a zombie cannot move newer data there."""
+    seal = join(sink_interval.folder("seal"), secrets.token_hex(8))
+    sink_interval.storage.mkdirs(seal)
     try:
-        place.storage.rename(seal, slot)
+        sink_interval.storage.rename(seal, slot)
     except StorageError as error:
-        place.storage.delete(seal)
-        if error.code not in {"FS8003", "FS8004"}:  # pruned, or filled: both are as good
+        sink_interval.storage.delete(seal)
+        if error.code not in {"FS8003", "FS8004"}:  # pruned or filled, which also blocks a zombie
             raise
 
 
-def _bring_in(place: SinkInterval, journal: Journal, directory: Directory) -> bool:
-    storage = place.storage
+def _move_in(sink_interval: SinkInterval, journal: Journal, directory: Directory) -> bool:
+    storage = sink_interval.storage
     token = journal.token
     old = directory.source
     source = (
-        join(place.reused(token, old), "data", directory.path) if old else join(place.staging(token), directory.path)
+        join(sink_interval.reused(token, old), "data", directory.path)
+        if old
+        else join(sink_interval.staging(token), directory.path)
     )
     target = join(journal.sink_path, directory.path)
     try:
@@ -109,6 +112,6 @@ def _bring_in(place: SinkInterval, journal: Journal, directory: Directory) -> bo
         raise StorageError(
             error.code,
             f"{storage.base_uri}{target} cannot be published: {error.what}",
-            hint="Something other than firesteel wrote there meanwhile. Move it away, then run `firesteel recover`.",
+            hint="Move the files that another program wrote there, then run `firesteel recover`.",
         ) from error
     return True

@@ -1,16 +1,16 @@
-"""The publish transaction of one interval: everything becomes visible, or nothing does.
+"""The publish transaction of one interval: publishes all of its files or none.
 
 ::
 
-    begin: lease --> recover what is left --> OPEN --publish--> JOURNALING --> swap --> ledger --> clean up --> DONE
-                                               |                    |
-                                               | fail(), error      | an error, a kill
-                                               v                    v
-                                            staging removed,     left as it is: the next start rolls it forward if
-                                            lease released       the journal is there, and discards it if not
+    begin: lease --> recover dead attempts --> OPEN --publish--> JOURNALING --> swap --> ledger --> clean up --> DONE
+                                                |                    |
+                                                | fail(), error      | error, kill
+                                                v                    v
+                                             staging removed,     unchanged: the next start rolls it forward if
+                                             lease released       the journal exists, and else discards it
 
-Before the journal a crash leaves the old data whole; after it, the next start finishes the work. HDFS renames one
-directory atomically, not many: between the renames of a swap readers can see some directories new and some old.
+A crash before the journal leaves the old data unchanged. After a crash behind the journal, the next start finishes the publish. HDFS
+renames one directory atomically, but not several: during a swap, readers can see new and old directories.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ class _State(Enum):
 
 
 class Transaction:
-    """A held interval. Leaving the block without `publish` aborts; made by `begin`."""
+    """A transaction on a held interval, created by `begin`. Leaving the block without `publish` aborts it."""
 
     def __init__(self, lease: Lease, sink_path: str, on_event: OnEvent, keep_versions: int) -> None:
         self._lease = lease
-        self._place = lease.place
+        self._sink_interval = lease.sink_interval
         self.sink_path = sink_path
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN
         self.token = lease.token
-        self.staging_path = self._place.staging(lease.token)
-        self.scratch_path = self._place.scratch(lease.token)
+        self.staging_path = self._sink_interval.staging(lease.token)
+        self.scratch_path = self._sink_interval.scratch(lease.token)
 
     @classmethod
     def begin(
@@ -87,27 +87,27 @@ class Transaction:
         keep_versions: int = KEEP_VERSIONS,
         take_over: bool = False,
     ) -> Self:
-        """Take the lease, and finish or discard what dead attempts left.
+        """Acquire the lease, recover dead attempts, and return the transaction.
 
         Parameters
         ----------
         sink_path
-            The sink's path within `store.storage`, or its URI: then it is checked that both are one storage.
+            The sink's path in `store.storage`, or its URI, which must be in the same storage.
         lease_ttl_s
-            How long this driver may give no sign of life before another one takes over.
+            Seconds without a heartbeat after which another driver may take over.
         keep_versions
-            How many replaced versions of the interval are kept.
+            Number of replaced versions of the interval to keep.
         take_over
-            Begin with what a dead attempt at the same plan staged, whole tasks and halves of tasks, in place of nothing.
+            Reuse the staging of a dead attempt with the same plan, including partial tasks.
 
         Raises
         ------
         LeaseConflict
-            FS7501 when another driver holds the interval. Nothing was done then.
+            FS7501 when another driver holds the interval. Nothing was changed then.
         StorageError
             FS8008 when the sink is in another storage.
         NotAllowed
-            FS7601 or FS7602 when a policy of the site does not let this user publish there.
+            FS7601 or FS7602 when a site policy does not allow this user to publish to the sink.
         """
         path = path_within(store, sink_path)
         permit(SinkInterval(store, sink, interval), path, attempt)
@@ -131,29 +131,29 @@ class Transaction:
         profiles: tuple[Profile, ...] = (),
         agreement: Agreement | None = None,
     ) -> LedgerRecord:
-        """Replace every planned directory by its staged content; those without content become absent.
+        """Replace every planned directory by its staged content. Directories without content are removed.
 
         Parameters
         ----------
         planned
-            Directories relative to the sink's path. One may be a prefix (`dt=2013-06-01`) that holds others.
+            Directories relative to the sink's path. One may contain others (`dt=2013-06-01`).
         work_seconds, task_seconds
-            Time of reading, scoring and staging, by the clock and summed over tasks, for the ledger.
+            Duration of reading, scoring and staging, by the clock and summed over tasks, for the ledger.
         profiles
-            Of the columns that later intervals are held against.
+            Profiles of columns: the baseline of later intervals.
         agreement
-            Of the model's challenger with it.
+            Agreement of the model and its challenger.
 
         Raises
         ------
         StorageError
-            FS8007 when something was staged outside `planned`: nothing is published then.
+            FS8007 when a file is staged outside `planned`. Nothing is published then.
         LeaseConflict
-            FS7502 when another driver took the interval over: nothing is published then either.
+            FS7502 when another driver has taken over the interval. Nothing is published then.
         """
         self._expect_open("publish")
         check_planned(planned)
-        storage = self._place.storage
+        storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
         directories = tuple(
             Directory(path, storage.status(join(self.sink_path, path)) is not None, path in staged.directories)
@@ -176,19 +176,19 @@ class Transaction:
         profiles: tuple[Profile, ...] = (),
         agreement: Agreement | None = None,
     ) -> LedgerRecord:
-        """Add the staged files to what is published, as one plan more, and replace nothing.
+        """Add the staged files of one more plan to the published data.
 
         Raises
         ------
         ValueError
-            The plan's rows are in already: ask the ledger under the lease.
+            The plan is already appended. Callers must check the ledger while they hold the lease.
         StorageError
-            FS8007 when something was staged outside `planned`, FS8004 when a file of that name is published already.
+            FS8007 when a file is staged outside `planned`, FS8004 when a file with the same name is already published.
         """
-        onto = Ledger(self._place.store).published(self._place.sink, self._place.interval)
+        onto = Ledger(self._sink_interval.store).published(self._sink_interval.sink, self._sink_interval.interval)
         record = self._record("published", counts, planned=planned, mlflow_run_id=mlflow_run_id)
         if onto is not None and onto.holds(record.plan_hash):
-            raise ValueError(f"plan {record.plan_hash} is appended already")
+            raise ValueError(f"plan {record.plan_hash} is already appended")
         record = replace(
             record,
             action="append",
@@ -211,9 +211,9 @@ class Transaction:
     def add_replayed(
         self, planned: tuple[str, ...], onto: LedgerRecord, counts: Counts, replayed: tuple[str, ...]
     ) -> LedgerRecord:
-        """Add the staged files of replayed dead letters to what `onto` has published, and replace nothing.
+        """Add the staged files of replayed dead letters to the published data of `onto`.
 
-        The record keeps the plan hash of `onto`: it is that plan's interval, with more of its rows. Raises as `append` does.
+        The record keeps the plan hash of `onto`, because the rows belong to the same plan. Raises the same errors as `append`.
         """
         record = replace(
             self._record("published", onto.counts + counts, planned=onto.partitions),
@@ -231,24 +231,24 @@ class Transaction:
     def _add(self, planned: tuple[str, ...], record: LedgerRecord) -> LedgerRecord:
         self._expect_open("append")
         check_planned(planned)
-        storage = self._place.storage
+        storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
         for file in staged.files:
             if storage.status(join(self.sink_path, file.path)) is not None:
                 raise StorageError(
                     "FS8004",
-                    f"{file.path} is published already. Nothing was published.",
-                    hint="File names of an append are unique; did something else write there?",
+                    f"{file.path} is already published. Nothing was published.",
+                    hint="Check whether another program writes there: names of appended files are unique.",
                 )
         directories = tuple(Directory(file.path, had_previous=False, staged=True) for file in staged.files)
         return self._commit(directories, replace(record, files=(*record.files, *staged.files)))
 
     def restore(self, directories: tuple[Directory, ...], restored: LedgerRecord | None) -> LedgerRecord:
-        """Bring retained versions back, as a publish like any other; see `rollback`."""
+        """Publish retained versions again; see `rollback`."""
         self._expect_open("restore")
         record = replace(
             self._record("published", restored.counts if restored else Counts()),
-            partitions=tuple(each.path for each in directories),
+            partitions=tuple(directory.path for directory in directories),
             files=restored.files if restored else (),
             plan_hash=restored.plan_hash if restored else "",
             hash_inputs=restored.hash_inputs if restored else (),
@@ -261,45 +261,45 @@ class Transaction:
         return self._commit(directories, record)
 
     def _commit(self, directories: tuple[Directory, ...], record: LedgerRecord) -> LedgerRecord:
-        """Journal, swap, ledger, clean-up: what every way of publishing has in common."""
-        try:  # once more: a policy may have changed in all the time since the lease
-            allowed = permit(self._place, self.sink_path, self._lease.record.attempt)
+        """Write the journal, swap, write the ledger and clean up."""
+        try:  # again, because a policy may have changed since `begin`
+            allowed = permit(self._sink_interval, self.sink_path, self._lease.record.attempt)
         except NotAllowed as refusal:
             self.fail(str(refusal), record.counts)
             raise
         record = replace(record, policy=allowed)
-        reuses = tuple(sorted({each.source for each in directories if each.source}))
+        reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
-        prepare(self._place, self.token, directories, reuses)
-        with PrewrittenRecords(self._place) as drafts:
-            drafts.begin(self._place.file("ledger", self.token), record.to_json())
-            drafts.begin(*next_entry(self._place, record))
+        prepare(self._sink_interval, self.token, directories, reuses)
+        with PrewrittenRecords(self._sink_interval) as prewritten:
+            prewritten.begin(self._sink_interval.file("ledger", self.token), record.to_json())
+            prewritten.begin(*next_entry(self._sink_interval, record))
             self._state = _State.JOURNALING
             try:
-                write_journal(self._place, journal)
+                write_journal(self._sink_interval, journal)
             except LeaseConflict as conflict:
                 self._state = _State.FAILED
-                if conflict.code == "FS7503":  # after FS7502 the record is the successor's
+                if conflict.code == "FS7503":  # after FS7502 the successor writes the record
                     self._end("cancelled", str(conflict), record.counts)
                 raise
-            self._tell("journaled", directories=len(directories), files=len(record.files))
-            swap(self._place, journal, self._on_event)
-            record = enter(self._place, self.sink_path, record, drafts)
-        self._tell("ledgered", run_id=record.run_id)
-        remove_staging(self._place, self.token)
-        prune_versions(self._place, self.token, self._keep_versions)
-        remove_debris(self._place)
+            self._emit("journaled", directories=len(directories), files=len(record.files))
+            swap(self._sink_interval, journal, self._on_event)
+            record = enter(self._sink_interval, self.sink_path, record, prewritten)
+        self._emit("ledgered", run_id=record.run_id)
+        remove_staging(self._sink_interval, self.token)
+        prune_versions(self._sink_interval, self.token, self._keep_versions)
+        remove_debris(self._sink_interval)
         self._lease.release()
         self._state = _State.DONE
-        self._tell("cleaned")
+        self._emit("cleaned")
         return record
 
     def fail(self, error: str, counts: Counts = Counts()) -> LedgerRecord | None:
-        """Record why the attempt failed. Leaving the block then cleans up; publishing is not possible any more.
+        """Record why the attempt failed. The transaction can no longer publish; leaving the block cleans up.
 
         Returns
         -------
-        The record; None where the storage takes none. What made the attempt fail is the better thing to report then.
+        The record; None if the storage refuses it, so that the caller can report the original error.
         """
         self._expect_open("fail")
         return self._end("failed", error, counts)
@@ -307,9 +307,9 @@ class Transaction:
     def _end(self, state: Literal["failed", "cancelled"], error: str, counts: Counts = Counts()) -> LedgerRecord | None:
         self._state = _State.FAILED
         try:
-            return write_record(self._place, self._record(state, counts, error=error))
+            return write_record(self._sink_interval, self._record(state, counts, error=error))
         except FiresteelError as failure:
-            _log.warning("%s: the ledger has no record that the attempt %s: %s", self._place, state, failure)
+            _log.warning("%s: the ledger has no record that the attempt %s: %s", self._sink_interval, state, failure)
             return None
 
     def __enter__(self) -> Self:
@@ -324,19 +324,19 @@ class Transaction:
             self._record_exit(error)
         try:
             if self._state is _State.JOURNALING:
-                # Journaled, or perhaps journaled: the next start finds out and finishes.
+                # The journal may exist: the next start checks it and finishes the publish.
                 self._lease.abandon()
             else:
                 self._abort()
         except FiresteelError as failure:
             if error is None:
                 raise
-            _log.warning("%s: clean-up failed too: %s. The next start does it.", self._place, failure)
+            _log.warning("%s: clean-up failed too: %s. The next start cleans up.", self._sink_interval, failure)
         finally:
             self._lease.close()
 
     def _record_exit(self, error: BaseException) -> None:
-        """Record why the block was left, where `fail` has not said so: no attempt ends without a record."""
+        """Record the error with which the block was left, unless `fail` has recorded one."""
         if isinstance(error, KeyboardInterrupt):
             self._end(
                 "cancelled", "cancelled by an interrupt (Ctrl-C or SIGTERM). Nothing of this attempt was published."
@@ -345,15 +345,15 @@ class Transaction:
             self._end("failed", str(error) if isinstance(error, FiresteelError) else f"FS9999 {type(error).__name__}")
 
     def _abort(self) -> None:
-        # Only this token's: predecessors were decided in `begin`, and a successor may be at work by now.
-        self._place.storage.delete(self.staging_path)
-        self._place.storage.delete(self.scratch_path)
-        remove_unused_version(self._place, self.token)
+        # Only this token's files: `begin` has recovered older tokens, and a successor may be running.
+        self._sink_interval.storage.delete(self.staging_path)
+        self._sink_interval.storage.delete(self.scratch_path)
+        remove_unused_version(self._sink_interval, self.token)
         self._lease.release()
 
-    def _expect_open(self, verb: str) -> None:
+    def _expect_open(self, action: str) -> None:
         if self._state is not _State.OPEN:
-            raise ValueError(f"cannot {verb}: the transaction is {self._state.name.lower()}")
+            raise ValueError(f"cannot {action}: the transaction is {self._state.name.lower()}")
 
     def _record(
         self,
@@ -365,12 +365,12 @@ class Transaction:
         mlflow_run_id: str = "",
         error: str = "",
     ) -> LedgerRecord:
-        place, attempt = self._place, self._lease.record.attempt
+        sink_interval, attempt = self._sink_interval, self._lease.record.attempt
         return LedgerRecord(
-            pipeline=place.store.pipeline,
-            profile=place.store.profile,
-            sink=place.sink,
-            interval=place.interval,
+            pipeline=sink_interval.store.pipeline,
+            profile=sink_interval.store.profile,
+            sink=sink_interval.sink,
+            interval=sink_interval.interval,
             token=self.token,
             run_id=attempt.run_id,
             plan_hash=attempt.plan_hash,
@@ -389,5 +389,5 @@ class Transaction:
             slots=attempt.slots,
         )
 
-    def _tell(self, kind: Literal["journaled", "ledgered", "cleaned"], **facts: object) -> None:
-        self._on_event(Event(kind, self._place.interval, {"token": self.token, **facts}))
+    def _emit(self, kind: Literal["journaled", "ledgered", "cleaned"], **facts: object) -> None:
+        self._on_event(Event(kind, self._sink_interval.interval, {"token": self.token, **facts}))
