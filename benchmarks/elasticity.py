@@ -37,7 +37,7 @@ from drawing import lines_chart
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.timeline.eventlog import EventLog
-from firesteel.pipelines.planner.allocation import START_S, worth_it
+from firesteel.pipelines.planner.allocation import START_S, useful_executors
 from firesteel.pipelines.result import ExecutorUse
 from firesteel.pipelines.spec.model import Executors
 from machine import environment
@@ -405,7 +405,7 @@ def policies(size: int, jobs: list[Job]) -> list[Policy]:
     made = [Policy("fixed at the peak", size, size, size), Policy("Spark's defaults", most=size)]
     for name, utilisation in (("firesteel", None), ("firesteel, utilisation 0.85", 0.85)):
         executors = Executors(min=1, max=size, utilisation=utilisation)
-        worth, most = worth_it(executors, largest, 1, START_S)
+        worth, most = useful_executors(executors, largest, 1, START_S)
         made.append(Policy(name, min(worth, size), 1, min(most, size), idle_s=START_S))
     return made
 

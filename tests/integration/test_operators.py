@@ -107,7 +107,7 @@ def test_auto_takes_direct_for_maps_and_says_why_not_otherwise(tmp_path):
     step = project.plan().steps[-1]
     assert (step.operator, step.operator_reason) == (
         "direct",
-        "points -> features -> scored only maps rows: tasks scan and write by themselves",
+        "points -> features -> scored only maps rows: tasks scan and write files directly",
     )
     step = project.plan(sql="SELECT DISTINCT id, a, b, c, dt, origin FROM points").steps[-1]
     assert (step.operator, step.operator_reason) == (

@@ -10,7 +10,7 @@ import pytest
 from firesteel.conf.errors import SpecError, SpecErrors, Where
 from firesteel.pipelines.analysis import analyze
 from firesteel.pipelines.plan.model import InputFile, IntervalPlan, SinkOutput, SourceInput
-from firesteel.pipelines.planner.allocation import START_S, idle_timeout, worth_of_a_slot
+from firesteel.pipelines.planner.allocation import START_S, idle_timeout, min_slot_work
 from firesteel.pipelines.planner.cost import Cost, check_executor_hours
 from firesteel.pipelines.planner.resources import Speed, propose, spark_conf
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -76,7 +76,7 @@ def test_sort_is_one_consistent_set(tmp_path):
         "spark.executor.pyspark.memory": "4g",
         "spark.storage.decommission.enabled": "true",
     }
-    assert "an executor goes after 10 s without work: a new one costs about as much" in made.reasons
+    assert "an executor is released after 10 s without work: a new one takes about as long to start" in made.reasons
 
 
 def test_executors_that_are_not_decommissioned_stay_while_they_hold_something(tmp_path):
@@ -137,7 +137,7 @@ def test_heavy_work_is_cut_into_more_tasks_than_its_bytes_are(tmp_path):
     slow = [record(100 * MIB, 100.0)]
     made, conf = proposal(tmp_path, {"max": 40}, [interval(100 * MIB)], slow)
     assert (made.tasks, conf["spark.sql.files.minPartitionNum"]) == (20, "20")  # 5 s each
-    assert "100 s of work in 1 task: cut into 20" in made.reasons
+    assert "100 s of work in 1 task: split into 20" in made.reasons
     made, _ = proposal(tmp_path / "b", {"max": 2}, [interval(100 * MIB)], slow)
     assert made.tasks == 6  # three waves
     made, conf = proposal(tmp_path / "c", {"max": 40}, [interval(8 * MIB)], [record(8 * MIB, 1000.0)])
@@ -147,12 +147,12 @@ def test_heavy_work_is_cut_into_more_tasks_than_its_bytes_are(tmp_path):
 
 
 def test_a_higher_utilisation_asks_for_fewer(tmp_path):
-    assert worth_of_a_slot(Executors(utilisation=0.5), 10.0) == 20.0
-    assert worth_of_a_slot(Executors(utilisation=0.8), 10.0) == pytest.approx(80.0)
+    assert min_slot_work(Executors(utilisation=0.5), 10.0) == 20.0
+    assert min_slot_work(Executors(utilisation=0.8), 10.0) == pytest.approx(80.0)
     earlier = [record(1280 * MIB, 400.0)]
     made, _ = proposal(tmp_path, {"max": 40, "utilisation": 0.8}, [interval(1280 * MIB)], earlier)
     assert made.executors == 5
-    assert "more than 5 would have less than 80 s of work a core" in made.reasons
+    assert "with more than 5 executors, a core would have less than 80 s of work" in made.reasons
 
 
 def test_initial_is_what_the_spec_says(tmp_path):
@@ -170,14 +170,14 @@ def test_a_budget_limits_executors_and_refuses_what_one_cannot_do(tmp_path):
     assert made.executors == 4
     assert conf[f"{DYNAMIC}.maxExecutors"] == "4"
     assert made.executor_hours == pytest.approx((1000 + 4 * 20) / 3600, rel=0.01)
-    assert "max_executor_hours 0.3 leaves room for 4 executors" in made.reasons
+    assert "max_executor_hours 0.3 allows 4 executors" in made.reasons
     check_executor_hours(made, Where("pipeline.yaml", 1))
     made, _ = proposal(tmp_path / "none", {"max": 40, "max_executor_hours": 0.2}, many, earlier)
-    with pytest.raises(SpecError, match=r"^FS1018 pipeline.yaml:1  the plan would cost 0\.28 executor-hours"):
+    with pytest.raises(SpecError, match=r"^FS1018 pipeline.yaml:1  the plan would need 0\.28 executor-hours"):
         check_executor_hours(made, Where("pipeline.yaml", 1))
     made, _ = proposal(tmp_path / "first", {"max": 40, "max_executor_hours": 0.2}, many)
     check_executor_hours(made, Where("pipeline.yaml", 1))
-    assert any("is stopped at 0.2 executor-hours" in each for each in made.reasons)
+    assert any("the run stops at 0.2 executor-hours" in each for each in made.reasons)
 
 
 def test_pauses_cost_each_executor():
@@ -289,7 +289,7 @@ def test_intervals_at_once_share_fairly_and_ask_for_as_many_times_the_executors(
     logical = optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
     made = propose(logical, {}, [interval(512 * MIB), interval(512 * MIB)], ())
     assert (made.tasks, made.executors) == (5, 10)  # two are left to do
-    assert "2 intervals at once" in made.reasons
+    assert "2 concurrent intervals" in made.reasons
     conf = dict(spark_conf(loaded.spec.resources, {}, made, at_once=3))
     assert conf["spark.scheduler.mode"] == "FAIR"
 

@@ -116,14 +116,14 @@ def test_what_is_wrong_with_it_stops_the_plan_only_where_it_is_published(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (PUBLISHED, "FS1005 {where}  model `delay` has no challenger to be published."),
+        (PUBLISHED, "FS1005 {where}  model `delay` has no challenger to publish."),
         (
             RIVAL | {"      model: delay": '      model: delay\n      publish_challenger: "1x"'},
-            "FS1004 {where}  `steps.scored.score.publish_challenger`: should",
+            "FS1004 {where}  `steps.scored.score.publish_challenger` must",
         ),
         (
             RIVAL | PUBLISHED | {'{p_delay: "double from [1]"}': '{p_delay: "double from [1]", next_p_delay: double}'},
-            "FS1013 {where}  `next_p_delay` is the challenger's column, and taken.",
+            "FS1013 {where}  the challenger's column `next_p_delay` already exists.",
         ),
         (
             {METHOD: f"    challenger: {{url: x}}\n{METHOD}"},

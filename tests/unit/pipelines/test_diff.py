@@ -34,19 +34,19 @@ def _said(folder, **options):
         ({"changes": {"spec_version: 1": "# comment\nspec_version: 1"}}, []),
         (
             {"sql": {"-- One row a flight": "-- A flight"}},
-            [("step features", "SQL changed in comments or white space", "nothing")],
+            [("step features", "SQL changed only in comments or white space", "nothing")],
         ),
         (
             {"changes": {"max_value: 1}": "max_value: 0.9}"}},
             [
                 (
                     "gate output_ok",
-                    "no longer expect_column_values_to_be_between(column=p_delay, max_value=1, min_value=0) critical",
+                    "- expect_column_values_to_be_between(column=p_delay, max_value=1, min_value=0) critical",
                     "gates",
                 ),
                 (
                     "gate output_ok",
-                    "now expect_column_values_to_be_between(column=p_delay, max_value=0.9, min_value=0) critical",
+                    "+ expect_column_values_to_be_between(column=p_delay, max_value=0.9, min_value=0) critical",
                     "gates",
                 ),
             ],
@@ -56,12 +56,12 @@ def _said(folder, **options):
             [
                 (
                     "gate input_ok",
-                    "no longer expect_column_values_to_not_be_null(column=dep_delay, mostly=0.8) warning",
+                    "- expect_column_values_to_not_be_null(column=dep_delay, mostly=0.8) warning",
                     "gates",
                 ),
                 (
                     "gate input_ok",
-                    "now expect_column_values_to_not_be_null(column=dep_delay, mostly=0.8) quarantine",
+                    "+ expect_column_values_to_not_be_null(column=dep_delay, mostly=0.8) quarantine",
                     "results",
                 ),
             ],

@@ -73,7 +73,7 @@ def test_a_tree_without_faults_is_refused_for_missing_directories_and_unfinished
     for seed, tree in enumerate(trees):
         planned = tree.planned()
         if not tree.faults and isinstance(planned, FiresteelError):
-            unfinished = "is not finished, and no other file is there" in planned.what
+            unfinished = "is not finished, and the directory has no other file" in planned.what
             assert planned.code == ("FS4001" if unfinished else "FS4002"), (seed, planned)
 
 

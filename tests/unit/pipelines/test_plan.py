@@ -230,7 +230,7 @@ WEATHER = "columns: {origin: string!, hour: int!, temp: double, wind_speed: doub
 def test_a_source_without_declared_columns_is_looked_at_when_the_plan_is_made(tmp_path, data):
     undeclared = {f"      {WEATHER}\n": ""}
     pipe = pipeline(tmp_path, data, undeclared)
-    assert pipe.logical.unknown == {"weather", "features"}
+    assert pipe.analysis.unknown == {"weather", "features"}
     plan = pipe.plan(DAY)
     assert {column.name for column in plan.sources[1].columns} == {
         "origin",
@@ -254,7 +254,7 @@ def test_a_missing_partition_is_named(tmp_path, data):
     with pytest.raises(InputNotReady) as caught:
         pipeline(tmp_path, data).plan(DAY, "2013-06-05")
     assert caught.value.code == "FS4002"
-    assert "flights/dt=2013-06-03 is missing. Nothing was read. (5 more like it.)" in str(caught.value)
+    assert "flights/dt=2013-06-03 is missing. Nothing was read. (5 more.)" in str(caught.value)
     assert caught.value.exit_code == 4
 
 
@@ -302,7 +302,7 @@ def test_data_that_breaks_the_contract_is_found_in_the_footer(tmp_path, data, co
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path, data):
     (data / "weather" / f"dt={DAY}" / "part-1.parquet").write_bytes(b"PAR1 not really PAR1")
-    with pytest.raises(InputNotReady, match=r"FS4003 .*part-1.parquet is not a Parquet file"):
+    with pytest.raises(InputNotReady, match=r"FS4003 .*part-1.parquet is not a valid Parquet file"):
         planned(tmp_path, data)
 
 
@@ -310,7 +310,7 @@ def test_a_feature_of_the_wrong_type_is_found_before_a_jvm_starts_and_the_cast_i
     with pytest.raises(SpecErrors) as caught:
         planned(tmp_path, data, sql={"f.dep_delay,": "CAST(f.dep_delay AS STRING) AS dep_delay,"})
     assert str(caught.value) == (
-        "FS3002 sql/features.sql:8:8  model delay (v7) needs `dep_delay: double`; features gives `string`. Add CAST(dep_delay AS DOUBLE)."
+        "FS3002 sql/features.sql:8:8  model delay (v7) needs `dep_delay: double`, but features has `string`. Add CAST(dep_delay AS DOUBLE)."
     )
     assert caught.value.exit_code == 2
 
@@ -318,7 +318,7 @@ def test_a_feature_of_the_wrong_type_is_found_before_a_jvm_starts_and_the_cast_i
 def test_a_missing_feature_is_named(tmp_path, data):
     with pytest.raises(
         SpecErrors,
-        match=r"FS3002 pipeline.yaml:44:5  model delay \(v7\) needs `temp: double`; features has no such column",
+        match=r"FS3002 pipeline.yaml:44:5  model delay \(v7\) needs `temp: double`, but features does not have this column",
     ):
         planned(tmp_path, data, sql={"w.temp": "w.temp AS temperature"})
 

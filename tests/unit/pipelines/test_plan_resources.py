@@ -64,7 +64,7 @@ def _record(input_bytes, seconds, slots=1, rows=1000, published=100):
 def test_without_history_a_task_reads_at_most_128_mib(tmp_path):
     made = propose(_draft(tmp_path, CLUSTER), {}, [_interval(flights=1280 * MIB), _interval("2013-06-02")], ())
     assert (made.tasks, made.executors, made.slots, made.seconds) == (11, 3, 12, None)
-    assert made.reasons[0] == "the largest interval reads 1.3 GiB in 2 files: 11 tasks of a scan"
+    assert made.reasons[0] == "the largest interval reads 1.3 GiB in 2 files: 11 scan tasks"
 
 
 def test_history_says_how_long_it_takes_and_how_many_executors_are_worth_it(tmp_path):
@@ -76,7 +76,7 @@ def test_history_says_how_long_it_takes_and_how_many_executors_are_worth_it(tmp_
     slow = [_record(1280 * MIB, 100.0)]
     made = propose(_draft(tmp_path / "slow", CLUSTER), {}, [_interval(flights=1280 * MIB)], slow)
     assert made.executors == 2
-    assert "more than 2 would have less than 20 s of work a core" in made.reasons
+    assert "with more than 2 executors, a core would have less than 20 s of work" in made.reasons
     assert made.seconds == pytest.approx(100 / 8, rel=0.01)
 
 
@@ -85,7 +85,7 @@ def test_the_spec_has_the_last_word(tmp_path):
     configuration = {"spark.sql.shuffle.partitions": "7", "spark.dynamicAllocation.initialExecutors": "1"}
     made = propose(logical, configuration, [_interval(flights=1280 * MIB)], ())
     assert (made.executors, made.shuffle_partitions) == (2, 7)
-    assert "3 executors would have work, resources.executors.max allows 2" in made.reasons
+    assert "3 executors would have work; resources.executors.max allows 2" in made.reasons
     conf = dict(spark_conf(logical.spec.resources, configuration, made))
     assert conf["spark.sql.shuffle.partitions"] == "7"
     assert conf["spark.dynamicAllocation.initialExecutors"] == "1"
@@ -128,14 +128,14 @@ def test_a_file_has_the_rows_that_earlier_runs_say_make_its_size(tmp_path):
     logical = optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
     first = propose(logical, {}, [_interval()], ())
     assert (first.file_rows, first.file_input_bytes) == (0, 0)
-    assert any("none was published yet" in each for each in first.reasons)
+    assert any("nothing is published yet" in each for each in first.reasons)
     conf = dict(spark_conf(logical.spec.resources, {}, first, file_bytes=64 * MIB))
     assert conf["spark.sql.adaptive.advisoryPartitionSizeInBytes"] == str(256 * MIB)
     # 1 KiB a row, half as many bytes as were read; a run that published nothing says nothing.
     earlier = [_record(2 * MIB, 1.0, rows=1024, published=MIB)] * 2 + [_record(MIB, 1.0, rows=0, published=0)]
     made = propose(logical, {}, [_interval(flights=512 * MIB)], earlier)
     assert (made.file_rows, made.file_input_bytes, made.files) == (64 * 1024, 128 * MIB, 5)
-    assert "files of about 64.0 MiB: 65,536 rows of 1,024.0 bytes, as published before" in made.reasons
+    assert "files of about 64.0 MiB: 65,536 rows of 1,024.0 bytes, as in earlier runs" in made.reasons
 
 
 def test_nothing_to_do_asks_for_nothing(tmp_path):
@@ -161,7 +161,7 @@ def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configurati
     assert conf["spark.plugins"] == plugins
     assert conf["spark.firesteel.shuffle.fallback"] == "fail"
     assert "spark.dynamicAllocation.shuffleTracking.enabled" not in conf  # the plugin decides, once it knows
-    assert "shuffles through the nodes' services, which outlive executors; fails without them" in made.reasons
+    assert "shuffles through the nodes' shuffle services, which outlive executors; without them the run fails" in made.reasons
 
 
 def test_sort_tracks_shuffles_and_has_no_plugin(tmp_path):
@@ -192,7 +192,7 @@ def test_tasks_of_two_cpus_need_twice_the_executors(tmp_path):
 
 def test_gpus_that_would_leave_cores_idle_are_refused_with_the_remedy(tmp_path):
     path = example_with(tmp_path, {LOCAL: CLUSTER, BATCH: "workers: {gpus: 1}"})
-    with pytest.raises(SpecErrors, match=r"of 4 cores 3 would idle\. Set `cpus: 4`"):
+    with pytest.raises(SpecErrors, match=r"3 of its 4 cores would be idle\. Set `cpus: 4`"):
         analyze(load_spec(path, params={"root": "file:///tmp/none"}))
 
 

@@ -85,7 +85,7 @@ def test_kerberos_is_passed_through_with_and_without_strict(tmp_path):
         (
             "configuration: {",
             'configuration: {spark.io.encryption.enabled: "false", ',
-            "FS1021 pipeline.yaml:76:17  `configuration.spark.io.encryption.enabled` is not true, and security.mode is strict.",
+            "FS1021 pipeline.yaml:76:17  `configuration.spark.io.encryption.enabled` is not true, but security.mode is strict.",
         ),
         (
             "configuration: {",
@@ -95,7 +95,7 @@ def test_kerberos_is_passed_through_with_and_without_strict(tmp_path):
         (
             "configuration: {",
             'configuration: {spark.ui.enabled: "true", ',
-            "`configuration.spark.ui.enabled` shows the UI to everyone. Give security.ui_key, which asks for a token.",
+            "`configuration.spark.ui.enabled` shows the UI to everyone, but security.mode is strict. Set security.ui_key, which requires a token.",
         ),
         (
             'master: "local[2]"',
@@ -105,12 +105,12 @@ def test_kerberos_is_passed_through_with_and_without_strict(tmp_path):
         (
             "experiment: /batch/flight_delay}",
             'experiment: x, uri: "http://ml:${secret:a/b}@mlflow.example.org"}',
-            "`tracking.mlflow.uri` goes over the network in the clear, and security.mode is strict. Use https.",
+            "`tracking.mlflow.uri` is not encrypted, but security.mode is strict. Use https.",
         ),
         (
             "experiment: /batch/flight_delay}",
             'experiment: x}, openlineage: {transport: http, url: "http://lineage.example.org"}',
-            "`tracking.openlineage.url` goes over the network in the clear",
+            "`tracking.openlineage.url` is not encrypted",
         ),
     ],
 )

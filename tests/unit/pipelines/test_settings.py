@@ -12,8 +12,8 @@ from firesteel.pipelines.plan.settings import (
     FIXED,
     changes_results,
     differs_by_operator,
+    is_inherited,
     loses_rows,
-    of_the_machine,
 )
 from support.specs import FixedBackend, example
 
@@ -107,9 +107,9 @@ def test_no_setting_of_files_that_is_unknown_counts_as_performance():
 
 
 def test_a_run_takes_over_from_the_machine_only_what_changes_no_row():
-    assert all(not of_the_machine(key) for key in (*FIXED, "spark.sql.ansi.enabled", "spark.sql.session.timeZone"))
+    assert all(not is_inherited(key) for key in (*FIXED, "spark.sql.ansi.enabled", "spark.sql.session.timeZone"))
     assert all(
-        of_the_machine(key) for key in ("spark.executor.memory", "spark.sql.catalog.x", "spark.sql.adaptive.enabled")
+        is_inherited(key) for key in ("spark.executor.memory", "spark.sql.catalog.x", "spark.sql.adaptive.enabled")
     )
     assert loses_rows("spark.files.ignoreMissingFiles", "true")
     assert not loses_rows("spark.files.ignoreMissingFiles", "False")

@@ -70,12 +70,12 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "keep: [flight_id, dt",
             "keep: [flight_idd, dt",
-            "FS2004 pipeline.yaml:{line}:14  column `flight_idd` is not in features. Did you mean `flight_id`?",
+            "FS2004 pipeline.yaml:{line}:14  column `flight_idd` does not exist in features. Did you mean `flight_id`?",
         ),
         (
             "column: dep_delay",
             "column: dep_dely",
-            "FS2004 pipeline.yaml:{line}:53  column `dep_dely` is not in flights. Did you mean `dep_delay`?",
+            "FS2004 pipeline.yaml:{line}:53  column `dep_dely` does not exist in flights. Did you mean `dep_delay`?",
         ),
         (
             'p_delay: "double from [1]"',
@@ -90,7 +90,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "partition_by: [dt, origin]",
             "partition_by: [origin, dt]",
-            "starts with `origin`, found by no interval. Put the interval's column `dt` first.",
+            "starts with `origin`, which is not the interval's column. Put the interval's column `dt` first.",
         ),
         ("max_size: 200MiB", "max_size: 200 parrots", "`200 parrots` is not a size; write 512KiB, 128MiB or 8g."),
         ("spec_version: 1", "spec_version: 2", "FS1004 pipeline.yaml:{line}:1  `spec_version` must be 1, found 2."),
@@ -98,7 +98,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "sql/features.sql",
             "sql/nothing.sql",
-            "FS1001 pipeline.yaml:{line}:14  cannot read sql_file `sql/nothing.sql`: No such file or directory.",
+            "FS1001 pipeline.yaml:{line}:14  sql_file `sql/nothing.sql` cannot be read: No such file or directory.",
         ),
         ("${param.root}/scores", "scores", "FS1015 pipeline.yaml:{line}:5  path `scores` is not an absolute URI."),
         (
@@ -129,7 +129,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "batch: {rows: 8192, bytes: 32MiB}",
             "workers: {cpus: 3}",
-            "FS1004 pipeline.yaml:{line}:17  a task of scored asks for 3 CPUs, and there are 2 at one place",
+            "FS1004 pipeline.yaml:{line}:17  a task of scored requires 3 CPUs, but an executor has 2, so it would never start",
         ),
         (
             "mode: replace_partitions",
@@ -139,12 +139,12 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "batch: {rows: 8192, bytes: 32MiB}",
             "workers: {gpus: 1}",
-            "FS1004 pipeline.yaml:{line}:17  a task of scored asks for GPUs, and local[2] schedules none.",
+            "FS1004 pipeline.yaml:{line}:17  a task of scored requires GPUs, but local[2] does not schedule GPUs.",
         ),
         (
             "{type: expect_column_values_to_not_be_null, column: p_delay}",
             "{type: expect_column_values_to_not_be_null, column: p_delay, on_fail: drop}",
-            "FS7004 pipeline.yaml:{line}:70  gates.output_ok looks at sink:scores, which is scored already: it cannot drop rows.",
+            "FS7004 pipeline.yaml:{line}:70  gates.output_ok checks sink:scores, which is already scored, so it cannot drop rows.",
         ),
         (
             "{type: expect_column_values_to_be_unique, column: flight_id}",
@@ -226,7 +226,7 @@ def test_a_cycle_is_drawn(tmp_path):
         ("SELECT flight_id FRO flights WHERE (", "FS2001 sql/features.sql:1:"),
         (
             "SELECT * FROM flight",
-            "FS2003 sql/features.sql:1:15  relation `flight` is neither a source nor a step. Did you mean `flights`?",
+            "FS2003 sql/features.sql:1:15  relation `flight` is not a source or a step. Did you mean `flights`?",
         ),
         ("SELECT 'unclosed FROM flights", "FS2001 sql/features.sql"),
     ],

@@ -337,8 +337,8 @@ def test_a_null_partition_can_be_selected_and_is_named_as_spark_names_it():
 def test_an_int_partition_that_gets_a_date_is_told_what_to_write(tmp_path):
     found = errors_of(tmp_path, {"partitions: {dt: date}": "partitions: {dt: int}"})
     assert found == [
-        "FS1004 pipeline.yaml:29:14  `sources.weather.select.dt` gives `2013-01-01` for the interval 2013-01-01, and the "
-        "partition is of type int: nothing can match. Declare the partition as date."
+        "FS1004 pipeline.yaml:29:14  `sources.weather.select.dt` is `2013-01-01` for the interval 2013-01-01, which "
+        "is not a value of the partition's type int. Declare the partition as date."
     ]
 
 
@@ -369,7 +369,7 @@ def test_two_intervals_never_replace_the_same_partition(tmp_path, changes, overl
 def test_a_range_of_the_intervals_column_is_refused_at_validate(tmp_path):
     ranged = 'select: {dt: {from: "${interval.ds} - 1d", to: "${interval.ds}"}, origin'
     (error,) = errors_of(tmp_path, {'select: {dt: "${interval.ds}", origin': ranged})
-    assert "`dt` holds 2 values for one interval" in error
+    assert "`dt` has 2 values for one interval" in error
 
 
 def test_values_that_yaml_reads_as_something_else_are_selected_by_their_text(tmp_path):

@@ -1,6 +1,6 @@
-"""The logical pipeline: relations in the order of their dependencies, with columns, uses and origins. Offline.
+"""Analyse a spec: the order of its steps, and the columns, uses and origins of its relations.
 
-Everything here comes from the spec alone; the model's signature and the data are looked at by `planner/builder.py`.
+The analysis uses the spec alone. `planner/builder.py` adds the model's signature and the data.
 """
 
 from __future__ import annotations
@@ -38,20 +38,19 @@ class Analysis:
     Attributes
     ----------
     order
-        The steps, each after what it reads.
+        The steps in the order of their dependencies.
     relations
         The columns of every source and step.
     uses
-        The columns that SQL, gates and score steps name of each relation.
+        Relation -> the columns that SQL, gates and score steps use.
     origins
-        Step -> column -> where it is copied from.
+        Step -> column -> the (relation, column) that it copies.
     needs
-        SQL step -> what each of its columns, and which rows there are, depend on.
+        SQL step -> the dependencies of its columns and of its rows.
     unknown
-        Sources without declared columns, and the SQL steps over them: nothing is known of their columns before the data
-        is looked at.
+        Sources without declared columns, and the SQL steps over them. Their columns are unknown until the data is read.
     unsure
-        Relations whose columns are not all known, because they have an error or their source declares none.
+        Relations with unknown columns, because of an error or because their source declares none.
     """
 
     order: tuple[str, ...]
@@ -64,13 +63,13 @@ class Analysis:
     unsure: frozenset[str] = frozenset()
 
     def trace(self, relation: str, column: str) -> tuple[str, str]:
-        """The furthest (relation, column) that `column` is an unchanged copy of."""
+        """Return the original (relation, column) of which `column` is an unchanged copy."""
         while column in self.origins.get(relation, {}):
             relation, column = self.origins[relation][column]
         return relation, column
 
     def places(self, relation: str) -> dict[str, Where]:
-        """Where each column of a SQL step is written."""
+        """Return the location of each column of a SQL step."""
         parsed = self.selects.get(relation)
         if parsed is None:
             return {}
@@ -83,35 +82,35 @@ class Analysis:
 
 
 def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None) -> Analysis:
-    """Analyse a loaded spec.
+    """Return the analysis of a loaded spec.
 
     Parameters
     ----------
     found
-        Columns seen in the data of sources that declare none.
+        Columns in the data, for sources that declare none.
 
     Raises
     ------
     SpecErrors
-        All FS1xxx and FS2xxx errors that can be known without models and data.
+        All FS1xxx and FS2xxx errors that need no models and no data.
     """
-    analysis, errors = analyzed(loaded, found)
+    analysis, errors = analyze_with_errors(loaded, found)
     if errors:
         raise SpecErrors.of(errors)
     return analysis
 
 
-def analyzed(
+def analyze_with_errors(
     loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None
 ) -> tuple[Analysis, list[FiresteelError]]:
-    """As `analyze`; with errors, what can be known in spite of them."""
+    """Return the analysis of the valid parts of a spec, and the errors."""
     work = _Analyzer(loaded, found or {})
     work.names()
     work.sources()
     work.parse()
     for name in loaded.spec.steps:
         work.visit(name, ())
-    work.ends()
+    work.gates_and_sinks()
     analysis = Analysis(
         tuple(work.order),
         work.relations,
@@ -126,7 +125,7 @@ def analyzed(
 
 
 def parse_output(text: str) -> tuple[str, str]:
-    """`double from [1]` -> ("double", "[1]"). ValueError when it is not of that form."""
+    """Return ("double", "[1]") for `double from [1]`. Raise ValueError for another format."""
     match = _OUTPUT.fullmatch(text)
     if not match:
         raise ValueError(f"`{text}` is not `TYPE`, `TYPE from [INDEX]` or `TYPE from COLUMN`")
@@ -134,14 +133,14 @@ def parse_output(text: str) -> tuple[str, str]:
 
 
 def outputs_of(score: Score) -> tuple[OutputColumn, ...]:
-    """The output columns of a score step."""
+    """Return the output columns of a score step."""
     return tuple(OutputColumn(name, *parse_output(text)) for name, text in score.output.items())
 
 
 def challenger_outputs_of(score: Score) -> tuple[OutputColumn, ...]:
-    """The columns of the challenger that are published; none unless the step says so."""
+    """Return the published columns of the challenger; none without `publish_challenger`."""
     prefix = score.publish_challenger
-    return tuple(replace(each, name=f"{prefix}{each.name}") for each in outputs_of(score)) if prefix else ()
+    return tuple(replace(output, name=f"{prefix}{output.name}") for output in outputs_of(score)) if prefix else ()
 
 
 _SECTIONS = {
@@ -151,7 +150,7 @@ _SECTIONS = {
     "sink": ("sinks",),
     "partition": (),
 }
-"""What is named -> the parts of a spec that define it."""
+"""Kind of name -> the sections of a spec that define it."""
 
 
 class _Analyzer:
@@ -170,42 +169,42 @@ class _Analyzer:
         self.done: set[str] = set()
         self.broken: set[str] = set()
         self.wrong: set[str] = set()
-        """Steps whose columns are known by their names alone."""
+        """Steps of which only the names of the columns are known."""
         self.names_all = [*self.spec.sources, *self.spec.steps]
 
     def where(self, *path: str | int) -> Where:
         return self.loaded.tree.nearest(path).where
 
     def replaced(self, *sections: str) -> bool:
-        """Whether one of these parts of the spec is wrong as a whole."""
+        """Return whether one of these sections of the spec has an error as a whole."""
         return any((section,) in self.loaded.replaced for section in sections)
 
     def is_unclear(self, *path: str | int) -> bool:
-        """Whether a value, or one of a list, is not what the spec means."""
+        """Return whether an error affects a value, or an item of a list."""
         node = self.loaded.tree.nearest(path)
         items = node.value if isinstance(node.value, list) else []
-        return any(each.where in self.loaded.unclear for each in (node, *items))
+        return any(part.where in self.loaded.unclear for part in (node, *items))
 
     def error(self, code: str, what: str, *path: str | int, hint: str = "") -> None:
         self.errors.append(SpecError(code, what, where=self.where(*path), hint=hint))
 
     def unknown(self, kind: str, name: str, known: list[str], *path: str | int) -> None:
         if self.replaced(*_SECTIONS[kind]):
-            return  # it may have been there
+            return  # the name may be defined in the section with the error
         self.error(
             "FS1010",
             f"{kind} `{name}` is not defined.",
             *path,
-            hint=did_you_mean(name, known) or f"Defined: {', '.join(known) or 'none'}.",
+            hint=did_you_mean(name, known) or f"Use a defined name: {', '.join(known) or 'none'}.",
         )
 
     def names(self) -> None:
-        """FS1013 for each step whose name is taken: SQL and Spark's views do not mind capitals."""
+        """Add FS1013 for each step whose name is already used: SQL and Spark's views ignore case."""
         taken = {name.lower(): (name, "source") for name in self.spec.sources}
         for name in self.spec.steps:
             other, kind = taken.setdefault(name.lower(), (name, "step"))
             if other != name:
-                self.error("FS1013", f"step `{name}` and {kind} `{other}` differ in capitals only.", "steps", name)
+                self.error("FS1013", f"step `{name}` and {kind} `{other}` differ only in case.", "steps", name)
             elif kind == "source":
                 self.error("FS1013", f"`{name}` is both a source and a step.", "steps", name)
 
@@ -213,11 +212,11 @@ class _Analyzer:
         for name, source in self.spec.sources.items():
             columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
             partitions = {column: parse_column_type(text) for column, text in source.partitions.items()}
-            if (not columns and name not in self.found) or self._replaced_whole(name):
+            if (not columns and name not in self.found) or self._has_wrong_columns(name):
                 self.unknown_relations.add(name)
             path = ("sources", name, "contract", "columns")
-            self._twice(columns, "is a column twice", *path)
-            self._twice(partitions, "is a partition twice", "sources", name, "partitions")
+            self._duplicates(columns, "is a duplicate column", *path)
+            self._duplicates(partitions, "is a duplicate partition", "sources", name, "partitions")
             of_partitions = {column.lower() for column in partitions}
             for column in columns:
                 if column.lower() in of_partitions:
@@ -226,37 +225,37 @@ class _Analyzer:
                 if column not in partitions:
                     self.unknown("partition", column, list(partitions), "sources", name, "select", column)
             declared = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
-            seen = tuple(column for column in self.found.get(name, ()) if column.name not in partitions)
-            self.relations[name] = (*seen, *declared)
+            in_files = tuple(column for column in self.found.get(name, ()) if column.name not in partitions)
+            self.relations[name] = (*in_files, *declared)
             self.uses[name] = set()
             for index, column in enumerate(source.key):
                 self.column(name, column, "sources", name, "key", index)
 
-    def _replaced_whole(self, source: str) -> bool:
-        """Whether the columns that a source declares are not known, because what declares them is wrong."""
+    def _has_wrong_columns(self, source: str) -> bool:
+        """Return whether the columns of a source are unknown because their declaration has an error."""
         whole = (("sources",), ("sources", source), *(("sources", source, key) for key in ("contract", "partitions")))
         return bool({*whole, ("sources", source, "contract", "columns")} & self.loaded.replaced)
 
-    def _twice(self, names: Iterable[str], what: str, *path: str | int) -> None:
-        """FS1013 for each name that is there before, in capitals or not."""
+    def _duplicates(self, names: Iterable[str], what: str, *path: str | int) -> None:
+        """Add FS1013 for each name that occurs before, ignoring case."""
         seen: set[str] = set()
         for index, name in enumerate(names):
             if name.lower() in seen:
                 key = name if isinstance(names, Mapping) else index
-                self.error("FS1013", f"`{name}` {what}; Spark does not mind capitals.", *path, key)
+                self.error("FS1013", f"`{name}` {what}; Spark ignores case.", *path, key)
             seen.add(name.lower())
 
     def column(self, relation: str, column: str, *path: str | int) -> None:
-        known = {each.name: each for each in self.relations.get(relation, ())}
+        known = [declared.name for declared in self.relations.get(relation, ())]
         if relation in self.broken or relation in self.unknown_relations or column in known:
             return
         close = did_you_mean(column, known)
         self.errors.append(
             SqlError(
                 "FS2004",
-                f"column `{column}` is not in {relation}.",
+                f"column `{column}` does not exist in {relation}.",
                 where=self.where(*path),
-                hint=close or f"Columns: {', '.join(known)}.",
+                hint=close or f"Use a column of {relation}: {', '.join(known)}.",
             )
         )
 
@@ -265,7 +264,7 @@ class _Analyzer:
             if not isinstance(step, SqlStep):
                 continue
             if (step.sql is None) == (step.sql_file is None):
-                if not self.loaded.is_replaced("steps", name):  # otherwise it is known what is wrong
+                if not self.loaded.is_replaced("steps", name):  # otherwise the error is already reported
                     found = "both" if step.sql else "neither"
                     what = f"steps.{name} needs one of `sql`, `sql_file` and `score`, found {found}."
                     self.error("FS1005", what, "steps", name)
@@ -281,7 +280,7 @@ class _Analyzer:
             self.selects[name] = parsed
 
     def _sql_file(self, name: str, file: str) -> SqlText:
-        """The SQL of a file. References in it are errors: they would reach Spark as they stand there."""
+        """Return the SQL of a file. References in it are errors, because SQL is not resolved."""
         where = self.where("steps", name, "sql_file")
         path = (self.loaded.folder / file).resolve()
         if not path.is_relative_to(self.loaded.folder.resolve()):
@@ -290,15 +289,17 @@ class _Analyzer:
             text = SqlText(path.read_text(encoding="utf-8-sig"), Where(file), in_file=True)
         except (OSError, UnicodeDecodeError) as error:
             problem = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise SpecError("FS1001", f"cannot read sql_file `{file}`: {problem}.", where=where) from None
+            raise SpecError("FS1001", f"sql_file `{file}` cannot be read: {problem}.", where=where) from None
         sql = text.sql
         for start, written, reference in reversed(references_in_sql(sql)):
             self.errors.append(not_in_sql(written, reference, text.at(start)))
-            sql = f"{sql[:start]}{'NULL':<{len(written)}}{sql[start + len(written) :]}"  # the rest keeps its places
+            sql = (
+                f"{sql[:start]}{'NULL':<{len(written)}}{sql[start + len(written) :]}"  # keep the positions of the rest
+            )
         return replace(text, sql=sql.replace("$${", "${"))
 
     def visit(self, name: str, path: tuple[str, ...]) -> None:
-        """Depth first: what a step reads is analysed before it."""
+        """Analyse a step after the steps that it reads, depth first."""
         if name in path:
             cycle = " -> ".join([*path[path.index(name) :], name])
             self.error("FS1012", f"the steps form a cycle: {cycle}.", "steps", name)
@@ -317,24 +318,24 @@ class _Analyzer:
         self.order.append(name)
 
     def _sql(self, name: str, parsed: ParsedSelect, path: tuple[str, ...]) -> None:
-        lower = {each.lower(): each for each in self.names_all}
+        lower = {relation.lower(): relation for relation in self.names_all}
         reads, lacking = [], False
         for table, where in parsed.tables:
             known = lower.get(table.lower())
             if known is None:
                 lacking = True
                 if not self.replaced("sources", "steps"):
-                    what = f"relation `{table}` is neither a source nor a step."
-                    hint = did_you_mean(table, self.names_all) or f"Defined: {', '.join(self.names_all)}."
+                    what = f"relation `{table}` is not a source or a step."
+                    hint = did_you_mean(table, self.names_all) or f"Use a defined name: {', '.join(self.names_all)}."
                     self.errors.append(SqlError("FS2003", what, where=where, hint=hint))
             else:
                 reads.append(known)
                 self.visit(known, (*path, name))
-        known_reads = {each: self.relations.get(each, ()) for each in reads}
+        known_reads = {relation: self.relations.get(relation, ()) for relation in reads}
         lacking = lacking or bool(self.broken & {name, *reads})
         if lacking or self.unknown_relations & set(reads):
-            sure = {each for each in known_reads if each not in self.broken | self.unknown_relations}
-            self.errors += wrong_qualified(parsed, {each: known_reads[each] for each in sure})
+            sure = known_reads.keys() - self.broken - self.unknown_relations
+            self.errors += wrong_qualified(parsed, {relation: known_reads[relation] for relation in sure})
             if lacking:
                 self._by_names(name, parsed)
             else:
@@ -351,7 +352,7 @@ class _Analyzer:
             self._add(name, facts)
 
     def _by_names(self, name: str, parsed: ParsedSelect) -> None:
-        """A step with an error: its columns are those that the SELECT names, if it names them all."""
+        """Add a step with an error. Its columns are those that the SELECT names, if it names all."""
         names = [select.alias_or_name for select in parsed.tree.selects]
         (self.wrong if all(names) and "*" not in names else self.broken).add(name)
         self._add(name, SelectFacts(tuple(Column(column, UNKNOWN) for column in names), {}))
@@ -376,7 +377,7 @@ class _Analyzer:
         features = score.features if isinstance(score.features, tuple) else ()
         named = [*score.keep, *features]
         for key, listed in (("keep", score.keep), ("features", features)):
-            self._twice(listed, f"stands twice in {key}", "steps", name, "score", key)
+            self._duplicates(listed, f"is a duplicate in {key}", "steps", name, "score", key)
             for index, column in enumerate(listed):
                 if not unsure:
                     self.column(score.input, column, "steps", name, "score", key, index)
@@ -393,11 +394,11 @@ class _Analyzer:
             except ValueError as error:
                 self.error("FS1004", f"{error}.", "steps", name, "score", "output", column)
                 outputs.append(Column(column, UNKNOWN))
-            if column.lower() in {each.lower() for each in score.keep}:
+            if column.lower() in {kept.lower() for kept in score.keep}:
                 self.error(
-                    "FS1013", f"`{column}` is both kept and an output.", "steps", name, "score", "output", column
+                    "FS1013", f"`{column}` is in both `keep` and `output`.", "steps", name, "score", "output", column
                 )
-        self._twice(score.output, "is an output twice", "steps", name, "score", "output")
+        self._duplicates(score.output, "is a duplicate output", "steps", name, "score", "output")
         outputs += self._published_challenger(name, score, outputs)
         if unsure:
             columns = {column: Column(column, UNKNOWN) for column in score.keep}
@@ -413,16 +414,16 @@ class _Analyzer:
             return []
         model = self.spec.models.get(score.model)
         if model is not None and model.challenger is None:
-            hint = f"Name one under models.{score.model}.challenger, or leave this out."
-            self.error("FS1005", f"model `{score.model}` has no challenger to be published.", *path, hint=hint)
+            hint = f"Set models.{score.model}.challenger, or remove this key."
+            self.error("FS1005", f"model `{score.model}` has no challenger to publish.", *path, hint=hint)
         taken = {*score.keep, *(column.name for column in outputs)}
-        made = [Column(f"{score.publish_challenger}{column.name}", column.type) for column in outputs]
-        for column in made:
+        columns = [Column(f"{score.publish_challenger}{column.name}", column.type) for column in outputs]
+        for column in columns:
             if column.name in taken:
-                self.error("FS1013", f"`{column.name}` is the challenger's column, and taken.", *path)
-        return made
+                self.error("FS1013", f"the challenger's column `{column.name}` already exists.", *path)
+        return columns
 
-    def ends(self) -> None:
+    def gates_and_sinks(self) -> None:
         for name, gate in self.spec.gates.items():
             relation = gate.on
             if gate.on.startswith("sink:"):
@@ -447,8 +448,8 @@ class _Analyzer:
             self._sink(name, sink)
 
     def _check_exclusion(self, name: str, gate: Gate) -> None:
-        """Check that gates exclude rows before the score only: later ones check rows that are counted as scored."""
-        scored = {step for step, found in self.spec.steps.items() if isinstance(found, ScoreStep)}
+        """Add FS7004 for each expectation that excludes rows after the score."""
+        scored = {name for name, step in self.spec.steps.items() if isinstance(step, ScoreStep)}
         for step in self.order:
             if step in self.selects and scored & set(self.selects[step].reads):
                 scored.add(step)
@@ -456,36 +457,36 @@ class _Analyzer:
             if expect.excludes_rows and (gate.on.startswith("sink:") or gate.on in scored):
                 self.error(
                     "FS7004",
-                    f"gates.{name} looks at {gate.on}, which is scored already: it cannot {expect.on_fail} rows.",
+                    f"gates.{name} checks {gate.on}, which is already scored, so it cannot {expect.on_fail} rows.",
                     *("gates", name, "expect", index, "on_fail"),
-                    hint="Look at a source or at a step before the score, or use `on_fail: fail` or `warn`.",
+                    hint="Check a source or a step before the score, or use `on_fail: fail` or `warn`.",
                 )
 
     def _workers(self, name: str, workers: Workers) -> None:
-        """What a task asks for against what an executor has."""
+        """Compare the resources of a task with those of an executor."""
         resources, path = self.spec.resources, ("steps", name, "score", "workers")
         cores = resources.local_cores
         if workers.gpus and cores is not None:
             self.error(
                 "FS1004",
-                f"a task of {name} asks for GPUs, and {resources.master} schedules none.",
+                f"a task of {name} requires GPUs, but {resources.master} does not schedule GPUs.",
                 *path,
                 "gpus",
-                hint="Spark gives GPUs to tasks of clusters only; leave `gpus` out and set CUDA_VISIBLE_DEVICES yourself.",
+                hint="Remove `gpus` and set CUDA_VISIBLE_DEVICES; Spark schedules GPUs only on clusters.",
             )
         if cores is None:
             cores = resources.executors.cores if resources.executors else None
         if cores and workers.cpus > cores:
             self.error(
                 "FS1004",
-                f"a task of {name} asks for {workers.cpus} CPUs, and there are {cores} at one place: it would wait for ever.",
+                f"a task of {name} requires {workers.cpus} CPUs, but an executor has {cores}, so it would never start.",
                 *path,
                 "cpus",
             )
         elif cores and workers.gpus and cores != workers.cpus:
             self.error(
                 "FS1004",
-                f"an executor with GPUs runs one task at a time: of {cores} cores {cores - workers.cpus} would idle.",
+                f"an executor with GPUs runs one task at a time; {cores - workers.cpus} of its {cores} cores would be idle.",
                 *path,
                 "gpus",
                 hint=f"Set `cpus: {cores}`, or resources.executors.cores: {workers.cpus}.",
@@ -499,18 +500,18 @@ class _Analyzer:
             return
         for index, column in enumerate(sink.partition_by):
             self.column(sink.from_, column, "sinks", name, "partition_by", index)
-        self._twice(sink.partition_by, "stands twice in partition_by", "sinks", name, "partition_by")
+        self._duplicates(sink.partition_by, "is a duplicate in partition_by", "sinks", name, "partition_by")
         published = [column.name.lower() for column in self.relations.get(sink.from_, ())]
         for index, column in enumerate(sink.lineage_columns):
             if column in published:
-                what = f"`{column}` is a column of {sink.from_} already."
+                what = f"`{column}` is already a column of {sink.from_}."
                 self.error("FS1013", what, "sinks", name, "lineage_columns", index)
         if self.loaded.is_replaced("interval"):
             return
         if sink.partition_by[0] != self.spec.interval.column:
             self.error(
                 "FS1004",
-                f"sinks.{name}.partition_by starts with `{sink.partition_by[0]}`, found by no interval.",
+                f"sinks.{name}.partition_by starts with `{sink.partition_by[0]}`, which is not the interval's column.",
                 "sinks",
                 name,
                 "partition_by",

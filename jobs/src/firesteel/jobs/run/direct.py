@@ -184,7 +184,7 @@ def _spec(
     columns = [column for column in source.columns if column.name.lower() in read]
     schema = _arrow(columns, zone)
     partitions = _arrow(source.partitions, zone)
-    outputs = [Column(output.name, output.type) for output in step.made]
+    outputs = [Column(output.name, output.type) for output in step.produced]
     lineages = [column for column in sink.columns if column.name in sink.lineage_columns]
     kept = [column for column in chain.columns if column.name in step.keep]
     kinds = {column.name: column.type for column in _arrow([*kept, *outputs, *lineages], zone)}
@@ -202,7 +202,7 @@ def _spec(
         ),
         projections=tuple(Projection(mapping.columns, mapping.where) for mapping in chain.maps),
         score=scoring,
-        scored=_schema([(name, kinds[name]) for name in (*step.keep, *(output.name for output in step.made))]),
+        scored=_schema([(name, kinds[name]) for name in (*step.keep, *(output.name for output in step.produced))]),
         write=WriteSpec(
             _place(sink.path), staging, data, sink.partition_by, tuple(constants), codec, sink.file_bytes or 0
         ),

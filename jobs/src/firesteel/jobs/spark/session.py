@@ -25,7 +25,7 @@ from firesteel.jobs.spark.shuffle import refused, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
 from firesteel.jobs.utf8 import use_utf8_locale
 from firesteel.pipelines.plan.security import STRICT
-from firesteel.pipelines.plan.settings import FIXED, TIME_ZONE, loses_rows, of_the_machine
+from firesteel.pipelines.plan.settings import FIXED, TIME_ZONE, is_inherited, loses_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -334,7 +334,7 @@ def child_session(spark: SparkSession, plan: Plan) -> SparkSession:
 
     session, planned = spark.newSession(), dict(plan.spark_conf)
     for key, _ in spark.sparkContext.getConf().getAll():
-        if not of_the_machine(key) and key not in planned:
+        if not is_inherited(key) and key not in planned:
             with contextlib.suppress(PySparkException):  # a static setting
                 session.conf.unset(key)
     # Settings with secrets are the context's, and every session of it has them.

@@ -1,10 +1,9 @@
-"""Hashes of a plan: what they are made of decides when work is done again.
+"""Hashes of a plan. They decide when an interval is scored again.
 
-`code_hash` is made of the meaning of the spec: comments, order of keys, descriptions, resources, security, tracking, storage, Spark
-settings that change no row, and the values of location params (`type: uri`) are left out, and SQL counts without comments
-and white space.
-`plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its parts are kept by name,
-so that a later plan can say which of them changed.
+The input of `code_hash` is the meaning of the spec. It excludes comments, the order of keys, descriptions, resources, security,
+tracking, storage, Spark settings that change no row, values of location params (`type: uri`), and comments and white space in SQL.
+`plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its inputs are stored by name, so that
+a later plan can report which of them changed.
 """
 
 from __future__ import annotations
@@ -22,31 +21,31 @@ from firesteel.pipelines.plan.settings import changes_results
 from firesteel.pipelines.spec.model import Spec
 
 Parts = tuple[tuple[str, str], ...]
-"""(name, text that is equal when the part is), sorted by name."""
+"""(name, fingerprint) of each hash input, sorted by name."""
 
 Args = tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]
 """SQL step -> arg -> value."""
 
-_LEFT_OUT = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
-_HOW = ("workers", "warmup")
-"""What of a score step changes no row. Neither does a challenger that is not published, nor its tolerance."""
-_CHECKED_OR_KEPT = ("retain", "files", "on_empty", "min_rows")
-"""What of a sink changes no row."""
-_SAID = {"description", "meta", "notes"}
-"""What people write about an expectation."""
+_EXCLUDED = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
+_SCORE_EXECUTION = ("workers", "warmup")
+"""Keys of a score step that change no row. An unpublished challenger and the tolerance change none either."""
+_SINK_EXECUTION = ("retain", "files", "on_empty", "min_rows")
+"""Keys of a sink that change no row."""
+_TEXTS = {"description", "meta", "notes"}
+"""Texts about an expectation."""
 
 
 def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
-    """Return the spec's meaning by part. Gates are a part of their own, except for expectations that exclude rows.
+    """Return the hash inputs `spec` and `gates`. Gates are separate because most change no row; those that exclude rows are in both.
 
     Parameters
     ----------
     canonical
         The spec with location params left as references.
     sql
-        Canonical SQL of each SQL step: replaces the text.
+        Canonical SQL of each SQL step, which replaces the text.
     """
-    meaning = canonical.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_LEFT_OUT)
+    meaning = canonical.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_EXCLUDED)
     for name, text in sql.items():
         step = meaning["steps"][name]
         step.pop("sql_file", None)
@@ -62,11 +61,11 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         elif "challenger" in model:
             model["challenger"].pop("tolerance", None)
     for step in meaning.get("steps", {}).values():
-        for name in _HOW:
+        for name in _SCORE_EXECUTION:
             step.get("score", {}).pop(name, None)
-    meaning["interval"].pop("batch_concurrency", None)  # intervals do not know of those that run beside them
+    meaning["interval"].pop("batch_concurrency", None)
     for sink in meaning.get("sinks", {}).values():
-        for name in _CHECKED_OR_KEPT:
+        for name in _SINK_EXECUTION:
             sink.pop(name, None)
     settings = {key: value for key, value in meaning.pop("configuration", {}).items() if changes_results(key)}
     if settings:
@@ -74,53 +73,53 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
     gates = meaning.pop("gates", {})
     for gate in gates.values():
         gate["expect"] = [
-            {key: value for key, value in each.items() if key not in _SAID} for each in gate.get("expect", [])
+            {key: value for key, value in expect.items() if key not in _TEXTS} for expect in gate.get("expect", [])
         ]
-    if taking := _taking(gates):
-        meaning["gates"] = taking
+    if excluding := _excluding(gates):
+        meaning["gates"] = excluding
     return (("gates", _digest(gates)), ("spec", _digest(meaning)))
 
 
-def _taking(gates: Mapping[str, Any]) -> list[Any]:
-    """The expectations that decide which rows are scored; what their gates are called does not matter."""
-    found = [
-        [gate["on"], each]
+def _excluding(gates: Mapping[str, Any]) -> list[Any]:
+    """Return the expectations that exclude rows, without the names of their gates."""
+    expectations = [
+        [gate["on"], expect]
         for gate in gates.values()
-        for each in gate["expect"]
-        if each.get("on_fail") in {"quarantine", "drop"}
+        for expect in gate["expect"]
+        if expect.get("on_fail") in {"quarantine", "drop"}
     ]
-    return sorted(found, key=lambda each: json.dumps(each, sort_keys=True, default=str))
+    return sorted(expectations, key=lambda item: json.dumps(item, sort_keys=True, default=str))
 
 
 def code_hash(parts: Parts) -> str:
-    """SHA-256 (hex) of what the pipeline means."""
+    """Return the SHA-256 (hex) of the spec's meaning."""
     return _digest(parts)
 
 
 def hash_inputs(
     code: Parts, models: Iterable[ModelPlan], environment: str, inputs: Iterable[SourceInput], args: Args = ()
 ) -> Parts:
-    """Everything that one interval's result depends on, by name; `args` are those that differ from interval to interval."""
+    """Return the hash inputs of one interval by name; `args` are the args that refer to the interval."""
     parts = dict(code)
     if args:
         parts["args"] = _digest([[step, dict(values)] for step, values in args])
     parts |= {f"model {model.name}": f"v{model.version} {model.digest}" for model in models}
     parts["environment"] = environment
-    parts |= {f"input {each.source}": _manifest(each) for each in inputs}
+    parts |= {f"input {source.source}": _manifest(source) for source in inputs}
     return tuple(sorted(parts.items()))
 
 
 def plan_hash(parts: Parts, interval: str) -> str:
-    """SHA-256 (hex) of one interval's work: equal hashes mean equal results.
+    """Return the SHA-256 (hex) of one interval's hash inputs: equal hashes mean equal results.
 
-    A model's version is its name and no more: the same bytes under another version give the same hash.
+    A model's version is not part of the hash: the same files under another version give the same hash.
     """
     meaning = {name: text.partition(" ")[2] if name.startswith("model ") else text for name, text in parts}
     return _digest({"interval": interval, "parts": meaning})
 
 
-def what_changed(before: Parts, now: Parts) -> tuple[str, ...]:
-    """The parts that differ, in words."""
+def changed_parts(before: Parts, now: Parts) -> tuple[str, ...]:
+    """Return a description of each hash input that differs."""
     old, new = dict(before), dict(now)
     return tuple(
         f"{name} ({_short(old.get(name))} -> {_short(new.get(name))})"
@@ -129,14 +128,14 @@ def what_changed(before: Parts, now: Parts) -> tuple[str, ...]:
     )
 
 
-def _manifest(each: SourceInput) -> str:
-    size = byte_size(sum(file.length for file in each.files))
-    digest = _digest([[file.path, file.length, file.modified_ms] for file in each.files])
-    return f"{len(each.files)} files, {size}, {digest}"
+def _manifest(source: SourceInput) -> str:
+    size = byte_size(sum(file.length for file in source.files))
+    digest = _digest([[file.path, file.length, file.modified_ms] for file in source.files])
+    return f"{len(source.files)} files, {size}, {digest}"
 
 
 def _short(text: str | None) -> str:
-    """Digests by their first eight digits."""
+    """Return a fingerprint with its digest cut to eight digits."""
     if text is None:
         return "none"
     head, _, last = text.rpartition(" ")

@@ -1,7 +1,7 @@
-"""The input manifest: which directories one interval reads of a source, whether they are ready, and their files.
+"""The input manifest: the directories that one interval reads from a source, whether they are ready, and their files.
 
-What `select` names and what the directories hold are compared as typed values, both ways, at every partition level: a selected
-value without a directory is missing, and a directory in the selected range that the spec cannot place is an error.
+The values in `select` and in the directories' names are compared as typed values at every partition level. A selected value without
+a directory is missing. A directory in the selected range that does not match the spec is an error.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from firesteel.pipelines.storage.paths import join
 
 T = TypeVar("T")
 
-_MOVE = "Rename it, or move it away; names that start with `.` or `_` are not read."
-_PLAIN = "Write its current rows as plain Parquet, and give that directory: some of its files may be removed rows."
+_MOVE = "Rename or move it; names that start with `.` or `_` are not read."
+_PLAIN = "Export its current rows to plain Parquet and use that directory; its files may contain deleted rows."
 _LOGS = {"_delta_log": "a Delta table", "_spark_metadata": "the output of a Spark stream", ".hoodie": "a Hudi table"}
 """The log in a table's root -> the table's format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A source's place: its storage and the path within it."""
+    """A source's storage, and its path in that storage."""
 
     storage: Storage
     path: str
 
 
 Only = Mapping[str, tuple[str, ...]]
-"""Partition column -> the only values that can matter (rules/prune_partitions)."""
+"""Partition column -> the only values that can affect the result (rules/prune_partitions)."""
 
 
 def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, ...]]:
-    """The partition values that `slot` reads, by column, for the columns that `select` names.
+    """Return the partition values that `slot` reads, by column, for the columns in `select`.
 
-    Each value is written as Spark writes it in a directory's name: `05` of an int partition is `5`.
+    Values are in Spark's format for directory names: `05` of an int partition is `5`.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _selected(source: Source, column: str, select: Select, slot: Slot, where: Wh
 
 
 def below(folder: str, name: str) -> str:
-    """A path below the source's root; `folder` is "" for the root itself."""
+    """Return a path relative to the source's root; `folder` is "" for the root."""
     return f"{folder}/{name}" if folder else name
 
 
@@ -87,7 +87,7 @@ def _type_of(source: Source, column: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What a source's path is: missing, of another kind (a sentence, and what to do), or a directory of plain files."""
+    """The state of a source's path: missing, not plain files (a sentence and a hint), or a directory of plain files."""
 
     is_there: bool = True
     problem: str = ""
@@ -95,7 +95,7 @@ class Root:
 
 
 def _days(source: Source, column: str, select: Select, slot: Slot) -> frozenset[PartitionValue]:
-    """The days that texts without a time of day select of a timestamp partition."""
+    """Return the days that `select` names without a time of day, for a timestamp partition."""
     if not _type_of(source, column).startswith("timestamp"):
         return frozenset()
     return frozenset(parse_value(text, "date") for text in selected_values(select, slot) if _is_day(text))
@@ -107,7 +107,7 @@ def _is_day(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The partition directories in one directory: value -> names, and what does not fit (a sentence each)."""
+    """The partition directories in one directory: value -> names, and the problems (one sentence each)."""
 
     names: Mapping[PartitionValue, tuple[str, ...]]
     problems: tuple[str, ...]
@@ -115,44 +115,44 @@ class Branches:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The partition directories of one source. Each is listed once, however many intervals ask. Safe in threads."""
+    """The partition directories of one source. Each is listed once for all intervals. Thread-safe."""
 
     source: Source
     located: Located
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _asked: dict[tuple[str, int], Future[Any]] = field(default_factory=dict)
+    _results: dict[tuple[str, int], Future[Any]] = field(default_factory=dict)
 
     def uri(self, path: str) -> str:
-        """The URI of a path below the source's root, for messages."""
+        """Return the URI of a path relative to the source's root, for messages."""
         shown = path if _is_utf8(path) else ascii(path)[1:-1]
         return f"{self.located.storage.base_uri}{join(self.located.path, shown)}"
 
     def root(self) -> Root:
-        """The source's own directory: whether it is there, and whether it is one of plain files."""
-        return self._once(("", -1), self._look)
+        """Return the state of the source's own directory."""
+        return self._once(("", -1), self._check_root)
 
     def branches(self, path: str, depth: int) -> Branches:
-        """The directories in `path`, which hold the values of the column at `depth`. A missing directory has none."""
+        """Return the directories in `path`, with values of the column at `depth`; none if `path` is missing."""
         return self._once((path, depth), lambda: self._list(path, depth))
 
-    def _once(self, key: tuple[str, int], ask: Callable[[], T]) -> T:
+    def _once(self, key: tuple[str, int], compute: Callable[[], T]) -> T:
         with self._lock:
-            known = self._asked.get(key)
-            asked: Future[T] = known or self._asked.setdefault(key, Future())
+            known = self._results.get(key)
+            result: Future[T] = known or self._results.setdefault(key, Future())
         if known is None:
             try:
-                asked.set_result(ask())
+                result.set_result(compute())
             except BaseException as error:
-                asked.set_exception(error)
+                result.set_exception(error)
                 raise
-        return asked.result()
+        return result.result()
 
-    def _look(self) -> Root:
-        found = self.located.storage.status(self.located.path)
-        if found is None:
+    def _check_root(self) -> Root:
+        status = self.located.storage.status(self.located.path)
+        if status is None:
             return Root(is_there=False)
-        if not found.is_dir:
-            return Root(problem=f"{self.uri('')} is a file.", hint="Give its directory.")
+        if not status.is_dir:
+            return Root(problem=f"{self.uri('')} is a file.", hint="Use its directory.")
         other = self._other_format()
         return (
             Root(problem=f"{self.uri('')} is {other}, not a directory of Parquet files.", hint=_PLAIN)
@@ -161,14 +161,14 @@ class Tree:
         )
 
     def _other_format(self) -> str:
-        """The format of a table whose own log says which of its files count; "" where there is none."""
+        """Return the format of a table with a log of its valid files; "" for plain files."""
         storage, path = self.located.storage, self.located.path
         for name, kind in _LOGS.items():
             if storage.status(join(path, name)) is not None:
                 return kind
         metadata = storage.status(join(path, "metadata"))
         inside = storage.list(metadata.path) if metadata is not None and metadata.is_dir else []
-        iceberg = any(each.name == "version-hint.text" or each.name.endswith(".metadata.json") for each in inside)
+        iceberg = any(file.name == "version-hint.text" or file.name.endswith(".metadata.json") for file in inside)
         return "an Iceberg table" if iceberg else ""
 
     def _list(self, path: str, depth: int) -> Branches:
@@ -195,16 +195,16 @@ class Tree:
         return Branches(names, tuple(problems))
 
     def value(self, name: str, depth: int, *, is_dir: bool = True) -> PartitionValue:
-        """The value of a directory at a level. ValueError, a phrase, when it is none."""
+        """Return the value of a directory at a level. Raise ValueError, with a phrase, when it has none."""
         column = list(self.source.partitions)[depth]
         if not _is_utf8(name):
             raise ValueError("the name is not UTF-8")
         if not is_dir:
-            raise ValueError(f"a file, where a directory named `{column}=VALUE` was expected")
+            raise ValueError(f"found a file, expected a directory named `{column}=VALUE`")
         return parse_directory(name, column, _type_of(self.source, column))
 
     def misplaced(self, files: Iterable[InputFile], depth: int) -> list[str]:
-        """What does not fit in the paths of files, from the level `depth` on: a sentence for each directory at fault."""
+        """Return a sentence for each directory, from the level `depth` on, that does not match the partitions."""
         seen: dict[tuple[str, PartitionValue], str] = {}
         first: dict[str, InputFile] = {}
         for file in files:
@@ -219,7 +219,7 @@ class Tree:
             above, path = "/".join(parts[:level]), "/".join(parts[: level + 1])
             if level >= len(columns):
                 if "=" in parts[level]:
-                    return f"{self.uri(path)}: a partition level that `partitions` does not declare."
+                    return f"{self.uri(path)} is a partition level that is not in `partitions`."
                 if not _is_utf8(parts[level]):
                     return f"{self.uri(path)}: the name is not UTF-8."
                 continue
@@ -229,15 +229,15 @@ class Tree:
                 return f"{self.uri(path)}: {error}."
             other = seen.setdefault((above, value), parts[level])
             if other != parts[level]:
-                return self.twice(above, columns[level], (other, parts[level]))
+                return self.duplicates(above, columns[level], (other, parts[level]))
         if len(parts) < len(columns):
-            return f"{self.uri(file.path)}: a file, where a directory named `{columns[len(parts)]}=VALUE` was expected."
+            return f"{self.uri(file.path)}: found a file, expected a directory named `{columns[len(parts)]}=VALUE`."
         return ""
 
-    def twice(self, above: str, column: str, names: tuple[str, ...]) -> str:
-        """The sentence for directories that mean one value."""
+    def duplicates(self, above: str, column: str, names: tuple[str, ...]) -> str:
+        """Return the sentence for directories with the same value."""
         paths = " and ".join(self.uri(below(above, name)) for name in names)
-        return f"{paths} mean the same value of `{column}`."
+        return f"{paths} have the same value of `{column}`."
 
 
 def read_manifest(
@@ -250,22 +250,22 @@ def read_manifest(
     only: Only | None = None,
     waited_s: float = 0.0,
 ) -> tuple[SourceInput | None, list[FiresteelError]]:
-    """List what `slot` reads.
+    """Return the files that `slot` reads from a source.
 
     Parameters
     ----------
     ready_column
         The interval's column. The ready marker is expected in its directories, or in those of the last column whose
-        `select` names the interval.
+        `select` uses the interval.
     only
-        Values that alone can matter; other directories are not listed. Whether one is missing does not depend on it.
+        The only values that can affect the result; other directories are checked for existence but not listed.
     waited_s
-        How long it was waited for, for the message.
+        Seconds waited so far, for the message.
 
     Returns
     -------
-    The input (None when the source says `on_missing: skip` and something is missing), and the errors: FS4001 or FS4002 for
-    each directory that is not ready, FS4005 for each that does not fit the source's partitions, FS4003 for a file's name.
+    The input (None when a partition is missing and the source has `on_missing: skip`), and the errors: FS4001 or FS4002 for each
+    directory that is not ready, FS4005 for each that does not match the source's partitions, FS4003 for a file's name.
     """
     source, located = tree.source, tree.located
     walk = _Walk(name, tree, slot, where, only or {}, f" after {duration(waited_s)}" if waited_s else "")
@@ -280,33 +280,33 @@ def read_manifest(
             heads = walk.marked(heads)
     if walk.errors or (walk.missing and source.on_missing == "skip"):
         return None, walk.errors
-    seen = _scan(located.storage, located.path, tuple(heads))
-    files = _data_files(seen, marker_of(source))
-    walk.misfits(tree.misplaced(files, narrowed))
-    walk.finished(seen, files)
-    walk.named(files)
+    all_files = _scan(located.storage, located.path, tuple(heads))
+    files = _data_files(all_files, marker_of(source))
+    walk.mismatches(tree.misplaced(files, narrowed))
+    walk.check_finished(all_files, files)
+    walk.check_names(files)
     return (None if walk.errors else SourceInput(name, tuple(heads), files)), walk.errors
 
 
 def list_files(storage: Storage, root: str, directories: tuple[str, ...], marker: str = "") -> tuple[InputFile, ...]:
-    """The data files in `directories` below `root`, sorted by path. A directory that is not there holds none.
+    """Return the data files in `directories` of `root`, sorted by path. A missing directory has none.
 
     Parameters
     ----------
     marker
-        The name of files that are no data, whatever else: the ready marker's.
+        The name of ready markers, which are not data.
     """
     return _data_files(_scan(storage, root, directories), marker)
 
 
 def marker_of(source: Source) -> str:
-    """The name of the files that only say that a directory is ready; "" where there are none, or where they are data."""
+    """Return the name of ready markers; "" if there are none, or if they are data files."""
     marker = source.ready.marker if source.ready else ""
     return "" if marker.endswith(".parquet") else marker
 
 
 def _scan(storage: Storage, root: str, directories: tuple[str, ...]) -> tuple[InputFile, ...]:
-    """All files in `directories`, sorted by path: hidden ones and unfinished ones, too."""
+    """Return all files in `directories`, including hidden and unfinished ones, sorted by path."""
     files = [
         InputFile(status.path[len(root) :].lstrip("/"), status.length, status.modified_ms)
         for status in storage.scan([join(root, directory) for directory in directories])
@@ -319,24 +319,24 @@ def _data_files(files: Iterable[InputFile], marker: str) -> tuple[InputFile, ...
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name has bytes that are text; others come as lone surrogates."""
-    return name.isascii() or not any("\ud800" <= each <= "\udfff" for each in name)
+    """Return whether a name is UTF-8; bytes that are not appear as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _is_unfinished(path: str) -> bool:
-    """Whether a file is one that a writer is at: hidden by its ending, or in Spark's folder of running tasks."""
-    hidden_by_ending = not is_data(path) and is_data(f"{path}-")
-    return hidden_by_ending or "_temporary" in path.split("/")
+    """Return whether a file is being written: hidden by its suffix, or in Spark's folder of running tasks."""
+    hidden_by_suffix = not is_data(path) and is_data(f"{path}-")
+    return hidden_by_suffix or "_temporary" in path.split("/")
 
 
 def _folders(path: str) -> list[str]:
-    """The directories that a file is in, from the root on."""
+    """Return the directories of a file, from the root on."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:level]) for level in range(len(parts) + 1)]
 
 
 def _ready_depth(source: Source, ready_column: str) -> int:
-    """How many partition levels one interval names: its readiness is looked for below the last of them."""
+    """Return the number of the last partition level that depends on the interval, where readiness is checked."""
     depths = [
         depth
         for depth, column in enumerate(source.partitions, start=1)
@@ -351,57 +351,57 @@ def _names_interval(select: Select) -> bool:
 
 
 class _Walk:
-    """From the root to the directories that one interval reads, level by level."""
+    """Finds the directories that one interval reads, level by level from the root."""
 
     def __init__(self, name: str, tree: Tree, slot: Slot, where: Where, only: Only, after: str) -> None:
         source = tree.source
         self.name, self.tree, self.slot, self.after = name, tree, slot, after
         self.columns = list(source.partitions)
-        self.wanted = {
+        self.selected = {
             column: list(dict.fromkeys(_selected(source, column, select, slot, where)))
             for column, select in source.select.items()
         }
         self.days = {column: _days(source, column, select, slot) for column, select in source.select.items()}
         typed = {column: _typed(source, column, texts) for column, texts in only.items()}
         self.only = {column: values for column, values in typed.items() if values is not None}
-        self.narrowing = self.wanted.keys() | self.only.keys()
+        self.narrowing = self.selected.keys() | self.only.keys()
         self.errors: list[FiresteelError] = []
         self.missing = False
 
     def root(self) -> list[str]:
-        """The source's own directory, if it is there and one of plain files."""
+        """Return the source's own directory, if it exists and has plain files."""
         root = self.tree.root()
         if root.problem:
-            self.misfits([root.problem], root.hint)
+            self.mismatches([root.problem], root.hint)
         elif not root.is_there:
             self._missing("")
         return [""] if root.is_there and not root.problem else []
 
     def descend(self, heads: list[str], depth: int) -> list[str]:
-        """The directories of the next level that are read."""
+        """Return the directories of the next level that the interval reads."""
         column = self.columns[depth]
-        named_below = any(each in self.wanted for each in self.columns[depth + 1 :])
-        found = []
+        selected_below = any(name in self.selected for name in self.columns[depth + 1 :])
+        directories = []
         for head in heads:
             branches = self.tree.branches(head, depth)
-            self.misfits(branches.problems)
-            self.misfits(self._within_days(head, column, branches))
-            if column not in self.wanted and not branches.names and named_below:
+            self.mismatches(branches.problems)
+            self.mismatches(self._within_days(head, column, branches))
+            if column not in self.selected and not branches.names and selected_below:
                 self._missing(below(head, f"{column}=..."))
-            for value in self.wanted.get(column, branches.names):
+            for value in self.selected.get(column, branches.names):
                 names = branches.names.get(value, ())
                 if not names:
                     self._missing(below(head, partition_name(column, value_text(value))))
                 elif column in self.only and value not in self.only[column]:
                     continue
                 elif len(names) > 1:
-                    self.misfits([self.tree.twice(head, column, names)])
+                    self.mismatches([self.tree.duplicates(head, column, names)])
                 else:
-                    found.append(below(head, names[0]))
-        return found
+                    directories.append(below(head, names[0]))
+        return directories
 
     def _within_days(self, head: str, column: str, branches: Branches) -> list[str]:
-        """Timestamps of a day that is selected as a whole, and that is not at midnight: `2024-01-01` would leave them out."""
+        """Return a sentence for a directory within a selected day: `2024-01-01` selects only midnight of a timestamp partition."""
         days = self.days.get(column, frozenset())
         inside = [
             names[0]
@@ -409,11 +409,11 @@ class _Walk:
             if isinstance(value, datetime) and value.time() != time() and value.date() in days
         ]
         return [
-            f"{self.tree.uri(below(head, name))} lies within a selected day, and is not selected" for name in inside[:1]
+            f"{self.tree.uri(below(head, name))} is within a selected day but is not selected" for name in inside[:1]
         ]
 
     def marked(self, heads: list[str]) -> list[str]:
-        """The directories that carry the ready marker; FS4001 for the others."""
+        """Return the directories with the ready marker; add FS4001 for the others."""
         source, located = self.tree.source, self.tree.located
         if source.ready is None:
             return heads
@@ -423,54 +423,54 @@ class _Walk:
             if located.storage.status(join(path, source.ready.marker)) is not None:
                 ready.append(head)
                 continue
-            found = len(list_files(located.storage, located.path, (head,), marker_of(source)))
+            present = len(list_files(located.storage, located.path, (head,), marker_of(source)))
             self.errors.append(
                 InputNotReady(
                     "FS4001",
                     f"{self.name} {head or self.slot.id}: {source.ready.marker} is missing{self.after} "
-                    f"({found} files present). Nothing was read.",
-                    hint="Safe to retry.",
+                    f"({present} files present). Nothing was read.",
+                    hint="Retry later; a retry is safe.",
                 )
             )
         return ready
 
-    def finished(self, seen: Iterable[InputFile], files: Iterable[InputFile]) -> None:
-        """FS4001 for directories with an unfinished file and no data, unless a marker says that they are ready."""
+    def check_finished(self, all_files: Iterable[InputFile], files: Iterable[InputFile]) -> None:
+        """Add FS4001 for directories with an unfinished file and no data, unless the source has a ready marker."""
         if self.tree.source.ready is not None:
             return
-        begun: dict[str, str] = {}
-        for file in seen:
+        unfinished: dict[str, str] = {}
+        for file in all_files:
             if _is_unfinished(file.path):
                 levels = _folders(file.path)[: len(self.columns) + 1]
-                begun.setdefault(
+                unfinished.setdefault(
                     next(folder for folder in reversed(levels) if not folder or is_data(folder)), file.path
                 )
-        full = {folder for file in files for folder in _folders(file.path)} if begun else set[str]()
+        with_data = {folder for file in files for folder in _folders(file.path)} if unfinished else set[str]()
         self.errors += [
             InputNotReady(
                 "FS4001",
-                f"{self.name} {folder or self.slot.id}: {self.tree.uri(path)} is not finished{self.after}, and no other "
-                "file is there. Nothing was read.",
-                hint="Safe to retry once it is; delete it if its writer is gone.",
+                f"{self.name} {folder or self.slot.id}: {self.tree.uri(path)} is not finished{self.after}, and the directory "
+                "has no other file. Nothing was read.",
+                hint="Retry when the file is finished, or delete it if its writer failed.",
             )
-            for folder, path in begun.items()
-            if folder not in full
+            for folder, path in unfinished.items()
+            if folder not in with_data
         ]
 
-    def named(self, files: Iterable[InputFile]) -> None:
-        """FS4003 for files whose names are not text."""
+    def check_names(self, files: Iterable[InputFile]) -> None:
+        """Add FS4003 for files whose names are not UTF-8."""
         self.errors += [
             InputNotReady(
                 "FS4003",
-                f"{self.name}: {self.tree.uri(file.path)} has a name that is not UTF-8, which Spark cannot open.",
+                f"{self.name}: {self.tree.uri(file.path)} has a name that is not UTF-8; Spark cannot open it.",
                 hint="Rename the file.",
             )
             for file in files
             if not _is_utf8(file.path.rpartition("/")[2])
         ]
 
-    def misfits(self, problems: Iterable[str], hint: str = _MOVE) -> None:
-        """FS4005 for each."""
+    def mismatches(self, problems: Iterable[str], hint: str = _MOVE) -> None:
+        """Add FS4005 for each problem."""
         self.errors += [InputNotReady("FS4005", f"{self.name}: {problem}", hint=hint) for problem in problems]
 
     def _missing(self, path: str) -> None:
@@ -480,13 +480,13 @@ class _Walk:
                 InputNotReady(
                     "FS4002",
                     f"{self.name} {self.slot.id}: {self.tree.uri(path)} is missing{self.after}. Nothing was read.",
-                    hint="Safe to retry once it is there; or set on_missing: skip | empty.",
+                    hint="Retry when it exists, or set on_missing: skip | empty.",
                 )
             )
 
 
 def _typed(source: Source, column: str, texts: Iterable[str]) -> frozenset[PartitionValue] | None:
-    """The values of SQL conditions; None, so that nothing is pruned, where one of them is not of the column's type."""
+    """Return the typed values of SQL conditions; None (no pruning) if one is not of the column's type."""
     kind = _type_of(source, column)
     try:
         return frozenset(parse_value(text, kind) for text in texts)

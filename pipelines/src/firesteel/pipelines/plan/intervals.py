@@ -1,8 +1,7 @@
 """Intervals: an hour, a day or a month of local time, named by its start.
 
-Names partition the time line: each label stands for all the time that a clock on the wall shows it. In a zone with
-daylight saving, the hour that is shown twice is one interval of two hours, and the hour that is skipped is none; days
-have 23, 24 or 25 hours.
+A name covers all the time during which a local clock shows it. With daylight saving time, the repeated hour is one interval of two
+hours, and the skipped hour is not an interval; days have 23, 24 or 25 hours.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from firesteel.pipelines.spec.refs import fill_within, interval_text, is_templat
 Unit = Literal["hour", "day", "month"]
 
 MAX_INTERVALS = 100_000
-FORMS: dict[Unit, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
-"""How an interval of each unit is named."""
+FORMATS: dict[Unit, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
+"""Format of an interval's name, by unit."""
 
 _EXAMPLES: dict[Unit, str] = {"hour": "2013-06-01T05", "day": "2013-06-01", "month": "2013-06"}
 _STEPS: dict[str, Unit] = {"h": "hour", "d": "day", "mo": "month"}
@@ -37,12 +36,12 @@ _FINER: dict[Unit, frozenset[Unit]] = {
     "day": frozenset({"day", "month"}),
     "month": frozenset({"month"}),
 }
-"""What may be added to a value of each unit."""
+"""The units that may be added to a value of each unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One interval: `[start, end)` with the UTC offset of its zone, `ds` the local date it starts on."""
+    """One interval: `[start, end)` with the UTC offset of its time zone."""
 
     id: str
     start: datetime
@@ -50,7 +49,7 @@ class Slot:
 
     @property
     def names(self) -> dict[str, str]:
-        """What `${interval.NAME}` stands for."""
+        """Return the values of `${interval.NAME}`; `ds` is the local date of the start."""
         return {
             "id": self.id,
             "ds": self.start.date().isoformat(),
@@ -61,12 +60,12 @@ class Slot:
 
 
 def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
-    """All intervals from `start`, moved back by `lookback`, to `end`, both included.
+    """Return all intervals from `start` minus `lookback` to `end`, both inclusive.
 
     Raises
     ------
     SpecError
-        FS1014 when a date is not of the unit's form, the order is wrong, or `start` is before `begin`.
+        FS1014 when a date does not have the unit's format, `end` is before `start`, or `start` is before `begin`.
     """
     zone = _zone(interval.timezone)
     first = _parse(interval, start, "start", zone)
@@ -78,54 +77,58 @@ def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
         raise SpecError(
             "FS1014",
             f"--start {start} is before interval.begin {interval.begin}.",
-            hint="Move interval.begin if older data is to be scored.",
+            hint="Set interval.begin to an earlier date to score older data.",
         )
-    made = []
+    intervals = []
     try:
         first = max(begin, _plus(first, interval.unit, -interval.lookback))
         for local in _range(first, last, interval.unit):
             opens, closes = (_instant(at, zone) for at in (local, _plus(local, interval.unit, 1)))
             if opens < closes:
-                made.append(Slot(local.strftime(FORMS[interval.unit]), opens.astimezone(zone), closes.astimezone(zone)))
+                intervals.append(
+                    Slot(local.strftime(FORMATS[interval.unit]), opens.astimezone(zone), closes.astimezone(zone))
+                )
     except (ValueError, OverflowError) as error:
         raise SpecError("FS1014", f"--start {start} to --end {end}: {error}.") from None
-    if not made:
-        raise SpecError("FS1014", f"{start}: no clock in {interval.timezone} shows it (daylight saving skips it).")
-    return tuple(made)
+    if not intervals:
+        raise SpecError("FS1014", f"{start} does not exist in {interval.timezone}: daylight saving time skips it.")
+    return tuple(intervals)
 
 
 def check_timezone(interval: Interval) -> None:
-    """FS1014 when there is no such time zone."""
+    """Raise FS1014 when the time zone does not exist."""
     _zone(interval.timezone)
 
 
 def check_begin(interval: Interval) -> None:
-    """FS1014 when `begin` is no interval of the unit."""
+    """Raise FS1014 when `begin` does not have the unit's format."""
     _parse(interval, interval.begin, "interval.begin", ZoneInfo("UTC"))
 
 
 def first_slots(interval: Interval) -> tuple[Slot, ...]:
-    """Some intervals from `begin` on: the first two, and for hours the one a day later. Fewer at the end of the calendar."""
+    """Return example intervals: the first two from `begin`, and for hours the one a day later. Fewer at the end of the calendar."""
     zone = _zone(interval.timezone)
     whole = interval.model_copy(update={"lookback": 0})
-    wanted = 25 if interval.unit == "hour" else 2
-    found: list[Slot] = []
+    count = 25 if interval.unit == "hour" else 2
+    examples: list[Slot] = []
     local = _parse(interval, interval.begin, "interval.begin", zone)
     try:
-        while len(found) < wanted:
-            if _instant(local, zone) < _instant(_plus(local, interval.unit, 1), zone):  # daylight saving skips others
-                label = local.strftime(FORMS[interval.unit])
-                found += slots(whole, label, label)
+        while len(examples) < count:
+            if _instant(local, zone) < _instant(
+                _plus(local, interval.unit, 1), zone
+            ):  # daylight saving time skips others
+                label = local.strftime(FORMATS[interval.unit])
+                examples += slots(whole, label, label)
             local = _plus(local, interval.unit, 1)
     except (ValueError, OverflowError, SpecError):
         pass
-    return tuple(found[index] for index in sorted({0, 1, wanted - 1}) if index < len(found))
+    return tuple(examples[index] for index in sorted({0, 1, count - 1}) if index < len(examples))
 
 
 def fill(template: str, slot: Slot) -> str:
-    """A template of `select` or `args` for one interval: references replaced, then what is added or subtracted.
+    """Return a template of `select` or `args` for one interval, with references resolved and offsets applied.
 
-    ValueError when that cannot be computed.
+    Raise ValueError when an offset cannot be computed.
 
     Examples
     --------
@@ -141,7 +144,7 @@ def fill(template: str, slot: Slot) -> str:
 
 
 def selected_values(select: Select, slot: Slot) -> tuple[str, ...]:
-    """The partition values that a `select` names for one interval. ValueError when they cannot be computed."""
+    """Return the partition values that a `select` names for one interval. Raise ValueError when they cannot be computed."""
     if isinstance(select, Range):
         return value_range(fill(select.from_, slot), fill(select.to, slot))
     items = (select,) if isinstance(select, str) else select
@@ -149,7 +152,7 @@ def selected_values(select: Select, slot: Slot) -> tuple[str, ...]:
 
 
 def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]:
-    """The args of one interval: SQL step -> its args with their values, for steps whose args refer to the interval.
+    """Return SQL step -> its args with their values for one interval, for steps whose args refer to the interval.
 
     Raises
     ------
@@ -164,36 +167,36 @@ def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, Json
             if is_template(args)
         )
     except ValueError as error:
-        raise SpecError("FS1004", f"args of the interval {slot.id}: {error}.") from None
+        raise SpecError("FS1004", f"`args` for the interval {slot.id}: {error}.") from None
 
 
 def bound_arg(value: JsonValue, slot: Slot) -> JsonValue:
-    """An arg's value for one interval. ValueError when it cannot be computed."""
+    """Return an arg's value for one interval. Raise ValueError when it cannot be computed."""
     return fill_within(value, lambda text: fill(text, slot) if is_template(text) else interval_text(text, {}))
 
 
 def shifted(text: str) -> str:
-    """`2013-06-02 - 1d` -> `2013-06-01`; `2013-06-02T01 - 3h` -> `2013-06-01T22`; other text unchanged.
+    """Return `2013-06-01` for `2013-06-02 - 1d`, `2013-06-01T22` for `2013-06-02T01 - 3h`, and other text unchanged.
 
-    ValueError when the step is finer than the value, or the result is not a date.
+    Raise ValueError when the offset is finer than the value, or the result is not a date.
     """
     match = _ARITHMETIC.fullmatch(text.strip())
     if not match:
         return text
     unit, step = _unit_of(match["base"]), _STEPS[match["step"]]
     if step not in _FINER[unit]:
-        raise ValueError(f"`{text}` adds {match['step']} to a {unit}")
+        raise ValueError(f"`{text}` adds {match['step']} to a {unit}, which is coarser")
     count = int(match["count"]) * (1 if match["sign"] == "+" else -1)
     try:
-        return _plus(_local(match["base"], unit), step, count).strftime(FORMS[unit])
+        return _plus(_local(match["base"], unit), step, count).strftime(FORMATS[unit])
     except OverflowError:
         raise ValueError(f"`{text}` is out of the calendar") from None
 
 
 def value_range(first: str, last: str) -> tuple[str, ...]:
-    """All hours, days or months from `first` to `last`, both included, by the form of the two.
+    """Return all hours, days or months from `first` to `last`, both inclusive; their format gives the unit.
 
-    ValueError when they are not of one form, not in order, or too many.
+    Raise ValueError when the formats differ, `last` is before `first`, or the range is too long.
     """
     unit = _unit_of(first)
     if _unit_of(last) != unit:
@@ -201,7 +204,7 @@ def value_range(first: str, last: str) -> tuple[str, ...]:
     start, end = _local(first, unit), _local(last, unit)
     if end < start:
         raise ValueError(f"the range ends ({last}) before it starts ({first})")
-    return tuple(at.strftime(FORMS[unit]) for at in _range(start, end, unit))
+    return tuple(at.strftime(FORMATS[unit]) for at in _range(start, end, unit))
 
 
 def _unit_of(text: str) -> Unit:
@@ -212,11 +215,11 @@ def _unit_of(text: str) -> Unit:
 
 
 def _local(text: str, unit: Unit) -> datetime:
-    return datetime.strptime(text, FORMS[unit])  # noqa: DTZ007 - local time, as the partition is named
+    return datetime.strptime(text, FORMATS[unit])  # noqa: DTZ007 - partitions are named by local time
 
 
 def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """When a clock of the zone first shows `local`; in a gap, the moment of the gap (fold=0, PEP 495)."""
+    """Return the first instant at which a clock of the zone shows `local`; in a gap, the instant of the gap (fold=0, PEP 495)."""
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
@@ -225,11 +228,11 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         what = f"interval.timezone `{name}` is not an IANA time zone."
-        raise SpecError("FS1014", what, hint="Write it like UTC or America/New_York.") from None
+        raise SpecError("FS1014", what, hint="Write a name such as UTC or America/New_York.") from None
 
 
 def _parse(interval: Interval, text: str, which: str, zone: ZoneInfo) -> datetime:
-    """The local time that a text names. One with an offset is an instant, as schedulers give it: a clock of the zone reads it."""
+    """Return the local time of a text. A text with an offset, as from a scheduler, is converted to the zone."""
     try:
         if interval.unit == "month" and len(text) <= len(_EXAMPLES["day"]):
             return datetime.fromisoformat(f"{text[:7]}-01")
@@ -238,7 +241,7 @@ def _parse(interval: Interval, text: str, which: str, zone: ZoneInfo) -> datetim
     except (ValueError, OverflowError):
         raise SpecError(
             "FS1014",
-            f"{which} {text!r} is not {'an' if interval.unit == 'hour' else 'a'} {interval.unit}.",
+            f"{which} {text!r} is not a valid {interval.unit}.",
             hint=f"Write it like {_EXAMPLES[interval.unit]}.",
         ) from None
     at = at.replace(minute=0, second=0, microsecond=0)
@@ -248,7 +251,7 @@ def _parse(interval: Interval, text: str, which: str, zone: ZoneInfo) -> datetim
 
 
 def _plus(at: datetime, unit: Unit, count: int) -> datetime:
-    """`count` units later; a day that its month does not have becomes the month's last."""
+    """Return the time `count` units later; a day after the end of the month becomes the month's last day."""
     if unit != "month":
         return at + count * (timedelta(hours=1) if unit == "hour" else timedelta(days=1))
     year, month = divmod(at.year * 12 + at.month - 1 + count, 12)

@@ -1,4 +1,4 @@
-"""Locations in a spec: their form, without a look at what is there."""
+"""Check the format of the locations in a spec, without access to them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _MASTERS = re.compile(
     r"local|local\[([1-9]\d*|\*)(,\s*[1-9]\d*)?\]|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]|yarn"
     r"|spark://[^\s/,:]+:\d+(,[^\s/,:]+:\d+)*|spark://\[[0-9a-fA-F:]+\]:\d+|k8s://\S+"
 )
-_OUR_MASTERS = ("local", "yarn", "spark:", "k8s:")
-"""Spark's own. A cluster manager that is plugged in has a scheme of its own, of which nothing is known here."""
+_SPARK_MASTERS = ("local", "yarn", "spark:", "k8s:")
+"""Spark's own masters. Cluster manager plugins have other schemes, which are not checked."""
 
 
 def location_errors(loaded: LoadedSpec) -> list[FiresteelError]:
-    """What is wrong with the URIs of a spec, and with its master: schemes, relative paths, two storages."""
+    """Return the errors of a spec's URIs and master: schemes, relative paths, different file systems."""
     errors = [*_storages(loaded), *_models(loaded)]
     master = loaded.spec.resources.master
-    if not _MASTERS.fullmatch(master) and (master.startswith(_OUR_MASTERS) or "://" not in master):
+    if not _MASTERS.fullmatch(master) and (master.startswith(_SPARK_MASTERS) or "://" not in master):
         errors.append(
             SpecError(
                 "FS1004",
-                f"`resources.master`: Spark knows no master `{master}`.",
+                f"`resources.master`: `{master}` is not a valid Spark master.",
                 where=loaded.tree.nearest(("resources", "master")).where,
                 hint="Write local[*], local[4], yarn, spark://HOST:PORT or k8s://https://HOST:PORT.",
             )
@@ -41,9 +41,9 @@ def _storages(loaded: LoadedSpec) -> Iterator[FiresteelError]:
     homes: dict[KeyPath, tuple[str, str]] = {}
     for kind, uri, path in _locations(loaded.spec):
         where = loaded.tree.nearest(path).where
-        if not _stays(uri):
+        if not _is_absolute(uri):
             what = f"{kind} `{uri}` is not an absolute URI."
-            hint = "Write hdfs://... or file:///..., without `..`, `\\` and line breaks."
+            hint = "Write hdfs://... or file:///..., without `..`, `\\` or line breaks."
             yield SpecError("FS1015", what, where=where, hint=hint)
             continue
         try:
@@ -56,13 +56,13 @@ def _storages(loaded: LoadedSpec) -> Iterator[FiresteelError]:
     for path, other in homes.items():
         if path[0] != "sinks" or home is None or other == home:
             continue
-        # What an empty authority means is the cluster's to say.
+        # The cluster's configuration defines the empty authority.
         if other[0] != home[0] or (other[1] and home[1]):
             yield StorageError(
                 "FS8008",
-                f"`{'.'.join(map(str, path))}` and `storage` are in two storages.",
+                f"`{'.'.join(map(str, path))}` and `storage` are in different file systems.",
                 where=loaded.tree.nearest(path).where,
-                hint="Publishing renames directories: write both with the same scheme and authority.",
+                hint="Use the same scheme and authority for both: publishing renames directories.",
             )
 
 
@@ -76,8 +76,8 @@ def _locations(spec: Spec) -> Iterator[tuple[str, str, KeyPath]]:
         yield "path", spec.tracking.openlineage.path, ("tracking", "openlineage", "path")
 
 
-def _stays(uri: str) -> bool:
-    """Whether a location is absolute and cannot climb, however some client decodes it."""
+def _is_absolute(uri: str) -> bool:
+    """Return whether a location is absolute and has no `..`, also after URL decoding."""
     decoded = unquote(uri)
     return "://" in uri and "/../" not in f"{decoded}/" and "\\" not in decoded and decoded.isprintable()
 
@@ -98,21 +98,21 @@ def _models(loaded: LoadedSpec) -> Iterator[FiresteelError]:
 
 
 def model_problem(uri: str) -> str:
-    """Why a URI can name no model that a plan pins, or nothing.
+    """Return why a plan cannot pin the model of a URI; "" if it can.
 
     Examples
     --------
     >>> model_problem("models:/m@champion"), model_problem("/models/m"), model_problem("models:/m")
-    ('', '', 'names neither an alias nor a version')
+    ('', '', 'has no alias and no version')
     """
     if not uri.strip():
-        return "names no model"
+        return "is empty"
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        return f"is no URI ({error})"
+        return f"is not a URI ({error})"
     if parts.scheme == "models":
-        return "" if _REGISTERED.fullmatch(uri) else "names neither an alias nor a version"
+        return "" if _REGISTERED.fullmatch(uri) else "has no alias and no version"
     if parts.scheme not in {"", "file"}:
-        return f"has the scheme `{parts.scheme}`, which no plan can pin"
-    return "" if parts.netloc in {"", "localhost"} else f"names the machine {parts.netloc}, and a folder is on this one"
+        return f"has the scheme `{parts.scheme}`, which a plan cannot pin"
+    return "" if parts.netloc in {"", "localhost"} else f"has the host {parts.netloc}; a folder must be local"

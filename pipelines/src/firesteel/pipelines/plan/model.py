@@ -1,7 +1,7 @@
-"""The plan: everything that a run will do, pinned. Frozen, self-contained, the same bytes for the same inputs.
+"""The plan: a pinned, self-contained description of a run. The same inputs give the same bytes.
 
-A plan holds secrets only as references. It is what `firesteel plan -o` writes, what `apply` executes, and all that the
-spark-submit entry needs.
+A plan contains secrets only as references. `firesteel plan -o` writes it, `apply` executes it, and the spark-submit entry point
+needs nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read; `path` is relative to the source's path."""
+    """An input file; `path` is relative to the source's path."""
 
     path: str
     length: int
@@ -42,17 +42,17 @@ class SourcePlan:
     Attributes
     ----------
     columns
-        The columns of its view: all that some step, gate or key names.
+        The columns of its view: those that steps, gates and keys use.
     partitions
-        The columns that come from the paths.
+        The columns whose values come from the paths.
     read
-        Those of `columns` that are read from the files.
+        The columns that are read from the files.
     filters
-        Conditions that every row that matters fulfils; they stand in the SQL too.
+        Conditions that the scan may apply early; the SQL contains them too.
     on_missing
-        What a missing partition means; `empty` allows an interval without rows.
+        What happens when a partition is missing; `empty` allows an interval without rows.
     marker
-        The name of files that say that a partition is ready, and are no data.
+        The name of ready markers, which are not data.
     """
 
     name: str
@@ -69,11 +69,10 @@ class SourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """A model pinned to its bytes.
+    """A model pinned to the digest of its files.
 
-    `digest` is the SHA-256 over the sorted `path sha256` lines of its files; `uri` is what the spec says,
-    `resolved_uri` the version behind it. `inputs` is the model's signature: columns that may be missing are nullable.
-    `warnings` say what may change its scores.
+    `digest` is the SHA-256 over the sorted `path sha256` lines of its files. `uri` is the spec's, `resolved_uri` has the version.
+    `inputs` is the model's signature: optional columns are nullable. `warnings` list reasons why its scores may change.
     """
 
     name: str
@@ -90,7 +89,7 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
-    """An output of a score step: `select` is "" for the whole prediction, `[i]` for an index, or a column's name."""
+    """An output of a score step: `select` is "" for the whole prediction, `[i]` for an index, or a column name."""
 
     name: str
     type: str
@@ -99,16 +98,16 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True)
 class ChallengerPlan:
-    """A second model that is scored beside the first, and pinned as it is.
+    """A second model that scores the same rows, pinned like the first.
 
     Attributes
     ----------
     pinned
-        None where it could not be, or need not; `error` then says why.
+        None if it is not pinned; `error` then has the reason, if pinning failed.
     features, feature_names
-        As those of the step, for its own signature.
+        Like those of the step, for the challenger's signature.
     outputs
-        Its columns of the step, one for each of the step's outputs; none where nothing of it is published.
+        Its published columns, one per output of the step; none if it is not published.
     """
 
     uri: str
@@ -122,9 +121,9 @@ class ChallengerPlan:
 
 @dataclass(frozen=True, slots=True)
 class SqlStepPlan:
-    """A view: one SELECT over sources and steps. `args` are bound by Spark, never pasted.
+    """A view: one SELECT over sources and steps. Spark binds `args` as parameters.
 
-    Args that refer to the interval are templates here: `IntervalPlan.bound` gives the step with their values.
+    Args that refer to the interval are templates: `IntervalPlan.bound` returns the step with their values.
     """
 
     name: str
@@ -137,7 +136,7 @@ class SqlStepPlan:
 
 @dataclass(frozen=True, slots=True)
 class OnError:
-    """What happens to rows that the model fails on, and how many are too many."""
+    """What happens to rows that fail to score, and how many may fail."""
 
     action: Literal["fail", "dead_letter"] = "fail"
     max_rows: int = 0
@@ -149,8 +148,8 @@ class OnError:
 class ScoreStepPlan:
     """A model applied to a relation. Batches end at `batch_rows` or `batch_bytes`, whichever comes first.
 
-    `features` are columns of the relation, in the order of the model's signature; `feature_names` are the model's names of them,
-    empty where they are the same.
+    `features` are columns of the relation, in the order of the model's signature. `feature_names` are the model's names of them,
+    empty if they are the same.
     """
 
     name: str
@@ -176,13 +175,13 @@ class ScoreStepPlan:
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """The columns of the input that are needed: kept ones, features, and those of the challenger."""
+        """Return the input columns that the step uses: kept ones, features, and the challenger's features."""
         more = self.challenger.features if self.challenger else ()
         return tuple(dict.fromkeys((*self.keep, *self.features, *more)))
 
     @property
-    def made(self) -> tuple[OutputColumn, ...]:
-        """The columns that scoring adds."""
+    def produced(self) -> tuple[OutputColumn, ...]:
+        """Return the columns that scoring adds."""
         return (*self.outputs, *(self.challenger.outputs if self.challenger else ()))
 
 
@@ -191,10 +190,10 @@ StepPlan = Annotated[SqlStepPlan | ScoreStepPlan, Field(discriminator="kind")]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One expectation in Great Expectations' names; `kwargs` are its own arguments.
+    """An expectation with Great Expectations' type name; `kwargs` are its own arguments.
 
-    `failing_rows` says whether the rows that fail it are scored, quarantined with the reason, or dropped. An expectation that
-    excludes rows does not stop the interval.
+    `failing_rows` is what happens to failing rows: they are kept, quarantined with the reason, or dropped. An expectation that
+    excludes rows does not stop the run.
     """
 
     type: str
@@ -213,13 +212,13 @@ class GatePlan:
 
     @property
     def excludes_rows(self) -> bool:
-        """Whether rows of its relation may not go on."""
-        return any(each.failing_rows != "keep" for each in self.expectations)
+        """Return whether the gate excludes rows of its relation."""
+        return any(expectation.failing_rows != "keep" for expectation in self.expectations)
 
 
 @dataclass(frozen=True, slots=True)
 class SinkPlan:
-    """Where results are published. `columns` in the order of the files; `partition_by` are the last of the path."""
+    """A data set to publish. `columns` are in the order of the files, followed by those of `partition_by`."""
 
     name: str
     source: str
@@ -232,9 +231,9 @@ class SinkPlan:
     keep_versions: int = 2
     keep_dead_letters_s: float | None = None
     keep_quarantine_s: float | None = None
-    """Dead letters, or quarantined rows, older than this are deleted after a run; None keeps them."""
+    """Age after which a run deletes dead letters or quarantined rows; None keeps them."""
     file_bytes: int | None = None
-    """Size that published files should have where a partition has as much."""
+    """Target size of a published file."""
     on_empty: Literal["fail", "allow"] = "fail"
     min_rows: int | None = None
     """Fewest rows that an interval may publish."""
@@ -242,7 +241,7 @@ class SinkPlan:
 
 @dataclass(frozen=True, slots=True)
 class SourceInput:
-    """What one interval reads of one source: the directories asked for and the files found in them."""
+    """The input of one interval from one source: the selected directories and their files."""
 
     source: str
     directories: tuple[str, ...]
@@ -251,7 +250,7 @@ class SourceInput:
 
 @dataclass(frozen=True, slots=True)
 class SinkOutput:
-    """The directories, relative to the sink's path, that one interval replaces: all of them, empty ones too."""
+    """The directories, relative to the sink's path, that one interval replaces, including those that become empty."""
 
     sink: str
     directories: tuple[str, ...]
@@ -259,7 +258,7 @@ class SinkOutput:
 
 @dataclass(frozen=True, slots=True)
 class IntervalPlan:
-    """One interval: [start, end) as ISO dates or times, what it reads, what it replaces, and why."""
+    """One interval: [start, end) in ISO format, its inputs, its outputs, and the action with its reason."""
 
     id: str
     start: str
@@ -270,24 +269,24 @@ class IntervalPlan:
     inputs: tuple[SourceInput, ...]
     outputs: tuple[SinkOutput, ...]
     hash_inputs: tuple[tuple[str, str], ...] = ()
-    """What `plan_hash` is made of, part by part: the ledger keeps it, so that the next plan can say what changed."""
+    """The named inputs of `plan_hash`. The ledger stores them, so that the next plan can report what changed."""
     args: tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...] = ()
-    """SQL step -> its args with their values, for the steps whose args refer to the interval."""
+    """SQL step -> its args with their values, for steps whose args refer to the interval."""
 
     def bound(self, step: SqlStepPlan) -> SqlStepPlan:
-        """A SQL step as this interval runs it: its args are values."""
+        """Return a SQL step with the values of its args for this interval."""
         args = dict(self.args).get(step.name)
         return step if args is None else replace(step, args=args)
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of all files read."""
+        """Return the bytes of all input files."""
         return sum(file.length for source in self.inputs for file in source.files)
 
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """Steps that run as one pass over the rows. `exchanges` is what brings rows together before the first of them."""
+    """Steps that run in one pass over the rows. `exchanges` are the shuffles before the first step."""
 
     steps: tuple[str, ...]
     exchanges: tuple[str, ...]
@@ -295,7 +294,7 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """What one rule of the compiler did, in words; nothing when it found nothing to do."""
+    """Descriptions of the changes that one compiler rule made."""
 
     rule: str
     did: tuple[str, ...]
@@ -303,19 +302,19 @@ class RuleEffect:
 
 @dataclass(frozen=True, slots=True)
 class ColumnLineage:
-    """Where a published column comes from: (source, column) pairs its values are made of, by way of `models`."""
+    """The origin of a published column: the (source, column) pairs that its values depend on, and the `models` between."""
 
     sink: str
     column: str
     values: tuple[tuple[str, str], ...]
     models: tuple[str, ...] = ()
     copied: bool = False
-    """Whether it is an unchanged copy of the one column of `values`."""
+    """Whether it is an unchanged copy of the only column in `values`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowLineage:
-    """The (source, column) pairs that decide which rows a sink gets: filters, joins, groups."""
+    """The (source, column) pairs that select a sink's rows: filters, joins, groups."""
 
     sink: str
     rows: tuple[tuple[str, str], ...]
@@ -323,35 +322,34 @@ class RowLineage:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """What the run will ask for, and why. Never hashed; `configuration` and `resources` of the spec have the last word.
+    """The proposed resources of a run, and the reasons. They do not change hashes; the spec overrides them.
 
     Attributes
     ----------
     executors
-        Executors asked for at the start; 0 on a local master.
+        Executors requested at the start; 0 on a local master.
     slots
-        Tasks that can run at once with them; 0 where the cluster decides.
+        Tasks that these executors run at the same time; 0 if the cluster decides.
     tasks
-        Tasks of the largest interval's scan.
+        Scan tasks of the largest interval.
     shuffle_partitions
-        Partitions after an exchange; 0 where nothing is exchanged, or Spark's own number stays.
+        Partitions after an exchange; 0 without an exchange, or for Spark's default.
     files
-        Files expected of the largest interval.
+        Expected files of the largest interval.
     file_rows, file_input_bytes
-        Rows of a file of the size that the sink asks for, and the input bytes that make one; 0 where that is not asked for,
-        or not known before the first run.
+        Rows and input bytes of a file of the sink's target size; 0 without a target size, or before the first run.
     seconds
-        Expected time of all intervals; None before the first run.
+        Expected duration of all intervals; None before the first run.
     scan_partitions
-        Least tasks of a scan, where the work asks for more than the bytes do; 0 otherwise.
+        Least tasks of a scan, if the work requires more tasks than the bytes; 0 otherwise.
     max_executors
-        Most executors at once; 0 where nothing limits them.
+        Most executors at the same time; 0 without a limit.
     idle_timeout_s
-        How long an executor may idle; 0 on a local master.
+        Idle timeout of an executor; 0 on a local master.
     executor_hours, max_executor_hours
-        What the run is expected to cost, and what it may; None before the first run, and where nothing limits it.
+        Expected cost of the run (None before the first run), and its limit (None without a limit).
     reasons
-        Why, a sentence each.
+        The reasons, one sentence each.
     """
 
     executors: int = 0
@@ -372,9 +370,9 @@ class ResourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class LineagePlan:
-    """Where OpenLineage events go: `place` is a folder or a server's URL, `auth` a reference to a secret.
+    """The destination of OpenLineage events: `place` is a folder or a server's URL, `auth` a reference to a secret.
 
-    An event takes at most `timeout_s`, and so does all that is left to be sent when a run ends.
+    `timeout_s` limits sending one event, and sending all remaining events when a run ends.
     """
 
     transport: Literal["file", "http"]
@@ -389,7 +387,7 @@ class LineagePlan:
 
 @dataclass(frozen=True, slots=True)
 class TrackingPlan:
-    """Where the run is recorded; an empty uri is MLflow's own default."""
+    """The servers that record the run; an empty `uri` means MLflow's default."""
 
     uri: str = ""
     experiment: str = ""
@@ -444,7 +442,7 @@ class Plan:
     row_lineage: tuple[RowLineage, ...] = ()
     resources: ResourcePlan = ResourcePlan()
     batch_concurrency: int = 1
-    """Intervals in flight at once; in no hash, as they do not know of each other."""
+    """Number of concurrent intervals. It does not change hashes, because intervals are independent."""
     tracking: TrackingPlan = TrackingPlan()
     master: str = "local[*]"
     spark_conf: tuple[tuple[str, str], ...] = ()
@@ -454,22 +452,22 @@ class Plan:
 
     @property
     def short_hash(self) -> str:
-        """Twelve hex digits for people."""
+        """Return the first twelve hex digits of the code hash."""
         return self.code_hash[:12]
 
     @property
     def score_step(self) -> ScoreStepPlan | None:
-        """The step that scores; None where rows are only moved."""
+        """Return the score step; None if the pipeline has none."""
         return next((step for step in self.steps if isinstance(step, ScoreStepPlan)), None)
 
     @property
     def scored_relations(self) -> frozenset[str]:
-        """The score step and the steps that depend on it."""
-        found = {step.name for step in self.steps if isinstance(step, ScoreStepPlan)}
+        """Return the names of the score step and of the steps that depend on it."""
+        scored = {step.name for step in self.steps if isinstance(step, ScoreStepPlan)}
         for step in self.steps:  # in the order of dependencies
-            if isinstance(step, SqlStepPlan) and found & set(step.reads):
-                found.add(step.name)
-        return frozenset(found)
+            if isinstance(step, SqlStepPlan) and scored & set(step.reads):
+                scored.add(step.name)
+        return frozenset(scored)
 
     def to_json(self) -> str:
         """Return the plan as JSON: the same bytes for the same plan. Secrets are in it as references only.
@@ -514,14 +512,14 @@ class Plan:
             place = ".".join(str(part) for part in first["loc"])
             raise PlanDrift(
                 "FS6003",
-                f"not a plan of this version: {place}{': ' if place else ''}{first['msg']}.",
+                f"the file is not a plan of this version: {place}{': ' if place else ''}{first['msg']}.",
                 where=Where(file),
                 hint="Run `firesteel plan` again.",
             ) from None
         if plan.format != PLAN_FORMAT:
             raise PlanDrift(
                 "FS6003",
-                f"plan format {plan.format!r}, this version reads {PLAN_FORMAT!r}.",
+                f"the plan has the format {plan.format!r}; this version reads {PLAN_FORMAT!r}.",
                 where=Where(file),
                 hint="Run `firesteel plan` again.",
             )

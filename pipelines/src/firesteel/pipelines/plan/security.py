@@ -1,4 +1,4 @@
-"""`security: {mode: strict}` as Spark settings, and what a spec must not do beside it."""
+"""The Spark settings of `security: {mode: strict}`, and the settings that conflict with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from firesteel.pipelines.spec.tree import KeyPath
 
 REDACTION = "spark.redaction.regex"
 REDACTED = "(?i:secret|password|passphrase|token|credential|(access|api|private|signing)[._-]?key)"
-"""Spark's own expression, and the names that it misses, such as `apikey`."""
+"""Spark's own pattern, and the names that it misses, such as `apikey`."""
 
 STRICT: Mapping[str, str] = {
     "spark.authenticate": "true",
@@ -24,14 +24,14 @@ STRICT: Mapping[str, str] = {
     "spark.io.encryption.enabled": "true",
     "spark.acls.enable": "true",
 }
-"""What nothing in a strict spec may set otherwise."""
+"""Settings that a strict spec cannot change."""
 
 DEFAULTS: Mapping[str, str] = {
-    # Both ends must have the same: a cluster that was set up with Spark's default needs AES/CTR/NoPadding here.
+    # Both ends need the same cipher: a cluster with Spark's default needs AES/CTR/NoPadding here.
     "spark.network.crypto.cipher": "AES/GCM/NoPadding",
     "spark.io.encryption.keySizeBits": "256",
 }
-"""What `configuration` may set otherwise."""
+"""Settings that `configuration` may change."""
 
 SECRET = "spark.authenticate.secret"  # noqa: S105 - the setting's name
 UI_FILTER = "org.apache.spark.ui.JWSFilter"
@@ -39,7 +39,7 @@ UI_KEY = f"spark.{UI_FILTER}.param.secretKey"
 
 
 def security_conf(spec: Spec) -> dict[str, str]:
-    """The settings of `security` and of `configuration` together; the latter has the last word, but for what is strict."""
+    """Return the settings of `security`, overridden by `configuration`, except the strict ones."""
     security, configuration = spec.security, spec.configuration
     conf = {**kerberos_conf(security)}
     if not security.strict:
@@ -54,43 +54,47 @@ def security_conf(spec: Spec) -> dict[str, str]:
 
 
 def kerberos_conf(security: Security) -> dict[str, str]:
-    """Who Spark is: it renews tickets of HDFS from the keytab as long as a run takes."""
+    """Return the Kerberos settings, with which Spark renews HDFS tickets during a run."""
     if security.kerberos is None:
         return {}
     return {"spark.kerberos.principal": security.kerberos.principal, "spark.kerberos.keytab": security.kerberos.keytab}
 
 
 def security_errors(loaded: LoadedSpec) -> list[FiresteelError]:
-    """What contradicts `mode: strict`: it is refused here, and never quietly overruled."""
+    """Return FS1021 for each setting that conflicts with `mode: strict`."""
     if not loaded.spec.security.strict:
         return []
     return [
         SpecError("FS1021", f"`{'.'.join(map(str, path))}` {what}.", where=loaded.tree.nearest(path).where, hint=hint)
-        for path, what, hint in _contradictions(loaded.spec)
+        for path, what, hint in _conflicts(loaded.spec)
     ]
 
 
-def _contradictions(spec: Spec) -> Iterator[tuple[KeyPath, str, str]]:
+def _conflicts(spec: Spec) -> Iterator[tuple[KeyPath, str, str]]:
     security = spec.security
     for key, value in spec.configuration.items():
         if key in STRICT and value.strip().lower() != STRICT[key]:
-            yield ("configuration", key), f"is not {STRICT[key]}, and security.mode is strict", "Leave one of them out."
+            yield ("configuration", key), f"is not {STRICT[key]}, but security.mode is strict", "Remove one of them."
         if key == "spark.ui.enabled" and value.strip().lower() == "true" and not security.ui_key:
-            yield ("configuration", key), "shows the UI to everyone", "Give security.ui_key, which asks for a token."
+            yield (
+                ("configuration", key),
+                "shows the UI to everyone, but security.mode is strict",
+                "Set security.ui_key, which requires a token.",
+            )
     if spec.resources.master.startswith("spark://") and not (security.secret or SECRET in spec.configuration):
-        hint = "Give the secret that Master and Workers have: `secret: ${secret:SCOPE/KEY}`."
+        hint = "Set the secret of the Master and the Workers: `secret: ${secret:SCOPE/KEY}`."
         yield ("security", "secret"), f"is missing: {spec.resources.master} is a standalone cluster", hint
     events = spec.tracking.openlineage
-    places = [(("tracking", "mlflow", "uri"), spec.tracking.mlflow.uri)]
+    uris = [(("tracking", "mlflow", "uri"), spec.tracking.mlflow.uri)]
     if isinstance(events, HttpLineage):
-        places.append((("tracking", "openlineage", "url"), events.url))
-    for path, uri in places:
+        uris.append((("tracking", "openlineage", "url"), events.url))
+    for path, uri in uris:
         if is_clear(uri):
-            yield path, "goes over the network in the clear, and security.mode is strict", "Use https."
+            yield path, "is not encrypted, but security.mode is strict", "Use https."
 
 
 def is_clear(uri: str) -> bool:
-    """Whether a URI is plain HTTP to another machine."""
+    """Return whether a URI is plain HTTP to another machine."""
     for reference in references(uri):
         uri = uri.replace(reference, "secret")
     parts = urlsplit(uri)
@@ -98,7 +102,7 @@ def is_clear(uri: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or address."""
+    """Return whether a host is this machine, by its name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,14 +1,14 @@
-"""Which Spark settings can change a row, and which of them a run fixes, whatever the machine or the spec says.
+"""Classify Spark settings: which can change rows, and which a run fixes for all machines and specs.
 
 ==========================  ===========================================  ===================================
-setting                     from `configuration`                         from the machine or the caller
+setting                     in `configuration`                           from the machine or the caller
 ==========================  ===========================================  ===================================
-changes no row              used; in no hash                             used
-can change a row            used; in the hash                            not used: the run has Spark's default
-loses rows, changes values  refused by `validate` (FS1022)               the run fixes it, or refuses (FS9042)
+changes no row              used; not hashed                             used
+can change a row            used; hashed                                 ignored: the run uses Spark's default
+loses rows, changes values  refused by `validate` (FS1022)               overridden, or refused (FS9042)
 ==========================  ===========================================  ===================================
 
-So a plan's hash covers every setting that its rows depend on.
+A plan's hash therefore covers every setting that can change its rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from firesteel.pipelines.spec.load import LoadedSpec
 TIME_ZONE = "spark.sql.session.timeZone"
 ANSI = "spark.sql.ansi.enabled"
 TIMESTAMP_TYPE = "spark.sql.parquet.outputTimestampType"
-"""Spark's own default is INT96. Readers other than Spark may wrap around on years that its nanoseconds do not hold."""
+"""Spark's default is INT96. Other readers convert it to nanoseconds, and years out of their range may overflow."""
 
 FIXED: Mapping[str, str] = {
     "spark.sql.caseSensitive": "false",
@@ -48,10 +48,10 @@ FIXED: Mapping[str, str] = {
     "spark.sql.sources.validatePartitionColumns": "true",
     "spark.sql.storeAssignmentPolicy": "ANSI",
     "spark.sql.timestampType": "TIMESTAMP_LTZ",
-    # Otherwise Spark replaces `${env:...}` in SQL by what the driver's machine has.
+    # Otherwise Spark replaces `${env:...}` in SQL with variables of the driver's machine.
     "spark.sql.variable.substitute": "false",
 }
-"""Settings of every run. Other values lose rows, change values, or make operators differ."""
+"""Settings of every run. Other values lose rows, change values, or make the operators' results differ."""
 
 _FORBIDDEN = (
     "spark.hadoop.mapred.input.pathFilter.class",
@@ -61,7 +61,7 @@ _FORBIDDEN = (
     "spark.hadoop.parquet.read.filter",
     "spark.hadoop.parquet.read.support.class",
 )
-"""Settings of a Spark context that leave out files or rows. No session can set them otherwise."""
+"""Settings of a Spark context that exclude files or rows. A session cannot override them."""
 
 _FALSE = ("spark.files.ignoreCorruptFiles", "spark.files.ignoreMissingFiles")
 """Settings of a Spark context that lose rows unless they are false."""
@@ -82,11 +82,11 @@ _PERFORMANCE = (
     "spark.sql.parquet.compression.codec",
     "spark.sql.shuffle.partitions",
 )
-"""SQL settings that say how, and never what."""
+"""SQL settings that change only the execution."""
 
 _MACHINE = (
     *_PERFORMANCE,
-    "spark.sql.artifact.",  # PySpark itself sets it: where workers find files
+    "spark.sql.artifact.",  # set by PySpark: where workers find files
     "spark.sql.catalog.",
     "spark.sql.classic.",
     "spark.sql.codegen.",
@@ -107,39 +107,39 @@ _MACHINE = (
     "spark.sql.ui.",
     "spark.sql.warehouse.dir",
 )
-"""SQL settings that a run takes over from spark-defaults.conf, `--conf` or the caller's session."""
+"""SQL settings that a run inherits from spark-defaults.conf, `--conf` or the caller's session."""
 
 _OFFSET = re.compile(r"[+-](?:(?:0\d|1[0-7]):[0-5]\d|18:00)")
-"""Offsets that Java and Arrow both take: up to 18 hours."""
+"""Offsets that Java and Arrow both accept: up to 18 hours."""
 _NO_ZONES = frozenset({"Factory", "localtime"})
-"""Files of the time zone database that Java does not know."""
+"""Entries of the time zone database that Java does not support."""
 
 
 def changes_results(key: str) -> bool:
-    """Return whether a Spark setting can change rows: SQL's semantics can, memory and parallelism cannot."""
+    """Return whether a Spark setting can change rows: settings of SQL semantics can, memory and parallelism cannot."""
     return key.startswith("spark.sql.") and not key.startswith(_PERFORMANCE)
 
 
-def of_the_machine(key: str) -> bool:
-    """Return whether a run takes a setting over from where Spark is configured."""
+def is_inherited(key: str) -> bool:
+    """Return whether a run inherits a setting from the machine's Spark configuration."""
     return not key.startswith("spark.sql.") or key.startswith(_MACHINE)
 
 
 def loses_rows(key: str, value: str) -> bool:
-    """Return whether a setting of a Spark context makes files or rows disappear; a session of it cannot help that."""
+    """Return whether a setting of a Spark context loses files or rows. A session cannot override it."""
     return key in _FORBIDDEN or (key in _FALSE and not _same(value, "false"))
 
 
 def differs_by_operator(conf: Mapping[str, str]) -> str:
-    """Return a setting under which Spark's SQL may give other rows than the operator `direct`; "" when there is none."""
+    """Return a setting with which Spark's SQL may return other rows than the `direct` operator; "" if there is none."""
     known = {TIME_ZONE, ANSI, TIMESTAMP_TYPE, *FIXED}
     return next(
-        (key for key in sorted(conf) if changes_results(key) and key not in known and not of_the_machine(key)), ""
+        (key for key in sorted(conf) if changes_results(key) and key not in known and not is_inherited(key)), ""
     )
 
 
 def setting_errors(loaded: LoadedSpec) -> list[FiresteelError]:
-    """Return what `configuration` sets that no run may have."""
+    """Return the errors of settings in `configuration` that no run may use."""
     return [
         SpecError(code, what, where=loaded.tree.nearest(("configuration", key)).where, hint=hint)
         for key, value in loaded.spec.configuration.items()
@@ -149,28 +149,28 @@ def setting_errors(loaded: LoadedSpec) -> list[FiresteelError]:
 
 
 def _problems(key: str, value: str) -> Iterator[tuple[str, str, str]]:
-    said = f"configuration.{key} is {value}"
+    setting = f"configuration.{key} is {value}"
     if key in FIXED:
         if not _same(value, FIXED[key]):
-            why = "a run could lose rows or change values"
-            yield "FS1022", f"{said}, expected {FIXED[key]}: {why}.", "Remove the setting."
+            why = "with this value a run could lose rows or change values"
+            yield "FS1022", f"{setting}, expected {FIXED[key]}; {why}.", "Remove the setting."
     elif key == TIMESTAMP_TYPE and _same(value, "TIMESTAMP_MILLIS"):
-        yield "FS1022", f"{said}: milliseconds lose the digits after the third.", "Use TIMESTAMP_MICROS."
+        yield "FS1022", f"{setting}; milliseconds lose the digits after the third.", "Use TIMESTAMP_MICROS."
     elif key.startswith(_LEGACY):
         yield (
             "FS1022",
-            f"{said}: legacy settings make SQL give other values.",
-            "Remove it, and write the SQL for today's rules.",
+            f"{setting}; legacy settings change the results of SQL.",
+            "Remove the setting, and write the SQL for Spark's current rules.",
         )
     elif loses_rows(key, value):
-        yield "FS1022", f"{said}: files or rows could disappear.", "Remove the setting."
+        yield "FS1022", f"{setting}; a run could lose files or rows.", "Remove the setting."
     elif key == TIME_ZONE and not _is_zone(value):
         hint = "Write an IANA time zone, such as America/New_York, or an offset, such as +02:00."
-        yield "FS1004", f"{said}, which is not a time zone.", hint
+        yield "FS1004", f"{setting}, which is not a time zone.", hint
 
 
-def _same(value: str, wanted: str) -> bool:
-    return value.strip().lower() == wanted.lower()
+def _same(value: str, other: str) -> bool:
+    return value.strip().lower() == other.lower()
 
 
 def _is_zone(name: str) -> bool:

@@ -1,14 +1,14 @@
-"""When executors come and go, as Spark's dynamic allocation is told: one consistent set of settings.
+"""The settings of Spark's dynamic allocation.
 
 ::
 
-    planned bytes, history --propose--> begin with N, at most M ------.
+    planned bytes, history --propose--> initially N, at most M -------.
     resources.executors ------ min, max, timeouts, budget ------------+--> spark.dynamicAllocation.*, decommission, ...
-    what an executor costs ---> idle timeout, worth of a slot --------'
+    cost of an executor ------> idle timeout, least work of a slot ---'
 
-Spark sees tasks that wait and executors that idle, and nothing of what is to come. A plan knows what is to come: it begins with
-what the bytes ask for, lets more come at once while tasks wait, up to the number that is worth it, and lets an executor go when
-keeping it costs more than a new one would.
+Spark sees pending tasks and idle executors, but not future work. A plan knows the future work. It requests the initial executors
+by the planned bytes, requests more while tasks wait, up to the useful number, and releases an executor when keeping it costs more
+than starting a new one.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.spec.model import Executors, Resources
 
 START_S = 10.0
-"""What an executor costs before it is of use: JVM, registration, the first Python worker's imports, the model."""
+"""Start-up time of an executor: JVM, registration, imports of the first Python worker, loading the model."""
 WORTH_A_SLOT_S = 20.0
-"""Less work than this does not pay for another executor, where no utilisation is asked for."""
+"""Least work per slot that justifies another executor, if `utilisation` is not set."""
 BACKLOG_S = 1.0
-"""Spark asks for one executor when tasks have waited that long, then for 2, 4, 8 ... while they still do. It counts in whole
-seconds."""
+"""Time that tasks wait before Spark requests 1 executor, then 2, 4, 8 and so on. Spark needs whole seconds."""
 LONGEST_IDLE_S = 60.0
-"""Spark's own idle timeout: nothing derived is longer."""
+"""Spark's default idle timeout, and the longest derived one."""
 HISTORY_MARGIN = 2.0
-"""A plan lets this many times the executors come that are worth it by history: history may be wrong, and a run that cannot grow
-takes for ever. Twice as many cost a start and an idle time each."""
+"""Ratio of the largest number of executors to the useful number by history. History may be wrong, and a limit that is too low makes
+a run very slow. Each additional executor costs only a start and an idle time."""
 
 
 def allocation_conf(resources: Resources, executors: Executors, proposal: ResourcePlan) -> dict[str, str]:
-    """Spark's settings for executors of a cluster."""
+    """Return Spark's settings for the executors of a cluster."""
     idle = proposal.idle_timeout_s or (START_S if executors.idle_timeout == "auto" else executors.idle_timeout)
     backlog = BACKLOG_S if executors.backlog_timeout == "auto" else executors.backlog_timeout
     conf = {
@@ -58,82 +57,82 @@ def allocation_conf(resources: Resources, executors: Executors, proposal: Resour
     if executors.decommission:
         conf |= {"spark.decommission.enabled": "true", "spark.storage.decommission.enabled": "true"}
     if resources.shuffle.manager == "sort":
-        # Map outputs live on executors: Spark must know which hold some that a running job reads.
+        # Executors hold the map outputs: Spark must track which of them a running job still needs.
         conf["spark.dynamicAllocation.shuffleTracking.enabled"] = "true"
         if executors.decommission:
-            # Those that no running job reads keep nobody: by default such executors stay until the driver's heap is
-            # collected. What is left moves to executors that stay.
+            # By default, an executor with unused map outputs stays until the driver's garbage collection. With this timeout it
+            # is released, and its blocks migrate to other executors.
             conf["spark.dynamicAllocation.shuffleTracking.timeout"] = whole_seconds(2 * idle)
     return conf
 
 
 def speculation_conf(resources: Resources) -> dict[str, str]:
-    """Spark's settings for tasks that are started twice."""
-    asked = resources.speculation
-    if asked is None:
+    """Return Spark's settings for speculation."""
+    speculation = resources.speculation
+    if speculation is None:
         return {}
     return {
         "spark.speculation": "true",
-        "spark.speculation.quantile": f"{asked.quantile:g}",
-        "spark.speculation.multiplier": f"{asked.multiplier:g}",
-        "spark.speculation.minTaskRuntime": whole_seconds(asked.min_runtime),
+        "spark.speculation.quantile": f"{speculation.quantile:g}",
+        "spark.speculation.multiplier": f"{speculation.multiplier:g}",
+        "spark.speculation.minTaskRuntime": whole_seconds(speculation.min_runtime),
     }
 
 
 def initial(executors: Executors, proposal: ResourcePlan) -> int:
-    """How many to begin with."""
+    """Return the initial number of executors."""
     return max(executors.min, proposal.executors) if executors.initial == "auto" else executors.initial
 
 
 def whole_seconds(seconds: float) -> str:
-    """As Spark reads the times of dynamic allocation: less than a second would be none."""
+    """Return a time in whole seconds, rounded up: Spark would read less than 1 s as 0."""
     return f"{math.ceil(seconds)}s"
 
 
-def worth_of_a_slot(executors: Executors, idle_s: float) -> float:
-    """Seconds of work that a slot must have, so that its executor works `utilisation` of the time it is there."""
+def min_slot_work(executors: Executors, idle_s: float) -> float:
+    """Return the least seconds of work per slot with which an executor reaches `utilisation`."""
     if executors.utilisation is None:
         return WORTH_A_SLOT_S
     return (START_S + idle_s) * executors.utilisation / (1 - executors.utilisation)
 
 
-def worth_it(executors: Executors, work_s: float, at_once: int, idle_s: float) -> tuple[int, int]:
-    """Executors that have enough to do, and the most that may come.
+def useful_executors(executors: Executors, work_s: float, at_once: int, idle_s: float) -> tuple[int, int]:
+    """Return the number of executors with enough work, and the largest allowed number.
 
     Parameters
     ----------
     work_s
-        Seconds of work of one slot, by history.
+        Seconds of work for one slot, by history.
     at_once
-        Slots of an executor.
+        Slots per executor.
     """
-    worth = max(1, math.ceil(work_s / worth_of_a_slot(executors, idle_s) / at_once))
-    return worth, max(math.ceil(worth * HISTORY_MARGIN), executors.min)
+    useful = max(1, math.ceil(work_s / min_slot_work(executors, idle_s) / at_once))
+    return useful, max(math.ceil(useful * HISTORY_MARGIN), executors.min)
 
 
 def idle_timeout(executors: Executors, earlier: Sequence[LedgerRecord], intervals: int) -> tuple[float, str]:
-    """How long an executor may idle, and why.
+    """Return the idle timeout in seconds, and its reason.
 
-    To keep an idle executor for as long as a new one costs is never more than twice the price of the best choice, whenever
-    the next task comes (the rule for renting or buying skis). Between two intervals the driver audits and publishes: where
-    that pause is known, it is bridged.
+    A timeout equal to the start-up time costs at most twice the best choice, whenever the next task arrives (the ski rental
+    problem). Between two intervals the driver audits and publishes. If the length of this pause is known, the timeout is longer
+    than the pause.
     """
     if executors.idle_timeout != "auto":
         return executors.idle_timeout, ""
     pause = pause_between(earlier)
     if intervals > 1 and pause is not None and START_S < 1.5 * pause <= LONGEST_IDLE_S:
         return math.ceil(1.5 * pause), f"the pause between two intervals is about {pause:.0f} s"
-    return START_S, "a new one costs about as much"
+    return START_S, "a new one takes about as long to start"
 
 
 def pause_between(earlier: Sequence[LedgerRecord]) -> float | None:
-    """Seconds between the tasks of two intervals, in which the driver audits and publishes; None without history."""
-    pauses = [pause for each in earlier if each.work_seconds > 0 and (pause := _pause(each)) is not None]
+    """Return the seconds between the tasks of two intervals, when the driver audits and publishes; None without history."""
+    pauses = [pause for record in earlier if record.work_seconds > 0 and (pause := _pause(record)) is not None]
     return statistics.median(pauses) if pauses else None
 
 
 def _pause(record: LedgerRecord) -> float | None:
-    """Seconds of an interval in which no task ran: the ledger's times are whole seconds."""
+    """Return the seconds of an interval without a running task. The ledger's times are whole seconds."""
     try:
         whole = datetime.fromisoformat(record.ended_at) - datetime.fromisoformat(record.started_at)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Spec -> plan: pin models and inputs, type-check features, decide what each interval does and why."""
+"""Build a plan from a spec: pin models and inputs, check the types of features, decide the action of each interval."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ _SEVERITY: dict[str | None, Literal["critical", "warning"]] = {
     "quarantine": "warning",
     "drop": "warning",
 }
-"""What `on_fail` makes of an expectation, whatever its severity says."""
+"""The severity that `on_fail` sets; it overrides `severity`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What to plan: intervals from `start` to `end`, both included.
+    """A request for the intervals from `start` to `end`, both inclusive.
 
-    `force` plans them even when nothing changed; `wait_s` is how long to wait for input that is not ready.
+    `force` plans intervals even when nothing changed; `wait_s` is the time to wait for missing input.
     """
 
     start: str
@@ -80,29 +80,29 @@ class PlanRequest:
 def build_plan(
     loaded: LoadedSpec, analysis: Analysis, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
 ) -> Plan:
-    """Compile a checked spec for some intervals.
+    """Return the plan of a checked spec for some intervals.
 
     Raises
     ------
     SpecErrors
-        The SQL or the features are wrong: all of it at once.
+        All errors of the SQL and the features.
     InputNotReady
-        FS4001 to FS4004: input is missing or is not what the contract says.
+        FS4001 to FS4004: input is missing or does not match the contract.
     NotAllowed
-        FS76xx: a policy of the site does not let this user publish there.
+        FS76xx: a site policy does not allow this user to publish to a sink.
     """
     spec = loaded.spec
     for sink in spec.sinks.values():
         authorise(Request.of(spec.name, loaded.profile, sink.path), strict=spec.security.strict)
-    wanted = slots(spec.interval, request.start, request.end)
+    requested = slots(spec.interval, request.start, request.end)
     models = tuple(
         backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)
         for name, model in spec.models.items()
     )
-    listing = Listing.of(loaded, wanted, on_progress)
-    uneven: Mapping[str, frozenset[str]] = {}
+    listing = Listing.of(loaded, requested, on_progress)
+    incomplete: Mapping[str, frozenset[str]] = {}
     if analysis.unknown:
-        analysis, uneven = _look(loaded, analysis, listing, request.wait_s)
+        analysis, incomplete = _infer_columns(loaded, analysis, listing, request.wait_s)
     steps, errors = _steps(loaded, analysis, {model.name: model for model in models})
     steps = with_challengers(loaded, analysis, steps, backend, errors)
     if errors:
@@ -112,14 +112,14 @@ def build_plan(
     logical, rules = optimize(
         first_logical_plan(spec, analysis, {step.name: step.features for step in scores}, challengers)
     )
-    inputs = listing.when_ready(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
-    plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), wanted[0], uneven)
+    inputs = listing.wait_for_inputs(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
+    plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), requested[0], incomplete)
     code = _code_parts(loaded, analysis)
     published = Published.of(Ledger(StateStore(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     intervals = []
-    for number, slot in enumerate(wanted, start=1):
-        on_progress("ledger", number, len(wanted))
+    for number, slot in enumerate(requested, start=1):
+        on_progress("ledger", number, len(requested))
         read = inputs[slot.id]
         outputs = _outputs(loaded, analysis, slot)
         args = bound_args(spec, slot)
@@ -151,9 +151,9 @@ def build_plan(
 
 
 def sketch(loaded: LoadedSpec, analysis: Analysis, backend: Backend) -> Plan:
-    """What can be said of a spec without models and data: a plan without intervals, whose models are not pinned.
+    """Return a plan without intervals and without pinned models, made from a spec without models and data.
 
-    It can be drawn and compared, and not run.
+    A sketch can be drawn and compared, but not run.
     """
     spec = loaded.spec
     models = tuple(
@@ -174,15 +174,15 @@ def _assemble(
     steps: tuple[StepPlan, ...],
     environment: str,
     example: Slot,
-    uneven: Mapping[str, frozenset[str]],
+    incomplete: Mapping[str, frozenset[str]],
 ) -> Plan:
-    """The plan without its intervals; operators are chosen by what `example`, one of them, binds.
+    """Return the plan without intervals. The args of the interval `example` decide on operators.
 
-    `uneven` are the columns of each source that some of its files lack, or hold as another type.
+    `incomplete` has the columns of each source that some of its files lack or that have an unknown type.
     """
     spec, analysis = loaded.spec, logical.analysis
     columns, rows = lineage(logical)
-    asked = {name: step.score.operator for name, step in spec.steps.items() if isinstance(step, ScoreStep)}
+    operators = {name: step.score.operator for name, step in spec.steps.items() if isinstance(step, ScoreStep)}
     plan = Plan(
         pipeline=spec.name,
         profile=loaded.profile,
@@ -191,7 +191,9 @@ def _assemble(
         environment=environment,
         code_hash=code_hash(_code_parts(loaded, analysis)),
         storage=spec.storage,
-        sources=tuple(_source(loaded, analysis, scan, uneven.get(scan.source, frozenset())) for scan in logical.scans),
+        sources=tuple(
+            _source(loaded, analysis, scan, incomplete.get(scan.source, frozenset())) for scan in logical.scans
+        ),
         models=models,
         steps=steps,
         gates=tuple(_gate(loaded, name) for name in spec.gates),
@@ -208,7 +210,7 @@ def _assemble(
         security=spec.security.mode,
         spec_text=loaded.text,
     )
-    return with_operators(plan, asked, dict(bound_args(spec, example)))
+    return with_operators(plan, operators, dict(bound_args(spec, example)))
 
 
 def _tracking(loaded: LoadedSpec) -> TrackingPlan:
@@ -236,21 +238,21 @@ def _code_parts(loaded: LoadedSpec, analysis: Analysis) -> Parts:
     return code_parts(loaded.canonical, {name: parsed.canonical for name, parsed in analysis.selects.items()})
 
 
-def _look(
+def _infer_columns(
     loaded: LoadedSpec, analysis: Analysis, listing: Listing, wait_s: float
 ) -> tuple[Analysis, Mapping[str, frozenset[str]]]:
-    """Analyse again with the columns that the files of undeclared sources have, if any interval is not skipped."""
+    """Analyse again with the columns from the files of sources that declare none, if any interval is not skipped."""
     unknown = [name for name in loaded.spec.sources if name in analysis.unknown]
-    seen = listing.when_ready(wait_s, {}, unknown)
-    if all(read is None for read in seen.values()):
+    inputs = listing.wait_for_inputs(wait_s, {}, unknown)
+    if all(read is None for read in inputs.values()):
         return analysis, {}
-    found = {name: listing.columns_of(name, seen) for name in unknown}
+    found = {name: listing.columns_of(name, inputs) for name in unknown}
     analysis = analyze(loaded, {name: columns for name, (columns, _) in found.items()})
-    return analysis, {name: uneven for name, (_, uneven) in found.items()}
+    return analysis, {name: incomplete for name, (_, incomplete) in found.items()}
 
 
 def _outputs(loaded: LoadedSpec, analysis: Analysis, slot: Slot) -> tuple[SinkOutput, ...]:
-    """What an interval replaces; not known where no interval has data that shows the columns, and nothing is replaced."""
+    """Return the directories that an interval replaces; none if the columns are unknown because no interval has data."""
     if analysis.unknown:
         return ()
     return tuple(SinkOutput(sink, replaced_directories(loaded, analysis, sink, slot)) for sink in loaded.spec.sinks)
@@ -273,7 +275,7 @@ def _steps(
 
 
 def _args(step: SqlStep) -> tuple[tuple[str, JsonValue], ...]:
-    """The step's args; those that refer to the interval stay templates, and an interval's plan has their values."""
+    """Return the step's args. Those that refer to the interval stay templates; `IntervalPlan.args` has their values."""
     return tuple(sorted({**step.args, **constant_args(step.args)}.items()))
 
 
@@ -303,15 +305,15 @@ def _score_step(
     )
 
 
-def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, uneven: frozenset[str]) -> SourcePlan:
+def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, incomplete: frozenset[str]) -> SourcePlan:
     source = loaded.spec.sources[scan.source]
     read = {column.lower() for column in (*source.key, *scan.read)}
     named = {column.lower() for column in analysis.uses[scan.source]} | read
-    left_out = {column for column in uneven if column.lower() not in read and _is_nobodys(loaded, analysis, column)}
+    unused = {column for column in incomplete if column.lower() not in read and _is_unused(loaded, analysis, column)}
     columns = [
         column
         for column in analysis.relations[scan.source]
-        if column.name not in left_out and column.name not in source.partitions
+        if column.name not in unused and column.name not in source.partitions
     ]
     return SourcePlan(
         name=scan.source,
@@ -329,8 +331,8 @@ def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, uneven: frozense
     )
 
 
-def _is_nobodys(loaded: LoadedSpec, analysis: Analysis, column: str) -> bool:
-    """Whether a column that is not read may be left out of its source's view."""
+def _is_unused(loaded: LoadedSpec, analysis: Analysis, column: str) -> bool:
+    """Return whether the source's view can omit a column that is not read."""
     keeps_whole_rows = any(gate.excludes_rows for gate in loaded.spec.gates.values())
     return not keeps_whole_rows and all(select.may_lack(column) for select in analysis.selects.values())
 

@@ -1,8 +1,8 @@
-"""Challengers of a plan: pinned as models are, and never in the way of the champion.
+"""Pin the challengers of a plan.
 
-A challenger whose scores are published makes rows: what is wrong with it is an error, and its bytes are in the plan's hash. One that only
-stands beside does not: what is wrong with it is written into the plan, the run goes without it and says so; and a run that was done is
-not done again for its sake.
+A challenger whose scores are published produces columns: its errors are errors of the plan, and its digest is part of the plan's
+hash. The errors of an unpublished challenger are recorded in the plan; the run continues without it and reports it. An unpublished
+challenger does not change the hash, so completed intervals are not scored again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 def with_challengers(
     loaded: LoadedSpec, analysis: Analysis, steps: tuple[StepPlan, ...], backend: Backend, errors: list[FiresteelError]
 ) -> tuple[StepPlan, ...]:
-    """The steps with their models' challengers, pinned.
+    """Return the steps with pinned challengers.
 
     Parameters
     ----------
     errors
-        What is wrong with challengers that are published is added here.
+        Errors of published challengers are added to this list.
     """
     return tuple(
         replace(step, challenger=_challenger(loaded, analysis, step, backend, errors))
@@ -37,20 +37,20 @@ def with_challengers(
 
 
 def unpinned_challengers(spec: Spec, steps: tuple[StepPlan, ...]) -> tuple[StepPlan, ...]:
-    """The steps with what the spec says of challengers, for a sketch."""
+    """Return the steps with the challengers of the spec, not pinned, for a sketch."""
     return tuple(
-        replace(step, challenger=_said(spec, _score(spec, step.name))) if isinstance(step, ScoreStepPlan) else step
+        replace(step, challenger=_unpinned(spec, _score(spec, step.name))) if isinstance(step, ScoreStepPlan) else step
         for step in steps
     )
 
 
 def published_challengers(steps: tuple[StepPlan, ...]) -> list[ModelPlan]:
-    """Those that make rows, by names of their own."""
-    found = (step.challenger for step in steps if isinstance(step, ScoreStepPlan))
+    """Return the pinned challengers whose scores are published, with names of their own."""
+    challengers = (step.challenger for step in steps if isinstance(step, ScoreStepPlan))
     return [
-        replace(each.pinned, name=f"{each.pinned.name} challenger")
-        for each in found
-        if each is not None and each.outputs and each.pinned is not None
+        replace(challenger.pinned, name=f"{challenger.pinned.name} challenger")
+        for challenger in challengers
+        if challenger is not None and challenger.outputs and challenger.pinned is not None
     ]
 
 
@@ -58,29 +58,29 @@ def _challenger(
     loaded: LoadedSpec, analysis: Analysis, step: ScoreStepPlan, backend: Backend, errors: list[FiresteelError]
 ) -> ChallengerPlan | None:
     spec = loaded.spec
-    said = _said(spec, _score(spec, step.name))
-    if said is None:
+    unpinned = _unpinned(spec, _score(spec, step.name))
+    if unpinned is None:
         return None
     model = spec.models[step.model]
     where = loaded.tree.nearest(("models", step.model, "challenger")).where
-    wrong: list[FiresteelError] = []
+    found: list[FiresteelError] = []
     try:
-        asked = model.model_copy(update={"uri": said.uri, "challenger": None})
-        pinned = backend.resolve_model(step.model, asked, spec.tracking.mlflow.uri, where)
+        requested = model.model_copy(update={"uri": unpinned.uri, "challenger": None})
+        pinned = backend.resolve_model(step.model, requested, spec.tracking.mlflow.uri, where)
     except ModelError as error:
-        wrong.append(error)
+        found.append(error)
         pinned = None
     features = Features(step.features, step.feature_names)
     if pinned is not None:
-        features = features_of(_score(spec, step.name), analysis, pinned, where, wrong)
-    if not wrong:
-        return replace(said, pinned=pinned, features=features.columns, feature_names=features.names)
-    if said.outputs:
-        errors += wrong
-    return replace(said, error=str(wrong[0]))
+        features = features_of(_score(spec, step.name), analysis, pinned, where, found)
+    if not found:
+        return replace(unpinned, pinned=pinned, features=features.columns, feature_names=features.names)
+    if unpinned.outputs:
+        errors += found
+    return replace(unpinned, error=str(found[0]))
 
 
-def _said(spec: Spec, score: Score) -> ChallengerPlan | None:
+def _unpinned(spec: Spec, score: Score) -> ChallengerPlan | None:
     challenger = spec.models[score.model].challenger
     if challenger is None:
         return None
@@ -89,5 +89,5 @@ def _said(spec: Spec, score: Score) -> ChallengerPlan | None:
 
 def _score(spec: Spec, name: str) -> Score:
     step = spec.steps[name]
-    assert isinstance(step, ScoreStep)  # it is what the plan's step was made of
+    assert isinstance(step, ScoreStep)  # the plan's score steps come from the spec's
     return step.score

@@ -1,9 +1,9 @@
-"""Everything that can be known without models and data: what `firesteel validate` does."""
+"""Check a spec without models and data, as `firesteel validate` does."""
 
 from __future__ import annotations
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
-from firesteel.pipelines.analysis import Analysis, analyzed
+from firesteel.pipelines.analysis import Analysis
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.locations import location_errors
 from firesteel.pipelines.plan.security import security_errors
@@ -16,14 +16,14 @@ from firesteel.pipelines.sql.select import UNKNOWN
 
 
 def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
-    """Everything that can be known without models and data: what `firesteel validate` does.
+    """Return the analysis of a spec, checked without models and data.
 
     Raises
     ------
     SpecErrors
-        All of it at once.
+        All errors together.
     """
-    analysis, found = analyzed(loaded)
+    analysis, found = analyze_with_errors(loaded)
     errors = [*found, *security_errors(loaded), *setting_errors(loaded), *location_errors(loaded)]
     errors += template_errors(loaded, analysis)
     for name, gate in loaded.spec.gates.items():
@@ -45,7 +45,7 @@ def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
 
 
 def _drift(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelError]:
-    """FS7003 where a column has not what a drift gate compares."""
+    """Return FS7003 for each drift gate that cannot compare its column."""
     errors: list[FiresteelError] = []
     for name, gate in loaded.spec.gates.items():
         sink = loaded.spec.sinks.get(gate.on.removeprefix("sink:")) if gate.on.startswith("sink:") else None
@@ -62,16 +62,16 @@ def _drift(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelError]:
 
 
 def drift_problem(type_: str, limits: dict[str, object]) -> str | None:
-    """Why a column of a type cannot be held to these limits, or None.
+    """Return why these limits cannot apply to a column type; None if they can.
 
     Examples
     --------
     >>> drift_problem("string", {"mean_shift_max": 1.0})
-    'a string has no mean: leave `mean_shift_max` out.'
+    'a string has no mean; remove `mean_shift_max`.'
     """
     kind = kind_of(type_)
     if kind == "other" and "psi_max" in limits:
-        return f"of a column of type {type_} only nulls are compared: say `null_rate_max_change`, and no `psi_max`."
+        return f"type {type_} supports only `null_rate_max_change`; remove `psi_max`."
     if kind != "number" and "mean_shift_max" in limits:
-        return f"a {type_} has no mean: leave `mean_shift_max` out."
+        return f"a {type_} has no mean; remove `mean_shift_max`."
     return None

@@ -1,7 +1,6 @@
-"""The contract against the data: the schemas in the footers of Parquet files, read over the storage. No JVM.
+"""Compare a contract with the schemas in the footers of Parquet files, without a JVM.
 
-A file's columns have the types that Spark's reader gives them, by the Parquet schema alone: what Arrow writes beside it
-(`ARROW:schema`) is unknown to Spark.
+Column types are those of Spark's reader, from the Parquet schema alone: Spark ignores Arrow's own schema (`ARROW:schema`).
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _SIGNED = {bits: name for name, bits in INTEGER_BITS.items()}
 _LOGICAL = {"String": "string", "Enum": "string", "JSON": "string", "BSON": "binary", "Date": "date", "Null": VOID}
 _FIELD = re.compile(r"\w+")
 _CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "LZ4", "ZSTD"}
-"""The compression codecs that come with Spark."""
+"""The compression codecs that Spark includes."""
 MAX_PRECISION = 38
-"""The most digits of a decimal in Spark."""
+"""Most digits of a Spark decimal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSchema:
-    """The columns of one Parquet file; `unreadable` says of some why Spark cannot read them (a phrase after "is").
+    """The columns of a Parquet file. `unreadable` maps columns that Spark cannot read to the reason (a phrase after "is").
 
     Files with the same Parquet schema share one object.
     """
@@ -42,7 +41,7 @@ class FileSchema:
 
     @property
     def types(self) -> dict[str, str]:
-        """Column -> type."""
+        """Return column -> type."""
         return {column.name: column.type for column in self.columns}
 
 
@@ -52,19 +51,19 @@ _MOST_FOOTERS = 1_000_000
 
 
 def known_schema(name: str, storage: Storage, path: str, length: int, modified_ms: int) -> FileSchema:
-    """As `read_schema`, once for each (path, length, time) in this process."""
+    """Return the result of `read_schema`, cached in this process by (path, length, time)."""
     key = (f"{storage.base_uri}{path}", length, modified_ms)
-    found = _footers.get(key)
-    if found is None:
-        found = read_schema(name, storage, path, length)
+    schema = _footers.get(key)
+    if schema is None:
+        schema = read_schema(name, storage, path, length)
         if len(_footers) >= _MOST_FOOTERS:
             _footers.clear()
-        _footers[key] = found
-    return found
+        _footers[key] = schema
+    return schema
 
 
 def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSchema:
-    """The schema of one Parquet file, by its footer.
+    """Return the schema in the footer of a Parquet file.
 
     Raises
     ------
@@ -76,19 +75,19 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
     place = f"{storage.base_uri}{path}"
     if ":" in path.rpartition("/")[2]:
         raise InputNotReady(
-            "FS4003", f"{name}: {place} has a `:` in its name, which Hadoop cannot open.", hint="Rename the file."
+            "FS4003", f"{name}: {place} has a `:` in its name; Hadoop cannot open it.", hint="Rename the file."
         )
     if length == 0 and storage.status(path) is None:
         raise InputNotReady(
             "FS4003",
-            f"{name}: {place} is a link to a file that is not there.",
-            hint="Bring the file back, or delete the link.",
+            f"{name}: {place} is a link to a file that does not exist.",
+            hint="Restore the file, or delete the link.",
         )
     if length == 0:
         raise InputNotReady(
             "FS4003",
-            f"{name}: {place} is not a Parquet file: it is empty (0 bytes).",
-            hint="Write the partition again, or delete the file if its writer is done.",
+            f"{name}: {place} is not a valid Parquet file: it is empty (0 bytes).",
+            hint="Write the partition again, or delete the file if its writer has finished.",
         )
     try:
         metadata = pq.read_metadata(Ranges(storage, path, length, peek=True))
@@ -98,12 +97,12 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
             _schemas[text] = _schema_of(metadata.schema)
     except StorageError:
         raise
-    except Exception as error:  # pyarrow raises many kinds for a damaged file; all mean the same here
+    except Exception as error:  # pyarrow raises many types of errors for a damaged file
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputNotReady(
             "FS4003",
-            f"{name}: {place} is not a Parquet file: {reason}.",
-            hint="The file may be cut or half written: write the partition again.",
+            f"{name}: {place} is not a valid Parquet file: {reason}.",
+            hint="Write the partition again; the file may be truncated.",
         ) from error
     if codec and codec not in _CODECS:
         raise InputNotReady(
@@ -116,7 +115,7 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
 
 def check_columns(
     name: str,
-    wanted: Mapping[str, str],
+    expected: Mapping[str, str],
     schema: FileSchema,
     place: str,
     *,
@@ -124,28 +123,28 @@ def check_columns(
     says: str,
     partitions: Collection[str] = (),
 ) -> list[FiresteelError]:
-    """FS4003 for each column that a file lacks, or holds as a type that is not read as `wanted` without loss.
+    """Return FS4003 for each column that a file lacks or cannot convert to the expected type without loss.
 
     Parameters
     ----------
     others
-        Whether the file may have columns that are not in `wanted`.
+        Whether the file may have columns that are not in `expected`.
     says
-        Who wants the columns, for the message: "the contract says", or another file.
+        The origin of the expectation, for the message: "the contract says", or another file.
     partitions
-        Columns that the file may have whatever `others` says: their values come from its path.
+        Columns that the file may always have, because their values come from its path.
     """
     types = schema.types
     errors: list[FiresteelError] = []
-    for column, kind in wanted.items():
+    for column, kind in expected.items():
         if column not in types:
-            close = next((each for each in types if each.lower() == column.lower()), "")
-            hint = f"The file has `{close}`: names are compared with their case." if close else ""
+            close = next((name for name in types if name.lower() == column.lower()), "")
+            hint = f"Use the same case: the file has `{close}`." if close else ""
             errors.append(
                 InputNotReady(
                     "FS4003",
                     f"{name}: column `{column}` is not in {place}; {says} {kind}.",
-                    hint=hint or f"The file has: {', '.join(types)}.",
+                    hint=hint or f"Use a column of the file: {', '.join(types)}.",
                 )
             )
         elif column in schema.unreadable:
@@ -161,42 +160,42 @@ def check_columns(
             errors.append(
                 InputNotReady(
                     "FS4003",
-                    f"{name}: column `{column}` is {named(types[column])} in {place}, {says} {kind}.",
-                    hint="Write the file again with that type, or correct the contract.",
+                    f"{name}: column `{column}` is {named(types[column])} in {place}; {says} {kind}.",
+                    hint="Write the file again with this type, or correct the contract.",
                 )
             )
     from_path = {column.lower() for column in partitions}
-    unknown = [] if others else [each for each in types if each not in wanted and each.lower() not in from_path]
+    unknown = [] if others else [key for key in types if key not in expected and key.lower() not in from_path]
     if unknown:
         errors.append(
             InputNotReady(
                 "FS4003",
-                f"{name}: {place} has columns the contract does not know: {', '.join(unknown)}.",
-                hint="Add them, or set contract.mode: additive.",
+                f"{name}: {place} has columns that are not in the contract: {', '.join(unknown)}.",
+                hint="Add them to the contract, or set contract.mode: additive.",
             )
         )
     return errors
 
 
 def named(kind: str) -> str:
-    """A type in messages."""
+    """Return a type for messages."""
     return f"{VOID} (only nulls, written without a type)" if kind == VOID else kind
 
 
 def unreadable_hint(reason: str) -> str:
-    """What to do about a column that Spark cannot read."""
+    """Return the hint for a column that Spark cannot read."""
     if "nanoseconds" in reason:
         return 'Write it in microseconds (pandas: `to_parquet(..., coerce_timestamps="us", allow_truncated_timestamps=True)`).'
-    return "Write it with a type that Spark has."
+    return "Write it with a type that Spark supports."
 
 
-def fits(found: str, wanted: str) -> bool:
-    """Whether a column of type `found` in a file can be read as `wanted` without loss."""
-    return found == wanted or (found, wanted) in WIDENED
+def fits(actual: str, expected: str) -> bool:
+    """Return whether a reader can convert a column of type `actual` to `expected` without loss."""
+    return actual == expected or (actual, expected) in WIDENED
 
 
 def common_type(kinds: Collection[str]) -> str | None:
-    """The narrowest type that columns of all these types can be read as; None when there is none.
+    """Return the narrowest type to which all these types can be converted; None if there is none.
 
     Examples
     --------
@@ -225,7 +224,7 @@ def _schema_of(schema: Any) -> FileSchema:
 
 
 def _type_of(kind: Any, leaves: Iterator[Any], reasons: list[str]) -> str:
-    """Spark's name of a column's type: its shape by the Arrow type, its leaves by the Parquet schema."""
+    """Return Spark's name of a column's type: the structure from the Arrow type, the leaves from the Parquet schema."""
     import pyarrow as pa
 
     if isinstance(kind, pa.BaseExtensionType):
@@ -233,7 +232,7 @@ def _type_of(kind: Any, leaves: Iterator[Any], reasons: list[str]) -> str:
     if pa.types.is_dictionary(kind):
         return _type_of(kind.value_type, leaves, reasons)
     if pa.types.is_map(kind):
-        key, value = (_type_of(each, leaves, reasons) for each in (kind.key_type, kind.item_type))
+        key, value = (_type_of(part, leaves, reasons) for part in (kind.key_type, kind.item_type))
         return f"map<{key},{value}>"
     if pa.types.is_struct(kind):
         fields = [(field.name, _type_of(field.type, leaves, reasons)) for field in kind]
@@ -249,7 +248,7 @@ def _type_of(kind: Any, leaves: Iterator[Any], reasons: list[str]) -> str:
 
 
 def _leaf(physical: str, logical: Mapping[str, Any]) -> tuple[str, str]:
-    """Spark's type of a Parquet column, and what it is where Spark has no type for it."""
+    """Return Spark's type of a Parquet column, and a description if Spark has no type for it."""
     kind = logical["Type"]
     if kind == "None" or physical == "INT96":
         return FROM_PARQUET[physical], ""

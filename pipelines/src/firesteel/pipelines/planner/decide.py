@@ -1,58 +1,58 @@
-"""What each interval does, and why: from what it is made of now, and what the ledger says it was made of."""
+"""Decide for each interval whether to score or skip it, by its hash inputs and the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from firesteel.pipelines.plan.fingerprint import Parts, what_changed
+from firesteel.pipelines.plan.fingerprint import Parts, changed_parts
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 
 HISTORY_RUNS = 5
-"""Published intervals that say how fast the pipeline was."""
+"""Number of published intervals per sink that give the pipeline's speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the ledger knows of one pipeline's sinks, asked for once."""
+    """The published intervals of a pipeline's sinks, read once from the ledger."""
 
     ledger: Ledger
     intervals: dict[str, frozenset[str]]
 
     @classmethod
     def of(cls, ledger: Ledger, sinks: Sequence[str]) -> Published:
-        """One listing a sink: intervals that were never tried cost no request of their own."""
+        """List each sink once, so that intervals without an attempt cost no request."""
         return cls(ledger, {sink: frozenset(ledger.intervals(sink)) for sink in sinks})
 
     def last(self, sink: str, interval: str) -> LedgerRecord | None:
-        """The newest published attempt."""
+        """Return the latest published attempt."""
         return self.ledger.published(sink, interval) if interval in self.intervals[sink] else None
 
     def recent(self) -> list[LedgerRecord]:
-        """The newest published attempts at the last intervals of each sink."""
-        found = (
+        """Return the latest published attempts of the last intervals of each sink."""
+        records = (
             self.ledger.published(sink, interval)
             for sink, intervals in self.intervals.items()
             for interval in sorted(intervals)[-HISTORY_RUNS:]
         )
-        return [record for record in found if record is not None]
+        return [record for record in records if record is not None]
 
 
 def decide(
     plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str] = frozenset()
 ) -> IntervalPlan:
-    """Fill in `action` and `reason`.
+    """Return the interval with its `action` and `reason`.
 
     Parameters
     ----------
     appends
-        The sinks to which plans are appended: no plan is, twice, however it is asked for.
+        The sinks in mode `append_once`: a plan is never appended twice, even with `force`.
     """
     appended = [published.last(output.sink, plan.id) for output in plan.outputs if output.sink in appends]
     if appended and all(record is not None and record.holds(plan.plan_hash) for record in appended):
-        return replace(plan, action="skip", reason="this plan is appended already")
+        return replace(plan, action="skip", reason="this plan is already appended")
     if force:
         return replace(plan, action="score", reason="forced")
     last = [published.last(output.sink, plan.id) for output in plan.outputs]
@@ -69,6 +69,6 @@ def _changes(records: Sequence[LedgerRecord], now: Parts, outputs: Sequence[Sink
     stale = next((record for record in records if record.hash_inputs != now), records[0])
     if not stale.hash_inputs:
         return "changed since it was published: spec, model or input"
-    changes = what_changed(stale.hash_inputs, now)
-    of = f" of {stale.sink}" if len(outputs) > 1 else ""
-    return f"changed since it was published{of}: {'; '.join(changes) or 'the plan'}"
+    changes = changed_parts(stale.hash_inputs, now)
+    sink = f" to {stale.sink}" if len(outputs) > 1 else ""
+    return f"changed since it was published{sink}: {'; '.join(changes) or 'the plan'}"

@@ -1,4 +1,4 @@
-"""What two plans differ in, in words, and which intervals that touches."""
+"""Compare two plans: their differences, and the intervals that must be scored again."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from firesteel.pipelines.plan.settings import changes_results
 from firesteel.pipelines.sql.predicates import DIALECT
 
 Touches = Literal["results", "gates", "nothing"]
-"""What a difference has an effect on: published rows, what is held against them, or how and where it is done."""
+"""What a difference affects: the published rows, the gates, or nothing but the execution."""
 
-_ASIDE = {"operator_reason", "resolved_uri", "size_bytes", "read", "filters", "kind"}
-"""Fields that follow from others."""
+_DERIVED = {"operator_reason", "resolved_uri", "size_bytes", "read", "filters", "kind"}
+"""Fields that are derived from others."""
 _HARMLESS = {
     ("source", "path"),
     ("sink", "path"),
@@ -41,12 +41,12 @@ _HARMLESS = {
     ("score", "warmup"),
     ("model", "uri"),
 }
-"""Where and how, not what: they are in no hash."""
+"""(kind, field) pairs that change only the execution and no hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: of what, in words; `detail` are lines to look at, such as those of SQL."""
+    """One difference: the changed object, a description, and detail lines such as those of SQL."""
 
     of: str
     words: str
@@ -56,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All of it. `scored_again`, `added` and `removed` are intervals; `same` the number of those that are equal."""
+    """All differences. `scored_again`, `added` and `removed` are intervals; `same` is the number of equal intervals."""
 
     changes: tuple[Change, ...]
     scored_again: tuple[str, ...]
@@ -72,7 +72,7 @@ class _Named(Protocol):
 
 
 def diff(old: Plan, new: Plan) -> Difference:
-    """Compare two plans, or two sketches (`Pipeline.sketch`)."""
+    """Return the differences of two plans, or of two sketches (`Pipeline.sketch`)."""
     changes = [
         *_values("pipeline", old, new, ("pipeline", "environment"), "results"),
         *_values("pipeline", old, new, ("owner", "profile", "storage", "master", "tracking"), "nothing"),
@@ -102,13 +102,13 @@ def _values(of: str, old: object, new: object, names: Iterable[str], touches: To
     for name in names:
         one, other = getattr(old, name), getattr(new, name)
         if one != other:
-            yield Change(of, f"{name}: {_said(one)} -> {_said(other)}", touches)
+            yield Change(of, f"{name}: {_text(one)} -> {_text(other)}", touches)
 
 
 def _items(kind: str, old: Iterable[_Named], new: Iterable[_Named]) -> Iterator[Change]:
-    before, after = {each.name: each for each in old}, {each.name: each for each in new}
+    before, after = {item.name: item for item in old}, {item.name: item for item in new}
     for name in before.keys() - after.keys():
-        yield Change(f"{kind} {name}", "is gone", _whole(before[name]))
+        yield Change(f"{kind} {name}", "is removed", _whole(before[name]))
     for name, item in after.items():
         if name not in before:
             yield Change(f"{kind} {name}", "is new", _whole(item))
@@ -122,7 +122,7 @@ def _whole(item: _Named) -> Touches:
 
 def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
     if type(old) is not type(new):
-        yield Change(of, "is of another kind now")
+        yield Change(of, "is of another kind")
         return
     if isinstance(old, ModelPlan) and isinstance(new, ModelPlan):
         yield from _model(of, old, new)
@@ -130,7 +130,7 @@ def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
         yield from _expectations(of, old, new)
     for field in fields(old):  # type: ignore[arg-type]
         one, other = getattr(old, field.name), getattr(new, field.name)
-        if one == other or field.name in {*_ASIDE, "version", "digest", "expectations"}:
+        if one == other or field.name in {*_DERIVED, "version", "digest", "expectations"}:
             continue
         score = kind == "step" and not isinstance(old, SqlStepPlan)
         touches: Touches = "nothing" if ("score" if score else kind, field.name) in _HARMLESS else "results"
@@ -141,12 +141,12 @@ def _item(kind: str, of: str, old: _Named, new: _Named) -> Iterator[Change]:
             if lines:
                 yield Change(of, "SQL changed", "results", lines)
             else:
-                yield Change(of, "SQL changed in comments or white space", "nothing")
+                yield Change(of, "SQL changed only in comments or white space", "nothing")
         elif _are_columns(one, other):
             yield from _columns(of, field.name, one, other)
         else:
             yield Change(
-                of, f"{field.name}: {_said(one)} -> {_said(other)}", _whole(old) if kind == "gate" else touches
+                of, f"{field.name}: {_text(one)} -> {_text(other)}", _whole(old) if kind == "gate" else touches
             )
 
 
@@ -154,19 +154,19 @@ def _model(of: str, old: ModelPlan, new: ModelPlan) -> Iterator[Change]:
     if (old.version, old.digest) != (new.version, new.digest):
         same = old.digest == new.digest
         what = f"v{old.version} (sha {old.digest[:8]}) -> v{new.version} (sha {new.digest[:8]})"
-        yield Change(of, f"{what}{', the same bytes' if same else ''}", "nothing" if same else "results")
+        yield Change(of, f"{what}{', the same files' if same else ''}", "nothing" if same else "results")
 
 
 def _challenger(of: str, old: ChallengerPlan | None, new: ChallengerPlan | None) -> Iterator[Change]:
-    """Results only where its scores are published."""
-    published = any(each is not None and each.outputs for each in (old, new))
+    """Yield changes of the challenger, which affect results only if its scores are published."""
+    published = any(challenger is not None and challenger.outputs for challenger in (old, new))
     touches: Touches = "results" if published else "nothing"
     if old is None or new is None:
         yield Change(
-            of, f"challenger {new.uri if new else old.uri if old else ''} is {'new' if new else 'gone'}", touches
+            of, f"challenger {new.uri if new else old.uri if old else ''} is {'new' if new else 'removed'}", touches
         )
         return
-    before, after = (each.pinned for each in (old, new))
+    before, after = (challenger.pinned for challenger in (old, new))
     if before is not None and after is not None:
         for change in _model(f"{of} challenger", before, after):
             yield replace(change, touches=change.touches if published else "nothing")
@@ -175,24 +175,26 @@ def _challenger(of: str, old: ChallengerPlan | None, new: ChallengerPlan | None)
     if old.tolerance != new.tolerance:
         yield Change(of, f"challenger's tolerance: {old.tolerance:g} -> {new.tolerance:g}", "nothing")
     if old.outputs != new.outputs:
-        yield Change(of, f"columns of the challenger: {_said(old.outputs)} -> {_said(new.outputs)}", "results")
+        yield Change(of, f"columns of the challenger: {_text(old.outputs)} -> {_text(new.outputs)}", "results")
 
 
 def _expectations(of: str, old: GatePlan, new: GatePlan) -> Iterator[Change]:
-    for sign, gone, left in (("no longer", old, new), ("now", new, old)):
-        for each in gone.expectations:
-            if each not in left.expectations:
-                yield Change(of, f"{sign} {_expectation(each)}", "gates" if each.failing_rows == "keep" else "results")
+    for sign, gate, other in (("-", old, new), ("+", new, old)):
+        for expectation in gate.expectations:
+            if expectation not in other.expectations:
+                touches: Touches = "gates" if expectation.failing_rows == "keep" else "results"
+                yield Change(of, f"{sign} {_expectation(expectation)}", touches)
 
 
-def _expectation(each: Expectation) -> str:
-    arguments = ", ".join(f"{key}={_said(value)}" for key, value in each.kwargs)
-    return f"{each.type}({arguments}) {each.severity if each.failing_rows == 'keep' else each.failing_rows}"
+def _expectation(expectation: Expectation) -> str:
+    arguments = ", ".join(f"{key}={_text(value)}" for key, value in expectation.kwargs)
+    action = expectation.severity if expectation.failing_rows == "keep" else expectation.failing_rows
+    return f"{expectation.type}({arguments}) {action}"
 
 
 def _are_columns(*values: object) -> bool:
-    every = [each for value in values if isinstance(value, tuple) for each in value]
-    return bool(every) and all(isinstance(each, Column) for each in every)
+    items = [item for value in values if isinstance(value, tuple) for item in value]
+    return bool(items) and all(isinstance(item, Column) for item in items)
 
 
 def _columns(of: str, field: str, old: Iterable[Column], new: Iterable[Column]) -> Iterator[Change]:
@@ -214,7 +216,7 @@ def _typed(column: Column) -> str:
 
 
 def _sql_lines(old: str, new: str) -> tuple[str, ...]:
-    """The lines that differ, each SQL written in the same way."""
+    """Return the lines that differ, after the same formatting of both SQL texts."""
     lines = difflib.unified_diff(_pretty(old).splitlines(), _pretty(new).splitlines(), lineterm="", n=1)
     return tuple(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
@@ -235,24 +237,24 @@ def _settings(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change
 
 def _inputs(old: IntervalPlan, new: IntervalPlan) -> Iterator[Change]:
     if old.args != new.args:
-        yield Change(f"interval {new.id}", f"args: {_said(old.args)} -> {_said(new.args)}")
-    before = {each.source: each for each in old.inputs}
-    for each in new.inputs:
-        was = before.get(each.source)
-        if was is None or was.files == each.files:
+        yield Change(f"interval {new.id}", f"args: {_text(old.args)} -> {_text(new.args)}")
+    sources = {source.source: source for source in old.inputs}
+    for source in new.inputs:
+        old_source = sources.get(source.source)
+        if old_source is None or old_source.files == source.files:
             continue
-        lists = [{file.path: file for file in files} for files in (was.files, each.files)]
-        gone, come = lists[0].keys() - lists[1].keys(), lists[1].keys() - lists[0].keys()
-        moved = [path for path in lists[0].keys() & lists[1].keys() if lists[0][path] != lists[1][path]]
-        counts = ((len(come), "new"), (len(gone), "gone"), (len(moved), "changed"))
+        before, after = ({file.path: file for file in files} for files in (old_source.files, source.files))
+        removed, added = before.keys() - after.keys(), after.keys() - before.keys()
+        changed = [path for path in before.keys() & after.keys() if before[path] != after[path]]
+        counts = ((len(added), "new"), (len(removed), "removed"), (len(changed), "changed"))
         words = ", ".join(f"{count} {what}" for count, what in counts if count)
-        yield Change(f"interval {new.id}", f"input {each.source}: files: {words}")
+        yield Change(f"interval {new.id}", f"input {source.source}: files: {words}")
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple | list):
-        return f"[{', '.join(_said(each) for each in value)}]"
+        return f"[{', '.join(_text(item) for item in value)}]"
     if hasattr(value, "__dataclass_fields__"):
         given = ((field.name, getattr(value, field.name)) for field in fields(value))  # type: ignore[arg-type]
-        return "{" + ", ".join(f"{name}: {_said(each)}" for name, each in given if each not in ("", None)) + "}"
+        return "{" + ", ".join(f"{name}: {_text(item)}" for name, item in given if item not in ("", None)) + "}"
     return str(value) if value != "" else "none"

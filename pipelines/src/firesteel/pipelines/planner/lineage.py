@@ -1,6 +1,6 @@
-"""Column lineage: which columns of which sources a published column is made of. From the spec alone.
+"""Column lineage: the source columns of each published column, from the spec alone.
 
-As in OpenLineage's column lineage facet, what a value is computed from is kept apart from what decides which rows there are.
+As in OpenLineage's column lineage facet, the columns that a value is computed from are separate from the columns that select rows.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ Origins = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Origins:
     values: dict[str, Origins]
     models: dict[str, frozenset[str]]
     rows: Origins
 
 
 def lineage(logical: LogicalPlan) -> tuple[tuple[ColumnLineage, ...], tuple[RowLineage, ...]]:
-    """The lineage of every sink's columns, in their order."""
+    """Return the lineage of every sink's columns, in their order, and of its rows."""
     analysis = logical.analysis
-    made = {
-        name: _Made(
+    lineages = {
+        name: _Origins(
             {column.name.lower(): frozenset({(name, column.name)}) for column in analysis.relations[name]},
             {},
             frozenset(),
@@ -33,10 +33,10 @@ def lineage(logical: LogicalPlan) -> tuple[tuple[ColumnLineage, ...], tuple[RowL
         for name in logical.spec.sources
     }
     for step in analysis.order:
-        made[step] = _scored(logical, step, made) if logical.score(step) else _selected(logical, step, made)
+        lineages[step] = _scored(logical, step, lineages) if logical.score(step) else _selected(logical, step, lineages)
     columns, rows = [], []
     for name, sink in logical.spec.sinks.items():
-        source = made[sink.from_]
+        source = lineages[sink.from_]
         for column in analysis.relations[sink.from_]:
             key = column.name.lower()
             values = source.values.get(key, frozenset())
@@ -53,39 +53,39 @@ def lineage(logical: LogicalPlan) -> tuple[tuple[ColumnLineage, ...], tuple[RowL
     return tuple(columns), tuple(rows)
 
 
-def _scored(logical: LogicalPlan, step: str, made: dict[str, _Made]) -> _Made:
+def _scored(logical: LogicalPlan, step: str, lineages: dict[str, _Origins]) -> _Origins:
     score = logical.score(step)
     assert score is not None
-    before = made[score.input]
+    before = lineages[score.input]
 
-    def whole(named: tuple[str, ...] | None) -> Origins:
-        features = [name.lower() for name in named] if named is not None else list(before.values)
+    def origins_of(columns: tuple[str, ...] | None) -> Origins:
+        features = [name.lower() for name in columns] if columns is not None else list(before.values)
         return frozenset().union(*(before.values.get(name, frozenset()) for name in features))
 
     values = {name.lower(): before.values.get(name.lower(), frozenset()) for name in score.keep}
     models = {name.lower(): before.models.get(name.lower(), frozenset()) for name in score.keep}
     features = logical.features.get(step)
     outputs = dict.fromkeys(score.output, features)
-    outputs |= {each.name: logical.challengers.get(step, features) for each in challenger_outputs_of(score)}
+    outputs |= {output.name: logical.challengers.get(step, features) for output in challenger_outputs_of(score)}
     for output, read in outputs.items():
-        values[output.lower()] = whole(read)
+        values[output.lower()] = origins_of(read)
         models[output.lower()] = frozenset({score.model})
-    return _Made(values, models, before.rows)
+    return _Origins(values, models, before.rows)
 
 
-def _selected(logical: LogicalPlan, step: str, made: dict[str, _Made]) -> _Made:
+def _selected(logical: LogicalPlan, step: str, lineages: dict[str, _Origins]) -> _Origins:
     needs = logical.analysis.needs.get(step)
     if needs is None:
-        return _Made({}, {}, frozenset())
+        return _Origins({}, {}, frozenset())
     reads = logical.analysis.selects[step].reads
     values, models = {}, {}
     for name, origins in needs.outputs.items():
-        behind = [(made[relation], column.lower()) for relation, column in origins]
-        values[name] = frozenset().union(*(each.values.get(column, frozenset()) for each, column in behind))
-        models[name] = frozenset().union(*(each.models.get(column, frozenset()) for each, column in behind))
-    lower = {name.lower(): each for name, each in made.items()}
+        inputs = [(lineages[relation], column.lower()) for relation, column in origins]
+        values[name] = frozenset().union(*(known.values.get(column, frozenset()) for known, column in inputs))
+        models[name] = frozenset().union(*(known.models.get(column, frozenset()) for known, column in inputs))
+    lower = {name.lower(): known for name, known in lineages.items()}
     rows: Origins = frozenset().union(
-        *(made[relation].values.get(column.lower(), frozenset()) for relation, column in needs.rows),
+        *(lineages[relation].values.get(column.lower(), frozenset()) for relation, column in needs.rows),
         *(lower[read.lower()].rows for read in reads),
     )
-    return _Made(values, models, rows)
+    return _Origins(values, models, rows)

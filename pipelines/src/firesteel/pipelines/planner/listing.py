@@ -1,4 +1,4 @@
-"""The inputs of all intervals: listed in parallel, waited for, held to their contracts."""
+"""List the inputs of all intervals in parallel, wait for missing ones, and check their contracts."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.open import locate
 
 LISTING_THREADS = 16
-"""The NameNode answers while others wait: 100,000 partitions in 12.1 s by 2, 10.9 by 4, 6.9 by 8, 5.0 by 16."""
+"""Measured for 100,000 partitions: 12.1 s with 2 threads, 10.9 s with 4, 6.9 s with 8, 5.0 s with 16."""
 READY_POLL_S = 10.0
-"""How often a marker that is waited for is looked for."""
+"""Interval between two checks for missing input, in seconds."""
 
 _WAITED_FOR = frozenset({"FS4001", "FS4002"})
 _SHOWN_ERRORS = 5
 
 Inputs = dict[str, tuple[SourceInput, ...] | None]
-"""Interval -> what it reads of each source; None where the interval is to be skipped."""
+"""Interval -> its input from each source; None if the interval is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +43,46 @@ class Listing:
     """Lists the inputs of one spec's intervals."""
 
     loaded: LoadedSpec
-    wanted: Sequence[Slot]
+    slots: Sequence[Slot]
     storages: Mapping[str, Located]
     on_progress: Progress
 
     @classmethod
-    def of(cls, loaded: LoadedSpec, wanted: Sequence[Slot], on_progress: Progress) -> Listing:
-        """With the sources' storages opened."""
+    def of(cls, loaded: LoadedSpec, slots: Sequence[Slot], on_progress: Progress) -> Listing:
+        """Return a listing with the sources' storages opened."""
         storages = {name: Located(*locate(source.path)) for name, source in loaded.spec.sources.items()}
-        return cls(loaded, wanted, storages, on_progress)
+        return cls(loaded, slots, storages, on_progress)
 
-    def when_ready(self, wait_s: float, only: Mapping[str, Only], sources: Collection[str] | None = None) -> Inputs:
-        """As `inputs`, asked again until nothing is missing or `wait_s` seconds have passed."""
-        return _patiently(lambda waited_s: self.inputs(only, sources, waited_s), wait_s)
+    def wait_for_inputs(
+        self, wait_s: float, only: Mapping[str, Only], sources: Collection[str] | None = None
+    ) -> Inputs:
+        """Return the result of `inputs`; repeat until nothing is missing or `wait_s` seconds have passed."""
+        return _repeat(lambda waited_s: self.inputs(only, sources, waited_s), wait_s)
 
     def inputs(self, only: Mapping[str, Only], sources: Collection[str] | None = None, waited_s: float = 0.0) -> Inputs:
-        """List every interval's inputs.
+        """Return every interval's inputs.
 
         Parameters
         ----------
         only
-            Source -> partition values that alone can matter.
+            Source -> the only partition values that can affect the result.
         sources
             The sources to list; all by default.
         waited_s
-            How long they were waited for, for the message.
+            Seconds waited so far, for the message.
 
         Raises
         ------
         InputNotReady
-            FS4005 where the directories do not fit the spec, else FS4001 or FS4002: the first that is not ready; and how
-            many more there are.
+            FS4005 for the first directory that does not match the spec, else FS4001 or FS4002 for the first that is not ready,
+            with the number of further errors.
         """
         spec = self.loaded.spec
         names = [name for name in spec.sources if sources is None or name in sources]
-        work = [(slot, name) for slot in self.wanted for name in names]
+        work = [(slot, name) for slot in self.slots for name in names]
         trees = {name: Tree(spec.sources[name], self.storages[name]) for name in names}
 
-        def one(item: tuple[Slot, str]) -> tuple[SourceInput | None, list[FiresteelError]]:
+        def list_one(item: tuple[Slot, str]) -> tuple[SourceInput | None, list[FiresteelError]]:
             slot, name = item
             where = self.loaded.tree.nearest(("sources", name, "select")).where
             return read_manifest(
@@ -94,71 +96,75 @@ class Listing:
             )
 
         errors: list[FiresteelError] = []
-        found: dict[str, list[SourceInput]] = {slot.id: [] for slot in self.wanted}
+        inputs: dict[str, list[SourceInput]] = {slot.id: [] for slot in self.slots}
         skipped: set[str] = set()
         with ThreadPoolExecutor(LISTING_THREADS) as pool:
             for number, ((slot, _), (read, problems)) in enumerate(
-                zip(work, pool.map(one, work), strict=True), start=1
+                zip(work, pool.map(list_one, work), strict=True), start=1
             ):
                 self.on_progress("listing", number, len(work))
                 errors += problems
                 if read is not None:
-                    found[slot.id].append(read)
+                    inputs[slot.id].append(read)
                 elif not problems:
                     skipped.add(slot.id)
         if errors:
             first = next((error for error in errors if error.code not in _WAITED_FOR), errors[0])
             others = len({error.what for error in errors}) - 1
-            more = f" ({others} more like it.)" if others else ""
+            more = f" ({others} more.)" if others else ""
             raise type(first)(first.code, first.what + more, where=first.where, hint=first.hint)
-        return {key: None if key in skipped else tuple(inputs) for key, inputs in found.items()}
+        return {slot: None if slot in skipped else tuple(sources) for slot, sources in inputs.items()}
 
     def columns_of(self, name: str, inputs: Inputs) -> tuple[tuple[Column, ...], frozenset[str]]:
-        """The columns of a source that declares none: those of all its files, with types that hold the values of all.
+        """Return the columns of a source that declares none: the union of its files' columns, with common types.
 
-        A column that Spark cannot read, or that has types without a common one, is of an unknown type: `check_contracts`
-        refuses it where it is read.
+        A column that Spark cannot read, or that has no common type, gets an unknown type. `check_contracts` refuses it if the plan
+        reads it.
 
         Returns
         -------
-        The columns, and the names of those that some files lack or that have no type.
+        The columns, and the names of those that some files lack or that have an unknown type.
 
         Raises
         ------
         InputNotReady
-            FS4004 when there is no file to look at, FS4003 when one is not Parquet.
+            FS4004 when the source has no file, FS4003 when a file is not a Parquet file.
         """
         schemas = self._schemas(name, _files_of(name, inputs.values()))
         if not schemas:
             raise InputNotReady(
                 "FS4004",
-                f"{name}: the spec declares no columns, and there is no file to find them in.",
+                f"{name}: the spec declares no columns, and the source has no file to infer them from.",
                 where=self.loaded.tree.nearest(("sources", name)).where,
                 hint=f"Add sources.{name}.contract.columns.",
             )
         columns = _columns(schemas, self.loaded.spec.sources[name].partitions)
         types = [schema.types for schema in schemas]
-        uneven = (each.name for each in columns if each.type == UNKNOWN or any(each.name not in held for held in types))
-        return columns, frozenset(uneven)
+        incomplete = (
+            column.name
+            for column in columns
+            if column.type == UNKNOWN or any(column.name not in file_types for file_types in types)
+        )
+        return columns, frozenset(incomplete)
 
     def check_contracts(self, inputs: Iterable[tuple[SourceInput, ...]], sources: Sequence[SourcePlan]) -> None:
-        """Hold every file that is read against its source's contract, or against the columns that the plan reads.
+        """Compare every input file with its source's contract, or with the columns that the plan reads.
 
         Raises
         ------
         InputNotReady
-            FS4003 with what differs, by file and column.
+            FS4003 with the differences by file and column.
         """
         reads = list(inputs)
         errors = [error for source in sources for error in self._differences(source, _files_of(source.name, reads))]
         if errors:
             first, *others = errors
             also = "".join(f" Also: {error.what}" for error in others[: _SHOWN_ERRORS - 1])
-            more = f" ({len(errors) - _SHOWN_ERRORS} more like it.)" if len(errors) > _SHOWN_ERRORS else ""
+            more = f" ({len(errors) - _SHOWN_ERRORS} more.)" if len(errors) > _SHOWN_ERRORS else ""
             raise type(first)(first.code, first.what + also + more, where=first.where, hint=first.hint)
 
     def _differences(self, source: SourcePlan, files: list[InputFile]) -> list[FiresteelError]:
-        """FS4003 for each schema among the files that differs from what is declared or, without that, from what is read."""
+        """Return FS4003 for each file schema that differs from the declared columns, or else from the columns that are read."""
         contract = self.loaded.spec.sources[source.name].contract
         schemas = self._schemas(source.name, files)
         if contract.columns:
@@ -189,47 +195,47 @@ class Listing:
         return errors
 
     def _schemas(self, name: str, files: list[InputFile]) -> dict[FileSchema, str]:
-        """The distinct schemas among the files, each with the URI of the first that has it. Footers are read in parallel.
+        """Return the distinct schemas of the files, each with the URI of its first file. Footers are read in parallel.
 
         Raises
         ------
         InputNotReady
-            FS4003 for the first file that is not Parquet, with the number of others.
+            FS4003 for the first file that is not a Parquet file, with the number of further ones.
         """
-        at = self.storages[name]
+        located = self.storages[name]
 
-        def one(file: InputFile) -> FileSchema | InputNotReady:
+        def schema_of(file: InputFile) -> FileSchema | InputNotReady:
             try:
-                return known_schema(name, at.storage, f"{at.path}/{file.path}", file.length, file.modified_ms)
+                return known_schema(name, located.storage, f"{located.path}/{file.path}", file.length, file.modified_ms)
             except InputNotReady as error:
                 return error
 
         schemas: dict[FileSchema, str] = {}
         damaged: list[InputNotReady] = []
         with ThreadPoolExecutor(LISTING_THREADS) as pool:
-            for number, (file, found) in enumerate(zip(files, pool.map(one, files), strict=True), start=1):
+            for number, (file, schema) in enumerate(zip(files, pool.map(schema_of, files), strict=True), start=1):
                 self.on_progress("footers", number, len(files))
-                if isinstance(found, InputNotReady):
-                    damaged.append(found)
+                if isinstance(schema, InputNotReady):
+                    damaged.append(schema)
                 else:
-                    schemas.setdefault(found, f"{at.storage.base_uri}{at.path}/{file.path}")
+                    schemas.setdefault(schema, f"{located.storage.base_uri}{located.path}/{file.path}")
         if damaged:
             first = damaged[0]
-            more = f" ({len(damaged) - 1} more like it.)" if len(damaged) > 1 else ""
+            more = f" ({len(damaged) - 1} more.)" if len(damaged) > 1 else ""
             raise InputNotReady(first.code, first.what + more, hint=first.hint)
         return schemas
 
 
 def _files_of(source: str, inputs: Iterable[tuple[SourceInput, ...] | None]) -> list[InputFile]:
-    """The files that intervals read of a source, each once, by path."""
+    """Return the distinct files that intervals read from a source, sorted by path."""
     files = {
-        file.path: file for reads in inputs for each in reads or () if each.source == source for file in each.files
+        file.path: file for reads in inputs for read in reads or () if read.source == source for file in read.files
     }
     return [files[path] for path in sorted(files)]
 
 
 def _columns(schemas: Iterable[FileSchema], partitions: Collection[str]) -> tuple[Column, ...]:
-    """The columns of files together; a partition's value comes from the path, whatever the files hold."""
+    """Return the union of the files' columns, without partition columns, whose values come from the paths."""
     taken = {column.lower() for column in partitions}
     names: dict[str, str] = {}
     types: dict[str, dict[str, None]] = {}
@@ -240,14 +246,14 @@ def _columns(schemas: Iterable[FileSchema], partitions: Collection[str]) -> tupl
                 names.setdefault(key, column.name)
                 kind = UNKNOWN if column.name in schema.unreadable else column.type
                 types.setdefault(key, {})[kind] = None
-    found = {name: common_type(types[key]) for key, name in names.items()}
-    return tuple(Column(name, UNKNOWN if kind in (None, VOID) else kind) for name, kind in found.items())
+    common = {name: common_type(types[key]) for key, name in names.items()}
+    return tuple(Column(name, UNKNOWN if kind in (None, VOID) else kind) for name, kind in common.items())
 
 
 def _unreadable(name: str, column: str, schemas: Mapping[FileSchema, str]) -> FiresteelError:
-    """FS4003 for a column of an undeclared source that is read and has no type."""
-    held = [(schema, place) for schema, place in schemas.items() if column in schema.types]
-    for schema, place in held:
+    """Return FS4003 for a column with an unknown type that the plan reads."""
+    holders = [(schema, place) for schema, place in schemas.items() if column in schema.types]
+    for schema, place in holders:
         if column in schema.unreadable:
             reason = schema.unreadable[column]
             return InputNotReady(
@@ -255,27 +261,27 @@ def _unreadable(name: str, column: str, schemas: Mapping[FileSchema, str]) -> Fi
                 f"{name}: column `{column}` is {reason} in {place}, which Spark cannot read.",
                 hint=unreadable_hint(reason),
             )
-    types = list({schema.types[column]: place for schema, place in held}.items())
+    types = list({schema.types[column]: place for schema, place in holders}.items())
     if len(types) > 1:
-        found = " and ".join(f"{named(kind)} in {place}" for kind, place in types[:2])
+        differing = " and ".join(f"{named(kind)} in {place}" for kind, place in types[:2])
         return InputNotReady(
             "FS4003",
-            f"{name}: column `{column}` is {found}; there is no type that holds both.",
+            f"{name}: column `{column}` is {differing}; no type can hold both.",
             hint="Write one of the files again, or read other columns.",
         )
     return InputNotReady(
         "FS4003",
-        f"{name}: column `{column}` holds only nulls in {held[0][1]}, and was written without a type.",
+        f"{name}: column `{column}` has only nulls and no type in {holders[0][1]}.",
         hint=f"Declare it in sources.{name}.contract.columns, or write it with a type.",
     )
 
 
-def _patiently(ask: Callable[[float], Inputs], wait_s: float) -> Inputs:
+def _repeat(list_inputs: Callable[[float], Inputs], wait_s: float) -> Inputs:
     started = time.monotonic()
     while True:
         waited_s = time.monotonic() - started
         try:
-            return ask(min(waited_s, wait_s))
+            return list_inputs(min(waited_s, wait_s))
         except InputNotReady as error:
             if error.code not in _WAITED_FOR or waited_s >= wait_s:
                 raise

@@ -1,6 +1,6 @@
-"""Which operator scores, and why: `direct` where the plan only maps rows, `arrow` where the features are numbers, else `pandas`.
+"""Choose the operator of a score step: `direct` if the plan only maps rows, `arrow` if all features are numbers, else `pandas`.
 
-All three give the same rows; they differ in how rows get to the model and from it to the files.
+All three return the same rows. They differ in how rows reach the model, and how scores reach the files.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ BoundArgs = tuple[tuple[str, JsonValue], ...]
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What a direct job does before the score: one source, and SELECTs that only map its rows, in order."""
+    """The part of a direct job before the score: one source, and SELECTs that only map its rows, in order."""
 
     source: SourcePlan
     maps: tuple[MapOnly, ...]
     columns: tuple[Column, ...]
-    """What comes out of the last of them."""
+    """Columns of the last SELECT."""
 
 
 def with_operators(plan: Plan, asked: Mapping[str, str], args: Mapping[str, BoundArgs] | None = None) -> Plan:
-    """The plan with an operator and its reason for each score step.
+    """Return the plan with an operator and its reason for each score step.
 
     Parameters
     ----------
     asked
-        Score step -> what the spec says: `auto`, `pandas`, `arrow` or `direct`.
+        Score step -> the spec's choice: `auto`, `pandas`, `arrow` or `direct`.
     args
-        SQL step -> its args with the values of some interval, where they differ from one to the next.
+        SQL step -> its args with the values of an example interval, for args that refer to the interval.
     """
     models = {model.name: model for model in plan.models}
     bound = tuple(
@@ -74,7 +74,7 @@ def with_operators(plan: Plan, asked: Mapping[str, str], args: Mapping[str, Boun
 
 def _chosen(plan: Plan, step: ScoreStepPlan, model: ModelPlan, asked: str) -> ScoreStepPlan:
     if asked in {"pandas", "arrow"}:
-        return replace(step, operator=asked, operator_reason="the spec says so")
+        return replace(step, operator=asked, operator_reason="set in the spec")
     try:
         chain = direct_chain(plan.sources, plan.steps, plan.gates, plan.sinks, step)
     except NotMapOnlyError as why:
@@ -82,9 +82,9 @@ def _chosen(plan: Plan, step: ScoreStepPlan, model: ModelPlan, asked: str) -> Sc
     else:
         path = " -> ".join([chain.source.name, *_between(plan.steps, step, chain.source.name), step.name])
         return replace(
-            step, operator="direct", operator_reason=f"{path} only maps rows: tasks scan and write by themselves"
+            step, operator="direct", operator_reason=f"{path} only maps rows: tasks scan and write files directly"
         )
-    if not model.digest:  # a sketch: no model was asked
+    if not model.digest:  # a sketch: the model is not resolved
         return replace(step, operator="auto", operator_reason=f"{refusal}; arrow or pandas, by the model's signature")
     if model.inputs and all(column.type in _NUMBERS for column in model.inputs):
         return replace(step, operator="arrow", operator_reason=f"{refusal}; all features are numbers")
@@ -98,18 +98,18 @@ def direct_chain(
     sinks: Sequence[SinkPlan],
     step: ScoreStepPlan,
 ) -> Chain:
-    """From a source to the score step by maps alone.
+    """Return the chain of SELECTs from a source to the score step that only map rows.
 
     Raises
     ------
     NotMapOnlyError
-        With the reason, a phrase.
+        No such chain exists; the message is a phrase.
     """
     sink = sinks[0]
     if len(sinks) != 1 or sink.source != step.name:
-        raise NotMapOnlyError(f"{sink.name} is not made of {step.name} alone")
+        raise NotMapOnlyError(f"{sink.name} does not publish {step.name} directly")
     if any(gate.on == step.name for gate in gates):
-        raise NotMapOnlyError(f"a gate looks at {step.name} before it is staged")
+        raise NotMapOnlyError(f"a gate checks {step.name} before it is staged")
     selects = {each.name: each for each in steps if isinstance(each, SqlStepPlan)}
     by_name = {source.name: source for source in sources}
     names = _between(steps, step, "")
@@ -128,21 +128,21 @@ def direct_chain(
     for name in names:
         try:
             tree = parse_select(SqlText(selects[name].sql, Where(""), in_file=False)).tree
-            made = map_only(tree, columns, dict(selects[name].args))
+            mapping = map_only(tree, columns, dict(selects[name].args))
         except NotMapOnlyError as why:
             raise NotMapOnlyError(f"{name}: {why}") from None
         except FiresteelError:
             raise NotMapOnlyError(f"{name} does not parse") from None
-        columns = made.columns_of()
+        columns = mapping.columns_of()
         for column in columns:
             if column.type not in _COPIED and not column.type.startswith("decimal("):
                 raise NotMapOnlyError(f"{name}.{column.name} is {column.type}")
-        maps.append(made)
+        maps.append(mapping)
     types = {column.name: column.type for column in columns}
     for name in step.columns_read:
         if name not in types:
             raise NotMapOnlyError(f"`{name}` is not a column of {step.input}")
-    types = {name: types[name] for name in step.keep} | {output.name: output.type for output in step.made}
+    types = {name: types[name] for name in step.keep} | {output.name: output.type for output in step.produced}
     for name in sink.partition_by:
         if types.get(name, UNKNOWN) not in _PARTITIONS:
             raise NotMapOnlyError(f"partition `{name}` of {sink.name} is {types.get(name, UNKNOWN)}")
@@ -150,7 +150,7 @@ def direct_chain(
 
 
 def _between(steps: Sequence[StepPlan], step: ScoreStepPlan, source: str) -> list[str]:
-    """The SELECTs between a source and the score, from the source on; as far back as each reads one relation."""
+    """Return the SELECTs between a source and the score, in order, as far back as each reads one relation."""
     selects = {each.name: each for each in steps if isinstance(each, SqlStepPlan)}
     names: list[str] = []
     relation = step.input

@@ -1,4 +1,4 @@
-"""The directories of a sink that one interval replaces: known from the spec, before anything is read."""
+"""The directories of a sink that one interval replaces, from the spec alone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from firesteel.pipelines.spec.load import LoadedSpec
 
 
 def replaced_directories(loaded: LoadedSpec, analysis: Analysis, sink_name: str, slot: Slot) -> tuple[str, ...]:
-    """The directories that an interval replaces.
+    """Return the directories that an interval replaces.
 
-    A partition column whose values are known (it is an unchanged copy of a source's selected partition column) gives one
-    directory a value. From the first column on whose values are not known, the whole directory above is replaced.
+    The values of a partition column are known if it is an unchanged copy of a source's selected partition column; each value has
+    one directory. From the first column with unknown values on, the parent directory is replaced.
 
     Raises
     ------
     SpecErrors
-        FS1004 when the values of the first column, the interval's, are not known or more than one.
+        FS1004 when the first column, the interval's, has no known value or more than one.
     """
     spec = loaded.spec
     sink = spec.sinks[sink_name]
@@ -30,18 +30,18 @@ def replaced_directories(loaded: LoadedSpec, analysis: Analysis, sink_name: str,
         source = spec.sources.get(relation)
         values = selected(source, slot, where).get(origin) if source and origin in source.partitions else None
         if index == 0 and (values is None or len(values) != 1):
-            found = (
+            problem = (
                 "is not an unchanged copy of a selected source partition"
                 if values is None
-                else f"holds {len(values)} values"
+                else f"has {len(values)} values"
             )
             raise SpecErrors.of(
                 [
                     SpecError(
                         "FS1004",
-                        f"sinks.{sink_name}: `{column}` {found} for one interval.",
+                        f"sinks.{sink_name}: `{column}` {problem} for one interval.",
                         where=where,
-                        hint="A rerun must know which partitions it replaces: pass the source's partition column through.",
+                        hint="Copy the source's partition column unchanged: a rerun must know which partitions it replaces.",
                     )
                 ]
             )

@@ -1,4 +1,4 @@
-"""The columns that a model takes: those of its signature, in its order, found in a relation. Known before a JVM starts."""
+"""Match the columns of a model's signature with the columns of a relation, before a JVM starts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NESTED = re.compile(r"(array|map|struct)<(.*)>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a score step gives to a model.
+    """The input columns of a model in a score step.
 
     Attributes
     ----------
     columns
         Columns of the relation, in the order of the model's signature.
     names
-        The model's name of each; empty where they are the same.
+        The model's names of these columns; empty if they are the same.
     """
 
     columns: tuple[str, ...]
@@ -37,13 +37,13 @@ class Features:
 def features_of(
     score: Score, analysis: Analysis, model: ModelPlan, where: Where, errors: list[FiresteelError]
 ) -> Features:
-    """What a score step gives to a model; what is wrong with it is added to `errors`."""
+    """Return the model's input columns in a score step; add errors to `errors`."""
     asked = None if score.features == "signature" else tuple(score.features)
     if score.input in analysis.unknown:
         return Features(asked if asked is not None else tuple(column.name for column in model.inputs))
     columns, places = analysis.relations[score.input], analysis.places(score.input)
-    features, wrong = find_features(model, asked, score.input, columns, places, where)
-    errors += wrong
+    features, found = find_features(model, asked, score.input, columns, places, where)
+    errors += found
     return features
 
 
@@ -55,31 +55,30 @@ def find_features(
     places: Mapping[str, Where],
     where: Where | None,
 ) -> tuple[Features, list[FiresteelError]]:
-    """Find each column of a model's signature in a relation.
+    """Return the relation's column for each column of a model's signature.
 
     Parameters
     ----------
     asked
-        The features that the spec lists, in any order; None for all columns of the signature. Optional columns of the
-        signature may be missing then.
+        The features that the spec lists, in any order. None for all columns of the signature, except missing optional ones.
     places
-        Where each column of the relation is made, when that is known.
+        Locations of the relation's columns, if known.
     where
-        The score step, for features that are missing; None where there is no spec.
+        The location of the score step, for missing features; None if there is no spec.
 
     Returns
     -------
-    The features, and FS3002 for each that is missing, not in the signature, ambiguous, or of a type that the model does not take.
+    The features, and FS3002 for each that is missing, not in the signature, ambiguous, or of a type that the model does not accept.
     """
     if not model.inputs:
         return Features(asked or ()), []
     search = _Search(model, relation, columns, places, where)
-    wanted = search.listed(asked) if asked is not None else list(model.inputs)
-    pairs = [(need, search.column(need, optional=asked is None and need.nullable)) for need in wanted]
-    found = [(need, column) for need, column in pairs if column is not None]
-    for need, column in found:
+    needs = search.listed(asked) if asked is not None else list(model.inputs)
+    pairs = [(need, search.column(need, optional=asked is None and need.nullable)) for need in needs]
+    matches = [(need, column) for need, column in pairs if column is not None]
+    for need, column in matches:
         search.check_type(need, column)
-    features, names = tuple(column.name for _, column in found), tuple(need.name for need, _ in found)
+    features, names = tuple(column.name for _, column in matches), tuple(need.name for need, _ in matches)
     return Features(features, names if names != features else ()), search.errors
 
 
@@ -101,54 +100,54 @@ class _Search:
         self.errors: list[FiresteelError] = []
 
     def listed(self, asked: tuple[str, ...]) -> list[Column]:
-        """The columns of the signature that the spec lists, in the order of the signature."""
-        wanted = set()
+        """Return the columns of the signature that the spec lists, in the order of the signature."""
+        listed = set()
         for name in asked:
-            same = _named(name, self._model.inputs)
-            if len(same) == 1:
-                wanted.add(same[0].name)
+            matches = _named(name, self._model.inputs)
+            if len(matches) == 1:
+                listed.add(matches[0].name)
             else:
                 known = [column.name for column in self._model.inputs]
                 self._error(
-                    f"{self._title} takes no `{name}`: its signature has {', '.join(known)}.",
+                    f"{self._title} has no input `{name}`; its signature has {', '.join(known)}.",
                     self._where,
                     did_you_mean(name, known) or f"Remove `{name}` from features.",
                 )
         for column in self._model.inputs:
-            if not column.nullable and column.name not in wanted:
+            if not column.nullable and column.name not in listed:
                 self._error(
-                    f"{self._title} needs `{column.name}: {column.type}`, which features leaves out.",
+                    f"{self._title} needs `{column.name}: {column.type}`, which is not in `features`.",
                     self._where,
                     f"Add `{column.name}`, or write `features: signature`.",
                 )
-        return [column for column in self._model.inputs if column.name in wanted]
+        return [column for column in self._model.inputs if column.name in listed]
 
     def column(self, need: Column, *, optional: bool) -> Column | None:
-        """The relation's column for one of the signature."""
-        same = _named(need.name, self._columns)
-        if len(same) == 1:
-            return same[0]
-        if same:
+        """Return the relation's column for a column of the signature."""
+        matches = _named(need.name, self._columns)
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
             self._error(
-                f"{self._title} needs `{need.name}`, and {self._relation} has {', '.join(f'`{c.name}`' for c in same)}: Spark does "
-                "not tell them apart.",
+                f"{self._title} needs `{need.name}`, but {self._relation} has {', '.join(f'`{c.name}`' for c in matches)}, which "
+                "Spark does not distinguish.",
                 self._where,
                 "Rename one of them in a SQL step before the score.",
             )
         elif not optional:
             kind = f": {need.type}" if need.type != UNKNOWN else ""
             self._error(
-                f"{self._title} needs `{need.name}{kind}`; {self._relation} has no such column.",
+                f"{self._title} needs `{need.name}{kind}`, but {self._relation} does not have this column.",
                 self._where,
                 f"Add it to {self._relation} (it has: {', '.join(column.name for column in self._columns)}).",
             )
         return None
 
     def check_type(self, need: Column, column: Column) -> None:
-        """FS3002 when the model does not take the column's type."""
+        """Add FS3002 when the model does not accept the column's type."""
         if not accepts(need.type, column.type):
             self._error(
-                f"{self._title} needs `{need.name}: {need.type}`; {self._relation} gives `{column.type}`.",
+                f"{self._title} needs `{need.name}: {need.type}`, but {self._relation} has `{column.type}`.",
                 self._places.get(column.name, self._where),
                 f"Add CAST({column.name} AS {need.type.upper()}).",
             )
@@ -158,12 +157,12 @@ class _Search:
 
 
 def _named(name: str, columns: Iterable[Column]) -> list[Column]:
-    """The columns of a name, whatever their case, as in Spark."""
+    """Return the columns with a name, ignoring case as Spark does."""
     return [column for column in columns if column.name.lower() == name.lower()]
 
 
 def accepts(need: str, given: str) -> bool:
-    """Whether MLflow's schema enforcement takes a column of a type where the signature says another.
+    """Return whether MLflow's schema enforcement converts a column type to the type in the signature.
 
     Examples
     --------

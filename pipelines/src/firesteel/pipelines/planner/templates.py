@@ -1,4 +1,4 @@
-"""Templates of a spec (`select`, `args`), tried on intervals of its own: what no interval can ever fulfil is found here."""
+"""Check the templates of a spec (`select`, `args`) by resolving them for example intervals."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from firesteel.pipelines.spec.model import SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
 
 _NARROWER = ("date", "int")
-"""Types that are proposed for a value before `string`, which holds any."""
+"""Types to propose for a value before `string`, which accepts any."""
 
 
 def template_errors(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelError]:
-    """What is wrong with the interval, and with what is filled for each one."""
+    """Return the errors of the interval, and of the templates that are resolved for each interval."""
     interval = loaded.spec.interval
     errors: list[FiresteelError] = []
-    for key, check, instead in (("timezone", check_timezone, "UTC"), ("begin", check_begin, "2000-01-01")):
+    for key, check, valid in (("timezone", check_timezone, "UTC"), ("begin", check_begin, "2000-01-01")):
         try:
             check(interval)
         except SpecError as error:
             errors.append(_at(loaded, key, error))
-            interval = interval.model_copy(update={key: instead})  # so that templates can be tried all the same
-    seen = first_slots(interval)
-    if not seen:
+            interval = interval.model_copy(update={key: valid})  # so that the templates can still be checked
+    examples = first_slots(interval)
+    if not examples:
         errors.append(_at(loaded, "begin", SpecError("FS1014", "interval.begin is at the end of the calendar.")))
-    errors += [*_selects(loaded, seen), *_args(loaded, seen)]
-    errors += _sinks(loaded, analysis, () if errors else seen)
+    errors += [*_selects(loaded, examples), *_args(loaded, examples)]
+    errors += _sinks(loaded, analysis, () if errors else examples)
     return loaded.root_causes(errors)
 
 
@@ -47,18 +47,18 @@ def _at(loaded: LoadedSpec, key: str, error: SpecError) -> SpecError:
     return SpecError(error.code, error.what, where=where, hint=error.hint)
 
 
-def _selects(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
-    """FS1004 for each selected value that is none of its partition's type."""
+def _selects(loaded: LoadedSpec, examples: Sequence[Slot]) -> Iterator[FiresteelError]:
+    """Yield FS1004 for each selected value that does not match its partition's type."""
     for name, source in loaded.spec.sources.items():
         for column, text in source.partitions.items():
             kind, _ = parse_column_type(text)
             if "<" in kind:
                 where = loaded.tree.nearest(("sources", name, "partitions", column)).where
-                what = f"`sources.{name}.partitions.{column}`: {kind} cannot name a directory."
-                yield SpecError("FS1004", what, where=where, hint="Give it a simple type such as string, date or int.")
+                what = f"`sources.{name}.partitions.{column}`: a partition column cannot be of type {kind}."
+                yield SpecError("FS1004", what, where=where, hint="Use a simple type such as string, date or int.")
             elif column in source.select:
                 where = loaded.tree.nearest(("sources", name, "select", column)).where
-                for slot in seen:
+                for slot in examples:
                     try:
                         values = selected_values(source.select[column], slot)
                     except ValueError as error:
@@ -67,34 +67,34 @@ def _selects(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelErro
                     if not values:
                         yield SpecError("FS1004", f"`sources.{name}.select.{column}` selects nothing.", where=where)
                         break
-                    wrong = next((value for value in values if not is_selectable(value, kind)), None)
-                    if wrong is not None:
-                        yield _not_of_its_type(name, column, kind, wrong, slot, loaded, where)
+                    mismatch = next((value for value in values if not is_selectable(value, kind)), None)
+                    if mismatch is not None:
+                        yield _type_mismatch(name, column, kind, mismatch, slot, loaded, where)
                         break
 
 
-def _not_of_its_type(
+def _type_mismatch(
     name: str, column: str, kind: str, value: str, slot: Slot, loaded: LoadedSpec, where: Where
 ) -> FiresteelError:
-    better = next((each for each in _NARROWER if is_selectable(value, each)), "string")
+    better = next((type_ for type_ in _NARROWER if is_selectable(value, type_)), "string")
     names = {key: text for key, text in slot.names.items() if key != "hour" or loaded.spec.interval.unit == "hour"}
     fitting = [f"${{interval.{key}}}" for key, text in names.items() if is_selectable(text, kind)]
     other = f", or select {' or '.join(fitting)}" if fitting and kind != "string" else ""
     return SpecError(
         "FS1004",
-        f"`sources.{name}.select.{column}` gives `{value}` for the interval {slot.id}, and the partition is of type "
-        f"{kind}: nothing can match.",
+        f"`sources.{name}.select.{column}` is `{value}` for the interval {slot.id}, which is not a value of the partition's "
+        f"type {kind}.",
         where=where,
         hint=f"Declare the partition as {better}{other}.",
     )
 
 
-def _args(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
+def _args(loaded: LoadedSpec, examples: Sequence[Slot]) -> Iterator[FiresteelError]:
     for name, step in loaded.spec.steps.items():
         for arg, value in step.args.items() if isinstance(step, SqlStep) else ():
             problem = "a mapping cannot be bound to a marker" if isinstance(value, dict) else ""
             try:
-                for slot in seen:
+                for slot in examples:
                     bound_arg(value, slot)
             except ValueError as error:
                 problem = str(error)
@@ -103,17 +103,17 @@ def _args(loaded: LoadedSpec, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
                 yield SpecError("FS1004", f"`steps.{name}.args.{arg}`: {problem}.", where=where)
 
 
-def _sinks(loaded: LoadedSpec, analysis: Analysis, seen: Sequence[Slot]) -> Iterator[FiresteelError]:
-    """FS1004 where it is not known which directories an interval replaces, or two intervals replace the same."""
+def _sinks(loaded: LoadedSpec, analysis: Analysis, examples: Sequence[Slot]) -> Iterator[FiresteelError]:
+    """Yield FS1004 if the directories that an interval replaces are unknown, or two intervals replace the same one."""
     if loaded.is_replaced("sources") or loaded.is_replaced("interval"):
         return
     for name, sink in loaded.spec.sinks.items():
         if sink.partition_by[0] not in {column.name for column in analysis.relations.get(sink.from_, ())}:
-            continue  # it is reported
+            continue  # already reported
         where = loaded.tree.nearest(("sinks", name, "partition_by")).where
         published = {column.name for column in analysis.relations.get(sink.from_, ())} | {*sink.lineage_columns}
         if analysis.relations.get(sink.from_) and published <= {*sink.partition_by}:
-            what = f"sinks.{name} publishes its partition columns and nothing else."
+            what = f"sinks.{name} publishes only its partition columns."
             yield SpecError("FS1004", what, where=where, hint="Keep or compute one more column.")
         relation, origin = analysis.trace(sink.from_, sink.partition_by[0])
         known = relation in loaded.spec.sources or (relation in analysis.relations and relation not in analysis.unsure)
@@ -122,19 +122,19 @@ def _sinks(loaded: LoadedSpec, analysis: Analysis, seen: Sequence[Slot]) -> Iter
         if loaded.tree.nearest(("sources", relation, "select", origin)).where in loaded.unclear:
             continue
         try:
-            directories = [set(replaced_directories(loaded, analysis, name, slot)) for slot in seen]
-        except SpecErrors as wrong:
-            yield from wrong.errors
+            directories = [set(replaced_directories(loaded, analysis, name, slot)) for slot in examples]
+        except SpecErrors as errors:
+            yield from errors.errors
             continue
-        except SpecError:  # a select that cannot be computed is reported
+        except SpecError:  # a select that cannot be computed is already reported
             continue
         unit = loaded.spec.interval.unit
-        for slot, other in zip(seen[1:], directories[1:], strict=True):
+        for slot, other in zip(examples[1:], directories[1:], strict=True):
             if sink.mode == "replace_partitions" and directories[0] & other:
                 yield SpecError(
                     "FS1004",
-                    f"sinks.{name}: the intervals {seen[0].id} and {slot.id} both replace {min(directories[0] & other)}.",
+                    f"sinks.{name}: the intervals {examples[0].id} and {slot.id} both replace {min(directories[0] & other)}.",
                     where=where,
-                    hint=f"Partition the sink by what differs from {unit} to {unit}, or change interval.unit.",
+                    hint=f"Partition the sink by a column that differs for each {unit}, or change interval.unit.",
                 )
                 break
