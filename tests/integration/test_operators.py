@@ -117,7 +117,7 @@ def test_auto_takes_direct_for_maps_and_says_why_not_otherwise(tmp_path):
     step = project.plan("direct", sql="SELECT id, sqrt(a) AS a, b, c, dt, origin FROM points").steps[-1]
     assert (step.operator, step.operator_reason) == (
         "arrow",
-        "not direct: features: `SQRT(a)` is left to Spark; all features are numbers",
+        "not direct: features: only Spark can compute `SQRT(a)`; all features are numbers",
     )
 
 

@@ -242,7 +242,7 @@ def test_a_source_without_declared_columns_is_looked_at_when_the_plan_is_made(tm
     }
     declared = planned(tmp_path / "declared", data)
     assert plan.steps == declared.steps
-    with pytest.raises(SpecErrors, match=r"FS2004 sql/features.sql:9:5  column `wind_sped` is not in weather"):
+    with pytest.raises(SpecErrors, match=r"FS2004 sql/features.sql:9:5  column `wind_sped` does not exist in weather"):
         planned(tmp_path / "wrong", data, changes=undeclared, sql={"w.wind_speed": "w.wind_sped"})
     for file in (data / "weather" / f"dt={DAY}").glob("*.parquet"):
         file.unlink()

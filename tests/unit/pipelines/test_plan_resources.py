@@ -161,7 +161,10 @@ def test_rdma_asks_for_the_plugin_beside_those_of_the_user(tmp_path, configurati
     assert conf["spark.plugins"] == plugins
     assert conf["spark.firesteel.shuffle.fallback"] == "fail"
     assert "spark.dynamicAllocation.shuffleTracking.enabled" not in conf  # the plugin decides, once it knows
-    assert "shuffles through the nodes' shuffle services, which outlive executors; without them the run fails" in made.reasons
+    assert (
+        "shuffles through the nodes' shuffle services, which outlive executors; without them the run fails"
+        in made.reasons
+    )
 
 
 def test_sort_tracks_shuffles_and_has_no_plugin(tmp_path):

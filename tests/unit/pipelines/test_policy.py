@@ -105,7 +105,11 @@ def test_a_link_to_a_sink_is_the_sink(policy, tmp_path):
         ("policy_version: 1\nallow: [", 0o644, r"FS7602 .*policy.yaml:\d+  the policy is not valid YAML"),
         ("policy_version: 2\nallow: []\n", 0o644, "is not a valid policy: policy_version"),
         ("policy_version: 1\nallow: []\nalow: []\n", 0o644, "is not a valid policy: alow"),
-        ('policy_version: 1\nallow: [{sink: "scores", users: [ann]}]\n', 0o644, r"is not a valid policy: allow\.0\.sink"),
+        (
+            'policy_version: 1\nallow: [{sink: "scores", users: [ann]}]\n',
+            0o644,
+            r"is not a valid policy: allow\.0\.sink",
+        ),
         ('policy_version: 1\nallow: [{sink: "**", users: ann}]\n', 0o644, r"is not a valid policy: allow\.0\.users"),
         ("", 0o644, "is not a valid policy"),
         ("policy_version: 1\nallow: []\n", 0o646, r"is writable by users other than its owner \(mode 0646\)"),

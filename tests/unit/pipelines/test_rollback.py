@@ -80,7 +80,9 @@ def test_a_rollback_goes_back_over_several_publishes(root_uri):
     assert visible(root_uri) == AFTER
 
 
-@pytest.mark.parametrize(("to", "what"), [("r9", "has published nothing here"), ("r2", "is already the published version")])
+@pytest.mark.parametrize(
+    ("to", "what"), [("r9", "has published nothing here"), ("r2", "is already the published version")]
+)
 def test_a_rollback_to_another_run_says_which_there_are(root_uri, to, what):
     publish(root_uri, "r1", NEW)
     publish(root_uri, "r2", NEWER)

@@ -54,7 +54,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         "FS1007 pipeline.yaml:19:36  `${param.orgins}` is not defined (defined: root, origins, min_distance). Did you mean `origins`?",
         "FS1010 pipeline.yaml:46:7  model `dely` is not defined. Did you mean `delay`?",
         "FS1003 pipeline.yaml:70:5  unknown key `partiton_by` in sinks.scores. Did you mean `partition_by`?",
-        "FS2004 sql/features.sql:9:5  column `wind_sped` is not in weather. Closest: wind_speed (double).",
+        "FS2004 sql/features.sql:9:5  column `wind_sped` does not exist in weather. Did you mean `wind_speed` (double)?",
     ]
 
 
@@ -114,12 +114,12 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "features: signature",
             "features: {dep_hour: dep_hur}",
-            "FS2004 pipeline.yaml:{line}:7  column `dep_hur` is not in features. Closest: dep_hour (",
+            "FS2004 pipeline.yaml:{line}:7  column `dep_hur` does not exist in features. Did you mean `dep_hour` (",
         ),
         (
             "features: signature",
             "features: {dep_hour: 1 +}",
-            "FS2001 pipeline.yaml:{line}:7  does not parse near",
+            "FS2001 pipeline.yaml:{line}:7  the SQL does not parse near",
         ),
         (
             "features: signature",
@@ -221,8 +221,8 @@ def test_a_cycle_is_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("SELECT 1; SELECT 2", "FS2002 sql/features.sql  a step is one SELECT, found 2 statements."),
-        ("DROP TABLE flights", "FS2002 sql/features.sql  a step is one SELECT, found DROP."),
+        ("SELECT 1; SELECT 2", "FS2002 sql/features.sql  a step must be one SELECT, found 2 statements."),
+        ("DROP TABLE flights", "FS2002 sql/features.sql  a step must be one SELECT, found DROP."),
         ("SELECT flight_id FRO flights WHERE (", "FS2001 sql/features.sql:1:"),
         (
             "SELECT * FROM flight",

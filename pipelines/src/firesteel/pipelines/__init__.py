@@ -1,6 +1,6 @@
-"""Specs, plans and the publish transaction. Importing this starts no JVM and imports no pyspark.
+"""Specs, plans and the publish transaction. Importing this package starts no JVM and does not import pyspark.
 
-The three public names are imported when they are asked for: a user of the storage alone does not pay for the compiler.
+The three public names are imported on first use, so that users of the storage do not load the compiler.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline", "Plan", "RunResult"]
 
-_HOMES = {"Pipeline": "pipeline", "Plan": "plan.model", "RunResult": "result"}
+_MODULES = {"Pipeline": "pipeline", "Plan": "plan.model", "RunResult": "result"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -81,12 +81,12 @@ class Analysis:
         return places
 
 
-def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None) -> Analysis:
+def analyze(loaded: LoadedSpec, file_columns: Mapping[str, tuple[Column, ...]] | None = None) -> Analysis:
     """Return the analysis of a loaded spec.
 
     Parameters
     ----------
-    found
+    file_columns
         Columns in the data, for sources that declare none.
 
     Raises
@@ -94,17 +94,17 @@ def analyze(loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None =
     SpecErrors
         All FS1xxx and FS2xxx errors that need no models and no data.
     """
-    analysis, errors = analyze_with_errors(loaded, found)
+    analysis, errors = analyze_with_errors(loaded, file_columns)
     if errors:
         raise SpecErrors.of(errors)
     return analysis
 
 
 def analyze_with_errors(
-    loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]] | None = None
+    loaded: LoadedSpec, file_columns: Mapping[str, tuple[Column, ...]] | None = None
 ) -> tuple[Analysis, list[FiresteelError]]:
     """Return the analysis of the valid parts of a spec, and the errors."""
-    work = _Analyzer(loaded, found or {})
+    work = _Analyzer(loaded, file_columns or {})
     work.names()
     work.sources()
     work.parse()
@@ -154,9 +154,9 @@ _SECTIONS = {
 
 
 class _Analyzer:
-    def __init__(self, loaded: LoadedSpec, found: Mapping[str, tuple[Column, ...]]) -> None:
+    def __init__(self, loaded: LoadedSpec, file_columns: Mapping[str, tuple[Column, ...]]) -> None:
         self.loaded = loaded
-        self.found = found
+        self.file_columns = file_columns
         self.spec = loaded.spec
         self.errors: list[FiresteelError] = []
         self.order: list[str] = []
@@ -212,7 +212,7 @@ class _Analyzer:
         for name, source in self.spec.sources.items():
             columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
             partitions = {column: parse_column_type(text) for column, text in source.partitions.items()}
-            if (not columns and name not in self.found) or self._has_wrong_columns(name):
+            if (not columns and name not in self.file_columns) or self._has_wrong_columns(name):
                 self.unknown_relations.add(name)
             path = ("sources", name, "contract", "columns")
             self._duplicates(columns, "is a duplicate column", *path)
@@ -225,7 +225,7 @@ class _Analyzer:
                 if column not in partitions:
                     self.unknown("partition", column, list(partitions), "sources", name, "select", column)
             declared = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
-            in_files = tuple(column for column in self.found.get(name, ()) if column.name not in partitions)
+            in_files = tuple(column for column in self.file_columns.get(name, ()) if column.name not in partitions)
             self.relations[name] = (*in_files, *declared)
             self.uses[name] = set()
             for index, column in enumerate(source.key):
@@ -238,12 +238,12 @@ class _Analyzer:
 
     def _duplicates(self, names: Iterable[str], what: str, *path: str | int) -> None:
         """Add FS1013 for each name that occurs before, ignoring case."""
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for index, name in enumerate(names):
-            if name.lower() in seen:
+            if name.lower() in earlier:
                 key = name if isinstance(names, Mapping) else index
                 self.error("FS1013", f"`{name}` {what}; Spark ignores case.", *path, key)
-            seen.add(name.lower())
+            earlier.add(name.lower())
 
     def column(self, relation: str, column: str, *path: str | int) -> None:
         known = [declared.name for declared in self.relations.get(relation, ())]
@@ -265,8 +265,8 @@ class _Analyzer:
                 continue
             if (step.sql is None) == (step.sql_file is None):
                 if not self.loaded.is_replaced("steps", name):  # otherwise the error is already reported
-                    found = "both" if step.sql else "neither"
-                    what = f"steps.{name} needs one of `sql`, `sql_file` and `score`, found {found}."
+                    given = "both" if step.sql else "neither"
+                    what = f"steps.{name} needs one of `sql`, `sql_file` and `score`, found {given}."
                     self.error("FS1005", what, "steps", name)
                 continue
             try:

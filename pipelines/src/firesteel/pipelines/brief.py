@@ -1,6 +1,6 @@
-"""A run in a few kilobytes, for schedulers: what an Airflow task returns, and what `firesteel status --run` shows of a run.
+"""The brief of a run for schedulers, in a few kilobytes: an Airflow task returns it, and the run's heartbeat stores it.
 
-Its keys are a contract (`CONTRACT`), held by a test. Lists are cut to a bounded length and say so by a total beside them.
+Its keys are a contract (`CONTRACT`), which a test checks. Long lists are cut; a total next to each shows the full length.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 CONTRACT = 1
 MAX_INTERVALS = 100
 MAX_PARTITIONS = 200
-"""Of all intervals together."""
+"""Limit for all intervals together."""
 MAX_TEXT = 2000
 
 
 def brief(result: RunResult, plan: Plan) -> dict[str, JsonValue]:
-    """The run in brief."""
-    room = MAX_PARTITIONS
+    """Return the brief of a run."""
+    remaining = MAX_PARTITIONS
     intervals: list[JsonValue] = []
-    for each in result.intervals[:MAX_INTERVALS]:
-        intervals.append(_interval(each, room))
-        room = max(0, room - len(each.partitions))
+    for interval in result.intervals[:MAX_INTERVALS]:
+        intervals.append(_interval(interval, remaining))
+        remaining = max(0, remaining - len(interval.partitions))
     return {
         "contract": CONTRACT,
         "run_id": result.run_id,
@@ -41,7 +41,7 @@ def brief(result: RunResult, plan: Plan) -> dict[str, JsonValue]:
         "intervals": intervals,
         "intervals_total": len(result.intervals),
         "sinks": {sink.name: sink.path for sink in plan.sinks},
-        "gates": [_gate(gate) for each in result.intervals[:MAX_INTERVALS] for gate in each.gates if _failed(gate)],
+        "gates": [_gate(gate) for part in result.intervals[:MAX_INTERVALS] for gate in part.gates if _failed(gate)],
         "mlflow_run_id": result.mlflow_run_id,
         "report": result.report,
         "error": result.error[:MAX_TEXT],
@@ -49,7 +49,7 @@ def brief(result: RunResult, plan: Plan) -> dict[str, JsonValue]:
 
 
 def rows(counts: Counts) -> dict[str, JsonValue]:
-    """Where the rows went."""
+    """Return the row counts as JSON."""
     return {
         "in": counts.rows_in,
         "scored": counts.scored,
@@ -59,22 +59,22 @@ def rows(counts: Counts) -> dict[str, JsonValue]:
     }
 
 
-def _interval(each: IntervalResult, room: int) -> JsonValue:
+def _interval(result: IntervalResult, max_partitions: int) -> JsonValue:
     return {
-        "interval": each.interval,
-        "state": each.state,
-        "reason": each.reason,
-        "rows": each.counts.scored,
-        "files": each.files,
-        "bytes": each.bytes,
-        "partitions": list(each.partitions[:room]),
-        "partitions_total": len(each.partitions),
-        "error": each.error[:MAX_TEXT],
+        "interval": result.interval,
+        "state": result.state,
+        "reason": result.reason,
+        "rows": result.counts.scored,
+        "files": result.files,
+        "bytes": result.bytes,
+        "partitions": list(result.partitions[:max_partitions]),
+        "partitions_total": len(result.partitions),
+        "error": result.error[:MAX_TEXT],
     }
 
 
 def _failed(gate: GateResult) -> list[JsonValue]:
-    return [f"{each.severity}: {each.type} {each.column}".strip() for each in gate.expectations if not each.success]
+    return [f"{item.severity}: {item.type} {item.column}".strip() for item in gate.expectations if not item.success]
 
 
 def _gate(gate: GateResult) -> JsonValue:

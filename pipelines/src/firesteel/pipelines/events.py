@@ -1,4 +1,4 @@
-"""Events of a run: what progress bars, logs and tests see. One type, sent to one callback."""
+"""The events of a run, sent to one callback, for progress bars, logs and tests."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `facts` are JSON values.
+    """An event. `facts` are JSON values.
 
-    `tasks` comes about once a second while an interval is scored, from a thread of its own: `done` of the tasks `known`.
+    While an interval is scored, a separate thread emits a `tasks` event about once per second: `done` of the `known` tasks.
     """
 
     kind: Kind
@@ -46,12 +46,12 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore(_event: Event) -> None:
-    """Do nothing with an event: the default callback."""
+    """Ignore an event: the default callback."""
 
 
 Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, and of how much."""
+"""Callback with the current activity, the completed count and the total count."""
 
 
 def no_progress(_what: str, _done: int, _total: int) -> None:
-    """Report nothing: the default."""
+    """Report no progress: the default callback."""

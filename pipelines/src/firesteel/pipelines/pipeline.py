@@ -1,4 +1,4 @@
-"""`Pipeline`: load a spec, plan it, run it. The Python face of the command line."""
+"""`Pipeline`: load, plan and run a spec from Python."""
 
 from __future__ import annotations
 

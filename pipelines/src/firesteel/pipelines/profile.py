@@ -1,6 +1,6 @@
-"""The profile of a column: what the next run is held against. Kept in the ledger's record of the publish that it describes.
+"""The profile of a column, which is the baseline of drift gates. The ledger record of a publish stores it.
 
-A profile holds counts in bins and no values of rows: edges and moments of numbers, CRC-32 codes in place of texts.
+A profile contains counts per bin and no row values: edges and moments for numbers, CRC-32 codes for texts.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Literal
 from firesteel.conf.types import is_number
 
 Kind = Literal["number", "category", "other"]
-"""Numbers are cut by edges, strings and booleans counted by value; of all other types only nulls are counted."""
+"""Numbers are counted between edges, strings and booleans by value; for all other types only nulls are counted."""
 
 
 def kind_of(type_: str) -> Kind:
-    """What is counted of a column of a Spark SQL type.
+    """Return how values of a Spark SQL type are counted.
 
     Examples
     --------
@@ -29,18 +29,18 @@ def kind_of(type_: str) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One column of one relation (`on`, as gates name it) in one interval.
+    """The profile of one column of one relation (`on`, as in a gate) in one interval.
 
     Attributes
     ----------
     mean, std
-        Of the finite values; the sample's standard deviation. None where there are none, or they exceed a double.
+        Mean and sample standard deviation of the finite values. None if there are no finite values, or the result exceeds a double.
     bins
-        Of numbers the inner edges, ascending: bin i holds the values above edge i - 1 up to edge i. Of categories their codes.
+        For numbers, the inner edges, ascending: bin i counts the values above edge i - 1 up to edge i. For categories, their codes.
     counts
-        One more than `bins`: numbers above the last edge, or all other categories. Nulls and NaNs are in none of them.
+        One count per bin, and one for numbers above the last edge or for all other categories. Nulls and NaNs are not counted.
     bin_rows
-        The values that `bins` were made of, in the first success that they come from.
+        Number of values from which `bins` were computed, in the first published interval.
     """
 
     on: str
@@ -57,10 +57,10 @@ class Profile:
 
     @property
     def kind(self) -> Kind:
-        """What is counted of it."""
+        """Return how the column's values are counted."""
         return kind_of(self.type)
 
     @property
     def values(self) -> int:
-        """Values that are neither null nor NaN."""
+        """Return the number of values that are not null or NaN."""
         return self.rows - self.nulls - self.nans

@@ -18,25 +18,25 @@ from firesteel.pipelines.publish.state_store import StateStore, children
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 
-_LOOK_AGAIN_S = 0.2
+_POLL_S = 0.2
 
 
 def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float = 60.0) -> list[str]:
-    """URIs of the files that are published now, all of each interval.
+    """Return the URIs of the published files.
 
     Parameters
     ----------
     sink
         The sink's URI.
     intervals
-        Only these; all that were ever published by default.
+        Intervals to read. Default: all published ones.
     timeout_s
-        How long to wait for a swap that is in progress.
+        Seconds to wait for a swap in progress.
 
     Raises
     ------
     StorageError
-        FS8003 when nothing was published there; FS8011 when an interval is not whole within `timeout_s`.
+        FS8003 when nothing was published to the sink; FS8011 when an interval is still incomplete after `timeout_s`.
     """
     storage, path = locate(sink)
     pointer = read_pointer(storage, path)
@@ -46,17 +46,17 @@ def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float 
     for interval in intervals or ledger.intervals(pointer.sink):
         while True:
             record = ledger.published(pointer.sink, interval)
-            wanted = {join(path, file.path): file.length for file in record.files} if record else {}
-            folders = sorted({each.rpartition("/")[0] for each in wanted})
-            there = {status.path: status.length for folder in folders for status in children(storage, folder)}
-            if all(there.get(each) == length for each, length in wanted.items()):
+            expected = {join(path, file.path): file.length for file in record.files} if record else {}
+            folders = sorted({file.rpartition("/")[0] for file in expected})
+            present = {status.path: status.length for folder in folders for status in children(storage, folder)}
+            if all(present.get(file) == length for file, length in expected.items()):
                 break
             if time.monotonic() > deadline:
                 raise StorageError(
                     "FS8011",
-                    f"{sink} {interval}: what run {record.run_id if record else ''} published is not there as a whole.",
-                    hint="A publish is in progress, or died: `firesteel recover` ends it. Then read again.",
+                    f"{sink} {interval}: files that run {record.run_id if record else ''} published are missing.",
+                    hint="Run `firesteel recover` to finish a publish that died, then read again.",
                 )
-            time.sleep(_LOOK_AGAIN_S)
-        files += [f"{storage.base_uri}{each}" for each in wanted]
+            time.sleep(_POLL_S)
+        files += [f"{storage.base_uri}{file}" for file in expected]
     return files

@@ -1,4 +1,4 @@
-"""What a run returns: small, frozen, the same whether read from Python, `--json`, the ledger or the report."""
+"""The result of a run, as returned in Python, by `--json`, and in the report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Counts:
 
     @property
     def balanced(self) -> bool:
-        """The invariant: no row is lost and none is doubled."""
+        """Return whether all input rows are accounted for: none is lost and none is duplicated."""
         return self.rows_in == self.scored + self.dead_letter + self.quarantined + self.dropped
 
     def __add__(self, other: Counts) -> Counts:
@@ -50,7 +50,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ExpectationResult:
-    """The verdict on one expectation. `observed` is JSON; counts are rows, or None where they make no sense."""
+    """The result of one expectation. `observed` is JSON; counts are rows, or None if they do not apply."""
 
     type: str
     column: str
@@ -64,7 +64,7 @@ class ExpectationResult:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The verdict of one gate: `success` is False when a critical expectation failed."""
+    """The result of one gate: `success` is False when a critical expectation failed."""
 
     gate: str
     on: str
@@ -75,20 +75,20 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class OutputAgreement:
-    """How far champion and challenger agree in one output.
+    """The agreement of champion and challenger in one output.
 
     Attributes
     ----------
     compared
-        Rows in which both have a value; of numbers, a finite one.
+        Rows in which both have a value; for numbers, a finite one.
     alike
-        Fraction of the rows that both scored in which both have the same value, or none.
+        Fraction of the rows scored by both in which both have the same value, or both have none.
     within
-        Of numbers: that fraction with values within the tolerance.
+        For numbers: fraction of the rows scored by both with values within the tolerance.
     mean_difference, max_difference, correlation
-        Of numbers: the absolute difference on average and at most, and Pearson's correlation (None where one side is constant).
+        For numbers: mean and largest absolute difference, and Pearson's correlation (None if one side is constant).
     sample
-        Of numbers: some pairs (champion, challenger), at random, for a picture.
+        For numbers: random pairs (champion, challenger), for the report's chart.
     """
 
     output: str
@@ -103,16 +103,16 @@ class OutputAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A challenger beside its champion.
+    """The agreement of a challenger and its champion.
 
     Attributes
     ----------
     rows
         Rows that both scored.
     failed, errors
-        Rows on which the challenger raised, and how often which class.
+        Rows on which the challenger raised an error, and the count of each error class.
     left_out
-        Rows that only the champion scored, since the challenger was given up or could not be loaded; `problem` says why.
+        Rows that only the champion scored, because the challenger was disabled or could not be loaded; `problem` has the reason.
     """
 
     uri: str
@@ -127,8 +127,8 @@ class Agreement:
     outputs: tuple[OutputAgreement, ...] = ()
 
     def without_samples(self) -> Agreement:
-        """As the ledger keeps it."""
-        return replace(self, outputs=tuple(replace(each, sample=()) for each in self.outputs))
+        """Return the agreement without samples, as stored in the ledger."""
+        return replace(self, outputs=tuple(replace(output, sample=()) for output in self.outputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,19 +168,19 @@ class IntervalResult:
     gates: tuple[GateResult, ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
     distributions: tuple[tuple[str, JsonValue], ...] = ()
-    """Distribution of each score column, for the report: {"min","max","mean","nulls","histogram":[[left,right,count],...]}."""
+    """Distribution of each score column: {"min","max","mean","nulls","histogram":[[left,right,count],...]}."""
     error: str = ""
     scoring: tuple[tuple[str, JsonValue], ...] = ()
-    """How it was scored: operator, forms of the model, each with its reason."""
+    """How it was scored: the operator and the inference backend, each with its reason."""
     worker_seconds: tuple[tuple[str, float], ...] = ()
-    """Where the time of the Python workers went, summed over tasks: load, read, decode, model, encode, write."""
+    """Time of the Python workers by phase, summed over tasks: load, read, decode, model, encode, write."""
     agreement: Agreement | None = None
-    """Of the challenger with the champion; None where there is no challenger, or nothing was scored."""
+    """Agreement of challenger and champion; None without a challenger, or if nothing was scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShuffleUse:
-    """The shuffle asked for (`sort`, `rdma`), the one the run had, and why they differ: a word and a sentence."""
+    """The requested shuffle (`sort`, `rdma`), the used one, and the reason if they differ: a keyword and a sentence."""
 
     asked: str = "sort"
     used: str = "sort"
@@ -193,10 +193,10 @@ class ShuffleUse:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorLife:
-    """One executor. Times are seconds since the session began; `busy` are the spans in which at least one task ran.
+    """One executor. Times are seconds since the session started; `busy` are the spans in which at least one task ran.
 
-    `removed_s` is None for those that were there at the end; `idle_s` is how long it had been idle when it was removed, and
-    `why` in a word: `idle`, `lost` or `end`, with Spark's own `reason`. `task_s` sums the time of its tasks.
+    `removed_s` is None if it existed at the end. `idle_s` is its idle time when it was removed. `why` is `idle`, `lost` or `end`, and
+    `reason` is Spark's text. `task_s` is the sum of its tasks' durations.
     """
 
     id: str
@@ -214,7 +214,7 @@ class ExecutorLife:
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:
-    """One attempt at a stage, and the interval that it worked for, where that is known."""
+    """One attempt of a stage, and its interval, if known."""
 
     id: int
     attempt: int
@@ -228,24 +228,24 @@ class StageSpan:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorUse:
-    """What a run had of executors, and what it made of them.
+    """The executors of a run, and how the run used them.
 
     Attributes
     ----------
     seconds
-        How long the session was there.
+        Duration of the session.
     executor_seconds
-        Summed over executors, from registration to removal or the end.
+        Sum over executors of the time from registration to removal or the end.
     utilisation
-        Part of the cores' time in which tasks ran.
+        Fraction of the cores' time in which tasks ran.
     peak
-        Most executors at once.
+        Most executors at the same time.
     scale_out_s
-        For each time that tasks had to wait: seconds from then to the first task on an executor that was not there yet.
+        For each time that tasks waited: seconds until the first task on a new executor.
     scale_in_s
-        For each executor that went for want of work: seconds that it had been idle.
+        For each executor that was released: seconds that it was idle before.
     lost
-        Executors that went for another reason.
+        Executors that ended for another reason.
     """
 
     seconds: float
@@ -262,7 +262,7 @@ class ExecutorUse:
 
 @dataclass(frozen=True, slots=True)
 class LineageUse:
-    """What became of a run's lineage events, where they went, and why the first of those that are lost was not taken."""
+    """The lineage events of a run: destination, counts, and the reason of the first lost event."""
 
     place: str
     sent: int
@@ -324,9 +324,9 @@ class RunResult:
     shuffle: ShuffleUse | None = None
     """None when the run needed no Spark."""
     executors: ExecutorUse | None = None
-    """None when the run needed no Spark, or its session wrote no event log."""
+    """None when the run needed no Spark, or its session had no event log."""
     lineage: LineageUse | None = None
-    """None when the spec asks for none, or nothing was done."""
+    """None when the spec configures no lineage, or no interval was scored."""
 
     @property
     def counts(self) -> Counts:

@@ -205,14 +205,14 @@ class Tree:
 
     def misplaced(self, files: Iterable[InputFile], depth: int) -> list[str]:
         """Return a sentence for each directory, from the level `depth` on, that does not match the partitions."""
-        seen: dict[tuple[str, PartitionValue], str] = {}
+        names: dict[tuple[str, PartitionValue], str] = {}
         first: dict[str, InputFile] = {}
         for file in files:
             first.setdefault(file.path.rpartition("/")[0], file)
-        problems = (self._misplaced(folder, file, depth, seen) for folder, file in first.items())
+        problems = (self._misplaced(folder, file, depth, names) for folder, file in first.items())
         return list(dict.fromkeys(problem for problem in problems if problem))
 
-    def _misplaced(self, folder: str, file: InputFile, depth: int, seen: dict[tuple[str, PartitionValue], str]) -> str:
+    def _misplaced(self, folder: str, file: InputFile, depth: int, names: dict[tuple[str, PartitionValue], str]) -> str:
         columns = list(self.source.partitions)
         parts = folder.split("/") if folder else []
         for level in range(depth, len(parts)):
@@ -227,7 +227,7 @@ class Tree:
                 value = self.value(parts[level], level)
             except ValueError as error:
                 return f"{self.uri(path)}: {error}."
-            other = seen.setdefault((above, value), parts[level])
+            other = names.setdefault((above, value), parts[level])
             if other != parts[level]:
                 return self.duplicates(above, columns[level], (other, parts[level]))
         if len(parts) < len(columns):

@@ -246,9 +246,9 @@ def _infer_columns(
     inputs = listing.wait_for_inputs(wait_s, {}, unknown)
     if all(read is None for read in inputs.values()):
         return analysis, {}
-    found = {name: listing.columns_of(name, inputs) for name in unknown}
-    analysis = analyze(loaded, {name: columns for name, (columns, _) in found.items()})
-    return analysis, {name: incomplete for name, (_, incomplete) in found.items()}
+    inferred = {name: listing.columns_of(name, inputs) for name in unknown}
+    analysis = analyze(loaded, {name: columns for name, (columns, _) in inferred.items()})
+    return analysis, {name: incomplete for name, (_, incomplete) in inferred.items()}
 
 
 def _outputs(loaded: LoadedSpec, analysis: Analysis, slot: Slot) -> tuple[SinkOutput, ...]:

@@ -63,21 +63,21 @@ def _challenger(
         return None
     model = spec.models[step.model]
     where = loaded.tree.nearest(("models", step.model, "challenger")).where
-    found: list[FiresteelError] = []
+    problems: list[FiresteelError] = []
     try:
         requested = model.model_copy(update={"uri": unpinned.uri, "challenger": None})
         pinned = backend.resolve_model(step.model, requested, spec.tracking.mlflow.uri, where)
     except ModelError as error:
-        found.append(error)
+        problems.append(error)
         pinned = None
     features = Features(step.features, step.feature_names)
     if pinned is not None:
-        features = features_of(_score(spec, step.name), analysis, pinned, where, found)
-    if not found:
+        features = features_of(_score(spec, step.name), analysis, pinned, where, problems)
+    if not problems:
         return replace(unpinned, pinned=pinned, features=features.columns, feature_names=features.names)
     if unpinned.outputs:
-        errors += found
-    return replace(unpinned, error=str(found[0]))
+        errors += problems
+    return replace(unpinned, error=str(problems[0]))
 
 
 def _unpinned(spec: Spec, score: Score) -> ChallengerPlan | None:

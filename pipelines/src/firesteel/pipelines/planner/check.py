@@ -23,8 +23,8 @@ def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
     SpecErrors
         All errors together.
     """
-    analysis, found = analyze_with_errors(loaded)
-    errors = [*found, *security_errors(loaded), *setting_errors(loaded), *location_errors(loaded)]
+    analysis, analysis_errors = analyze_with_errors(loaded)
+    errors = [*analysis_errors, *security_errors(loaded), *setting_errors(loaded), *location_errors(loaded)]
     errors += template_errors(loaded, analysis)
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):

@@ -198,7 +198,7 @@ def _are_columns(*values: object) -> bool:
 
 
 def _columns(of: str, field: str, old: Iterable[Column], new: Iterable[Column]) -> Iterator[Change]:
-    before, after = {each.name: each for each in old}, {each.name: each for each in new}
+    before, after = {column.name: column for column in old}, {column.name: column for column in new}
     what = "partition" if field == "partitions" else "input" if field == "inputs" else "column"
     for name in [name for name in before if name not in after]:
         yield Change(of, f"- {what} {name}: {before[name].type}")

@@ -15,7 +15,7 @@ Origins = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Origins:
+class _Lineage:
     values: dict[str, Origins]
     models: dict[str, frozenset[str]]
     rows: Origins
@@ -25,7 +25,7 @@ def lineage(logical: LogicalPlan) -> tuple[tuple[ColumnLineage, ...], tuple[RowL
     """Return the lineage of every sink's columns, in their order, and of its rows."""
     analysis = logical.analysis
     lineages = {
-        name: _Origins(
+        name: _Lineage(
             {column.name.lower(): frozenset({(name, column.name)}) for column in analysis.relations[name]},
             {},
             frozenset(),
@@ -53,7 +53,7 @@ def lineage(logical: LogicalPlan) -> tuple[tuple[ColumnLineage, ...], tuple[RowL
     return tuple(columns), tuple(rows)
 
 
-def _scored(logical: LogicalPlan, step: str, lineages: dict[str, _Origins]) -> _Origins:
+def _scored(logical: LogicalPlan, step: str, lineages: dict[str, _Lineage]) -> _Lineage:
     score = logical.score(step)
     assert score is not None
     before = lineages[score.input]
@@ -70,13 +70,13 @@ def _scored(logical: LogicalPlan, step: str, lineages: dict[str, _Origins]) -> _
     for output, read in outputs.items():
         values[output.lower()] = origins_of(read)
         models[output.lower()] = frozenset({score.model})
-    return _Origins(values, models, before.rows)
+    return _Lineage(values, models, before.rows)
 
 
-def _selected(logical: LogicalPlan, step: str, lineages: dict[str, _Origins]) -> _Origins:
+def _selected(logical: LogicalPlan, step: str, lineages: dict[str, _Lineage]) -> _Lineage:
     needs = logical.analysis.needs.get(step)
     if needs is None:
-        return _Origins({}, {}, frozenset())
+        return _Lineage({}, {}, frozenset())
     reads = logical.analysis.selects[step].reads
     values, models = {}, {}
     for name, origins in needs.outputs.items():
@@ -88,4 +88,4 @@ def _selected(logical: LogicalPlan, step: str, lineages: dict[str, _Origins]) ->
         *(lineages[relation].values.get(column.lower(), frozenset()) for relation, column in needs.rows),
         *(lower[read.lower()].rows for read in reads),
     )
-    return _Origins(values, models, rows)
+    return _Lineage(values, models, rows)

@@ -48,12 +48,12 @@ class Chain:
     """Columns of the last SELECT."""
 
 
-def with_operators(plan: Plan, asked: Mapping[str, str], args: Mapping[str, BoundArgs] | None = None) -> Plan:
+def with_operators(plan: Plan, requested: Mapping[str, str], args: Mapping[str, BoundArgs] | None = None) -> Plan:
     """Return the plan with an operator and its reason for each score step.
 
     Parameters
     ----------
-    asked
+    requested
         Score step -> the spec's choice: `auto`, `pandas`, `arrow` or `direct`.
     args
         SQL step -> its args with the values of an example interval, for args that refer to the interval.
@@ -64,7 +64,7 @@ def with_operators(plan: Plan, asked: Mapping[str, str], args: Mapping[str, Boun
         for step in plan.steps
     )
     steps = tuple(
-        _chosen(replace(plan, steps=bound), step, models[step.model], asked[step.name])
+        _choose(replace(plan, steps=bound), step, models[step.model], requested[step.name])
         if isinstance(step, ScoreStepPlan)
         else step
         for step in plan.steps
@@ -72,9 +72,9 @@ def with_operators(plan: Plan, asked: Mapping[str, str], args: Mapping[str, Boun
     return replace(plan, steps=steps)
 
 
-def _chosen(plan: Plan, step: ScoreStepPlan, model: ModelPlan, asked: str) -> ScoreStepPlan:
-    if asked in {"pandas", "arrow"}:
-        return replace(step, operator=asked, operator_reason="set in the spec")
+def _choose(plan: Plan, step: ScoreStepPlan, model: ModelPlan, requested: str) -> ScoreStepPlan:
+    if requested in {"pandas", "arrow"}:
+        return replace(step, operator=requested, operator_reason="set in the spec")
     try:
         chain = direct_chain(plan.sources, plan.steps, plan.gates, plan.sinks, step)
     except NotMapOnlyError as why:
@@ -110,7 +110,7 @@ def direct_chain(
         raise NotMapOnlyError(f"{sink.name} does not publish {step.name} directly")
     if any(gate.on == step.name for gate in gates):
         raise NotMapOnlyError(f"a gate checks {step.name} before it is staged")
-    selects = {each.name: each for each in steps if isinstance(each, SqlStepPlan)}
+    selects = {sql_step.name: sql_step for sql_step in steps if isinstance(sql_step, SqlStepPlan)}
     by_name = {source.name: source for source in sources}
     names = _between(steps, step, "")
     first = selects[names[0]].reads if names else (step.input,)
@@ -151,7 +151,7 @@ def direct_chain(
 
 def _between(steps: Sequence[StepPlan], step: ScoreStepPlan, source: str) -> list[str]:
     """Return the SELECTs between a source and the score, in order, as far back as each reads one relation."""
-    selects = {each.name: each for each in steps if isinstance(each, SqlStepPlan)}
+    selects = {sql_step.name: sql_step for sql_step in steps if isinstance(sql_step, SqlStepPlan)}
     names: list[str] = []
     relation = step.input
     while relation != source and relation in selects:

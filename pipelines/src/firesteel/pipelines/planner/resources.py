@@ -308,7 +308,7 @@ def _joins(logical: LogicalPlan, configuration: Mapping[str, str], largest: Inte
     """Return how Spark will execute each join with a source on its right side, by Spark's threshold."""
     sizes = {source.source: sum(file.length for file in source.files) for source in largest.inputs}
     threshold = _threshold(configuration.get("spark.sql.autoBroadcastJoinThreshold"))
-    said = []
+    descriptions = []
     for step, needs in logical.analysis.needs.items():
         for join in needs.joins:
             if len(join.right) != 1 or join.right[0] not in sizes:
@@ -316,8 +316,8 @@ def _joins(logical: LogicalPlan, configuration: Mapping[str, str], largest: Inte
             size = sizes[join.right[0]]
             small = size <= threshold and "FULL" not in join.kind and "RIGHT" not in join.kind
             how = "broadcast" if small else "shuffle both sides"
-            said.append(f"{step} joins {join.right[0]} ({byte_size(size)}): {how}")
-    return said
+            descriptions.append(f"{step} joins {join.right[0]} ({byte_size(size)}): {how}")
+    return descriptions
 
 
 def _threshold(text: str | None) -> int:

@@ -38,18 +38,18 @@ def features_of(
     score: Score, analysis: Analysis, model: ModelPlan, where: Where, errors: list[FiresteelError]
 ) -> Features:
     """Return the model's input columns in a score step; add errors to `errors`."""
-    asked = None if score.features == "signature" else tuple(score.features)
+    requested = None if score.features == "signature" else tuple(score.features)
     if score.input in analysis.unknown:
-        return Features(asked if asked is not None else tuple(column.name for column in model.inputs))
+        return Features(requested if requested is not None else tuple(column.name for column in model.inputs))
     columns, places = analysis.relations[score.input], analysis.places(score.input)
-    features, found = find_features(model, asked, score.input, columns, places, where)
-    errors += found
+    features, problems = find_features(model, requested, score.input, columns, places, where)
+    errors += problems
     return features
 
 
 def find_features(
     model: ModelPlan,
-    asked: tuple[str, ...] | None,
+    requested: tuple[str, ...] | None,
     relation: str,
     columns: tuple[Column, ...],
     places: Mapping[str, Where],
@@ -59,7 +59,7 @@ def find_features(
 
     Parameters
     ----------
-    asked
+    requested
         The features that the spec lists, in any order. None for all columns of the signature, except missing optional ones.
     places
         Locations of the relation's columns, if known.
@@ -71,10 +71,10 @@ def find_features(
     The features, and FS3002 for each that is missing, not in the signature, ambiguous, or of a type that the model does not accept.
     """
     if not model.inputs:
-        return Features(asked or ()), []
+        return Features(requested or ()), []
     search = _Search(model, relation, columns, places, where)
-    needs = search.listed(asked) if asked is not None else list(model.inputs)
-    pairs = [(need, search.column(need, optional=asked is None and need.nullable)) for need in needs]
+    needs = search.listed(requested) if requested is not None else list(model.inputs)
+    pairs = [(need, search.column(need, optional=requested is None and need.nullable)) for need in needs]
     matches = [(need, column) for need, column in pairs if column is not None]
     for need, column in matches:
         search.check_type(need, column)
@@ -99,10 +99,10 @@ class _Search:
         self._where = where
         self.errors: list[FiresteelError] = []
 
-    def listed(self, asked: tuple[str, ...]) -> list[Column]:
+    def listed(self, requested: tuple[str, ...]) -> list[Column]:
         """Return the columns of the signature that the spec lists, in the order of the signature."""
         listed = set()
-        for name in asked:
+        for name in requested:
             matches = _named(name, self._model.inputs)
             if len(matches) == 1:
                 listed.add(matches[0].name)

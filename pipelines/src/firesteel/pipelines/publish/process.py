@@ -30,12 +30,12 @@ def is_dead(machine: str, pid: int, start: str) -> bool:
 
 def children(pid: int) -> list[int]:
     """Return the running child processes of a process, oldest first; empty without /proc."""
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*"):
         fields = _stat(int(entry.name))
         if fields and fields[1] == str(pid):
-            found.append((int(fields[19]), int(entry.name)))
-    return [child for _, child in sorted(found)]
+            processes.append((int(fields[19]), int(entry.name)))
+    return [child for _, child in sorted(processes)]
 
 
 def _stat(pid: int) -> list[str]:

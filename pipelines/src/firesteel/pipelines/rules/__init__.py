@@ -1,7 +1,7 @@
-"""Rules: small rewrites of how a pipeline is read and grouped, one a file. None changes what the pipeline means.
+"""The optimizer: rules that rewrite scans and stages without a change of the result, one rule per module.
 
-A rule takes a logical and gives a logical, and says in words what it did; `firesteel explain --rules` shows them. Their order
-is that of `RULES`: partitions are pruned by the filters that were pushed.
+A rule returns a new logical plan and descriptions of its changes; `firesteel explain --rules` shows them. `RULES` defines the order:
+the pushed filters prune partitions.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ __all__ = ["RULES", "LogicalPlan", "Rule", "Scan", "first_logical_plan", "optimi
 
 
 class Rule(Protocol):
-    """One rewrite."""
+    """A rewrite of a logical plan."""
 
     __name__: str
 
     def __call__(self, logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]]:
-        """The logical after it, and what it did, a phrase each."""
+        """Return the new logical plan, and a phrase for each change."""
 
 
 RULES: tuple[Rule, ...] = (push_filters, prune_partitions, prune_columns, fuse_steps)
 
 
 def optimize(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[RuleEffect, ...]]:
-    """Apply all rules once, in order."""
+    """Return the plan after all rules, applied once in order, and their effects."""
     effects = []
     for rule in RULES:
         logical, did = rule(logical)

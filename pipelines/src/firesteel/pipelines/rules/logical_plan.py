@@ -1,4 +1,4 @@
-"""What rules rewrite: how each source is read, and which steps run as one stage."""
+"""The logical plan: how each source is read, and which steps run in one stage."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """How one source is read.
+    """The scan of one source.
 
     Attributes
     ----------
     source
-        Its name.
+        The source's name.
     read
         The columns that are read from the files, in the order of the contract.
     only
-        Partition column -> the only values that can matter.
+        Partition column -> the only values that can affect the result.
     filters
-        Conditions that every row that matters fulfils, as Spark SQL.
+        Conditions that the scan may apply early, as Spark SQL.
     """
 
     source: str
@@ -35,14 +35,14 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class LogicalPlan:
-    """A pipeline on its way to a plan.
+    """The logical plan of a pipeline.
 
     Attributes
     ----------
     features
-        Score step -> the columns that its model takes; None where the model is not known (offline).
+        Score step -> the input columns of its model; None if the model is unknown (offline).
     challengers
-        Score step -> the columns that its challenger takes, where it has one.
+        Score step -> the input columns of its challenger, if it has one.
     """
 
     spec: Spec
@@ -53,38 +53,38 @@ class LogicalPlan:
     challengers: Mapping[str, tuple[str, ...]]
 
     def scan(self, source: str) -> Scan | None:
-        """The scan of a source; None for a step."""
+        """Return the scan of a source; None for a step."""
         return next((scan for scan in self.scans if scan.source == source), None)
 
     def with_scan(self, scan: Scan) -> LogicalPlan:
-        """The same with one scan replaced."""
-        return replace(self, scans=tuple(scan if each.source == scan.source else each for each in self.scans))
+        """Return the plan with one scan replaced."""
+        return replace(self, scans=tuple(scan if old.source == scan.source else old for old in self.scans))
 
     def score(self, step: str) -> Score | None:
-        """The score step of that name."""
-        found = self.spec.steps.get(step)
-        return found.score if isinstance(found, ScoreStep) else None
+        """Return the score step with a name; None for other steps."""
+        known = self.spec.steps.get(step)
+        return known.score if isinstance(known, ScoreStep) else None
 
     def reads(self) -> Counter[str]:
-        """How often each relation is named by steps."""
-        found: Counter[str] = Counter()
+        """Return how often steps name each relation."""
+        counts: Counter[str] = Counter()
         names = {name.lower(): name for name in self.analysis.relations}
         for step in self.analysis.order:
             score = self.score(step)
             if score is not None:
-                found[score.input] += 1
+                counts[score.input] += 1
             elif step in self.analysis.selects:
                 tables = (names.get(table.lower()) for table, _ in self.analysis.selects[step].tables)
-                found.update(name for name in tables if name is not None)
-        return found
+                counts.update(name for name in tables if name is not None)
+        return counts
 
     @property
     def watched(self) -> frozenset[str]:
-        """Relations whose rows a gate looks at: they are read whole."""
-        found = {gate.on for gate in self.spec.gates.values()}
+        """Return the relations whose rows a gate checks; all of their rows must be read."""
+        watched = {gate.on for gate in self.spec.gates.values()}
         for gate in self.spec.gates.values():
-            found |= {str(of) for expect in gate.expect if (of := expect.arguments.get("of"))}
-        return frozenset(found)
+            watched |= {str(of) for expect in gate.expect if (of := expect.arguments.get("of"))}
+        return frozenset(watched)
 
 
 def first_logical_plan(
@@ -93,7 +93,7 @@ def first_logical_plan(
     features: Mapping[str, tuple[str, ...] | None],
     challengers: Mapping[str, tuple[str, ...]] | None = None,
 ) -> LogicalPlan:
-    """Everything is read, and every step is a stage of its own."""
+    """Return the plan before optimization: all columns are read, and every step is a stage."""
     scans = tuple(
         Scan(
             name,
@@ -103,7 +103,7 @@ def first_logical_plan(
     )
     stages = [StagePlan((step,), ()) for step in analysis.order]
     stages += [
-        StagePlan((f"sink:{name}",), (f"spreads by {', '.join(sink.partition_by)}",))
+        StagePlan((f"sink:{name}",), (f"distributes by {', '.join(sink.partition_by)}",))
         for name, sink in spec.sinks.items()
     ]
     return LogicalPlan(spec, analysis, features, scans, tuple(stages), challengers or {})

@@ -1,7 +1,7 @@
-"""Partition pruning: directories whose value a pushed condition rules out are not listed and not read.
+"""Prune partitions: skip directories that a pushed condition excludes.
 
-Only conditions that list text values (`=`, `IN`) are used, and never on the interval's own column: whether an interval
-is there and ready must not depend on SQL. What a rerun replaces does not change.
+The rule uses only conditions that list text values (`=`, `IN`), and none on the interval's column, because the readiness of an
+interval must not depend on SQL. The directories that a rerun replaces do not change.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.predicates import Predicate
 
 _TEXT = {"string", "date"}
-"""Types whose values are written in one way only. `month=06` and `month=6` are the same int."""
+"""Types with a unique text for each value; for int, `month=06` and `month=6` are the same value."""
 
 
 def prune_partitions(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]]:
-    """Intersect the values of all conditions on a partition column."""
+    """Return the plan with scans of only the partition values that satisfy all conditions."""
     effects = []
     for scan in logical.scans:
         source = logical.spec.sources[scan.source]

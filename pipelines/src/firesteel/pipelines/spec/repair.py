@@ -118,7 +118,7 @@ class _Problem:
     loc: tuple[str | int, ...]
     kind: str
     message: str
-    found: object
+    value: object
     context: dict[str, Any]
 
 
@@ -193,12 +193,12 @@ def _report(kind: type[BaseModel], tree: Node, group: Sequence[_Problem], whole:
     refused = next((problem for problem in group if problem.kind == "value_error"), None)
     if refused is not None:
         return SpecError("FS1004", f"`{place}`: {refused.message.removeprefix('Value error, ')}.", where=where)
-    found = first.found
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) or found is None else ""
+    value = first.value
+    shown = f", found {value!r}" if isinstance(value, str | int | float | bool) or value is None else ""
     if first.kind == "too_short":
         return SpecError("FS1004", f"`{place}` must not be empty.", where=where)
     if len(group) == 1 and first.kind == "tuple_type" and shown:
-        return SpecError("FS1004", f"`{place}` must be a list: [{found}]{shown}.", where=where)
+        return SpecError("FS1004", f"`{place}` must be a list: [{value}]{shown}.", where=where)
     expected = " or ".join(dict.fromkeys(_expected(problem) for problem in group))
     return SpecError("FS1004", f"`{place}` must be {expected}{shown}.", where=where)
 

@@ -1,7 +1,7 @@
-"""What one qualified SELECT depends on, column by column: lineage, row conditions, joins, what may be pushed down.
+"""Analyse the dependencies of one qualified SELECT: column lineage, row conditions, joins, and conditions to push down.
 
-Everything is said of relations (sources and steps), through subqueries and CTEs. Where the SQL is of a kind that is not
-known here, the answer is the safe one: everything depends on everything, and nothing may be pushed.
+Dependencies refer to relations (sources and steps), through subqueries and CTEs. For SQL that this module does not support, the
+result is conservative: all columns depend on all columns, and no condition is pushed down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Origin = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A join as it is written: `right` are the relations on its right side."""
+    """A join; `right` are the relations on its right side."""
 
     kind: str
     right: tuple[str, ...]
@@ -29,20 +29,20 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a SELECT needs.
+    """The dependencies of a SELECT.
 
     Attributes
     ----------
     outputs
         Output column -> the columns that its value is computed from.
     rows
-        The columns that decide which rows there are: of filters, joins, groups, windows, sorts and set operations.
+        The columns that select rows: those of filters, joins, groups, windows, sorts and set operations.
     through
-        Output column -> the column it copies, where a condition on the one may be asked of the other.
+        Output column -> the column that it copies, if a condition on one is valid for the other.
     conditions
-        Conditions of WHERE that every used row of a relation fulfils.
+        Conditions of WHERE that every used row of a relation satisfies.
     joins, exchanges
-        The joins, and what else keeps it from being one pass over its input (`groups`, `sorts`).
+        The joins, and the operations that need a shuffle (`groups`, `sorts`).
     """
 
     outputs: Mapping[str, frozenset[Origin]] = field(default_factory=dict)
@@ -53,21 +53,21 @@ class Dependencies:
     exchanges: tuple[str, ...] = ()
 
     def of(self, columns: frozenset[str]) -> frozenset[Origin]:
-        """Everything that must be read to give `columns`."""
+        """Return all columns that must be read to compute `columns`."""
         return self.rows.union(*(self.outputs.get(column, frozenset()) for column in columns))
 
 
 def dependencies(
     tree: exp.Query, relations: Mapping[str, Mapping[str, str]], args: Mapping[str, JsonValue]
 ) -> Dependencies:
-    """Analyse a tree that `qualify` has been over.
+    """Return the dependencies of a qualified tree.
 
     Parameters
     ----------
     relations
         Relation -> lower-case column -> column as declared.
     args
-        Values of markers: conditions that hold one are pushed with its value.
+        Values of markers, for pushed conditions that contain markers.
     """
     root = build_scope(tree)
     if root is None:
@@ -75,7 +75,7 @@ def dependencies(
     work = _Work(relations, args)
     outputs = work.outputs(root)
     for scope in root.traverse():
-        work.look_at(scope)
+        work.collect_rows(scope)
     return Dependencies(
         outputs=outputs,
         rows=frozenset(work.rows),
@@ -99,7 +99,7 @@ class _Work:
     # columns
 
     def resolve(self, scope: Scope, column: exp.Column) -> frozenset[Origin]:
-        """The relations' columns behind a column of `scope`; an alias of the same SELECT stands for its expression."""
+        """Return the relations' columns on which a column of `scope` depends."""
         source = scope.sources.get(column.table)
         if isinstance(source, exp.Table):
             origin = self.origin(source, column.name)
@@ -112,31 +112,31 @@ class _Work:
         return frozenset()
 
     def origin(self, table: exp.Table, column: str) -> Origin | None:
-        """(relation, column) as they are declared."""
+        """Return (relation, column) as declared."""
         name, columns = self.relations.get(table.name.lower(), ("", {}))
         return (name, columns[column.lower()]) if column.lower() in columns else None
 
     def within(self, scope: Scope, node: exp.Expr) -> frozenset[Origin]:
-        """All columns under `node`, those of subqueries and of the scope around it too."""
-        found: set[Origin] = set()
+        """Return all columns in `node`, including those of subqueries and of the outer scope."""
+        origins: set[Origin] = set()
         inner = {id(child.expression): child for child in scope.subquery_scopes}
-        for each in node.walk():
-            if isinstance(each, exp.Column):
-                found |= self.resolve(_scope_of(each, scope, inner), each)
-        return frozenset(found)
+        for descendant in node.walk():
+            if isinstance(descendant, exp.Column):
+                origins |= self.resolve(_scope_of(descendant, scope, inner), descendant)
+        return frozenset(origins)
 
     def outputs(self, scope: Scope) -> dict[str, frozenset[Origin]]:
-        """Lower-case output column -> what it is computed from."""
+        """Return lower-case output column -> the columns that it is computed from."""
         known = self._outputs.get(id(scope))
         if known is None:
-            self._outputs[id(scope)] = {}  # a recursive CTE finds nothing here, and its base alone counts
+            self._outputs[id(scope)] = {}  # ends the recursion of a recursive CTE, so that only its base counts
             known = self._outputs[id(scope)] = self._of(scope)
         return known
 
     def _of(self, scope: Scope) -> dict[str, frozenset[Origin]]:
         query = scope.expression
         if isinstance(query, exp.SetOperation) and len(scope.set_operation_scopes) == 2:
-            left, right = (self.outputs(each) for each in scope.set_operation_scopes)
+            left, right = (self.outputs(side) for side in scope.set_operation_scopes)
             pairs = zip(left.items(), right.values(), strict=False)
             return {name: one | other for (name, one), other in pairs}
         if isinstance(query, exp.Select):
@@ -144,12 +144,12 @@ class _Work:
         return {"": self.within(scope, query)}
 
     def through(self, root: Scope) -> dict[str, Origin]:
-        """Output columns that copy a column of a relation whose rows pass one by one."""
+        """Return the output columns that copy a column of a relation, if each output row depends on one row of it."""
         query = root.expression
         if not isinstance(query, exp.Select) or not _row_by_row(query):
             return {}
         kept = _kept_aliases(query)
-        found: dict[str, Origin] = {}
+        copies: dict[str, Origin] = {}
         for select in query.selects:
             value = select.unalias()
             if not isinstance(value, exp.Column) or value.table not in kept:
@@ -157,13 +157,13 @@ class _Work:
             source = root.sources.get(value.table)
             origin = self.origin(source, value.name) if isinstance(source, exp.Table) else None
             if origin:
-                found[select.alias_or_name] = origin
-        return found
+                copies[select.alias_or_name] = origin
+        return copies
 
     # rows
 
-    def look_at(self, scope: Scope) -> None:
-        """Collect what decides about rows in one scope."""
+    def collect_rows(self, scope: Scope) -> None:
+        """Collect the columns, joins and operations that select the rows of one scope."""
         query = scope.expression
         if isinstance(query, exp.SetOperation):
             self._set_operation(scope, query)
@@ -239,7 +239,7 @@ class _Work:
             name, _ = self.relations.get(source.name.lower(), ("", {}))
             return {name} if name else set()
         if isinstance(source, Scope):
-            return set().union(*(self._relations(each) for _, each in source.selected_sources.values()))
+            return set().union(*(self._relations(inner) for _, inner in source.selected_sources.values()))
         return set()
 
     def _where(self, scope: Scope, query: exp.Select) -> None:
@@ -260,30 +260,30 @@ class _Work:
 
 
 def _scope_of(column: exp.Column, scope: Scope, inner: Mapping[int, Scope]) -> Scope:
-    """The scope in which a column stands: that of the nearest query around it."""
+    """Return the scope of a column: that of the innermost query around it."""
     node: exp.Expr | None = column
     while node is not None and node is not scope.expression:
         if id(node) in inner:
-            found = inner[id(node)]
-            deeper = {id(child.expression): child for child in found.subquery_scopes}
-            return _scope_of(column, found, deeper) if deeper else found
+            subquery = inner[id(node)]
+            deeper = {id(child.expression): child for child in subquery.subquery_scopes}
+            return _scope_of(column, subquery, deeper) if deeper else subquery
         node = node.parent
     return scope
 
 
 def _own(query: exp.Select, *kinds: type[exp.Expr], within_windows: bool = True) -> Iterator[exp.Expr]:
-    """Nodes of `kinds` in the SELECT list, HAVING and QUALIFY of this query, not of its subqueries."""
+    """Yield nodes of `kinds` in the SELECT list, HAVING and QUALIFY of a query, without its subqueries."""
     parts = [*query.selects, query.args.get("having"), query.args.get("qualify")]
     for part in parts:
         if not isinstance(part, exp.Expr):
             continue
-        for node in part.walk(prune=lambda each: isinstance(each, exp.Query)):
+        for node in part.walk(prune=lambda child: isinstance(child, exp.Query)):
             if isinstance(node, kinds) and (within_windows or node.find_ancestor(exp.Window, exp.Select) is query):
                 yield node
 
 
 def _row_by_row(query: exp.Select) -> bool:
-    """Whether a row that comes out depends on one row of the FROM relation alone."""
+    """Return whether each output row depends on only one row of the FROM relation."""
     stops = ("group", "distinct", "having", "qualify", "limit", "offset", "laterals", "pivots")
     return not any(query.args.get(key) for key in stops) and not any(
         _own(query, exp.Window, exp.AggFunc, exp.Explode, exp.Posexplode, exp.Inline)
@@ -291,7 +291,7 @@ def _row_by_row(query: exp.Select) -> bool:
 
 
 def _kept_aliases(query: exp.Select) -> frozenset[str]:
-    """The aliases whose rows only come out if they themselves pass WHERE: not those that an outer join fills with nulls."""
+    """Return the aliases whose rows appear only if they satisfy WHERE: not those that an outer join fills with nulls."""
     start = query.args.get("from_")
     kept = {start.this.alias_or_name} if start else set()
     for join in query.args.get("joins") or []:

@@ -1,9 +1,9 @@
-"""A SELECT that Arrow can compute exactly as Spark: one relation, a condition, simple expressions. Anything else says why not.
+"""Translate a SELECT that Arrow computes exactly as Spark: one relation, a condition and simple expressions.
 
-Expressions come out as `(op, type, *arguments)` with Spark's types, every coercion written down as a cast: what evaluates them
-(`firesteel.udfs.direct.expressions`) guesses nothing. The rules are those of Spark's ANSI mode, which is its default, and only
-those of them that have no case in which Arrow could differ. A division by a column is not among them (zero), a cast to a narrower
-type neither (overflow), nor anything on decimals and timestamps but to copy and compare with null.
+An expression is `(op, type, *arguments)` with Spark's types and explicit casts, so that the evaluation
+(`firesteel.udfs.direct.expressions`) needs no type rules. The rules are those of Spark's ANSI mode, its default, restricted to cases
+in which Arrow cannot differ. Not supported are division by a column (zero), casts to a narrower type (overflow), and operations on
+decimals and timestamps other than copying and comparing with null.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _CLAUSES = {"expressions", "from_", "from", "where"}
 
 @dataclass(frozen=True, slots=True)
 class MapOnly:
-    """Output column -> expression, and the condition on the rows."""
+    """The expressions of the output columns, and the condition on the rows."""
 
     columns: tuple[tuple[str, Expression], ...]
     where: Expression | None
 
     def columns_of(self) -> tuple[Column, ...]:
-        """The columns that it gives, with Spark's types."""
-        return tuple(Column(name, each[1]) for name, each in self.columns)
+        """Return the output columns, with Spark's types."""
+        return tuple(Column(name, expression[1]) for name, expression in self.columns)
 
 
 class NotMapOnlyError(Exception):
-    """Why a SELECT is not for Arrow; a phrase."""
+    """The SELECT cannot be translated; the message is a phrase with the reason."""
 
 
 def map_only(tree: exp.Expr, columns: Sequence[Column], args: Mapping[str, Any]) -> MapOnly:
-    """Translate a SELECT over one relation.
+    """Return the translation of a SELECT over one relation.
 
     Parameters
     ----------
     columns
-        Of the relation.
+        The columns of the relation.
     args
         Values of the :markers.
 
     Raises
     ------
     NotMapOnlyError
-        It is not one, or not provably the same in Arrow.
+        The SELECT reads several relations, or Arrow could return other values.
     """
     if not isinstance(tree, exp.Select):
         raise NotMapOnlyError(f"it is a {tree.key.upper()}")
@@ -68,28 +68,28 @@ def map_only(tree: exp.Expr, columns: Sequence[Column], args: Mapping[str, Any])
     if len(tables) != 1 or tree.find(exp.Subquery) is not None:
         raise NotMapOnlyError("it reads more than one relation")
     if {name for name, value in tables[0].args.items() if value} - {"this", "alias"}:
-        raise NotMapOnlyError("it samples, or names a catalogue")
+        raise NotMapOnlyError("it samples, or uses a catalogue")
     compiler = _Compiler(columns, args, tables[0].alias_or_name.lower())
-    made: list[tuple[str, Expression]] = []
+    outputs: list[tuple[str, Expression]] = []
     for select in tree.expressions:
         if isinstance(select, exp.Star) and not any(select.args.values()):
-            made += [(each.name, ("column", each.type, each.name)) for each in columns]
+            outputs += [(column.name, ("column", column.type, column.name)) for column in columns]
         elif isinstance(select, exp.Alias):
-            made.append((select.alias, compiler.value(select.this)))
+            outputs.append((select.alias, compiler.value(select.this)))
         elif isinstance(select, exp.Column) and not isinstance(select.this, exp.Star):
-            made.append((select.name, compiler.value(select)))
+            outputs.append((select.name, compiler.value(select)))
         else:
             raise NotMapOnlyError(f"`{select.sql('spark')}` has no name")
-    names = [name.lower() for name, _ in made]
+    names = [name.lower() for name, _ in outputs]
     if len(set(names)) < len(names):
-        raise NotMapOnlyError("two columns have one name")
+        raise NotMapOnlyError("two columns have the same name")
     where = tree.args.get("where")
     condition = compiler.boolean(where.this) if where else None
-    return MapOnly(tuple(made), condition)
+    return MapOnly(tuple(outputs), condition)
 
 
 class _Compiler:
-    """One SELECT's expressions. Each method gives an expression, or raises NotMapOnlyError."""
+    """Translates the expressions of one SELECT. Each method returns an expression or raises NotMapOnlyError."""
 
     def __init__(self, columns: Sequence[Column], args: Mapping[str, Any], relation: str) -> None:
         self._columns = {column.name.lower(): column for column in columns}
@@ -97,7 +97,7 @@ class _Compiler:
         self._relation = relation
 
     def value(self, node: exp.Expr) -> Expression:
-        """Any expression."""
+        """Return the translation of any expression."""
         if isinstance(node, exp.Paren):
             return self.value(node.this)
         if isinstance(node, exp.Column):
@@ -110,7 +110,7 @@ class _Compiler:
             return _bound(self._args.get(str(node.this)))
         if isinstance(node, exp.Neg):
             return self._negative(node)
-        if isinstance(node, exp.Cast):  # sqlglot makes Spark's CAST a TryCast; those that pass cannot fail
+        if isinstance(node, exp.Cast):  # sqlglot parses Spark's CAST as TryCast; the supported ones cannot fail
             return self._cast(node)
         if type(node) in _ARITHMETIC:
             a, b = self._numbers(node.this, node.expression)
@@ -118,7 +118,7 @@ class _Compiler:
         if isinstance(node, exp.Div):
             return self._divide(node)
         if isinstance(node, exp.Coalesce):
-            return self._alike("coalesce", [node.this, *node.expressions])
+            return self._same_type("coalesce", [node.this, *node.expressions])
         if isinstance(node, exp.If):
             return self._if(node)
         if isinstance(node, exp.Case) and node.this is None:
@@ -131,7 +131,7 @@ class _Compiler:
         return self.boolean(node)
 
     def boolean(self, node: exp.Expr) -> Expression:
-        """A condition."""
+        """Return the translation of a condition."""
         if isinstance(node, exp.Paren):
             return self.boolean(node.this)
         if isinstance(node, exp.And | exp.Or):
@@ -148,13 +148,13 @@ class _Compiler:
             high = self._comparable(node.this, node.args["high"])
             return ("and", "boolean", (">=", "boolean", *low), ("<=", "boolean", *high))
         if isinstance(node, exp.In) and node.expressions and not node.args.get("query"):
-            pairs = [self._comparable(node.this, each) for each in node.expressions]
+            pairs = [self._comparable(node.this, item) for item in node.expressions]
             if len({pair[0] for pair in pairs}) == 1:
                 return ("in", "boolean", pairs[0][0], *(pair[1] for pair in pairs))
         if isinstance(node, exp.Column | exp.Boolean | exp.Placeholder | exp.If | exp.Coalesce | exp.Case):
-            found = self.value(node)
-            if found[1] == "boolean":
-                return found
+            value = self.value(node)
+            if value[1] == "boolean":
+                return value
         raise _unknown(node)
 
     def _column(self, node: exp.Column) -> Expression:
@@ -164,7 +164,7 @@ class _Compiler:
         return ("column", column.type, column.name)
 
     def _any(self, node: exp.Expr) -> Expression:
-        """A column of any type, or an expression."""
+        """Return the translation of a column of any type, or of an expression."""
         return self._column(node) if isinstance(node, exp.Column) else self.value(node)
 
     def _negative(self, node: exp.Neg) -> Expression:
@@ -176,18 +176,18 @@ class _Compiler:
         return ("negate", inner[1], inner)
 
     def _cast(self, node: exp.Cast) -> Expression:
-        wanted = node.to.sql("spark").lower()
-        if isinstance(node.this, exp.Literal) and node.this.is_string and wanted == "date":
+        target = node.to.sql("spark").lower()
+        if isinstance(node.this, exp.Literal) and node.this.is_string and target == "date":
             return _date(str(node.this.this), node)
         inner = self.value(node.this)
-        if inner[1] == wanted and inner[1] != "decimal":
+        if inner[1] == target and inner[1] != "decimal":
             return inner
-        if not _widens(inner[1], wanted):
+        if not _widens(inner[1], target):
             raise _unknown(node)
-        return _to(inner, wanted)
+        return _to(inner, target)
 
     def _numbers(self, left: exp.Expr, right: exp.Expr) -> tuple[Expression, Expression]:
-        """Two numbers in the type that Spark computes with."""
+        """Return two numbers in the type that Spark computes with."""
         a, b = self.value(left), self.value(right)
         kinds = {a[1], b[1]}
         if kinds <= set(INTEGERS):
@@ -195,7 +195,7 @@ class _Compiler:
             return _to(a, wide), _to(b, wide)
         if kinds == {"float"}:
             return a, b
-        # With a double all becomes a double; float with an integer or a decimal has rules of its own.
+        # Spark converts all to double if one is double. Float with integer or decimal has other rules.
         if "double" in kinds and kinds <= {"double", "float", "decimal", *INTEGERS}:
             return _to(a, "double"), _to(b, "double")
         raise _unknown(left.parent or left)
@@ -205,13 +205,13 @@ class _Compiler:
         if by[0] != "literal" or by[1] not in ("int", "bigint", "double", "decimal") or not by[2]:
             raise _unknown(node)
         a = self.value(node.this)
-        # An integer by a decimal is a decimal in Spark.
+        # In Spark, an integer divided by a decimal is a decimal.
         if a[1] == "double" or (a[1] in INTEGERS and by[1] != "decimal"):
             return ("/", "double", _to(a, "double"), _to(by, "double"))
         raise _unknown(node)
 
     def _comparable(self, left: exp.Expr, right: exp.Expr) -> tuple[Expression, Expression]:
-        """Two values in the type that Spark compares them in."""
+        """Return two values in the type in which Spark compares them."""
         a, b = self.value(left), self.value(right)
         if a[1] == b[1] and a[1] in ("string", "boolean", "date"):
             return a, b
@@ -220,31 +220,31 @@ class _Compiler:
             return a, b
         return self._numbers(left, right)
 
-    def _alike(self, op: str, nodes: Sequence[exp.Expr]) -> Expression:
-        values = [self.value(each) for each in nodes]
-        kinds = {each[1] for each in values}
+    def _same_type(self, op: str, nodes: Sequence[exp.Expr]) -> Expression:
+        values = [self.value(node) for node in nodes]
+        kinds = {value[1] for value in values}
         if len(kinds) != 1 or kinds == {"decimal"}:
             if "double" not in kinds or not kinds <= {"double", "float", "decimal", *INTEGERS}:
                 raise _unknown(nodes[0].parent or nodes[0])
-            values = [_to(each, "double") for each in values]
+            values = [_to(value, "double") for value in values]
         return (op, values[0][1], *values)
 
     def _if(self, node: exp.If) -> Expression:
         otherwise = node.args.get("false")
         if otherwise is None:
             raise _unknown(node)
-        found = self._alike("if", [node.args["true"], otherwise])
-        return ("if", found[1], self.boolean(node.this), *found[2:])
+        branches = self._same_type("if", [node.args["true"], otherwise])
+        return ("if", branches[1], self.boolean(node.this), *branches[2:])
 
     def _case(self, node: exp.Case) -> Expression:
         default = node.args.get("default")
         if default is None:
             raise _unknown(node)
         branches = node.args["ifs"]
-        found = self._alike("coalesce", [*(each.args["true"] for each in branches), default])
-        result: Expression = found[-1]
-        for branch, value in zip(reversed(branches), reversed(found[2:-1]), strict=True):
-            result = ("if", found[1], self.boolean(branch.this), value, result)
+        values = self._same_type("coalesce", [*(branch.args["true"] for branch in branches), default])
+        result: Expression = values[-1]
+        for branch, value in zip(reversed(branches), reversed(values[2:-1]), strict=True):
+            result = ("if", values[1], self.boolean(branch.this), value, result)
         return result
 
 
@@ -266,7 +266,7 @@ def _literal(node: exp.Literal) -> Expression:
 
 
 def _bound(value: object) -> Expression:
-    """A value that Spark binds to a :marker."""
+    """Return the literal that Spark binds to a :marker."""
     if isinstance(value, bool):
         return ("literal", "boolean", value)
     if isinstance(value, int) and -(2**63) <= value < 2**63:
@@ -275,25 +275,25 @@ def _bound(value: object) -> Expression:
         return ("literal", "double", value)
     if isinstance(value, str):
         return ("literal", "string", value)
-    raise NotMapOnlyError("an arg is neither a number nor a text")
+    raise NotMapOnlyError("an arg is not a number, boolean or text")
 
 
-def _to(value: Expression, wanted: str) -> Expression:
-    if value[1] == wanted:
+def _to(value: Expression, kind: str) -> Expression:
+    if value[1] == kind:
         return value
     if value[0] == "literal":
-        return ("literal", wanted, float(value[2]) if wanted in FLOATS else value[2])
-    return ("cast", wanted, value)
+        return ("literal", kind, float(value[2]) if kind in _FLOATS else value[2])
+    return ("cast", kind, value)
 
 
-def _widens(found: str, wanted: str) -> bool:
-    if found in INTEGERS and wanted in INTEGERS:
-        return INTEGERS.index(found) <= INTEGERS.index(wanted)
-    return wanted == "double" and found in ("float", "decimal", *INTEGERS)
+def _widens(kind: str, target: str) -> bool:
+    if kind in INTEGERS and target in INTEGERS:
+        return INTEGERS.index(kind) <= INTEGERS.index(target)
+    return target == "double" and kind in ("float", "decimal", *INTEGERS)
 
 
 def _as_date(value: Expression, node: exp.Expr) -> Expression:
-    """Spark reads a text that is compared with a date as a date."""
+    """Return a text as a date: Spark converts a text that is compared with a date."""
     if value[0] != "literal":
         raise _unknown(node)
     return _date(value[2], node)
@@ -311,4 +311,4 @@ def _date(text: str, node: exp.Expr) -> Expression:
 
 
 def _unknown(node: exp.Expr) -> NotMapOnlyError:
-    return NotMapOnlyError(f"`{node.sql('spark')}` is left to Spark")
+    return NotMapOnlyError(f"only Spark can compute `{node.sql('spark')}`")

@@ -1,4 +1,4 @@
-"""Conditions on one relation: what may be asked of its rows before anything else, and what they say of its partitions."""
+"""Conditions on one relation that a scan can apply early, and the partition values in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_PLAIN = (
     exp.Explode,
     exp.Lambda,
 )
-"""What makes a condition depend on more than its row, or mean something else the second time it is asked."""
+"""Nodes that make a condition depend on more than its row, or return another value when evaluated again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Predicate:
 
     @classmethod
     def of(cls, relation: str, condition: exp.Expr) -> Predicate:
-        """From a tree whose columns may be qualified."""
+        """Return the predicate of a tree whose columns may be qualified."""
         tree = condition.copy()
         for column in tree.find_all(exp.Column):
             column.set("table", None)
@@ -51,16 +51,16 @@ class Predicate:
 
     @property
     def tree(self) -> exp.Expr:
-        """The condition, parsed anew: the caller may change it."""
+        """Return a copy of the parsed condition, which the caller may change."""
         return _parsed(self.sql).copy()
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns that it asks about."""
+        """Return the columns of the condition."""
         return _columns(self.sql)
 
     def moved(self, relation: str, names: Mapping[str, str]) -> Predicate:
-        """The same condition on another relation, whose columns have other names."""
+        """Return the same condition on another relation with other column names."""
         if all(name == other for name, other in names.items()):
             return Predicate(relation, self.sql)
         tree = self.tree
@@ -69,9 +69,9 @@ class Predicate:
         return Predicate(relation, tree.sql(dialect=DIALECT))
 
     def values(self, column: str, kind: str) -> tuple[str, ...] | None:
-        """The only values of `column` that fulfil it, as text; None when it does not list them.
+        """Return the only values of `column` that satisfy the condition, as text; None if it does not list them.
 
-        `kind` is the column's type, `string` or `date`. Spark compares a date with `'2013-6-1'` too, a directory's name does not.
+        `kind` is the column's type, `string` or `date`. Spark also accepts `'2013-6-1'` as a date, but a directory has another name.
         """
         tree = self.tree
         if isinstance(tree, exp.EQ):
@@ -81,7 +81,7 @@ class Predicate:
                     text = _text(other, kind)
                     return None if text is None else (text,)
         if isinstance(tree, exp.In) and isinstance(tree.this, exp.Column) and tree.this.name.lower() == column.lower():
-            texts = [_text(each, kind) for each in tree.expressions]
+            texts = [_text(item, kind) for item in tree.expressions]
             if texts and not tree.args.get("query") and all(text is not None for text in texts):
                 return tuple(dict.fromkeys(text for text in texts if text is not None))
         return None
@@ -98,17 +98,17 @@ def _columns(sql: str) -> frozenset[str]:
 
 
 def is_plain(condition: exp.Expr) -> bool:
-    """Whether a condition depends on nothing but its row."""
+    """Return whether a condition depends only on its row."""
     return not any(isinstance(node, _NOT_PLAIN) for node in condition.walk())
 
 
 def is_fixed(condition: exp.Expr) -> bool:
-    """Whether no marker is left in it."""
+    """Return whether a condition has no unbound marker."""
     return not any(condition.find_all(exp.Placeholder, exp.Parameter))
 
 
 def bound(condition: exp.Expr, args: Mapping[str, JsonValue]) -> exp.Expr | None:
-    """The condition with its markers' values as literals; None when one is not a plain value."""
+    """Return the condition with the values of its markers as literals; None if one is not a scalar."""
     tree = condition.copy()
     for marker in list(tree.find_all(exp.Placeholder)):
         value = args.get(str(marker.this))
@@ -122,7 +122,7 @@ def bound(condition: exp.Expr, args: Mapping[str, JsonValue]) -> exp.Expr | None
 
 
 def _text(node: exp.Expr, kind: str) -> str | None:
-    """The text of a literal that can be the name of a directory: a string, or for dates an ISO date."""
+    """Return the text of a literal that can be a directory's value: a string, or an ISO date for dates."""
     if kind == "date" and isinstance(node, exp.Cast) and node.is_type(exp.DataType.Type.DATE):
         node = node.this
     if not isinstance(node, exp.Literal) or not node.is_string:

@@ -1,7 +1,7 @@
-"""What can be known of one SELECT offline: the relations and columns it reads, the columns and types it gives.
+"""Analyse one SELECT offline: the relations and columns that it reads, and its output columns with their types.
 
-Parsing and type propagation are sqlglot's (Spark dialect); Spark itself gets the text as it was written. A type that
-sqlglot cannot tell is `unknown` and is left to Spark's own analysis before the first job.
+sqlglot (Spark dialect) parses the SQL and propagates types; Spark gets the original text. A type that sqlglot cannot determine is
+`unknown`; Spark's analysis checks it before the first job.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class SqlText:
-    """SQL and where it stands. For SQL in a file, places inside it are exact; inline SQL is placed at its key."""
+    """SQL and its location. Locations in a file are exact; inline SQL has the location of its key."""
 
     sql: str
     where: Where
     in_file: bool
 
     def at(self, offset: int | None) -> Where:
-        """The place of a character."""
+        """Return the location of a character."""
         if not self.in_file or offset is None:
             return self.where
         before = self.sql[:offset]
@@ -46,7 +46,7 @@ class SqlText:
 
 @dataclass(frozen=True, slots=True)
 class ParsedSelect:
-    """A parsed step: its tree, the relations it names and where."""
+    """A parsed step: its tree, and the relations that it names with their locations."""
 
     text: SqlText
     tree: exp.Query
@@ -54,19 +54,19 @@ class ParsedSelect:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the relations it reads, each once, in the order of the text."""
+        """Return the names of the relations that it reads, without duplicates, in the order of the text."""
         return tuple(dict.fromkeys(name for name, _ in self.tables))
 
     @property
     def canonical(self) -> str:
-        """The same SELECT whatever its comments, case of keywords and white space."""
+        """Return the SELECT in a canonical format, without comments."""
         return self.tree.sql(dialect=DIALECT, comments=False)
 
     def may_lack(self, column: str) -> bool:
-        """Whether it means the same over a relation without a column that none of its results needs.
+        """Return whether an unused column of a relation can be omitted without a change of the result.
 
-        It does where the column is not named, and columns are not taken by their places, as a UNION does, or together, as
-        NATURAL JOIN and `struct(*)` do.
+        It can if the SELECT does not name the column, and does not use columns by position (UNION) or all together (NATURAL JOIN,
+        `struct(*)`).
         """
         if any(name.name.lower() == column.lower() for name in self.tree.find_all(exp.Identifier)):
             return False
@@ -79,7 +79,7 @@ class ParsedSelect:
 
 @dataclass(frozen=True, slots=True)
 class SelectFacts:
-    """What a SELECT gives. `origins` names the (relation, column) that an output column is a plain copy of."""
+    """The result of the analysis. `origins` has the (relation, column) that an output column copies."""
 
     columns: tuple[Column, ...]
     uses: Mapping[str, frozenset[str]]
@@ -88,7 +88,7 @@ class SelectFacts:
 
 
 def parse_select(text: SqlText) -> ParsedSelect:
-    """Parse one SELECT.
+    """Return the parsed SELECT of a step.
 
     Raises
     ------
@@ -103,15 +103,15 @@ def parse_select(text: SqlText) -> ParsedSelect:
         if text.in_file and first.get("line"):
             where = Where(where.file, first["line"], first["col"])
         near = first.get("highlight") or ""
-        what = f"does not parse{f' near `{near}`' if near else ''}: {first.get('description', error)}."
+        what = f"the SQL does not parse{f' near `{near}`' if near else ''}: {first.get('description', error)}."
         raise SqlError("FS2001", what.replace("..", "."), where=where) from None
     except TokenError as error:
-        raise SqlError("FS2001", f"does not parse: {str(error).splitlines()[0]}.", where=text.where) from None
+        raise SqlError("FS2001", f"the SQL does not parse: {str(error).splitlines()[0]}.", where=text.where) from None
     except RecursionError:
-        raise SqlError("FS2001", "is nested too deeply to parse.", where=text.where) from None
+        raise SqlError("FS2001", "the SQL is nested too deeply to parse.", where=text.where) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        found = "nothing" if not trees else f"{len(trees)} statements" if len(trees) > 1 else trees[0].key.upper()
-        raise SqlError("FS2002", f"a step is one SELECT, found {found}.", where=text.where)
+        found = "none" if not trees else f"{len(trees)} statements" if len(trees) > 1 else trees[0].key.upper()
+        raise SqlError("FS2002", f"a step must be one SELECT, found {found}.", where=text.where)
     tree = trees[0]
     ctes = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
     tables = tuple(
@@ -123,7 +123,7 @@ def parse_select(text: SqlText) -> ParsedSelect:
 
 
 def check_markers(parsed: ParsedSelect, args: Collection[str]) -> list[FiresteelError]:
-    """FS2005 for each `:marker` that no arg binds."""
+    """Return FS2005 for each `:marker` that no arg binds."""
     names = dict.fromkeys(str(marker.this) for marker in parsed.tree.find_all(exp.Placeholder) if marker.this)
     return [
         SqlError(
@@ -140,7 +140,7 @@ def check_markers(parsed: ParsedSelect, args: Collection[str]) -> list[Firesteel
 def analyze_select(
     parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]], args: Mapping[str, JsonValue] | None = None
 ) -> tuple[SelectFacts, list[FiresteelError]]:
-    """Resolve the columns of a SELECT against the relations it reads; `args` are the values or templates of its markers.
+    """Return the columns of a SELECT, resolved in the relations that it reads; `args` are the values or templates of its markers.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def analyze_select(
         name: {column.name: column.type for column in columns} for name, columns in relations.items()
     }
     if errors := wrong_qualified(parsed, relations):
-        return SelectFacts((), {}), errors  # qualify() would stop at the first, without its place
+        return SelectFacts((), {}), errors  # qualify() stops at the first error and gives no location
     try:
         tree = qualify(
             parsed.tree.copy(), schema=schema, dialect=DIALECT, validate_qualify_columns=False, quote_identifiers=False
@@ -161,7 +161,7 @@ def analyze_select(
             SqlError("FS2004", f"{str(error).splitlines()[0].rstrip('.')}.", where=parsed.text.where)
         ]
     uses: dict[str, set[str]] = {name: set() for name in relations}
-    seen: set[str] = set()
+    reported: set[str] = set()
     for scope in traverse_scope(tree):
         for column in scope.columns:
             relation = _relation(scope, column.table, relations)
@@ -169,10 +169,10 @@ def analyze_select(
                 uses[relation].add(_names(relations[relation])[column.name.lower()])
             elif relation is not None or (not column.table and not _is_alias(scope, column)):
                 name = column.name.lower()
-                if name not in seen:
-                    seen.add(name)
+                if name not in reported:
+                    reported.add(name)
                     errors.append(_no_such_column(parsed, column, relation, relations))
-    for name in _excepted(parsed.tree):  # Spark wants them to be there
+    for name in _excepted(parsed.tree):  # Spark requires these columns to exist
         for relation in relations:
             uses[relation] |= {known for lower, known in _names(relations[relation]).items() if lower == name}
     selects = tree.selects if isinstance(tree, exp.Query) else []
@@ -183,13 +183,13 @@ def analyze_select(
         origin = _origin(root, select, relations) if root else None
         if origin:
             origins[select.alias_or_name] = origin
-    needs = dependencies(tree, {name: _names(each) for name, each in relations.items()}, constant_args(args or {}))
+    needs = dependencies(tree, {name: _names(known) for name, known in relations.items()}, constant_args(args or {}))
     return SelectFacts(columns, {name: frozenset(used) for name, used in uses.items()}, origins, needs), errors
 
 
 def wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, ...]]) -> list[FiresteelError]:
-    """FS2004 for each `alias.column` whose relation is known and has no such column."""
-    found: dict[tuple[str, str], FiresteelError] = {}
+    """Return FS2004 for each `alias.column` whose relation is known and lacks the column."""
+    errors: dict[tuple[str, str], FiresteelError] = {}
     for scope in traverse_scope(parsed.tree):
         for column in scope.columns:
             relation = _relation(scope, column.table, relations) if column.table else None
@@ -198,13 +198,14 @@ def wrong_qualified(parsed: ParsedSelect, relations: Mapping[str, tuple[Column, 
                 and not isinstance(column.this, exp.Star)
                 and column.name.lower() not in _names(relations[relation])
             ):
-                found.setdefault((relation, column.name.lower()), _no_such_column(parsed, column, relation, relations))
-    return list(found.values())
+                error = _no_such_column(parsed, column, relation, relations)
+                errors.setdefault((relation, column.name.lower()), error)
+    return list(errors.values())
 
 
 def _excepted(tree: exp.Expr) -> set[str]:
-    """The columns, in lower case, that a `* EXCEPT (...)` leaves out."""
-    return {each.name.lower() for star in tree.find_all(exp.Star) for each in star.args.get("except_") or ()}
+    """Return the columns, in lower case, that a `* EXCEPT (...)` excludes."""
+    return {column.name.lower() for star in tree.find_all(exp.Star) for column in star.args.get("except_") or ()}
 
 
 def _names(columns: tuple[Column, ...]) -> dict[str, str]:
@@ -220,7 +221,7 @@ def _relation(scope: Scope, alias: str, relations: Mapping[str, object]) -> str 
 
 
 def _is_alias(scope: Scope, column: exp.Column) -> bool:
-    """Spark lets ORDER BY, GROUP BY and HAVING name a column of the same SELECT."""
+    """Return whether ORDER BY, GROUP BY or HAVING names an output column of the same SELECT, which Spark allows."""
     selects = scope.expression.selects if isinstance(scope.expression, exp.Query) else []
     inside = column.find_ancestor(exp.Order, exp.Group, exp.Having, exp.Qualify)
     return inside is not None and column.name.lower() in {select.alias_or_name.lower() for select in selects}
@@ -236,19 +237,19 @@ def _type(select: exp.Expr, args: Mapping[str, JsonValue]) -> str:
     text = kind.sql(DIALECT)
     try:
         return normal_type(text)
-    except ValueError:  # a type that no spec can name, such as an interval
+    except ValueError:  # a type that a spec cannot declare, such as an interval
         return text.lower().replace(", ", ",")
 
 
 def _bound_type(value: JsonValue) -> str:
-    """The type of a value that Spark binds to a marker."""
+    """Return the type of a value that Spark binds to a marker."""
     if isinstance(value, int) and not isinstance(value, bool):
         return "int" if -(2**31) <= value < 2**31 else "bigint"
     return {str: "string", bool: "boolean", float: "double"}.get(type(value), UNKNOWN)
 
 
 def _origin(scope: Scope, select: exp.Expr, relations: Mapping[str, object]) -> tuple[str, str] | None:
-    """Follow a plain column through subqueries and CTEs to the relation it is copied from."""
+    """Return the (relation, column) that an output column copies, through subqueries and CTEs."""
     value = select.unalias()
     if not isinstance(value, exp.Column) or not isinstance(scope.expression, exp.Select):
         return None
@@ -257,7 +258,7 @@ def _origin(scope: Scope, select: exp.Expr, relations: Mapping[str, object]) -> 
         relation = _relation(scope, value.table, relations)
         return (relation, value.name) if relation else None
     if isinstance(source, Scope) and isinstance(source.expression, exp.Select):
-        inner = next((each for each in source.expression.selects if each.alias_or_name == value.name), None)
+        inner = next((item for item in source.expression.selects if item.alias_or_name == value.name), None)
         return _origin(source, inner, relations) if inner is not None else None
     return None
 
@@ -269,15 +270,15 @@ def _no_such_column(
     relations: Mapping[str, tuple[Column, ...]],
 ) -> FiresteelError:
     written = next(
-        (each for each in parsed.tree.find_all(exp.Column) if each.name.lower() == column.name.lower()), column
+        (node for node in parsed.tree.find_all(exp.Column) if node.name.lower() == column.name.lower()), column
     )
     inside = [relation] if relation else list(relations)
-    known = {each.name: each for name in inside for each in relations[name]}
+    known = {candidate.name: candidate for name in inside for candidate in relations[name]}
     close = difflib.get_close_matches(column.name, list(known), n=1, cutoff=0.5)
-    hint = f"Closest: {close[0]} ({known[close[0]].type})." if close else f"Columns: {', '.join(known)}."
+    hint = f"Did you mean `{close[0]}` ({known[close[0]].type})?" if close else f"Use one of: {', '.join(known)}."
     return SqlError(
         "FS2004",
-        f"column `{column.name}` is not in {relation or ', '.join(inside) or 'any relation'}.",
+        f"column `{column.name}` does not exist in {relation or ', '.join(inside) or 'any relation'}.",
         where=parsed.text.at(written.this.meta.get("start")),
         hint=hint,
     )
