@@ -269,7 +269,7 @@ def test_files_have_the_size_that_the_sink_asks_for(spark, tmp_path, runs, opera
         text = text.replace(old, new)
     path.write_text(text)
     rows, sizes = [], []
-    for expected in ("none was published yet", "as published before"):
+    for expected in ("nothing is published yet", "as in earlier runs"):
         plan = Pipeline.load(path).plan(DAY, force=True)
         assert any(expected in reason for reason in plan.resources.reasons)
         assert run_plan(plan, spark=spark, runs=runs).state == "published"
