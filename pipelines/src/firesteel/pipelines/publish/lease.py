@@ -94,7 +94,7 @@ class Lease:
 
     @property
     def token(self) -> int:
-        """The fencing token."""
+        """Return the fencing token."""
         return self.record.token
 
     @classmethod

@@ -92,8 +92,8 @@ class Interval(Part):
 class Range(Part):
     """A closed range of interval values: `{from: "${interval.ds} - 1d", to: "${interval.ds}"}`."""
 
-    from_: str = Field(alias="from")
-    to: str
+    from_: str = Field(alias="from", description="First value.")
+    to: str = Field(description="Last value, inclusive.")
 
 
 def _select_kind(value: Any) -> str:
@@ -149,7 +149,7 @@ class Source(Part):
         description="The partitions that one interval reads: column -> a value, a list or a range. `${interval.NAME}` (id, ds, "
         "hour, start or end) is resolved for each interval, also with an offset: `${interval.ds} - 1d`."
     )
-    ready: Ready | None = Field(None, description="How a run checks that partitions are complete. Default: no check.")
+    ready: Ready | None = Field(None, description="The marker of complete partitions. Default: no marker is required.")
     on_missing: Literal["fail", "skip", "empty"] = Field(
         "fail",
         description="What happens when a selected partition has no directory: `fail` the run, `skip` the interval, or read it as "
@@ -262,12 +262,12 @@ class Score(Part):
         "none", description="`input_example` scores the model's input example once after the model is loaded."
     )
     timeout: Seconds | None = Field(None, description="Longest time for one call of the model.")
-    on_error: RowErrors = Field(RowErrors(), description="What happens to rows that fail to score.")
+    on_error: RowErrors = Field(RowErrors(), description="Action and limits for rows that fail to score.")
     operator: Literal["auto", "pandas", "arrow", "direct"] = Field(
         "auto", description="How rows reach the model; `auto` selects the fastest that supports the step."
     )
     accelerate: Literal["auto", "off"] = Field(
-        "off", description="Whether a faster inference backend may replace the model."
+        "off", description="`auto` may use a faster inference backend whose scores agree within a tolerance."
     )
     publish_challenger: str | None = Field(
         None,
@@ -462,11 +462,11 @@ class Sink(Part):
     min_rows: int | None = Field(
         None, ge=1, description="Fewest rows that an interval may publish, also with `on_empty: allow`."
     )
-    files: Files = Field(Files(), description="Sizes of published files.")
+    files: Files = Field(Files(), description="Target size of published files.")
     lineage_columns: tuple[Literal["_run_id", "_model_version", "_plan_hash", "_scored_at"], ...] = Field(
         (), description="Columns about the run that are added to each row."
     )
-    retain: Retain = Field(Retain(), description="How long a run's data is kept.")
+    retain: Retain = Field(Retain(), description="How long dead letters, quarantined rows and versions are kept.")
 
 
 class Executors(Part):
