@@ -282,7 +282,7 @@ def _to(value: Expression, kind: str) -> Expression:
     if value[1] == kind:
         return value
     if value[0] == "literal":
-        return ("literal", kind, float(value[2]) if kind in _FLOATS else value[2])
+        return ("literal", kind, float(value[2]) if kind in FLOATS else value[2])
     return ("cast", kind, value)
 
 
