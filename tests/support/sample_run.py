@@ -168,15 +168,15 @@ def published(plan: Plan, day: int, *, dead: int = 0) -> IntervalResult:
 
 
 def _scoring(rows: int) -> tuple[tuple[str, JsonValue], ...]:
-    form: dict[str, JsonValue] = {
-        "form": "folded linear", "reason": "agrees with pyfunc within 1e-06", "checked_rows": 261, "largest_difference": 3e-16
+    backend: dict[str, JsonValue] = {
+        "backend": "folded linear", "reason": "agrees with pyfunc within 1e-06", "checked_rows": 261, "largest_difference": 3e-16
     }  # fmt: skip
     return (
         ("operator", "arrow"),
         ("operator_reason", "features joins two relations"),
         ("accelerate", "auto"),
         ("rows_by_backend", {"folded linear": rows - 8, "pyfunc": 8}),
-        ("forms", [form]),
+        ("backends", [backend]),
         ("model_loads", 2),
         ("batches", 3),
         ("largest_batch", 600),

@@ -18,8 +18,8 @@ from firesteel.jobs.gates.bins import TOP, code_of, edges_of
 from firesteel.jobs.gates.drift import Baseline, Drifts, NoBaseline, differences, problem_of
 from firesteel.jobs.gates.measure import Wanted
 from firesteel.jobs.gates.psi import psi
+from firesteel.jobs.gates.render import render_expected, render_observed
 from firesteel.jobs.gates.values import profile_of
-from firesteel.jobs.gates.words import expected, observed
 from firesteel.jobs.run.baselines import LOOK_BACK, Baselines
 from firesteel.jobs.tracking.runs import interval_metrics
 from firesteel.pipelines.plan.model import Expectation, GatePlan
@@ -160,7 +160,7 @@ def test_each_limit_finds_its_own_change(limits, values, note):
     assert found.success == (note is None)
     assert note is None or note in found.note
     json.dumps(found.observed, allow_nan=False)
-    assert "nan" not in observed(found)
+    assert "nan" not in render_observed(found)
 
 
 def test_a_constant_that_stays_is_no_drift_and_one_that_moves_either_way_is():
@@ -189,7 +189,7 @@ def test_a_constant_that_stays_is_no_drift_and_one_that_moves_either_way_is():
 def test_what_cannot_be_compared_passes_and_says_so(now, then, note):
     found = judged(now, then)
     assert (found.success, found.note) == (True, note)
-    assert observed(found) == f"{now.rows:,} rows"
+    assert render_observed(found) == f"{now.rows:,} rows"
 
 
 def test_bins_of_a_column_that_was_empty_are_made_anew_and_values_nulls_and_nans_compared_till_then():
@@ -227,7 +227,7 @@ def test_other_types_have_nulls_only():
 
 def test_words_name_limits_and_numbers():
     expectation = drift(psi_max=0.2, null_rate_max_change=0.05, mean_shift_max=0.5)
-    assert expected(expectation) == (
+    assert render_expected(expectation) == (
         "PSI at most 0.2, null rate within 5 %, mean within 0.5 standard deviations of the last success"
     )
     then = profile(np.tile([1.0, 2.0, 3.0, 4.0], 200))

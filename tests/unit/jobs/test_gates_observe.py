@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from firesteel.jobs.gates.gx import RawResult
 from firesteel.jobs.gates.observe import column_of, one_line, result_of, to_json
-from firesteel.jobs.gates.words import expected, observed, percent
+from firesteel.jobs.gates.render import percent, render_expected, render_observed
 from firesteel.pipelines.plan.model import Expectation
 from firesteel.pipelines.result import ExpectationResult
 
@@ -147,7 +147,7 @@ def test_columns_of_an_expectation() -> None:
     ],
 )
 def test_expected_in_words(given_: Expectation, words: str) -> None:
-    assert expected(given_) == words
+    assert render_expected(given_) == words
 
 
 def test_observed_in_words() -> None:
@@ -156,9 +156,9 @@ def test_observed_in_words() -> None:
     )
     passed = ExpectationResult("t", "c", "critical", success=True, observed=1.0, element_count=1000, unexpected_count=0)
     empty = ExpectationResult("t", "c", "critical", success=True, observed=None, element_count=0, unexpected_count=0)
-    assert observed(failed) == "12 of 1,000 rows fail (1.2 %)"
-    assert observed(passed) == "all 1,000 rows pass"
-    assert observed(empty) == "no rows"
+    assert render_observed(failed) == "12 of 1,000 rows fail (1.2 %)"
+    assert render_observed(passed) == "all 1,000 rows pass"
+    assert render_observed(empty) == "no rows"
 
 
 def test_a_percentage_between_none_and_all_never_reads_as_none_or_all() -> None:

@@ -1,4 +1,4 @@
-"""Champion against challenger on the page and in words."""
+"""Champion against challenger on the page and in text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from firesteel.jobs.report.agreement import draw, duel, headline, over_intervals, words
+from firesteel.jobs.report.agreement import combine_agreements, compare_models, draw, output_line, summarize_rows
 from firesteel.jobs.report.write import render
 from firesteel.jobs.tracking.runs import interval_metrics, run_metrics
 from firesteel.pipelines.plan.model import ChallengerPlan, OutputColumn, ScoreStepPlan
@@ -44,33 +44,35 @@ def test_intervals_together_are_weighted_by_their_rows():
             replace(P, compared=100, within=0.1, alike=0.1, mean_difference=0.2, max_difference=2.0, correlation=None),
         ),
     )
-    whole = over_intervals([FOUND, few])
+    whole = combine_agreements([FOUND, few])
     assert (whole.rows, whole.failed, whole.left_out, whole.problem) == (1100, 3, 2, "FS5006 it failed")
     p, label = whole.outputs
     assert (p.compared, p.max_difference, p.correlation) == (1000, 2.0, 0.97)
     assert p.within == pytest.approx((1000 * 0.9 + 100 * 0.1) / 1100)
     assert p.mean_difference == pytest.approx((900 * 0.02 + 100 * 0.2) / 1000)
     assert (label.alike, label.within, label.mean_difference) == (0.8, None, None)
-    assert over_intervals([]) is None
+    assert combine_agreements([]) is None
 
 
 def test_the_page_shows_numbers_picture_and_what_is_published():
     plan = plan_with()
     page = render(result_with(plan, FOUND, FOUND), plan)
     assert "Champion against challenger" in page
-    assert "2,000 rows compared. Nothing of it was published." in page
+    assert "2,000 rows compared. The challenger's scores are not published." in page
     assert "0.97" in page
     assert page.count('class="point"') == 2 * 200
-    assert page.count("Numbers of each interval") >= 1
+    assert page.count("Results by interval") >= 1
     assert ">delay, challenger<" in page
     loud = plan_with(outputs=(OutputColumn("next_p_delay", "double"),))
-    assert "Its scores are published as <code>next_p_delay</code>." in render(result_with(loud, FOUND), loud)
+    assert "The challenger's scores are published as <code>next_p_delay</code>." in render(
+        result_with(loud, FOUND), loud
+    )
 
 
 def test_a_page_without_a_challenger_says_nothing_of_one():
     plan = sample_plan(1)
     assert "challenger" not in render(sample_result(plan, (published(plan, 1),)), plan).lower()
-    assert duel(sample_result(plan, (published(plan, 1),)), plan) is None
+    assert compare_models(sample_result(plan, (published(plan, 1),)), plan) is None
 
 
 def test_one_that_failed_says_how_and_needs_no_picture():
@@ -83,8 +85,8 @@ def test_one_that_failed_says_how_and_needs_no_picture():
         outputs=(),
         errors=(("KeyError", 100),),
     )
-    assert headline(failed) == (
-        "0 rows compared; 100 failed (KeyError 100); 800 were scored without it; FS5006 <b>it</b> failed"
+    assert summarize_rows(failed) == (
+        "0 rows compared; 100 failed (KeyError 100); 800 not scored by the challenger; FS5006 <b>it</b> failed"
     )
     plan = plan_with()
     page = render(result_with(plan, failed), plan)
@@ -118,19 +120,19 @@ def test_odd_samples_are_drawn_within_the_picture(pairs):
     [
         (P, "90 % within 0.05, mean difference 0.02, largest 0.3, correlation 0.97"),
         (LABEL, "80 % agree"),
-        (replace(LABEL, alike=None), "nothing to compare"),
+        (replace(LABEL, alike=None), "no rows to compare"),
         (
             replace(P, mean_difference=None, max_difference=None, within=1.0),
-            "100 % within 0.05, by missing scores alone",
+            "100 % within 0.05 (no row has both scores)",
         ),
         (
             replace(P, max_difference=None, correlation=None),
-            "90 % within 0.05, mean difference 0.02, largest beyond a double",
+            "90 % within 0.05, mean difference 0.02, largest greater than a double can hold",
         ),
     ],
 )
 def test_one_line_says_it(output, said):
-    assert words(output, 0.05) == said
+    assert output_line(output, 0.05) == said
 
 
 def test_metrics_are_of_the_interval_and_of_the_run():

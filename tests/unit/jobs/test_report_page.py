@@ -60,7 +60,7 @@ def test_a_good_run_reads_as_one(tmp_path: Path) -> None:
     assert "Published 2,742 rows" in page.text
     assert "3 intervals published." in page.text
     assert "changed since it was published: spec, model or input" in page.text
-    assert re.search(r"2,742 in = 2,742 scored \+ 0 dead letter \+ 0 quarantined \+ 0 dropped ✓ adds up", page.text)
+    assert re.search(r"2,742 in = 2,742 scored \+ 0 dead letters \+ 0 quarantined \+ 0 dropped ✓ adds up", page.text)
     assert "all 2,742 rows pass" in page.text
     assert "at least 98 % of rows" in page.text
     assert "27 of 2,742 rows fail" in page.text
@@ -85,7 +85,7 @@ def test_a_failed_run_says_what_failed_and_that_nothing_was_published() -> None:
 def test_what_was_published_before_a_failure_and_what_was_never_run_is_told_apart() -> None:
     plan = sample_plan(3)
     page = Page(render(sample_result(plan, (published(plan, 1), failed(plan, 2, ERROR))), plan))
-    assert "Nothing of that interval was published. Published before the failure: 2013-06-01 (897 rows)." in page.text
+    assert "The failed interval was not published. Published before the failure: 2013-06-01 (897 rows)." in page.text
     assert "\u2013 not run" in page.text
     assert "✗ failed in 2013-06-02" in page.text
 
@@ -103,7 +103,7 @@ def test_a_skipped_run_says_that_there_was_nothing_to_do() -> None:
     plan = sample_plan(1)
     skipped = IntervalResult("2013-06-01", "skipped", "already published with the same plan hash", "x")
     page = Page(render(sample_result(plan, (skipped,)), plan))
-    assert "Skipped 1 interval Nothing was published: there was nothing new to do." in page.text
+    assert "Skipped 1 interval Nothing was published: all intervals are up to date." in page.text
     assert "already published with the same plan hash" in page.text
 
 
@@ -116,7 +116,7 @@ def test_rows_that_do_not_add_up_are_shown() -> None:
 def test_dead_letters_and_warnings_make_the_headline_amber() -> None:
     plan = sample_plan(1)
     html = render(sample_result(plan, (published(plan, 1, dead=2),)), plan)
-    assert "2 rows could not be scored and went to the dead letter." in Page(html).text
+    assert "2 rows failed in the model (see dead letters)." in Page(html).text
     assert 'class="verdict warn"' in html
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from firesteel.conf.quantities import byte_size, duration, plural
 from firesteel.jobs.gates.distribution import describe
 from firesteel.jobs.report import graph
-from firesteel.jobs.report.figures import moment, number, share
+from firesteel.jobs.report.formats import moment, number, share
 from firesteel.jobs.report.histogram import combine, draw
 from firesteel.pipelines.result import IntervalResult
 from support.sample_run import published, sample_plan

@@ -19,7 +19,7 @@ def test_operators_and_forms_are_told_once_with_their_reasons():
     assert (arrow.operator, arrow.reason, arrow.intervals) == ("arrow", "features joins two relations", 2)
     folded, pyfunc = arrow.backends
     assert (folded.name, folded.difference) == ("folded linear", 3e-16)
-    assert (pyfunc.rows, pyfunc.reason) == (16, "batches that the chosen backend could not take")
+    assert (pyfunc.rows, pyfunc.reason) == (16, "batches that the chosen backend does not support")
     assert (other.operator, other.backends) == ("direct", ())
 
 

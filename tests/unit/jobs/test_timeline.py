@@ -246,8 +246,8 @@ def test_the_settings_name_a_folder_that_is_there(tmp_path):
 def test_terminal_mlflow_and_report_say_the_same():
     use = executor_use(bursty().sorted())
     assert summary(use) == (
-        "2 executors at most, 40 s of executors, 50 % busy; first task of a new one 4.0 s after tasks waited; 1 idle one "
-        "gone after 5.0 s"
+        "peak 2 executors, 40 s of executor time, 50 % utilisation; scale-out within 4.0 s; 1 idle executor released "
+        "within 5.0 s"
     )
     plan = sample_plan(1)
     result = sample_result(plan, (published(plan, 1),), executors=use)
@@ -259,7 +259,7 @@ def test_terminal_mlflow_and_report_say_the_same():
     }
     assert (metrics["seconds_to_scale_out"], metrics["seconds_to_scale_in"]) == (4.0, 5.0)
     page = render(result, plan)
-    assert "4.0 s at most" in page
+    assert "at most 4.0 s" in page
     assert f"idle: {IDLE}" in page
     assert json.loads(result.to_json())["executors"]["stages"][0]["interval"] == "2024-01-01"
     assert "Executors" not in render(sample_result(plan, (published(plan, 1),)), plan).split("<main")[1]
@@ -272,4 +272,4 @@ def test_pictures_stay_within_their_frames():
         for draw in (draw_count, draw_executors, draw_stages):
             assert f'viewBox="0 0 {width} ' in str(draw(many, "k", width))
     shown = executors_of(sample_result(sample_plan(1), (), executors=many))
-    assert "28 more are not drawn" in shown.pictures[1][3]
+    assert "28 more executors are not drawn" in shown.pictures[1][3]

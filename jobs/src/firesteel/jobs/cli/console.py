@@ -235,15 +235,15 @@ def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
     """Return lines on the challenger and each of its outputs."""
     from rich.markup import escape
 
-    from firesteel.jobs.report.agreement import headline, over_intervals, words
+    from firesteel.jobs.report.agreement import combine_agreements, output_line, summarize_rows
 
-    whole = over_intervals([interval.agreement for interval in intervals if interval.agreement is not None])
+    whole = combine_agreements([each.agreement for each in intervals if each.agreement is not None])
     if whole is None:
         return []
     version = f" v{whole.version}" if whole.version else ""
     colour = "yellow" if whole.failed or whole.problem else "green"
-    lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(headline(whole))}"]
-    lines += [f"                 {escape(output.output)}: {words(output, whole.tolerance)}" for output in whole.outputs]
+    lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(summarize_rows(whole))}"]
+    lines += [f"                 {escape(each.output)}: {output_line(each, whole.tolerance)}" for each in whole.outputs]
     return lines
 
 
@@ -257,7 +257,7 @@ def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
     """Return lines on each gate over all intervals, with its first five failed expectations."""
     from rich.markup import escape
 
-    from firesteel.jobs.gates.words import observed
+    from firesteel.jobs.gates.render import render_observed
 
     names: dict[str, list[GateResult]] = {}
     for interval in intervals:
@@ -279,7 +279,7 @@ def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
         )
         lines += [
             f"                 {check.severity}: {check.type} {check.column}: "
-            + escape("; ".join(text for text in (observed(check), check.note) if text))
+            + escape("; ".join(text for text in (render_observed(check), check.note) if text))
             for check in failed[:5]
         ]
     return lines

@@ -13,7 +13,7 @@ from firesteel.jobs.gates.check import DRIFT, OWN, ROW_COUNT_MATCHES, check_kwar
 from firesteel.jobs.gates.compiled import Compiled, compile_expectation, one_pass
 from firesteel.jobs.gates.drift import Drifts, drifts_of, least_rows, problem_of
 from firesteel.jobs.gates.observe import column_of, one_line, result_of
-from firesteel.jobs.gates.words import expected, observed
+from firesteel.jobs.gates.render import render_expected, render_observed
 from firesteel.pipelines.result import Counts, ExpectationResult, GateResult
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def raise_if_failed(result: GateResult, gate: GatePlan | None = None) -> None:
     for number in failed:
         each = result.expectations[number]
         counted = each.type == ROW_COUNT_MATCHES
-        wanted = each.note if counted else expected(gate.expectations[number]) if gate else ""
+        wanted = each.note if counted else render_expected(gate.expectations[number]) if gate else ""
         column = f" on {each.column}" if each.column else ""
-        lines.append(f"{each.type}{column}: {observed(each)}" + (f", expected {wanted}" if wanted else ""))
+        lines.append(f"{each.type}{column}: {render_observed(each)}" + (f", expected {wanted}" if wanted else ""))
     raise GateFailed(
         "FS7001",
         f"gate {result.gate} on {result.on}: {len(failed)} of {len(result.expectations)} expectations failed. "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.redaction import redact
 from firesteel.jobs.gates.check import OWN
-from firesteel.jobs.gates.words import expected, observed
+from firesteel.jobs.gates.render import render_expected, render_observed
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -96,7 +96,7 @@ def _result(expectation: Expectation, found: ExpectationResult) -> dict[str, Any
     }
     arguments = dict(expectation.kwargs)
     if expectation.type in OWN:
-        config["description"] = f"{expectation.type.replace('_', ' ')}: {expected(expectation)}"
+        config["description"] = f"{expectation.type.replace('_', ' ')}: {render_expected(expectation)}"
     elif arguments.get("description"):
         config["description"] = arguments["description"]
     if arguments.get("notes"):
@@ -116,5 +116,5 @@ def _numbers(expectation: Expectation, found: ExpectationResult) -> dict[str, An
         share = 100 * bad / rows if rows else 0.0
         return {"element_count": rows, "unexpected_count": bad, "unexpected_percent": share}
     if expectation.type in OWN or isinstance(found.observed, dict):
-        return {"observed_value": "; ".join(text for text in (observed(found), found.note) if text)}
+        return {"observed_value": "; ".join(text for text in (render_observed(found), found.note) if text)}
     return {"observed_value": found.observed}

@@ -1,4 +1,4 @@
-"""The report: one static HTML page per run, that needs no network and no JavaScript."""
+"""Write the report of a run: one static HTML page without JavaScript or network access."""
 
 from firesteel.jobs.report.write import write_report
 

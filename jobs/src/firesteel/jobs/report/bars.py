@@ -1,4 +1,4 @@
-"""One bar cut into parts: where the time went, where the rows went."""
+"""Draw a stacked bar, such as time by stage or rows by outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = 8
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a whole. `colour` is a class of the style sheet."""
+    """One segment of a stacked bar. `colour` is a class of the style sheet."""
 
     name: str
     amount: float
@@ -26,28 +26,28 @@ class Part:
 
 
 def draw(parts: Sequence[Part], title: str, key: str) -> Markup | None:
-    """The bar; None when there is nothing to show. Its text stands in the table beside it."""
-    whole = sum(part.amount for part in parts)
-    if whole <= 0:
+    """Draw the bar without text, or return None if all amounts are zero."""
+    total = sum(part.amount for part in parts)
+    if total <= 0:
         return None
-    width, height, at = 1000.0, 28.0, 0.0
-    boxes = []
+    width, height, x = 1000.0, 28.0, 0.0
+    rects = []
     for part in parts:
-        wide = part.amount / whole * width
-        if wide <= 0:
+        part_width = part.amount / total * width
+        if part_width <= 0:
             continue
-        boxes.append(
+        rects.append(
             element(
                 "rect",
                 element("title", f"{part.name}: {part.text}"),
-                x=at,
+                x=x,
                 y=0,
-                width=wide,
+                width=part_width,
                 height=height,
                 class_=f"part {part.colour}",
             )
         )
-        at += wide
-    said = ", ".join(f"{part.name} {part.text}" for part in parts if part.amount > 0)
-    # Stretched to the page's width: the bar has no text that could be bent.
-    return picture(width, height, title, said, *boxes, class_="stack", key=key, preserveAspectRatio="none")
+        x += part_width
+    description = ", ".join(f"{part.name} {part.text}" for part in parts if part.amount > 0)
+    # The page stretches the bar to its width, which would distort text.
+    return picture(width, height, title, description, *rects, class_="stack", key=key, preserveAspectRatio="none")

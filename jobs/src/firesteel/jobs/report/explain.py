@@ -1,4 +1,4 @@
-"""A plan as a page: the picture, what rules did, where columns come from, what will be asked for."""
+"""Write a plan as an HTML page: graph, rule effects, column lineage and requested resources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_explanation(plan: Plan, path: Path) -> Path:
-    """Write the page; an older one is replaced."""
+    """Write the page and replace an older one."""
     nodes = graph.nodes_of(plan, {})
     text = render_template(
         "explain.html.j2",
@@ -22,6 +22,6 @@ def write_explanation(plan: Plan, path: Path) -> Path:
         interval_stages=interval_stages(plan),
         graph_wide=graph.draw(nodes, "dagw", down=False),
         graph_narrow=graph.draw(nodes, "dagn", down=True),
-        words=graph.words(nodes),
+        graph_text=graph.describe(nodes),
     )
     return write_page(text, path)

@@ -1,4 +1,4 @@
-"""The pipeline as a graph: sources, steps, the model, sinks, and the verdicts of gates on them."""
+"""Draw the pipeline as a graph of sources, steps, models and sinks, with the gate results."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 NODE_W, NODE_H, GAP, LAYER_GAP, PAD = 166, 62, 16, 46, 4
 _CHARACTERS = 22
-"""Of 12 px text, in a node."""
+"""Characters of 12 px text that fit into a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One relation. `above` are the relations it reads; `gate` is a verdict such as `passed`, or empty."""
+    """One relation. `inputs` are the relations that it reads; `gate` is a result such as `passed`, or empty."""
 
     name: str
     kind: Literal["source", "sql", "score", "sink"]
     note: str
-    above: tuple[str, ...]
+    inputs: tuple[str, ...]
     gate: str = ""
 
 
 def nodes_of(plan: Plan, verdicts: Mapping[str, str]) -> tuple[Node, ...]:
-    """The plan's relations in an order where each stands after what it reads.
+    """Return the plan's relations in topological order.
 
     Parameters
     ----------
     verdicts
-        What a gate is on (`flights`, `sink:scores`) -> its verdict.
+        Gate results by relation (`flights`, `sink:scores`).
     """
     files: dict[str, set[str]] = {}
     for interval in plan.intervals:
-        for read in interval.inputs:
-            files.setdefault(read.source, set()).update(file.path for file in read.files)
-    found = [
+        for scan in interval.inputs:
+            files.setdefault(scan.source, set()).update(file.path for file in scan.files)
+    nodes = [
         Node(
             source.name,
             "source",
@@ -58,10 +58,10 @@ def nodes_of(plan: Plan, verdicts: Mapping[str, str]) -> tuple[Node, ...]:
     for step in plan.steps:
         gate = verdicts.get(step.name, "")
         if isinstance(step, ScoreStepPlan):
-            found.append(Node(step.name, "score", f"{step.model} v{versions[step.model]}", (step.input,), gate))
+            nodes.append(Node(step.name, "score", f"{step.model} v{versions[step.model]}", (step.input,), gate))
         else:
-            found.append(Node(step.name, "sql", "SQL", step.reads, gate))
-    found += [
+            nodes.append(Node(step.name, "sql", "SQL", step.reads, gate))
+    nodes += [
         Node(
             f"sink:{sink.name}",
             "sink",
@@ -71,44 +71,44 @@ def nodes_of(plan: Plan, verdicts: Mapping[str, str]) -> tuple[Node, ...]:
         )
         for sink in plan.sinks
     ]
-    return tuple(found)
+    return tuple(nodes)
 
 
 def draw(nodes: tuple[Node, ...], key: str, *, down: bool) -> Markup:
-    """The graph from left to right, or `down` for narrow screens."""
-    places, width, height = _layout(nodes, down=down)
+    """Draw the graph from left to right, or from top to bottom if `down` is set (for narrow screens)."""
+    positions, width, height = _layout(nodes, down=down)
     edges = [
-        element("path", d=_curve(places[above], places[node.name], down=down), class_="edge")
+        element("path", d=_curve(positions[input_name], positions[node.name], down=down), class_="edge")
         for node in nodes
-        for above in node.above
-        if above in places
+        for input_name in node.inputs
+        if input_name in positions
     ]
-    boxes = [_box(node, *places[node.name]) for node in nodes]
-    return picture(width, height, "Pipeline", words(nodes), *edges, *boxes, class_="graph", key=key)
+    boxes = [_box(node, *positions[node.name]) for node in nodes]
+    return picture(width, height, "Pipeline", describe(nodes), *edges, *boxes, class_="graph", key=key)
 
 
-def words(nodes: tuple[Node, ...]) -> str:
-    """The graph in words."""
-    said = []
+def describe(nodes: tuple[Node, ...]) -> str:
+    """Return the graph as text."""
+    sentences = []
     for node in nodes:
         name = node.name.removeprefix("sink:")
         gate = f" (gate {node.gate})" if node.gate else ""
         if node.kind == "source":
-            said.append(f"Source {name}, {node.note}{gate}.")
+            sentences.append(f"Source {name}, {node.note}{gate}.")
         elif node.kind == "sink":
-            said.append(f"Sink {name} is published from {', '.join(node.above)}{gate}.")
+            sentences.append(f"Sink {name} is published from {', '.join(node.inputs)}{gate}.")
         elif node.kind == "score":
-            said.append(f"Step {name} scores {', '.join(node.above)} with model {node.note}{gate}.")
+            sentences.append(f"Step {name} scores {', '.join(node.inputs)} with model {node.note}{gate}.")
         else:
-            said.append(f"Step {name} reads {', '.join(node.above)}{gate}.")
-    return " ".join(said)
+            sentences.append(f"Step {name} reads {', '.join(node.inputs)}{gate}.")
+    return " ".join(sentences)
 
 
 def _layout(nodes: tuple[Node, ...], *, down: bool) -> tuple[dict[str, tuple[float, float]], float, float]:
-    """A layer is one more than the deepest relation read; within a layer, beside what is read."""
+    """Assign each relation to the layer after its deepest input, and sort each layer by the position of the inputs."""
     depth: dict[str, int] = {}
     for node in nodes:
-        depth[node.name] = 1 + max((depth.get(above, -1) for above in node.above), default=-1)
+        depth[node.name] = 1 + max((depth.get(input_name, -1) for input_name in node.inputs), default=-1)
     deepest = max(depth.values(), default=0)
     for node in nodes:
         if node.kind == "sink":
@@ -121,14 +121,16 @@ def _layout(nodes: tuple[Node, ...], *, down: bool) -> tuple[dict[str, tuple[flo
     centre: dict[str, float] = {}
     places: dict[str, tuple[float, float]] = {}
     for level, layer in enumerate(layers):
-        # Stable sort: relations that read nothing keep the order of the spec.
-        layer.sort(key=lambda node: sum(centre.get(each, 0.0) for each in node.above) / max(1, len(node.above)))
+        # The sort is stable: sources keep the order of the spec.
+        layer.sort(
+            key=lambda node: sum(centre.get(input_name, 0.0) for input_name in node.inputs) / max(1, len(node.inputs))
+        )
         start = (breadth - (len(layer) * (across + GAP) - GAP)) / 2
         for index, node in enumerate(layer):
-            sideways = start + index * (across + GAP)
-            centre[node.name] = sideways + across / 2
-            forward = level * (along + LAYER_GAP)
-            places[node.name] = (PAD + sideways, PAD + forward) if down else (PAD + forward, PAD + sideways)
+            cross = start + index * (across + GAP)
+            centre[node.name] = cross + across / 2
+            main = level * (along + LAYER_GAP)
+            places[node.name] = (PAD + cross, PAD + main) if down else (PAD + main, PAD + cross)
     length = len(layers) * (along + LAYER_GAP) - LAYER_GAP + 2 * PAD
     size = breadth + 2 * PAD
     return places, (size if down else length), (length if down else size)

@@ -1,4 +1,4 @@
-"""What the page says: facts and sentences, made from the result and the plan. The template only places them."""
+"""Build the values of the report page from the result and the plan. The template only arranges them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.quantities import byte_size, duration, plural
-from firesteel.jobs.gates.words import expected, observed
+from firesteel.jobs.gates.render import render_expected, render_observed
 from firesteel.jobs.report import bars, executors, graph, histogram
-from firesteel.jobs.report.agreement import duel
-from firesteel.jobs.report.figures import count, moment, share
+from firesteel.jobs.report.agreement import compare_models
+from firesteel.jobs.report.formats import count, moment, share
 from firesteel.jobs.report.scored import PHASES, scored_by, worker_seconds
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import Counts, ExpectationResult, GateResult, IntervalResult, RunResult
 
 _LISTED = 12
-"""Names of intervals in a sentence; more become a number."""
+"""Maximum number of interval names in a sentence. Further names become a count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The headline. `state` is good, warn, idle or bad."""
+    """The outcome of the run. `state` is good, warn, idle or bad."""
 
     state: str
     headline: str
@@ -33,24 +33,24 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """An interval as planned and as it came out; `result` is None when the run ended before it."""
+    """The plan and the result of an interval. `result` is None if the run ended before the interval started."""
 
     plan: IntervalPlan
     result: IntervalResult | None
 
     @property
     def outcome(self) -> str:
-        """In a word."""
+        """Return published, skipped, failed or not run."""
         return self.result.state if self.result else "not run"
 
     @property
     def state(self) -> str:
-        """The class of the outcome's mark."""
+        """Return the CSS class of the outcome."""
         return {"published": "good", "skipped": "idle", "failed": "bad"}.get(self.outcome, "idle")
 
     @property
     def seconds(self) -> float:
-        """Time of all its stages."""
+        """Return the total time of the stages in seconds."""
         return sum(seconds for _, seconds in self.result.seconds) if self.result else 0.0
 
 
@@ -70,7 +70,7 @@ class ExpectationRow:
 
 @dataclass(frozen=True, slots=True)
 class GateTable:
-    """One gate: its expectations over all intervals, and each interval's own numbers."""
+    """The results of one gate: over all intervals (`rows`) and per interval."""
 
     name: str
     on: str
@@ -80,10 +80,10 @@ class GateTable:
     by_interval: tuple[tuple[str, tuple[ExpectationRow, ...]], ...]
 
 
-def page(result: RunResult, plan: Plan) -> dict[str, Any]:
-    """All that the template needs."""
-    found = {each.interval: each for each in result.intervals}
-    rows = tuple(IntervalRow(interval, found.get(interval.id)) for interval in plan.intervals)
+def page_values(result: RunResult, plan: Plan) -> dict[str, Any]:
+    """Return the values that the template needs."""
+    results = {interval.interval: interval for interval in result.intervals}
+    rows = tuple(IntervalRow(interval, results.get(interval.id)) for interval in plan.intervals)
     gates = _gates(result, plan)
     verdicts = _verdicts(gates)
     nodes = graph.nodes_of(plan, verdicts)
@@ -97,36 +97,42 @@ def page(result: RunResult, plan: Plan) -> dict[str, Any]:
         "verdict": verdict(result, gates),
         "tiles": _tiles(result),
         "rows": rows,
-        "errors": tuple(each for each in result.intervals if each.error),
+        "errors": tuple(interval for interval in result.intervals if interval.error),
         "counts": result.counts,
         "accounts": accounts,
-        "accounts_bar": bars.draw(accounts, "Where the rows went", "rows"),
+        "accounts_bar": bars.draw(accounts, "Rows by outcome", "rows"),
         "gates": gates,
         "distributions": tuple(
-            (each, histogram.draw(each, f"dist{n}w", 900), histogram.draw(each, f"dist{n}n", 340))
-            for n, each in enumerate(distributions)
+            (
+                distribution,
+                histogram.draw(distribution, f"dist{index}w", 900),
+                histogram.draw(distribution, f"dist{index}n", 340),
+            )
+            for index, distribution in enumerate(distributions)
         ),
-        "duel": duel(result, plan),
+        "comparison": compare_models(result, plan),
         "models": _models(plan),
         "graph_wide": graph.draw(nodes, "dagw", down=False),
         "graph_narrow": graph.draw(nodes, "dagn", down=True),
         "scored_by": scored_by(result),
         "workers": workers,
         "workers_total": sum(part.amount for part in workers),
-        "workers_bar": bars.draw(workers, "Time of the Python workers", "workers"),
+        "workers_bar": bars.draw(workers, "Python worker time by phase", "workers"),
         "executors": executors_of(result),
         "stages": stages,
         "stages_total": sum(part.amount for part in stages),
         "stages_bar": bars.draw(stages, "Time by stage", "time"),
-        "published": tuple((each.interval, each.partitions) for each in result.intervals if each.partitions),
-        "published_total": sum(len(each.partitions) for each in result.intervals),
+        "published": tuple(
+            (interval.interval, interval.partitions) for interval in result.intervals if interval.partitions
+        ),
+        "published_total": sum(len(interval.partitions) for interval in result.intervals),
         "facts": _facts(result, plan),
         "mlflow_link": result.mlflow_uri if result.mlflow_uri.startswith(("http://", "https://")) else "",
     }
 
 
 def _models(plan: Plan) -> tuple[tuple[str, ModelPlan], ...]:
-    """The models that were pinned, a challenger among them."""
+    """Return the pinned models with the challenger."""
     challenger = plan.score_step.challenger if plan.score_step else None
     more = [(f"{challenger.pinned.name}, challenger", challenger.pinned)] if challenger and challenger.pinned else []
     return (*((model.name, model) for model in plan.models), *more)
@@ -134,106 +140,106 @@ def _models(plan: Plan) -> tuple[tuple[str, ModelPlan], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Executors:
-    """Pictures of the executors, each for wide and narrow screens, and their numbers."""
+    """Executor charts for wide and narrow screens, and executor statistics."""
 
     facts: tuple[tuple[str, str], ...]
     pictures: tuple[tuple[str, Markup, Markup, str], ...]
 
 
-_ROWS = "Pale: there. Full: at work. A line at its end: let go; a red one: lost."
+_ROWS = "Light: idle. Dark: busy. End mark: released (red: lost)."
 
 
 def executors_of(result: RunResult) -> Executors | None:
-    """The section on executors; None where the run has no timeline."""
+    """Return the executor section, or None if the run has no timeline."""
     use = result.executors
     if use is None:
         return None
-    fewer, stages = executors.left_out(use)
-    drawn = []
+    omitted_executors, omitted_stages = executors.count_omitted(use)
+    charts = []
     for name, draw, key, note in (
-        ("Executors there, and at work", executors.draw_count, "ec", ""),
+        ("Executors and busy executors", executors.draw_count, "ec", ""),
         (
-            "Executors one by one",
+            "Executor lifetimes",
             executors.draw_executors,
             "ex",
-            _ROWS + (f" {fewer} more are not drawn." if fewer else ""),
+            _ROWS + (f" {omitted_executors} more executors are not drawn." if omitted_executors else ""),
         ),
         (
-            "Stages, coloured by interval",
+            "Spark stages by interval",
             executors.draw_stages,
             "st",
-            f"{stages} more are not drawn." if stages else "",
+            f"{omitted_stages} more stages are not drawn." if omitted_stages else "",
         ),
     ):
         wide, narrow = draw(use, f"{key}w", 900), draw(use, f"{key}n", 340)
         if wide is not None and narrow is not None:
-            drawn.append((name, wide, narrow, note))
-    return Executors(executors.facts(use), tuple(drawn))
+            charts.append((name, wide, narrow, note))
+    return Executors(executors.facts(use), tuple(charts))
 
 
 def verdict(result: RunResult, gates: tuple[GateTable, ...]) -> Verdict:
-    """What happened, for someone who reads nothing else."""
-    done = [each for each in result.intervals if each.state == "published"]
-    skipped = [each for each in result.intervals if each.state == "skipped"]
-    failed = [each for each in result.intervals if each.state == "failed"]
-    rows = plural(sum(each.counts.scored for each in done), "row")
+    """Return the outcome of the run in one headline and one sentence."""
+    published = [interval for interval in result.intervals if interval.state == "published"]
+    skipped = [interval for interval in result.intervals if interval.state == "skipped"]
+    failed = [interval for interval in result.intervals if interval.state == "failed"]
+    rows = plural(sum(interval.counts.scored for interval in published), "row")
     if result.state == "failed":
-        place = f" in {_names(failed)}" if failed else ""
-        if done:
+        intervals = f" in {_names(failed)}" if failed else ""
+        if published:
             return Verdict(
                 "bad",
-                f"Failed{place}",
-                f"Nothing of {_those(failed)} was published. Published before the failure: {_names(done)} ({rows}).",
+                f"Failed{intervals}",
+                f"{_those(failed)} not published. Published before the failure: {_names(published)} ({rows}).",
             )
-        return Verdict("bad", f"Failed{place}", "Nothing was published. What was published before is as it was.")
-    if not done:
-        detail = "Nothing was published: there was nothing new to do." if skipped else "The plan has no intervals."
+        return Verdict("bad", f"Failed{intervals}", "Nothing was published. Earlier versions are unchanged.")
+    if not published:
+        detail = "Nothing was published: all intervals are up to date." if skipped else "The plan has no intervals."
         return Verdict("idle", f"Skipped {plural(len(skipped), 'interval')}", detail)
     headline = f"Published {rows}"
-    detail = f"{plural(len(done), 'interval')} published"
+    detail = f"{plural(len(published), 'interval')} published"
     detail += f", {len(skipped)} skipped." if skipped else "."
     warned = [row for gate in gates for row in gate.rows if row.state == "warn"]
-    dead = result.counts.dead_letter
+    dead_letters = result.counts.dead_letter
     if warned:
         detail += f" {plural(len(warned), 'expectation')} failed with severity warning."
-    if dead:
-        detail += f" {plural(dead, 'row')} could not be scored and went to the dead letter."
+    if dead_letters:
+        detail += f" {plural(dead_letters, 'row')} failed in the model (see dead letters)."
     if result.counts.quarantined:
-        detail += f" {plural(result.counts.quarantined, 'row')} failed a gate and went to quarantine."
-    return Verdict("warn" if warned or dead else "good", headline, detail)
+        detail += f" {plural(result.counts.quarantined, 'row')} failed a gate (see quarantine)."
+    return Verdict("warn" if warned or dead_letters else "good", headline, detail)
 
 
 def _names(intervals: list[IntervalResult]) -> str:
-    names = [each.interval for each in intervals]
+    names = [interval.interval for interval in intervals]
     if len(names) <= 3:
         return ", ".join(names)
     return f"{names[0]} to {names[-1]} ({plural(len(names), 'interval')})"
 
 
 def _those(failed: list[IntervalResult]) -> str:
-    return "that interval" if len(failed) == 1 else "those intervals"
+    return "The failed interval was" if len(failed) == 1 else "The failed intervals were"
 
 
 def _tiles(result: RunResult) -> tuple[tuple[str, str, str], ...]:
-    counts, files = result.counts, sum(each.files for each in result.intervals)
-    size = sum(each.bytes for each in result.intervals)
+    counts, files = result.counts, sum(interval.files for interval in result.intervals)
+    size = sum(interval.bytes for interval in result.intervals)
     rate = counts.rows_in / result.seconds if result.seconds > 0 else 0
     return (
         ("Rows scored", count(counts.scored), f"of {count(counts.rows_in)} in"),
-        ("Dead letter", count(counts.dead_letter), share(counts.dead_letter, counts.rows_in)),
+        ("Dead letters", count(counts.dead_letter), share(counts.dead_letter, counts.rows_in)),
         ("Published", byte_size(size), plural(files, "file")),
-        ("Took", duration(result.seconds), f"{count(rate)} rows a second"),
+        ("Duration", duration(result.seconds), f"{count(rate)} rows/s"),
     )
 
 
 def _accounts(counts: Counts) -> tuple[bars.Part, ...]:
-    given = (
+    outcomes = (
         ("scored", counts.scored, "c-scored"),
-        ("dead letter", counts.dead_letter, "c-dead"),
+        ("dead letters", counts.dead_letter, "c-dead"),
         ("quarantined", counts.quarantined, "c-quarantined"),
         ("dropped", counts.dropped, "c-dropped"),
     )
-    return tuple(bars.Part(name, amount, count(amount), colour) for name, amount, colour in given)
+    return tuple(bars.Part(name, amount, count(amount), colour) for name, amount, colour in outcomes)
 
 
 def _stages(result: RunResult) -> tuple[bars.Part, ...]:
@@ -246,63 +252,75 @@ def _stages(result: RunResult) -> tuple[bars.Part, ...]:
 
 def _parts(times: dict[str, float]) -> tuple[bars.Part, ...]:
     return tuple(
-        bars.Part(name, seconds, duration(seconds), f"c{number % bars.COLOURS}")
-        for number, (name, seconds) in enumerate(times.items())
+        bars.Part(name, seconds, duration(seconds), f"c{index % bars.COLOURS}")
+        for index, (name, seconds) in enumerate(times.items())
     )
 
 
 def _gates(result: RunResult, plan: Plan) -> tuple[GateTable, ...]:
     tables = []
     for gate in plan.gates:
-        runs = [(each.interval, run) for each in result.intervals for run in each.gates if run.gate == gate.name]
+        runs = [
+            (interval.interval, run) for interval in result.intervals for run in interval.gates if run.gate == gate.name
+        ]
         if runs:
             tables.append(_gate(gate, runs))
     return tuple(tables)
 
 
 def _gate(gate: GatePlan, runs: list[tuple[str, GateResult]]) -> GateTable:
-    wanted = [expected(each) for each in gate.expectations]
+    expected = [render_expected(expectation) for expectation in gate.expectations]
     rows = tuple(
-        _over_intervals([(interval, run.expectations[number]) for interval, run in runs], wanted[number])
-        for number in range(len(gate.expectations))
+        _combine_intervals([(interval, run.expectations[index]) for interval, run in runs], expected[index])
+        for index in range(len(gate.expectations))
     )
     failed = [interval for interval, run in runs if not run.success]
     state = "bad" if failed else "warn" if any(row.state == "warn" for row in rows) else "good"
-    said = {"good": "passed", "warn": "passed, with warnings", "bad": "failed"}[state]
+    verdict = {"good": "passed", "warn": "passed, with warnings", "bad": "failed"}[state]
     if failed and len(runs) > 1:
-        said = f"failed in {_some(failed)}"
+        verdict = f"failed in {_some(failed)}"
     by_interval = tuple(
-        (interval, tuple(_row(each, wanted[n]) for n, each in enumerate(run.expectations))) for interval, run in runs
+        (interval, tuple(_row(expectation, expected[index]) for index, expectation in enumerate(run.expectations)))
+        for interval, run in runs
     )
-    return GateTable(gate.name, gate.on, state, said, rows, by_interval if len(runs) > 1 else ())
+    return GateTable(gate.name, gate.on, state, verdict, rows, by_interval if len(runs) > 1 else ())
 
 
-def _row(each: ExpectationResult, wanted: str) -> ExpectationRow:
-    state = "good" if each.success else "bad" if each.severity == "critical" else "warn"
-    said = {"good": "passed", "bad": "failed", "warn": "failed (warning)"}[state]
-    return ExpectationRow(each.type, each.column, each.severity, wanted, observed(each), state, said, each.note)
+def _row(expectation: ExpectationResult, expected: str) -> ExpectationRow:
+    state = "good" if expectation.success else "bad" if expectation.severity == "critical" else "warn"
+    verdict = {"good": "passed", "bad": "failed", "warn": "failed (warning)"}[state]
+    return ExpectationRow(
+        expectation.type,
+        expectation.column,
+        expectation.severity,
+        expected,
+        render_observed(expectation),
+        state,
+        verdict,
+        expectation.note,
+    )
 
 
-def _over_intervals(found: list[tuple[str, ExpectationResult]], wanted: str) -> ExpectationRow:
-    """One row for all intervals: rows are summed; else the first that fails speaks, or the first."""
-    if len(found) == 1:
-        return _row(found[0][1], wanted)
-    failed = [(interval, each) for interval, each in found if not each.success]
-    speaker = (failed or found)[0][1]
-    row = _row(speaker, wanted)
-    counted = [(each.element_count, each.unexpected_count) for _, each in found]
-    if all(total is not None and bad is not None for total, bad in counted):
-        total = sum(total or 0 for total, _ in counted)
-        bad = sum(bad or 0 for _, bad in counted)
-        seen = (
-            f"{count(bad)} of {count(total)} rows fail ({share(bad, total)} of all)"
-            if bad
+def _combine_intervals(results: list[tuple[str, ExpectationResult]], expected: str) -> ExpectationRow:
+    """Combine an expectation's results: sum the rows, or show the first failed result if there are no row counts."""
+    if len(results) == 1:
+        return _row(results[0][1], expected)
+    failed = [(interval, result) for interval, result in results if not result.success]
+    shown = (failed or results)[0][1]
+    row = _row(shown, expected)
+    counts = [(result.element_count, result.unexpected_count) for _, result in results]
+    if all(total is not None and failing is not None for total, failing in counts):
+        total = sum(total or 0 for total, _ in counts)
+        failing = sum(failing or 0 for _, failing in counts)
+        observed = (
+            f"{count(failing)} of {count(total)} rows fail ({share(failing, total)} of all)"
+            if failing
             else f"all {count(total)} rows pass"
         )
     else:
-        seen = row.observed if failed else f"holds in {plural(len(found), 'interval')}"
-    note = f"fails in {_some([interval for interval, _ in failed])}" if failed else ""
-    return ExpectationRow(row.type, row.column, row.severity, wanted, seen, row.state, row.verdict, note)
+        observed = row.observed if failed else f"passed in {plural(len(results), 'interval')}"
+    note = f"failed in {_some([interval for interval, _ in failed])}" if failed else ""
+    return ExpectationRow(row.type, row.column, row.severity, expected, observed, row.state, row.verdict, note)
 
 
 def _some(names: list[str]) -> str:
@@ -311,21 +329,21 @@ def _some(names: list[str]) -> str:
 
 
 def _verdicts(gates: tuple[GateTable, ...]) -> dict[str, str]:
-    """What a gate is on -> its verdict; the worst, where several gates are on one relation."""
-    words = {"good": "passed", "warn": "warned", "bad": "failed"}
+    """Return the worst gate result of each relation."""
+    labels = {"good": "passed", "warn": "warned", "bad": "failed"}
     order = ("good", "warn", "bad")
     worst: dict[str, str] = {}
     for gate in gates:
-        before = worst.get(gate.on, "good")
-        worst[gate.on] = max(before, gate.state, key=order.index)
-    return {on: words[state] for on, state in worst.items()}
+        previous = worst.get(gate.on, "good")
+        worst[gate.on] = max(previous, gate.state, key=order.index)
+    return {on: labels[state] for on, state in worst.items()}
 
 
 def _facts(result: RunResult, plan: Plan) -> tuple[tuple[str, str], ...]:
-    found = [
+    facts = [
         ("Run", result.run_id),
         ("Started", moment(result.started_at)),
-        ("Took", duration(result.seconds)),
+        ("Duration", duration(result.seconds)),
         ("Owner", plan.owner),
         ("Code hash", plan.code_hash),
         ("Environment", plan.environment),
@@ -335,4 +353,4 @@ def _facts(result: RunResult, plan: Plan) -> tuple[tuple[str, str], ...]:
         ("MLflow run", result.mlflow_run_id),
         ("MLflow", result.mlflow_uri),
     ]
-    return tuple((name, value) for name, value in found if value)
+    return tuple((name, value) for name, value in facts if value)

@@ -1,4 +1,4 @@
-"""How a run was scored: operators and backends of the model with their reasons, and where its workers' time went."""
+"""Summarise the operators, the inference backends and the worker time of a run."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ PHASES = {
     "warm up": "warming up",
     "choose": "choosing a backend",
     "read": "waiting for input",
-    "decode": "input to the model's backend",
-    "model": "in the model",
-    "encode": "scores to Arrow",
-    "challenger": "in the challenger",
-    "write": "handing on",
+    "decode": "converting input for the model",
+    "model": "model",
+    "encode": "converting scores to Arrow",
+    "challenger": "challenger",
+    "write": "writing output",
 }
-"""What the workers' clock knows, in the order in which a row meets it. `read` of the direct operator is reading and decoding
-Parquet, of the others the JVM's work and the transfer; `write` is writing Parquet, or the transfer back."""
+"""Labels of the worker phases, in the order of processing.
 
-_LEFT = "batches that the chosen backend could not take"
+`read` is the time to read and decode Parquet (direct operator), or the time of the JVM and the transfer (other operators).
+`write` is the time to write Parquet, or the transfer back to the JVM.
+"""
+
+_LEFT = "batches that the chosen backend does not support"
 
 
 @dataclass(frozen=True, slots=True)
 class BackendUse:
-    """A backend of the model: rows that it scored, why it was taken, and the largest difference from the pyfunc."""
+    """An inference backend: its scored rows, the reason for its choice and the largest difference from pyfunc."""
 
     name: str
     rows: int
@@ -38,7 +41,7 @@ class BackendUse:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBy:
-    """One operator with the intervals that it scored. `resumed_rows` of them had been scored by runs that died."""
+    """One operator and the intervals that it scored. `resumed_rows` counts rows that an interrupted run had scored."""
 
     operator: str
     reason: str
@@ -48,20 +51,20 @@ class ScoredBy:
 
 
 def scored_by(result: RunResult) -> tuple[ScoredBy, ...]:
-    """The operators of a run, each with its reason once, and what they scored with."""
+    """Return the operators of a run with their reasons and backends."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for interval in result.intervals:
         facts = dict(interval.scoring)
         if facts:
             groups.setdefault((str(facts["operator"]), str(facts["operator_reason"])), []).append(facts)
     return tuple(
-        ScoredBy(*key, len(each), _forms(each), sum(int(facts.get("resumed_rows", 0)) for facts in each))
-        for key, each in groups.items()
+        ScoredBy(*key, len(group), _backends(group), sum(int(facts.get("resumed_rows", 0)) for facts in group))
+        for key, group in groups.items()
     )
 
 
 def worker_seconds(intervals: tuple[IntervalResult, ...]) -> dict[str, float]:
-    """Seconds of the workers by phase, summed over tasks and intervals."""
+    """Return the worker time in seconds by phase, summed over tasks and intervals."""
     sums: dict[str, float] = {}
     for interval in intervals:
         for phase, seconds in interval.worker_seconds:
@@ -69,16 +72,16 @@ def worker_seconds(intervals: tuple[IntervalResult, ...]) -> dict[str, float]:
     return {phase: sums[phase] for phase in PHASES if sums.get(phase)}
 
 
-def _forms(groups: list[Mapping[str, Any]]) -> tuple[BackendUse, ...]:
+def _backends(groups: list[Mapping[str, Any]]) -> tuple[BackendUse, ...]:
     rows: dict[str, int] = {}
     reasons: dict[str, tuple[str, float | None]] = {}
     for facts in groups:
         for backend, count in facts.get("rows_by_backend", {}).items():
             rows[backend] = rows.get(backend, 0) + int(count)
         for choice in facts.get("backends", []):
-            known = reasons.get(choice["backend"], ("", None))[1]
-            found = choice["largest_difference"] if choice["checked_rows"] else None
-            largest = max((each for each in (known, found) if each is not None), default=None)
+            previous = reasons.get(choice["backend"], ("", None))[1]
+            difference = choice["largest_difference"] if choice["checked_rows"] else None
+            largest = max((value for value in (previous, difference) if value is not None), default=None)
             reasons[choice["backend"]] = (choice["reason"], largest)
     return tuple(
         BackendUse(backend, count, *reasons.get(backend, (_LEFT, None))) for backend, count in sorted(rows.items())

@@ -1,4 +1,4 @@
-"""Inline SVG, escaped by construction."""
+"""Build inline SVG with escaped text and attributes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ if TYPE_CHECKING:
 
 
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
-    """An element; text and attribute values are escaped, underscores in attribute names become hyphens."""
+    """Return an element with escaped text and attribute values. Underscores in attribute names become hyphens."""
     from markupsafe import Markup, escape
 
     written = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _plain(value)) for key, value in attributes.items()
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _attribute_text(value))
+        for key, value in attributes.items()
     )
     inner = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inner)  # noqa: S704 - names are ours
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inner)  # noqa: S704 - all element names are constants
 
 
 def picture(
@@ -29,13 +30,13 @@ def picture(
     key: str,
     **attributes: object,
 ) -> Markup:
-    """An `svg` with a name and a description for those who do not see it; `key` makes its ids unique on the page."""
+    """Return an `svg` element with a title and a description for screen readers. `key` makes its ids unique on the page."""
     return element(
         "svg",
         element("title", title, id=f"{key}-t"),
         element("desc", description, id=f"{key}-d"),
         *children,
-        viewBox=f"0 0 {_plain(width)} {_plain(height)}",
+        viewBox=f"0 0 {_attribute_text(width)} {_attribute_text(height)}",
         width=width,
         height=height,
         role="img",
@@ -45,5 +46,5 @@ def picture(
     )
 
 
-def _plain(value: object) -> str:
+def _attribute_text(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

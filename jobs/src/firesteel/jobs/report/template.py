@@ -1,4 +1,4 @@
-"""Templates -> pages: one file each, offline, whole or not at all."""
+"""Render page templates and write the pages atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.quantities import byte_size, duration
 from firesteel.conf.redaction import redact
-from firesteel.jobs.report.figures import count, moment, share, short
+from firesteel.jobs.report.formats import count, moment, share, short
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -19,16 +19,16 @@ STYLE = "report.css"
 
 
 def render_template(name: str, **values: object) -> str:
-    """A template of this package with the common style: the same text for the same values."""
+    """Return a page from a template of this package and the common style sheet. The text is deterministic."""
     from markupsafe import Markup
 
     style = resources.files("firesteel.jobs.report").joinpath("templates", STYLE).read_text("utf-8")
-    return redact(_environment().get_template(name).render(style=Markup(style), **values))  # noqa: S704 - ours
+    return redact(_environment().get_template(name).render(style=Markup(style), **values))  # noqa: S704 - a file of this package
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    """With what it has compiled: a page's template takes 60 ms, and a process writes many pages."""
+    """Return the cached environment, because compiling a page's template takes 60 ms."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -50,7 +50,7 @@ def _environment() -> Environment:
 
 
 def write_page(text: str, path: Path) -> Path:
-    """Write a page; its folder is made, an older page is replaced."""
+    """Write a page atomically. Create its folder and replace an older page."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,11 +1,11 @@
-"""The report of a run as a page."""
+"""Render and write the report of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firesteel.jobs.report.page import page
+from firesteel.jobs.report.page import page_values
 from firesteel.jobs.report.template import render_template, write_page
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def write_report(result: RunResult, plan: Plan, path: Path) -> Path:
     Parameters
     ----------
     path
-        The file to write; its folder is made, an older report is replaced.
+        The file to write. The function creates its folder and replaces an older report.
 
     Returns
     -------
@@ -30,5 +30,5 @@ def write_report(result: RunResult, plan: Plan, path: Path) -> Path:
 
 
 def render(result: RunResult, plan: Plan) -> str:
-    """The page as text: the same for the same result and plan."""
-    return render_template("report.html.j2", page=page(result, plan))
+    """Return the page as text. The text is deterministic."""
+    return render_template("report.html.j2", page=page_values(result, plan))

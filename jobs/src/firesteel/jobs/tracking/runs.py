@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.gates.check import DRIFT
-from firesteel.jobs.report.agreement import over_intervals
+from firesteel.jobs.report.agreement import combine_agreements
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
@@ -498,7 +498,7 @@ def run_metrics(result: RunResult) -> dict[str, float]:
         for name, value in interval_metrics(replace(interval, agreement=None)).items():
             largest = name == "largest_batch" or name.startswith("drift.")
             found[name] = max(found.get(name, 0), value) if largest else found.get(name, 0) + value
-    found |= _agreement_metrics(over_intervals(agreements))
+    found |= _agreement_metrics(combine_agreements(agreements))
     if found.get("worker_seconds.model"):
         found["rows_per_model_second"] = result.counts.scored / found["worker_seconds.model"]
     found |= asdict(result.counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
-from firesteel.pipelines.analysis import Analysis
+from firesteel.pipelines.analysis import Analysis, analyze_with_errors
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.locations import location_errors
 from firesteel.pipelines.plan.security import security_errors

@@ -20,7 +20,7 @@ _MOST = 120
 """Characters of a list of allowed values that are worth reading."""
 
 
-def expected(expectation: Expectation) -> str:
+def render_expected(expectation: Expectation) -> str:
     """The arguments in words: `0 to 1, for at least 95 % of rows`."""
     kwargs = {key: value for key, value in expectation.kwargs if key not in FREE and key not in _PLACES}
     if expectation.type == ROW_COUNT_MATCHES:
@@ -40,7 +40,7 @@ def expected(expectation: Expectation) -> str:
     return ", ".join(word for word in words if word)
 
 
-def observed(result: ExpectationResult) -> str:
+def render_observed(result: ExpectationResult) -> str:
     """What was found, in words: `12 of 1,000 rows fail (1.2 %)`."""
     rows, bad = result.element_count, result.unexpected_count
     if rows is not None and bad is not None:
