@@ -14,8 +14,8 @@ import pytest
 
 from firesteel.conf.errors import GateFailed
 from firesteel.jobs.gates import run_gate
-from firesteel.jobs.gates.drift import Baseline, Drifts
-from firesteel.jobs.gates.measure import Wanted
+from firesteel.jobs.gates.drift import Baseline, DriftChecks
+from firesteel.jobs.gates.measure import Measurement
 from firesteel.jobs.gates.values import profile_of
 from firesteel.jobs.run import staged_files
 from firesteel.jobs.run.plan_runner import run_plan
@@ -68,22 +68,22 @@ def test_spark_and_the_driver_find_the_same_profile_with_and_without_bins(spark,
     seed = f"firesteel {rows}"
     chance = random.Random(seed)
     first, second = (spark.createDataFrame(_rows(chance, rows), SCHEMA) for _ in range(2))
-    by_spark = Drifts()
+    by_spark = DriftChecks()
     gate, result = _by_spark(first, by_spark, least_rows=1)
     assert all(each.success for each in result.expectations)
     found: dict[str, Profile] = {column: each for (_, column), each in by_spark.profiles.items()}
     assert len(found) == (9 if rows else 0)
-    _same(found, _by_driver(first, gate, Drifts()), seed)
+    _same(found, _by_driver(first, gate, DriftChecks()), seed)
     if not rows:
         return
 
     def earlier(_on, column):
         return Baseline(found[column], "before")
 
-    again = Drifts(earlier)
+    again = DriftChecks(earlier)
     _, result = _by_spark(second, again, least_rows=1)
     now = {column: each for (_, column), each in again.profiles.items()}
-    _same(now, _by_driver(second, gate, Drifts(earlier)), seed)
+    _same(now, _by_driver(second, gate, DriftChecks(earlier)), seed)
     if rows > 80:
         assert all(now[name].bins == found[name].bins for name in ("d", "f", "i", "s", "b"))
         drifted = [each.column for each in result.expectations if not each.success]
@@ -95,7 +95,7 @@ def _by_driver(frame, gate, drifts):
     types = dict(frame.dtypes)
     return {
         name: profile_of(wanted, [table.column(name).slice(0, 30), table.column(name).slice(30)], least_rows=1)
-        for name, wanted in drifts.wanted(gate, types).items()
+        for name, wanted in drifts.measurements(gate, types).items()
         if table.num_rows
     }
 
@@ -116,9 +116,9 @@ def test_drift_costs_no_job_more_than_the_expectations_beside_it(spark):
     frame = spark.range(2000).selectExpr("id", "id % 7 AS k", "string(id % 5) AS s")
     plain = GatePlan("g", "r", (Expectation("expect_column_values_to_not_be_null", (("column", "id"),)),))
     drifting = replace(plain, expectations=(*plain.expectations, drift("id"), drift("k"), drift("s")))
-    first = Drifts()
+    first = DriftChecks()
     run_gate(drifting, frame, drifts=first)
-    earlier = Drifts(lambda on, column: Baseline(first.profiles[on, column], "before"))
+    earlier = DriftChecks(lambda on, column: Baseline(first.profiles[on, column], "before"))
 
     def jobs(gate):
         group = f"drift-{len(gate.expectations)}"
@@ -136,9 +136,9 @@ def test_drift_costs_no_job_more_than_the_expectations_beside_it(spark):
 @pytest.mark.parametrize(
     ("expectation", "message"),
     [
-        (drift("nope"), "FS7003 gate g on r: drift on `nope` could not be evaluated: there is no such column"),
-        (drift("s", mean_shift_max=1.0), "drift on `s` could not be evaluated: a string has no mean"),
-        (drift("bad"), "drift on `bad` could not be evaluated: Spark raised DIVIDE_BY_ZERO"),
+        (drift("nope"), "FS7003 gate g on r: drift on `nope` cannot be evaluated: the column does not exist"),
+        (drift("s", mean_shift_max=1.0), "drift on `s` cannot be evaluated: a string has no mean"),
+        (drift("bad"), "drift on `bad` cannot be evaluated: Spark raised DIVIDE_BY_ZERO"),
     ],
 )
 def test_a_column_that_cannot_be_looked_at_is_no_pass(spark, expectation, message):
@@ -194,15 +194,15 @@ def test_drift_of_the_scores_stops_the_day_that_drifts_and_leaves_those_before(s
     assert [each.state for each in result.intervals] == ["published", "published", "failed"]
     assert (result.exit_code, result.error[:6]) == (3, "FS7001")
     assert "drift on p: PSI" in result.error
-    assert "expected PSI at most 0.2, mean within 2 standard deviations of the last success" in result.error
+    assert "expected PSI at most 0.2, mean shift at most 2 standard deviations against the last success" in result.error
     assert "Nothing was published" in result.error
     folders = set(project.published().column("folder").to_pylist())
     assert {folder.partition("/")[0] for folder in folders} == {f"dt={DAY}", "dt=2024-01-02"}
     first, second, third = ([e for gate in each.gates for e in gate.expectations] for each in result.intervals)
-    assert [each.note for each in first if each.type == "drift"] == [
-        "nothing to compare with: this is the first success"
+    assert [each.note for each in first if each.type == "drift"] == ["no baseline: this is the first success"] * 3
+    assert [(each.observed["psi"], each.note) for each in second if each.type == "drift"] == [
+        (0, f"baseline {DAY}")
     ] * 3
-    assert [(each.observed["psi"], each.note) for each in second if each.type == "drift"] == [(0, f"against {DAY}")] * 3
     assert [each.success for each in third] == [True, True, False, True]
     record = ledger(project).published("scores", "2024-01-02")
     assert {(each.on, each.column) for each in record.profiles} == {
@@ -221,10 +221,10 @@ def test_drift_of_the_scores_stops_the_day_that_drifts_and_leaves_those_before(s
     after = run(spark, runs, project, "2024-01-04", "2024-01-05")
     (few, lost) = ([e for gate in each.gates for e in gate.expectations] for each in after.intervals)
     assert after.intervals[0].state == "published", after.error
-    assert few[0].note == "not compared: 60 rows now, fewer than 500"
+    assert few[0].note == "not compared: 60 rows in this interval, fewer than 500"
     assert all(each.note.startswith("not compared") for each in few if each.type == "drift")
     assert not lost[0].success, "all of c is null"
-    assert lost[0].note == "against 2024-01-03; its distribution has drifted; its nulls have changed"
+    assert lost[0].note == "baseline 2024-01-03; PSI above limit; null rate change above limit"
 
 
 def test_the_executors_find_in_much_data_what_the_driver_finds_in_little(spark, project, runs, monkeypatch):
@@ -239,5 +239,5 @@ def test_the_executors_find_in_much_data_what_the_driver_finds_in_little(spark, 
     p, other = ours["sink:scores", "p"], sparks["sink:scores", "p"]
     assert (p.bins, p.counts, p.rows) == (other.bins, other.counts, other.rows)
     drifted = [each for gate in result.intervals[0].gates for each in gate.expectations if each.type == "drift"]
-    assert [(each.success, each.note) for each in drifted] == [(True, f"against {DAY}")] * 3
-    assert isinstance(Wanted("r", "p", "double", None).aggregates(), dict)
+    assert [(each.success, each.note) for each in drifted] == [(True, f"baseline {DAY}")] * 3
+    assert isinstance(Measurement("r", "p", "double", None).aggregates(), dict)

@@ -108,7 +108,7 @@ def test_results_are_strict_json_and_the_same_twice(frame: DataFrame) -> None:
     [
         (
             expect("expect_column_values_to_be_unique", column="nope"),
-            'on `nope` could not be evaluated: The column "nope" in BatchData',
+            'on `nope` cannot be evaluated: The column "nope" in BatchData',
         ),
         (
             expect("expect_column_values_to_match_regex", column="name", regex="^s[0-3"),

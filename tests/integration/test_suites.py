@@ -71,7 +71,7 @@ def test_a_suite_is_run_as_it_was_written_and_data_docs_are_built(spark, tmp_pat
     (page,) = (tmp_path / RUNS_FOLDER).rglob("validations/input_ok/**/2024-01-01.html")
     text = page.read_text(encoding="utf-8")
     assert "values must never be null" in text
-    assert "drift: PSI at most 0.2 of the last success" in text
-    assert "nothing to compare with: this is the first success" in text
+    assert "drift: PSI at most 0.2 against the last success" in text
+    assert "no baseline: this is the first success" in text
     assert str(between.unexpected_count) in text
     assert invoke(["data-docs", "nope"]) == 2

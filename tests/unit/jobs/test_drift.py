@@ -15,8 +15,8 @@ from scipy.stats import entropy
 from firesteel.conf.errors import GateFailed
 from firesteel.jobs.gates import raise_if_failed
 from firesteel.jobs.gates.bins import TOP, code_of, edges_of
-from firesteel.jobs.gates.drift import Baseline, Drifts, NoBaseline, differences, problem_of
-from firesteel.jobs.gates.measure import Wanted
+from firesteel.jobs.gates.drift import Baseline, DriftChecks, NoBaseline, comparison_problem, differences
+from firesteel.jobs.gates.measure import Measurement
 from firesteel.jobs.gates.psi import psi
 from firesteel.jobs.gates.render import render_expected, render_observed
 from firesteel.jobs.gates.values import profile_of
@@ -42,13 +42,13 @@ def drift(column="p", severity="critical", **limits) -> Expectation:
 
 def profile(values, kind="double", then: Profile | None = None, least_rows=500) -> Profile:
     arrow = {"double": pa.float64(), "string": pa.string(), "boolean": pa.bool_(), "date": pa.date32()}[kind]
-    wanted = Wanted(ON, "p", kind, then.bins if then else None, then.bin_rows if then else 0)
+    wanted = Measurement(ON, "p", kind, then.bins if then else None, then.bin_rows if then else 0)
     return profile_of(wanted, [pa.chunked_array([pa.array(list(values), arrow)])], least_rows=least_rows)
 
 
 def judged(now, then, expectation=None):
     baseline = NoBaseline(then) if isinstance(then, str) else Baseline(then, "2024-01-01")
-    return Drifts(lambda _on, _column: baseline).judge(expectation or drift(psi_max=0.2), now)
+    return DriftChecks(lambda _on, _column: baseline).judge(expectation or drift(psi_max=0.2), now)
 
 
 def test_the_index_is_what_a_hand_computes():
@@ -131,10 +131,10 @@ def test_the_same_column_has_not_drifted_and_another_has():
     seed = np.random.default_rng(3)
     then = profile(seed.normal(size=2000))
     same = judged(profile(seed.normal(size=2000), then=then), then)
-    assert (same.success, same.note) == (True, "against 2024-01-01")
+    assert (same.success, same.note) == (True, "baseline 2024-01-01")
     assert same.observed["psi"] < 0.05
     moved = judged(profile(seed.normal(1, 1, size=2000), then=then), then)
-    assert (moved.success, moved.note) == (False, "against 2024-01-01; its distribution has drifted")
+    assert (moved.success, moved.note) == (False, "baseline 2024-01-01; PSI above limit")
     assert moved.observed["psi"] > 0.5
     assert moved.observed["mean_shift"] == pytest.approx(1, abs=0.1)
 
@@ -143,13 +143,17 @@ def test_the_same_column_has_not_drifted_and_another_has():
     ("limits", "values", "note"),
     [
         ({"mean_shift_max": 0.5}, lambda x: x + 0.4, None),
-        ({"mean_shift_max": 0.5}, lambda x: x + 0.6, "its mean has shifted"),
-        ({"mean_shift_max": 0.5}, lambda x: x * math.nan, "its mean has shifted"),
+        ({"mean_shift_max": 0.5}, lambda x: x + 0.6, "mean shift above limit"),
+        ({"mean_shift_max": 0.5}, lambda x: x * math.nan, "mean shift above limit"),
         ({"null_rate_max_change": 0.1}, lambda x: x + 9, None),
-        ({"null_rate_max_change": 0.1}, lambda x: [None if n % 9 == 0 else v for n, v in enumerate(x)], "nulls"),
-        ({"psi_max": 0.2}, lambda x: [None] * len(x), "its distribution has drifted"),
-        ({"psi_max": 0.2}, lambda x: x * math.nan, "its distribution has drifted"),
-        ({"psi_max": 0.2}, lambda x: x * math.inf, "its distribution has drifted"),
+        (
+            {"null_rate_max_change": 0.1},
+            lambda x: [None if n % 9 == 0 else v for n, v in enumerate(x)],
+            "null rate change above limit",
+        ),
+        ({"psi_max": 0.2}, lambda x: [None] * len(x), "PSI above limit"),
+        ({"psi_max": 0.2}, lambda x: x * math.nan, "PSI above limit"),
+        ({"psi_max": 0.2}, lambda x: x * math.inf, "PSI above limit"),
         ({"psi_max": 9, "mean_shift_max": 9}, lambda x: x, None),
     ],
 )
@@ -175,14 +179,14 @@ def test_a_constant_that_stays_is_no_drift_and_one_that_moves_either_way_is():
 @pytest.mark.parametrize(
     ("now", "then", "note"),
     [
-        (profile([1.0] * 700), "this is the first success", "nothing to compare with: this is the first success"),
+        (profile([1.0] * 700), "this is the first success", "no baseline: this is the first success"),
         (
             profile([1.0] * 700),
             profile(["a"] * 700, "string"),
-            "nothing to compare with: string in 2024-01-01, double now",
+            "no baseline: the type was string in 2024-01-01 and is double",
         ),
-        (profile([]), profile([1.0] * 700), "not compared: 0 rows now, fewer than 500"),
-        (profile([5.0] * 499), profile([1.0] * 700), "not compared: 499 rows now, fewer than 500"),
+        (profile([]), profile([1.0] * 700), "not compared: 0 rows in this interval, fewer than 500"),
+        (profile([5.0] * 499), profile([1.0] * 700), "not compared: 499 rows in this interval, fewer than 500"),
         (profile([5.0] * 700), profile([1.0] * 499), "not compared: 499 rows in 2024-01-01, fewer than 500"),
     ],
 )
@@ -194,9 +198,9 @@ def test_what_cannot_be_compared_passes_and_says_so(now, then, note):
 
 def test_bins_of_a_column_that_was_empty_are_made_anew_and_values_nulls_and_nans_compared_till_then():
     then = profile([None] * 700)
-    drifts = Drifts(lambda _on, _column: Baseline(then, "2024-01-01"))
+    drifts = DriftChecks(lambda _on, _column: Baseline(then, "2024-01-01"))
     gate = GatePlan("g", ON, (drift(psi_max=0.2),))
-    wanted = drifts.wanted(gate, {"p": "double"})["p"]
+    wanted = drifts.measurements(gate, {"p": "double"})["p"]
     assert wanted.bins is None
     now = profile_of(wanted, [pa.chunked_array([pa.array(np.arange(900.0))])], least_rows=500)
     assert (len(now.bins), now.bin_rows) == (9, 900)
@@ -219,22 +223,23 @@ def test_other_types_have_nulls_only():
     then, now = profile([None] * 70 + [0] * 630, "date"), profile([None] * 700, "date")
     assert differences(then, now) == {"null_rate": 1.0, "null_rate_was": 0.1, "rows": 700, "rows_was": 700}
     assert not judged(now, then, drift(null_rate_max_change=0.5)).success
-    assert "type date supports only" in problem_of(drift(psi_max=0.1), "date")
-    assert "a boolean has no mean" in problem_of(drift(mean_shift_max=0.1), "boolean")
-    assert problem_of(drift(psi_max=0.1), None) == "there is no such column"
-    assert problem_of(drift(psi_max=0.1, mean_shift_max=1), "decimal(10,2)") is None
+    assert "of a column of type date only nulls" in comparison_problem(drift(psi_max=0.1), "date")
+    assert "a boolean has no mean" in comparison_problem(drift(mean_shift_max=0.1), "boolean")
+    assert comparison_problem(drift(psi_max=0.1), None) == "the column does not exist"
+    assert comparison_problem(drift(psi_max=0.1, mean_shift_max=1), "decimal(10,2)") is None
 
 
 def test_words_name_limits_and_numbers():
     expectation = drift(psi_max=0.2, null_rate_max_change=0.05, mean_shift_max=0.5)
     assert render_expected(expectation) == (
-        "PSI at most 0.2, null rate within 5 %, mean within 0.5 standard deviations of the last success"
+        "PSI at most 0.2, null rate change at most 5 %, mean shift at most 0.5 standard deviations against the last success"
     )
     then = profile(np.tile([1.0, 2.0, 3.0, 4.0], 200))
     found = judged(profile([*np.tile([3.0, 4.0], 400), *([None] * 8)], then=then), then, expectation)
     gate = GateResult("output_ok", ON, success=False, expectations=(found,))
     with pytest.raises(
-        GateFailed, match=r"FS7001.*drift on p: PSI [\d.]+, nulls 1 % \(were 0 %\), mean 3\.5 \(was 2\.5, 0\.894"
+        GateFailed,
+        match=r"FS7001.*drift on p: PSI [\d.]+, null rate 1 % \(baseline 0 %\), mean 3\.5 \(baseline 2\.5, shift 0\.894",
     ):
         raise_if_failed(gate, GatePlan("output_ok", ON, (expectation,)))
     metrics = interval_metrics(IntervalResult("i", "failed", "", "", gates=(gate,)))

@@ -56,14 +56,14 @@ def test_validation_imports_neither_great_expectations_nor_spark_nor_mlflow() ->
         (
             "expect_column_values_to_match_like_pattern",
             {"column": "a", "like_pattern": "x%"},
-            "expect_column_values_to_match_like_pattern: Great Expectations cannot run it on a Spark frame.",
+            "expect_column_values_to_match_like_pattern: Great Expectations does not implement it for Spark.",
         ),
         (
             "expect_column_values_to_be_unique",
             {"column": "a", "mostly": 95},
-            "expect_column_values_to_be_unique: `mostly` is a fraction from 0 to 1, not 95.",
+            "expect_column_values_to_be_unique: `mostly` must be a fraction from 0 to 1, not 95.",
         ),
-        ("row_count_matches", {"of": "f", "less": "x"}, "row_count_matches: `less` can only be dead_letter, not 'x'."),
+        ("row_count_matches", {"of": "f", "less": "x"}, "row_count_matches: `less` must be dead_letter, not 'x'."),
         ("row_count_matches", {}, "row_count_matches: missing argument `of`."),
     ],
 )

@@ -27,7 +27,7 @@ def test_row_wise_results_observe_the_fraction_that_mostly_is_compared_with() ->
     raw = RawResult(True, {"element_count": 1000, "unexpected_count": 12, "missing_count": 400})
     result = result_of(expectation("expect_column_values_to_be_between", column="p", min_value=0), raw)
     assert (result.observed, result.element_count, result.unexpected_count) == (0.98, 1000, 12)
-    assert result.note == "400 nulls not looked at"
+    assert result.note == "400 nulls not checked"
     assert result.column == "p"
 
 
@@ -141,7 +141,7 @@ def test_columns_of_an_expectation() -> None:
         (expectation("expect_column_values_to_be_in_set", column="o", value_set=["JFK", "LGA"]), "value set JFK, LGA"),
         (
             expectation("row_count_matches", of="features", less="dead_letter"),
-            "as many rows as features less dead letter",
+            "row count of features minus dead letters",
         ),
         (expectation("expect_column_values_to_be_of_type", column="x", type_="DoubleType"), "type DoubleType"),
     ],

@@ -64,7 +64,7 @@ def test_a_good_run_reads_as_one(tmp_path: Path) -> None:
     assert "all 2,742 rows pass" in page.text
     assert "at least 98 % of rows" in page.text
     assert "27 of 2,742 rows fail" in page.text
-    assert "as many rows as features less dead letter" in page.text
+    assert "row count of features minus dead letters" in page.text
     assert "dt=2013-06-03/origin=LGA" in page.text
     assert "models:/flight_delay@champion 7 3c1f3c1f3c1f skops 183 KiB" in page.text
     assert "4f2a9c" in page.text

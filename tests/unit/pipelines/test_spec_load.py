@@ -149,14 +149,14 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "{type: expect_column_values_to_be_unique, column: flight_id}",
             "{type: expect_column_values_to_be_unique, column: flight_id, on_fail: quarantine}",
-            "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot quarantine: expect_column_values_to_be_unique says nothing of "
+            "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot quarantine: expect_column_values_to_be_unique does not check "
             "single rows.",
         ),
         (
             "{type: expect_column_values_to_not_be_null, column: dep_delay, mostly: 0.8, severity: warning}",
             "{type: expect_column_values_to_not_be_null, column: dep_delay, on_fail: drop, row_condition: x, condition_parser: spark}",
             "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot drop: expect_column_values_to_not_be_null with "
-            "`condition_parser` is left to Great Expectations, which names no rows.",
+            "`condition_parser` runs in Great Expectations, which does not identify rows.",
         ),
         (
             "experiment: /batch/flight_delay}",

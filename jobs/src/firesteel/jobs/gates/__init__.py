@@ -1,4 +1,4 @@
-"""Gates: Great Expectations on Spark frames, before anything is published."""
+"""Evaluate gates: run expectations on Spark frames before an interval is published."""
 
 from firesteel.jobs.gates.check import check_kwargs, known_expectations
 from firesteel.jobs.gates.distribution import distribution

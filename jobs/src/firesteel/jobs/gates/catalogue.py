@@ -1,10 +1,10 @@
-"""The expectations of Great Expectations and their arguments, known without importing it (that takes seconds).
+"""List the expectations of Great Expectations and their arguments without its import, which takes seconds.
 
 `catalogue.json` is generated from Great Expectations' own registry::
 
     python -m firesteel.jobs.gates.catalogue
 
-and a test holds the file against the installed version.
+A test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from pathlib import Path
 
 FILE = "catalogue.json"
 
-_LEFT_OUT = {
+_EXCLUDED_ARGUMENTS = {
     "id",
     "batch_id",
-    "catch_exceptions",  # ours to choose
+    "catch_exceptions",  # firesteel sets it
     "description",
     "meta",
     "notes",
     "rendered_content",
-    "result_format",  # ours to choose
-    "severity",  # stands beside the arguments
-    "windows",  # needs the history that only a GX server keeps
+    "result_format",  # firesteel sets it
+    "severity",  # a field of the expectation, not an argument
+    "windows",  # needs the history of a GX server
 }
 _OTHER_TABLES = {"expect_query_results_to_match_comparison", "expect_table_row_count_to_equal_other_table"}
-"""They compare with a second data source, which a gate does not have."""
+"""Expectations that compare with a second data source, which a gate does not have."""
 
 _OURS = {"drift", "row_count_matches"}
-"""Registered by `data_docs.py`, to be drawn."""
+"""Expectations that `data_docs.py` registers."""
 
 _TYPES_BY_SCHEMA = {"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"}
-"""Their row-wise metric is missing on Spark, since Great Expectations looks at the schema instead."""
+"""Expectations without a row-wise metric on Spark: Great Expectations checks the schema instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Arguments of one expectation. `spark` is False where Great Expectations has no implementation for Spark."""
+    """The arguments of one expectation. `spark` is False if Great Expectations does not implement it for Spark."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
@@ -51,7 +51,7 @@ class Signature:
 
 @functools.cache
 def catalogue() -> dict[str, Signature]:
-    """The table, from the file beside this module."""
+    """Return the signatures from the generated file."""
     text = resources.files(__package__).joinpath(FILE).read_text("utf-8")
     return {
         name: Signature(tuple(entry["required"]), tuple(entry["optional"]), entry["spark"])
@@ -60,7 +60,7 @@ def catalogue() -> dict[str, Signature]:
 
 
 def from_registry() -> dict[str, Signature]:
-    """The table as the installed Great Expectations has it. Imports it: slow."""
+    """Return the signatures from the installed Great Expectations. The import takes seconds."""
     import great_expectations.expectations  # noqa: F401 - fills the registry
     from great_expectations.expectations.registry import (
         _registered_metrics,
@@ -72,7 +72,7 @@ def from_registry() -> dict[str, Signature]:
     found = {}
     for name in sorted({*list_registered_expectation_implementations()} - _OURS):
         kind = get_expectation_impl(name)
-        fields = {key: field.required for key, field in kind.__fields__.items() if key not in _LEFT_OUT}
+        fields = {key: field.required for key, field in kind.__fields__.items() if key not in _EXCLUDED_ARGUMENTS}
         row_wise = getattr(kind, "map_metric", None)
         metrics = [f"{row_wise}.condition"] if row_wise else list(getattr(kind, "metric_dependencies", ()))
         spark = name in _TYPES_BY_SCHEMA or (name not in _OTHER_TABLES and on_spark.issuperset(metrics))
@@ -84,9 +84,9 @@ def from_registry() -> dict[str, Signature]:
     return found
 
 
-def render(table: dict[str, Signature]) -> str:
-    """The file's text: one expectation a line, so that a new version reads as a diff."""
-    rows = [f"  {json.dumps(name)}: {json.dumps(asdict(signature))}" for name, signature in sorted(table.items())]
+def render(signatures: dict[str, Signature]) -> str:
+    """Return the text of the file, with one expectation per line for readable diffs."""
+    rows = [f"  {json.dumps(name)}: {json.dumps(asdict(signature))}" for name, signature in sorted(signatures.items())]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 

@@ -1,4 +1,4 @@
-"""Is an expectation one that a gate can run, and are its arguments right? Known in milliseconds, without Spark."""
+"""Validate the type and the arguments of an expectation in milliseconds, without Spark."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ OWN: dict[str, Signature] = {
         optional=("against", "psi_max", "null_rate_max_change", "mean_shift_max", "rows_min"),
     ),
 }
-"""Expectations that are firesteel's own: they compare a frame with what the run knows of its other relations and of earlier runs."""
+"""Expectations that firesteel evaluates. They compare a frame with other relations of the run or with earlier runs."""
 
 FREE = frozenset({"description", "meta", "notes"})
-"""What people write about an expectation: taken by each, and not looked at."""
+"""Free-text arguments that every expectation accepts and no check reads."""
 
 
 def known_expectations() -> frozenset[str]:
-    """Every type that a gate can run: Great Expectations' on Spark, and ours."""
+    """Return the types that a gate can run: those of Great Expectations on Spark and those of firesteel."""
     return frozenset(name for name, signature in catalogue().items() if signature.spark) | frozenset(OWN)
 
 
 def check_kwargs(type_: str, kwargs: Mapping[str, object]) -> str | None:
-    """What is wrong with an expectation, in one sentence, or None.
+    """Return the problem of an expectation in one sentence, or None if it is valid.
 
     Examples
     --------
@@ -42,16 +42,16 @@ def check_kwargs(type_: str, kwargs: Mapping[str, object]) -> str | None:
     """
     signature = OWN.get(type_) or catalogue().get(type_)
     if signature is None:
-        near = difflib.get_close_matches(type_, sorted(known_expectations()), 1)
-        return f"unknown expectation `{type_}`." + (f" Did you mean `{near[0]}`?" if near else "")
+        suggestions = difflib.get_close_matches(type_, sorted(known_expectations()), 1)
+        return f"unknown expectation `{type_}`." + (f" Did you mean `{suggestions[0]}`?" if suggestions else "")
     if not signature.spark:
-        return f"{type_}: Great Expectations cannot run it on a Spark frame."
+        return f"{type_}: Great Expectations does not implement it for Spark."
     allowed = (*signature.required, *signature.optional)
     for name in sorted(kwargs):
         if name not in allowed and name not in FREE:
-            longer = [each for each in allowed if each.startswith(f"{name}_")]
-            near = longer or difflib.get_close_matches(name, allowed, 1)
-            hint = f"Did you mean `{near[0]}`?" if near else f"It takes: {', '.join(allowed)}."
+            completions = [argument for argument in allowed if argument.startswith(f"{name}_")]
+            suggestions = completions or difflib.get_close_matches(name, allowed, 1)
+            hint = f"Did you mean `{suggestions[0]}`?" if suggestions else f"Allowed: {', '.join(allowed)}."
             return f"{type_}: unknown argument `{name}`. {hint}"
     missing = [name for name in signature.required if kwargs.get(name) is None]
     if missing:
@@ -74,29 +74,33 @@ ROWWISE: dict[str, frozenset[str]] = {
         "expect_column_value_lengths_to_equal": ("value",),
     }.items()
 }
-"""Expectations on a row by itself, with the arguments that compile to a condition on it: `compiled.py` compiles them."""
+"""Row-wise expectations with the arguments that `compiled.py` compiles to a condition on a row."""
 
 
 def check_failing_rows(type_: str, kwargs: Mapping[str, object]) -> str | None:
-    """Why the rows that fail an expectation cannot be told from the others, in one phrase, or None.
+    """Return why firesteel cannot identify the rows that fail an expectation, or None if it can.
 
     Examples
     --------
     >>> check_failing_rows("expect_column_mean_to_be_between", {"column": "x"})
-    'expect_column_mean_to_be_between says nothing of single rows.'
+    'expect_column_mean_to_be_between does not check single rows.'
     """
-    known = ROWWISE.get(type_)
-    if known is None:
-        return f"{type_} says nothing of single rows."
-    others = sorted(name for name, value in kwargs.items() if name not in known | FREE and value is not None)
-    return f"{type_} with `{others[0]}` is left to Great Expectations, which names no rows." if others else None
+    compiled = ROWWISE.get(type_)
+    if compiled is None:
+        return f"{type_} does not check single rows."
+    uncompiled = sorted(name for name, value in kwargs.items() if name not in compiled | FREE and value is not None)
+    return (
+        f"{type_} with `{uncompiled[0]}` runs in Great Expectations, which does not identify rows."
+        if uncompiled
+        else None
+    )
 
 
 def _check_values(type_: str, kwargs: Mapping[str, object]) -> str | None:
     mostly = kwargs.get("mostly")
     number = isinstance(mostly, int | float) and not isinstance(mostly, bool)
     if mostly is not None and not (number and 0 <= mostly <= 1):  # type: ignore[operator]  # a number, by the line above
-        return f"{type_}: `mostly` is a fraction from 0 to 1, not {mostly!r}."
+        return f"{type_}: `mostly` must be a fraction from 0 to 1, not {mostly!r}."
     if type_ == ROW_COUNT_MATCHES and kwargs.get("less") not in (None, "dead_letter"):
-        return f"{type_}: `less` can only be dead_letter, not {kwargs['less']!r}."
+        return f"{type_}: `less` must be dead_letter, not {kwargs['less']!r}."
     return None

@@ -1,9 +1,8 @@
-"""Expectations as columns of one Spark aggregation: the common ones, with Great Expectations' own verdicts.
+"""Compile common expectations to aggregates of one Spark job.
 
-Each compiled expectation is the condition that Great Expectations itself builds for Spark, in one `agg` with all others,
-instead of a job or two each; and without the seconds that importing Great Expectations takes. What is not compiled here
-(another type, another argument, a column of another type) runs in Great Expectations. `tests/integration/test_gates_same.py`
-holds both to the same verdict and counts on random data.
+Great Expectations runs one or two jobs per expectation and its import takes seconds. This module builds the same conditions and
+evaluates them in one `agg`. Great Expectations evaluates all other types, arguments and column types.
+`tests/integration/test_gates_same.py` compares the verdicts and counts of both on random data.
 """
 
 from __future__ import annotations
@@ -23,20 +22,27 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Expectation
 
 Values = Mapping[str, Any]
-"""Name of an aggregate -> its value."""
+"""Aggregate values by name."""
 
-_SAID = {"description", "meta", "notes", "severity"}
-"""Arguments that change no verdict."""
+_NO_EFFECT = {"description", "meta", "notes", "severity"}
+"""Arguments that do not affect the verdict."""
 _ROWS = "rows"
 _EXACT = 1 << 53
-"""Great Expectations makes doubles of bounds: up to here that is the same comparison."""
+"""Great Expectations converts bounds to doubles, which is exact up to this value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Aggregates by name, and what they say; None when they do not say enough, and Great Expectations has to count.
+    """A compiled expectation.
 
-    `failing` is true of a row that fails; None where the expectation is not about single rows.
+    Attributes
+    ----------
+    aggregates
+        Spark aggregates by name.
+    verdict
+        Returns the result from the aggregate values, or None if Great Expectations must count.
+    failing
+        Condition that is true for failing rows; None if the expectation does not check single rows.
     """
 
     aggregates: Mapping[str, Column]
@@ -45,32 +51,32 @@ class Compiled:
 
 
 def compile_expectation(expectation: Expectation, schema: StructType) -> Compiled | None:
-    """The expectation as aggregates; None when Great Expectations has to look at it."""
-    kwargs = {key: value for key, value in expectation.kwargs if key not in _SAID and value is not None}
+    """Compile an expectation, or return None if Great Expectations must evaluate it."""
+    kwargs = {key: value for key, value in expectation.kwargs if key not in _NO_EFFECT and value is not None}
     compiler = _COMPILERS.get(expectation.type)
     if compiler is None:
         return None
-    compile_, known = compiler
-    if not kwargs.keys() <= known:
+    compile_, allowed = compiler
+    if not kwargs.keys() <= allowed:
         return None
     column = kwargs.get("column")
     types = {field.name: field.dataType.simpleString() for field in schema.fields}
-    if "column" in known and (not isinstance(column, str) or column not in types):
+    if "column" in allowed and (not isinstance(column, str) or column not in types):
         return None
     return compile_(expectation.type, kwargs, types.get(str(column), ""))
 
 
-def one_pass(frame: DataFrame, asked: Iterable[Mapping[str, Column]]) -> Values:
-    """The values of all aggregates, by one job; those of one name are one."""
+def one_pass(frame: DataFrame, groups: Iterable[Mapping[str, Column]]) -> Values:
+    """Compute all aggregates in one Spark job. Aggregates with the same name are computed once."""
     aggregates: dict[str, Column] = {}
-    for each in asked:
-        aggregates |= each
+    for group in groups:
+        aggregates |= group
     row = frame.agg(*(column.alias(name) for name, column in aggregates.items())).first() if aggregates else None
     return row.asDict() if row is not None else {}
 
 
-def _every(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled | None:
-    """A condition on each value that is not null, as `column_condition_partial` asks it: unexpected where it is false."""
+def _row_condition(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled | None:
+    """Compile a condition on non-null values, as `column_condition_partial` does."""
     from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
     mostly = kwargs.get("mostly", 1)
@@ -82,8 +88,8 @@ def _every(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled |
 
     def verdict(values: Values) -> RawResult:
         rows, missing, unexpected = (int(values[key] or 0) for key in (_ROWS, nulls, wrong))
-        looked_at = rows - missing
-        success = looked_at == 0 or (float(looked_at) - float(unexpected)) / float(looked_at) >= mostly
+        checked = rows - missing
+        success = checked == 0 or (float(checked) - float(unexpected)) / float(checked) >= mostly
         return RawResult(success, {"element_count": rows, "unexpected_count": unexpected, "missing_count": missing})
 
     return Compiled(
@@ -98,26 +104,26 @@ def _every(kwargs: Mapping[str, Any], name: str, expected: Column) -> Compiled |
 
 
 def _nulls(type_: str, kwargs: Mapping[str, Any], _kind: str) -> Compiled | None:
-    """Nulls themselves are what is looked at: none is missing."""
+    """Compile a null check, in which null values are not missing."""
     from pyspark.sql import functions as F  # noqa: N812
 
     mostly = kwargs.get("mostly", 1)
     if not isinstance(mostly, int | float) or isinstance(mostly, bool) or not 0 <= mostly <= 1:
         return None
-    wanted = type_ == "expect_column_values_to_not_be_null"
+    not_null = type_ == "expect_column_values_to_not_be_null"
     column = _column(kwargs)
     nulls = f"nulls {kwargs['column']}"
 
     def verdict(values: Values) -> RawResult:
         rows, missing = int(values[_ROWS] or 0), int(values[nulls] or 0)
-        unexpected = missing if wanted else rows - missing
+        unexpected = missing if not_null else rows - missing
         success = rows == 0 or (rows - unexpected) / rows >= mostly
         return RawResult(success, {"element_count": rows, "unexpected_count": unexpected})
 
     return Compiled(
         {_ROWS: F.count(F.lit(1)), nulls: F.sum(F.when(~column.isNotNull(), 1).otherwise(0))},
         verdict,
-        column.isNull() if wanted else column.isNotNull(),
+        column.isNull() if not_null else column.isNotNull(),
     )
 
 
@@ -125,25 +131,25 @@ def _between(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | Non
     bounds = _bounds(kwargs)
     if bounds is None or not is_number(kind):
         return None
-    return _every(kwargs, type_, _within(_column(kwargs), kwargs))
+    return _row_condition(kwargs, type_, _within(_column(kwargs), kwargs))
 
 
 def _in_set(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
     values = kwargs.get("value_set")
     if not isinstance(values, list | tuple) or not values:
         return None
-    text = kind == "string" and all(isinstance(each, str) for each in values)
-    if not text and not (is_number(kind) and all(_is_number(each) for each in values)):
+    text = kind == "string" and all(isinstance(value, str) for value in values)
+    if not text and not (is_number(kind) and all(_is_number(value) for value in values)):
         return None
-    found = _column(kwargs).isin(list(values))
-    return _every(kwargs, type_, found if type_.endswith("_to_be_in_set") else ~found)
+    in_set = _column(kwargs).isin(list(values))
+    return _row_condition(kwargs, type_, in_set if type_.endswith("_to_be_in_set") else ~in_set)
 
 
 def _regex(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
     if kind != "string" or not isinstance(kwargs.get("regex"), str):
         return None
-    found = _column(kwargs).rlike(kwargs["regex"])
-    return _every(kwargs, type_, ~found if "_not_" in type_ else found)
+    matches = _column(kwargs).rlike(kwargs["regex"])
+    return _row_condition(kwargs, type_, ~matches if "_not_" in type_ else matches)
 
 
 def _lengths(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
@@ -154,23 +160,23 @@ def _lengths(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | Non
     length = F.length(_column(kwargs))
     if type_ == "expect_column_value_lengths_to_equal":
         value = kwargs.get("value")
-        return _every(kwargs, type_, length == value) if isinstance(value, int) and _is_number(value) else None
+        return _row_condition(kwargs, type_, length == value) if isinstance(value, int) and _is_number(value) else None
     bounds = _bounds(kwargs)
     if bounds is None or any(not isinstance(bound, int) for bound in bounds if bound is not None):
         return None
-    return _every(kwargs, type_, _within(length, kwargs))
+    return _row_condition(kwargs, type_, _within(length, kwargs))
 
 
 def _aggregate(type_: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
-    """One number of a column, held between bounds as `_validate_metric_value_between` does."""
+    """Compile bounds on one aggregate of a column, as `_validate_metric_value_between` does."""
     from pyspark.sql import functions as F  # noqa: N812
 
     functions = {"min": F.min, "max": F.max, "mean": F.mean, "stdev": F.stddev_samp}
-    what = type_.removeprefix("expect_column_").removesuffix("_to_be_between")
+    function = type_.removeprefix("expect_column_").removesuffix("_to_be_between")
     if _bounds(kwargs, one=False) is None or not kind.startswith(("int", "bigint", "float", "double")):
         return None
-    name = f"{what} {kwargs['column']}"
-    return Compiled({name: functions[what](_column(kwargs))}, lambda values: _held(values[name], kwargs))
+    name = f"{function} {kwargs['column']}"
+    return Compiled({name: functions[function](_column(kwargs))}, lambda values: _check_bounds(values[name], kwargs))
 
 
 def _distinct(_type: str, kwargs: Mapping[str, Any], _kind: str) -> Compiled | None:
@@ -179,11 +185,11 @@ def _distinct(_type: str, kwargs: Mapping[str, Any], _kind: str) -> Compiled | N
     if _bounds(kwargs, one=False) is None:
         return None
     name = f"distinct {kwargs['column']}"
-    return Compiled({name: F.countDistinct(_column(kwargs))}, lambda values: _held(values[name], kwargs))
+    return Compiled({name: F.countDistinct(_column(kwargs))}, lambda values: _check_bounds(values[name], kwargs))
 
 
 def _unique(_type: str, kwargs: Mapping[str, Any], kind: str) -> Compiled | None:
-    """As many distinct values as values: all pass. Else the rows that share one are counted by Great Expectations."""
+    """Compile a uniqueness check. Great Expectations counts the duplicates if there are any."""
     from pyspark.sql import functions as F  # noqa: N812
 
     if kind.startswith(("map", "array", "struct", "variant")):
@@ -219,21 +225,21 @@ def _row_count(type_: str, kwargs: Mapping[str, Any], _kind: str) -> Compiled | 
     return (
         None
         if _bounds(kwargs, one=False) is None
-        else Compiled(aggregates, lambda values: _held(values[_ROWS], kwargs))
+        else Compiled(aggregates, lambda values: _check_bounds(values[_ROWS], kwargs))
     )
 
 
-def _held(value: Any, kwargs: Mapping[str, Any]) -> RawResult:
-    if value is None or value != value:  # noqa: PLR0124 - NaN, which is no answer either
+def _check_bounds(value: Any, kwargs: Mapping[str, Any]) -> RawResult:
+    if value is None or value != value:  # noqa: PLR0124 - true for NaN
         return RawResult(success=False, result={"observed_value": None})
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    above = low is None or (value > low if kwargs.get("strict_min") else value >= low)
-    below = high is None or (value < high if kwargs.get("strict_max") else value <= high)
-    return RawResult(bool(above and below), {"observed_value": value})
+    above_minimum = low is None or (value > low if kwargs.get("strict_min") else value >= low)
+    below_maximum = high is None or (value < high if kwargs.get("strict_max") else value <= high)
+    return RawResult(bool(above_minimum and below_maximum), {"observed_value": value})
 
 
 def _bounds(kwargs: Mapping[str, Any], *, one: bool = True) -> tuple[Any, Any] | None:
-    """(min, max) when they are numbers in order; `one` of them must be given where rows are looked at."""
+    """Return (min, max) if they are ordered numbers, else None. `one` requires at least one of them."""
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
     if any(bound is not None and not _is_number(bound) for bound in (low, high)):
         return None
@@ -250,16 +256,16 @@ def _within(column: Column, kwargs: Mapping[str, Any]) -> Column:
     from pyspark.sql import functions as F  # noqa: N812
 
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    above = below = None
+    lower = upper = None
     if low is not None:
-        above = column > F.lit(low) if kwargs.get("strict_min") else column >= F.lit(low)
+        lower = column > F.lit(low) if kwargs.get("strict_min") else column >= F.lit(low)
     if high is not None:
-        below = column < F.lit(high) if kwargs.get("strict_max") else column <= F.lit(high)
-    if above is None or below is None:
-        found = below if above is None else above
-        assert found is not None
-        return found
-    return above & below
+        upper = column < F.lit(high) if kwargs.get("strict_max") else column <= F.lit(high)
+    if lower is None or upper is None:
+        bound = upper if lower is None else lower
+        assert bound is not None
+        return bound
+    return lower & upper
 
 
 def _is_number(value: object) -> bool:
@@ -286,7 +292,7 @@ _BY_ROW: Mapping[str, _Compiler] = {
     "expect_column_value_lengths_to_equal": _lengths,
 }
 _COMPILERS: Mapping[str, tuple[_Compiler, frozenset[str]]] = {
-    **{name: (_BY_ROW[name], known) for name, known in ROWWISE.items()},
+    **{name: (_BY_ROW[name], arguments) for name, arguments in ROWWISE.items()},
     "expect_column_values_to_be_unique": (_unique, frozenset({"column", "mostly"})),
     "expect_column_min_to_be_between": (_aggregate, _RANGE | {"column"}),
     "expect_column_max_to_be_between": (_aggregate, _RANGE | {"column"}),

@@ -1,4 +1,4 @@
-"""Great Expectations' Data Docs of a run: its own site builder over our validation results."""
+"""Build the Data Docs of a run with the site builder of Great Expectations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SITE = "firesteel"
 
 
 def build_data_docs(results: Sequence[ExpectationSuiteValidationResult], folder: Path) -> Path:
-    """Write the site; the path of its first page."""
+    """Write the site and return the path of its index page."""
     warm_up()
     import great_expectations
     from great_expectations.core.run_identifier import RunIdentifier
@@ -26,7 +26,7 @@ def build_data_docs(results: Sequence[ExpectationSuiteValidationResult], folder:
         ValidationResultIdentifier,
     )
 
-    _register_ours()
+    _register_own_expectations()
     context = great_expectations.get_context(mode="ephemeral")
     for name in list(context.variables.data_docs_sites or {}):
         context.delete_data_docs_site(name)
@@ -38,21 +38,21 @@ def build_data_docs(results: Sequence[ExpectationSuiteValidationResult], folder:
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         },
     )
-    for each in results:
-        run: Any = each.meta["run_id"]
+    for validation in results:
+        run: Any = validation.meta["run_id"]
         key = ValidationResultIdentifier(
-            ExpectationSuiteIdentifier(each.suite_name),
+            ExpectationSuiteIdentifier(validation.suite_name),
             RunIdentifier(run["run_name"], dt.datetime.fromisoformat(run["run_time"])),
-            each.batch_id,
+            validation.batch_id,
         )
-        context.validation_results_store.set(key, each)
+        context.validation_results_store.set(key, validation)
     with conditions_as_text():
         context.build_data_docs(site_names=[SITE])
     return folder / "index.html"
 
 
-def _register_ours() -> None:
-    """Great Expectations draws what stands in its registry: our own expectations, by what they say of themselves."""
+def _register_own_expectations() -> None:
+    """Register firesteel's expectations, because Data Docs render only registered types."""
     from great_expectations.expectations.expectation import BatchExpectation
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
@@ -60,13 +60,13 @@ def _register_ours() -> None:
         return
 
     class Drift(BatchExpectation):
-        """A column as it was at the last success."""
+        """The column has not drifted since the last success."""
 
         class Config:
             extra = "allow"
 
         def _validate(self, metrics: Any, runtime_configuration: Any = None, execution_engine: Any = None) -> Any:
-            raise NotImplementedError("it needs the ledger: firesteel evaluates it")
+            raise NotImplementedError("only firesteel can evaluate this expectation")
 
     class RowCountMatches(Drift):
-        """As many rows as another relation."""
+        """The row count equals the row count of another relation."""

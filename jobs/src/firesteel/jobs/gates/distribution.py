@@ -1,4 +1,4 @@
-"""The distribution of columns: moments first, then a histogram between what they say. Two Spark jobs, or none for values at hand."""
+"""Compute the moments and a histogram of numeric columns with two Spark jobs, or on the driver for local values."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 BINS = 20
 BLOCK = 1 << 16
-LEAST_SPAN = 1e-290  # less has no powers of ten to put edges at
+LEAST_SPAN = 1e-290  # below this span, no power of ten separates the edges
 
 
 def distribution(
     df: DataFrame, columns: Sequence[str], bins: int = BINS
 ) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
-    """Describe the numeric ones of `columns`; others are left out.
+    """Return the distribution of each numeric column in `columns`.
 
     Returns
     -------
     tuple of (name, facts)
-        `rows`, `nulls`, `not_finite` (NaN and infinities), `min`, `max`, `mean` of the finite values (None when there
+        `rows`, `nulls`, `not_finite` (NaN and infinities), `min`, `max`, `mean` of the finite values (None if there
         are none) and `histogram`: [[left, right, count], ...] in at most `bins` + 1 bins with round edges, the last
-        one closed on the right. Counts of the histogram add up to rows - nulls - not_finite.
+        one closed on the right. The histogram counts sum to rows - nulls - not_finite.
     """
     from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
@@ -39,29 +39,29 @@ def distribution(
     values = {name: F.col(f"`{name}`").cast("double") for name in numeric}
     # abs(x) < inf is false for NaN (which Spark orders above all numbers), both infinities, and null.
     finite = {name: F.when(F.abs(value) < F.lit(math.inf), value) for name, value in values.items()}
-    asked = [F.count(F.lit(1)).alias("rows")]
-    for number, name in enumerate(numeric):
-        asked += [
-            F.count(values[name]).alias(f"present{number}"),
-            F.count(finite[name]).alias(f"finite{number}"),
-            F.min(finite[name]).alias(f"min{number}"),
-            F.max(finite[name]).alias(f"max{number}"),
-            F.avg(finite[name]).alias(f"mean{number}"),
+    aggregates = [F.count(F.lit(1)).alias("rows")]
+    for index, name in enumerate(numeric):
+        aggregates += [
+            F.count(values[name]).alias(f"present{index}"),
+            F.count(finite[name]).alias(f"finite{index}"),
+            F.min(finite[name]).alias(f"min{index}"),
+            F.max(finite[name]).alias(f"max{index}"),
+            F.avg(finite[name]).alias(f"mean{index}"),
         ]
-    moments = df.agg(*asked).collect()[0]
+    moments = df.agg(*aggregates).collect()[0]
     edges = {
-        name: round_edges(moments[f"min{number}"], moments[f"max{number}"], bins)
-        for number, name in enumerate(numeric)
-        if moments[f"finite{number}"]
+        name: round_edges(moments[f"min{index}"], moments[f"max{index}"], bins)
+        for index, name in enumerate(numeric)
+        if moments[f"finite{index}"]
     }
-    counted = [
+    bin_counts = [
         F.count(F.when(_within(finite[name], bounds, index), 1)).alias(f"{name}#{index}")
         for name, bounds in edges.items()
         for index in range(len(bounds) - 1)
     ]
-    counts = df.agg(*counted).collect()[0] if counted else None
-    found: list[tuple[str, dict[str, JsonValue]]] = []
-    for number, name in enumerate(numeric):
+    counts = df.agg(*bin_counts).collect()[0] if bin_counts else None
+    distributions: list[tuple[str, dict[str, JsonValue]]] = []
+    for index, name in enumerate(numeric):
         bounds = edges.get(name, [])
         histogram: list[JsonValue] = [
             [bounds[index], bounds[index + 1], int(counts[f"{name}#{index}"]) if counts else 0]
@@ -69,40 +69,40 @@ def distribution(
         ]
         facts: dict[str, JsonValue] = {
             "rows": moments["rows"],
-            "nulls": moments["rows"] - moments[f"present{number}"],
-            "not_finite": moments[f"present{number}"] - moments[f"finite{number}"],
-            "min": moments[f"min{number}"],
-            "max": moments[f"max{number}"],
-            "mean": moments[f"mean{number}"],
+            "nulls": moments["rows"] - moments[f"present{index}"],
+            "not_finite": moments[f"present{index}"] - moments[f"finite{index}"],
+            "min": moments[f"min{index}"],
+            "max": moments[f"max{index}"],
+            "mean": moments[f"mean{index}"],
             "histogram": histogram,
         }
-        found.append((name, facts))
-    return tuple(found)
+        distributions.append((name, facts))
+    return tuple(distributions)
 
 
-def describe(chunks: Sequence[Any], rows: int, each: Callable[..., Iterable[Any]] = map) -> dict[str, JsonValue]:
-    """The same facts of values that are here already.
+def describe(chunks: Sequence[Any], rows: int, map_chunks: Callable[..., Iterable[Any]] = map) -> dict[str, JsonValue]:
+    """Return the same facts as `distribution` for local values.
 
     Parameters
     ----------
     chunks
         `float64` arrays of the values that are not null.
     rows
-        Of the column, nulls included.
-    each
-        `map`, or that of a thread pool: chunks are looked at by themselves.
+        Rows of the column, including nulls.
+    map_chunks
+        `map`, or the `map` of a thread pool.
     """
     import numpy as np
 
-    moments = [found for found in each(_moments, chunks) if found[0]]
+    moments = [part for part in map_chunks(_moments, chunks) if part[0]]
     present, finite = sum(len(chunk) for chunk in chunks), sum(count for count, *_ in moments)
-    low = min((found[1] for found in moments), default=None)
-    high = max((found[2] for found in moments), default=None)
-    mean = sum(found[3] for found in moments) / finite if finite else None
+    low = min((part[1] for part in moments), default=None)
+    high = max((part[2] for part in moments), default=None)
+    mean = sum(part[3] for part in moments) / finite if finite else None
     histogram: list[JsonValue] = []
     if low is not None and high is not None:
         bounds = round_edges(low, high, BINS)
-        counts = np.sum([*each(lambda chunk: _counts(chunk, bounds), chunks)], axis=0)
+        counts = np.sum([*map_chunks(lambda chunk: _counts(chunk, bounds), chunks)], axis=0)
         histogram = [[bounds[index], bounds[index + 1], int(count)] for index, count in enumerate(counts)]
     return {
         "rows": rows,
@@ -116,7 +116,7 @@ def describe(chunks: Sequence[Any], rows: int, each: Callable[..., Iterable[Any]
 
 
 def _moments(chunk: Any) -> tuple[int, float, float, float]:
-    """How many are finite; the least, the largest and the sum of those."""
+    """Return the count, minimum, maximum and sum of the finite values."""
     import numpy as np
 
     finite = chunk[np.isfinite(chunk)]
@@ -127,7 +127,7 @@ def _moments(chunk: Any) -> tuple[int, float, float, float]:
 
 
 def _counts(chunk: Any, bounds: list[float]) -> Any:
-    """Finite values in each bin, the last one closed on the right; block by block, in the cache."""
+    """Count the finite values in each bin. Blocks keep the working set in the CPU cache."""
     import numpy as np
 
     edges = np.array(bounds)
@@ -135,13 +135,13 @@ def _counts(chunk: Any, bounds: list[float]) -> Any:
     for start in range(0, len(chunk), BLOCK):
         block = chunk[start : start + BLOCK]
         block = block[np.isfinite(block)]
-        places = np.minimum(np.searchsorted(edges, block, side="right") - 1, len(bounds) - 2)
-        counts += np.bincount(places, minlength=len(counts))
+        bins = np.minimum(np.searchsorted(edges, block, side="right") - 1, len(bounds) - 2)
+        counts += np.bincount(bins, minlength=len(counts))
     return counts
 
 
 def round_edges(low: float, high: float, bins: int) -> list[float]:
-    """Edges at multiples of 1, 2 or 5 times a power of ten: readable, and mostly the same from day to day."""
+    """Return edges at multiples of 1, 2 or 5 times a power of ten, which are readable and stable between intervals."""
     if high - low < LEAST_SPAN or not math.isfinite(high - low):
         return [low, high]
     raw = (high - low) / bins
@@ -150,7 +150,7 @@ def round_edges(low: float, high: float, bins: int) -> list[float]:
     digits = max(0, 1 - math.floor(math.log10(step)))
     first, last = math.floor(low / step), math.ceil(high / step)
     edges = [round(number * step, digits) for number in range(first, last + 1)]
-    # Rounding may have moved the ends past the extremes, or beyond what a double can hold.
+    # Rounding can exclude the extremes or overflow a double.
     edges[0] = min(edges[0], low) if math.isfinite(edges[0]) else low
     edges[-1] = max(edges[-1], high) if math.isfinite(edges[-1]) else high
     return edges

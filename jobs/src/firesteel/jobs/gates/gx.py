@@ -1,4 +1,4 @@
-"""The seam to Great Expectations: one call, quiet, without network, that leaves the process as it was."""
+"""Call Great Expectations without logs, network access or side effects on the process."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Expectation
 
 _LOCK = threading.Lock()
-"""Great Expectations keeps its context in a process-wide variable: one gate at a time."""
+"""Allows one gate at a time, because Great Expectations holds its context in a process-wide variable."""
 
 _ORDER = "firesteel_order"
-"""Key of an expectation's `meta`: results come back grouped by column, not in the order asked."""
+"""Key in an expectation's `meta` that restores the input order: results are grouped by column."""
 
 _VIEW = "tmp_view"
 
 
 @dataclass(frozen=True, slots=True)
 class RawResult:
-    """What Great Expectations said of one expectation. `cause` is set when it could not evaluate it."""
+    """The result of Great Expectations for one expectation. `cause` is set if the evaluation failed."""
 
     success: bool
     result: Mapping[str, Any]
@@ -39,12 +39,12 @@ class RawResult:
 
 
 def warm_up() -> None:
-    """Import Great Expectations: seconds that a runner can spend in a thread while Spark works.
+    """Import Great Expectations. The import takes seconds, so a runner can do it in a thread while Spark works.
 
     Raises
     ------
     RuntimeFault
-        FS9004 when it is not installed.
+        FS9004 if Great Expectations is not installed.
     """
     try:
         with _without_spark_connect():
@@ -52,9 +52,9 @@ def warm_up() -> None:
             import great_expectations.expectations
     except ImportError as error:
         raise RuntimeFault(
-            "FS9004", f"Great Expectations cannot be imported: {error}.", hint="pip install firesteel"
+            "FS9004", f"Great Expectations cannot be imported: {error}.", hint="Install it: `pip install firesteel`."
         ) from error
-    # Its INFO lines name every metric, and its warnings repeat what our results say.
+    # INFO lines name every metric, and warnings repeat the results.
     log = logging.getLogger(great_expectations.__name__)
     if log.level == logging.NOTSET:
         log.setLevel(logging.ERROR)
@@ -62,17 +62,19 @@ def warm_up() -> None:
 
 @contextlib.contextmanager
 def _without_spark_connect() -> Iterator[None]:
-    """Keep Great Expectations from probing Spark Connect where its parts are missing.
+    """Prevent Great Expectations from probing Spark Connect if grpc is missing.
 
-    Without grpc, and with a main module that is no file (`python -c`, stdin), pyspark 4.3 takes the probe for its own
-    doctests and answers with `sys.exit(0)`: the run would end at once, and look like a success.
+    If grpc is missing and the main module is not a file (`python -c`, stdin), pyspark 4.3 mistakes the probe for its own doctests and
+    calls `sys.exit(0)`, which ends the run with a success status.
     """
     probed = "pyspark.sql.connect.utils"
     if importlib.util.find_spec("grpc") is not None:
         yield
         return
-    before = {name: sys.modules[name] for name in (probed,) if name in sys.modules}  # a None of somebody else's stays
-    sys.modules[probed] = None  # type: ignore[assignment]  # the import system's way to say: not there
+    before = {
+        name: sys.modules[name] for name in (probed,) if name in sys.modules
+    }  # restores a None that other code set
+    sys.modules[probed] = None  # type: ignore[assignment]  # None makes the import fail
     try:
         yield
     finally:
@@ -81,9 +83,9 @@ def _without_spark_connect() -> Iterator[None]:
 
 
 def validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[RawResult]:
-    """Run expectations on a frame, in Great Expectations itself; results in the order asked.
+    """Evaluate expectations on a frame with Great Expectations, and return the results in input order.
 
-    The result format asks for counts only: no row reaches the driver.
+    The result format requests only counts, so no row reaches the driver.
     """
     warm_up()
     with _LOCK, quiet_spark(), _own_view(frame), conditions_as_text():
@@ -92,7 +94,7 @@ def validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[RawR
 
 @contextlib.contextmanager
 def conditions_as_text() -> Iterator[None]:
-    """Take `row_condition` as text without a warning: Great Expectations' own store writes it so into suites."""
+    """Suppress the deprecation warning for a textual `row_condition`, which Great Expectations' own store writes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*condition_parser parameter is deprecated", DeprecationWarning)
         yield
@@ -100,7 +102,7 @@ def conditions_as_text() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_spark() -> Iterator[None]:
-    """Silence pyspark's JSON log of failed queries: it quotes values of rows, and ours says what failed."""
+    """Silence pyspark's JSON log of failed queries, because it quotes row values."""
     log = logging.getLogger("SQLQueryContextLogger")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -112,15 +114,15 @@ def quiet_spark() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_view(frame: DataFrame) -> Iterator[None]:
-    """Leave the session's views alone: queries of Great Expectations go through one that it calls `tmp_view`."""
+    """Restore the session's `tmp_view`, which Great Expectations overwrites for its queries."""
     session = frame.sparkSession
-    kept = session.table(_VIEW) if session.catalog.tableExists(_VIEW) else None
+    previous = session.table(_VIEW) if session.catalog.tableExists(_VIEW) else None
     try:
         yield
     finally:
         session.catalog.dropTempView(_VIEW)
-        if kept is not None:
-            kept.createOrReplaceTempView(_VIEW)
+        if previous is not None:
+            previous.createOrReplaceTempView(_VIEW)
 
 
 def _validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[RawResult]:
@@ -130,27 +132,28 @@ def _validate(frame: DataFrame, expectations: Sequence[Expectation]) -> list[Raw
     from great_expectations.exceptions.exceptions import DataContextRequiredError
 
     try:
-        callers = project_manager.get_current_project()
+        previous_project = project_manager.get_current_project()
     except DataContextRequiredError:
-        callers = None
+        previous_project = None
     try:
         context = great_expectations.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-        # persist=False: caching is the caller's choice, and Great Expectations would never release it.
+        # persist=False: the caller decides about caching, and Great Expectations never releases a cache.
         source = context.data_sources.add_spark("spark", persist=False)
-        whole = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
-        # It takes the process's first session; the frame's views are in the frame's own.
+        batch_definition = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
+        # Great Expectations uses the process's first session, but the frame's views are in the frame's session.
         source._spark = frame.sparkSession  # noqa: SLF001
-        batch = whole.get_batch(batch_parameters={"dataframe": frame})
-        # Expectations go in by the constructor: `add_expectation` replaces those of the same type and column.
+        batch = batch_definition.get_batch(batch_parameters={"dataframe": frame})
+        # Not `add_expectation`, which replaces expectations of the same type and column.
         suite = great_expectations.ExpectationSuite(
-            name="gate", expectations=[_configuration(number, each) for number, each in enumerate(expectations)]
+            name="gate",
+            expectations=[_configuration(number, expectation) for number, expectation in enumerate(expectations)],
         )
         outcome = batch.validate(suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0})
     finally:
-        project_manager.set_project(callers)
-    found = {_order(result): _raw(result) for result in outcome.results}
-    return [found[number] for number in range(len(expectations))]
+        project_manager.set_project(previous_project)
+    results = {_order(result): _raw(result) for result in outcome.results}
+    return [results[number] for number in range(len(expectations))]
 
 
 def _configuration(number: int, expectation: Expectation) -> Any:
@@ -169,8 +172,8 @@ def _order(result: Any) -> int:
 
 def _raw(result: Any) -> RawResult:
     info = result.exception_info or {}
-    # One mapping when evaluating raised; one mapping per metric when a metric could not be computed.
-    parts = [info] if "raised_exception" in info else list(info.values())
-    raised = next((part for part in parts if part["raised_exception"]), None)
-    cause = (raised["exception_message"] or "no reason given") if raised else ""
+    # One mapping if the evaluation failed; one mapping per metric if a metric failed.
+    failures = [info] if "raised_exception" in info else list(info.values())
+    failure = next((entry for entry in failures if entry["raised_exception"]), None)
+    cause = (failure["exception_message"] or "no reason given") if failure else ""
     return RawResult(bool(result.success), dict(result.result or {}), cause)

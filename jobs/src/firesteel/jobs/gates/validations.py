@@ -1,6 +1,6 @@
-"""What gates found, as Great Expectations' own validation results: a suite for each gate, a batch for each interval.
+"""Write and read gate results as validation results of Great Expectations: one suite per gate, one batch per interval.
 
-Written as its JSON, which takes no import of it; read back into its objects, of which its Data Docs are built.
+Writing the JSON needs no import of Great Expectations. Reading returns its objects, from which it builds Data Docs.
 """
 
 from __future__ import annotations
@@ -20,60 +20,60 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import ExpectationResult, GateResult, RunResult
 
 FILE = "validations.json"
-_DONE = {"raised_exception": False, "exception_traceback": None, "exception_message": None}
+_NO_EXCEPTION = {"raised_exception": False, "exception_traceback": None, "exception_message": None}
 
 
 def validations(result: RunResult, plan: Plan) -> list[dict[str, Any]]:
-    """A validation result for each gate and interval, in the order in which they were made."""
+    """Return one validation result per gate and interval, in order of execution."""
     gates = {gate.name: gate for gate in plan.gates}
     return [
-        _validation(result, interval.interval, gates[found.gate], found)
+        _validation(result, interval.interval, gates[gate_result.gate], gate_result)
         for interval in result.intervals
-        for found in interval.gates
+        for gate_result in interval.gates
     ]
 
 
 def write_validations(result: RunResult, plan: Plan, path: Path) -> None:
-    """Write them beside the report; none, no file."""
-    found = validations(result, plan)
-    if found:
-        path.write_text(redact(json.dumps(found, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
+    """Write the validation results, or no file if there are none."""
+    results = validations(result, plan)
+    if results:
+        path.write_text(redact(json.dumps(results, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
 
 
 def read_validations(path: Path) -> list[ExpectationSuiteValidationResult]:
-    """Great Expectations' objects."""
-    return [as_object(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+    """Return the validation results as objects of Great Expectations."""
+    return [as_object(validation) for validation in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def as_object(validation: dict[str, Any]) -> ExpectationSuiteValidationResult:
-    """One validation result as Great Expectations' object: what `Checkpoint.run` would have given."""
+    """Return a validation result as the object that `Checkpoint.run` returns."""
     from firesteel.jobs.gates.gx import warm_up
 
     warm_up()
     from great_expectations.core.expectation_validation_result import expectationSuiteValidationResultSchema
 
-    # Its schema does not read all that it writes.
-    given = {key: value for key, value in validation.items() if key != "batch_id"}
-    made: ExpectationSuiteValidationResult = expectationSuiteValidationResultSchema.load(given)
-    made.batch_id = validation["batch_id"]
-    return made
+    # The schema of Great Expectations writes `batch_id` but does not read it.
+    fields = {key: value for key, value in validation.items() if key != "batch_id"}
+    validation_result: ExpectationSuiteValidationResult = expectationSuiteValidationResultSchema.load(fields)
+    validation_result.batch_id = validation["batch_id"]
+    return validation_result
 
 
-def _validation(result: RunResult, interval: str, gate: GatePlan, found: GateResult) -> dict[str, Any]:
-    passed = sum(each.success for each in found.expectations)
-    whole = len(found.expectations)
-    results = [_result(*pair) for pair in zip(gate.expectations, found.expectations, strict=True)]
+def _validation(result: RunResult, interval: str, gate: GatePlan, gate_result: GateResult) -> dict[str, Any]:
+    passed = sum(expectation.success for expectation in gate_result.expectations)
+    evaluated = len(gate_result.expectations)
+    results = [_result(*pair) for pair in zip(gate.expectations, gate_result.expectations, strict=True)]
     return {
-        "success": found.success,
+        "success": gate_result.success,
         "suite_name": gate.name,
         "batch_id": interval,
         "results": results,
         "suite_parameters": {},
         "statistics": {
-            "evaluated_expectations": whole,
+            "evaluated_expectations": evaluated,
             "successful_expectations": passed,
-            "unsuccessful_expectations": whole - passed,
-            "success_percent": 100 * passed / whole,
+            "unsuccessful_expectations": evaluated - passed,
+            "success_percent": 100 * passed / evaluated,
         },
         "meta": {
             "run_id": {"run_name": result.run_id, "run_time": result.started_at},
@@ -87,11 +87,11 @@ def _validation(result: RunResult, interval: str, gate: GatePlan, found: GateRes
     }
 
 
-def _result(expectation: Expectation, found: ExpectationResult) -> dict[str, Any]:
+def _result(expectation: Expectation, expectation_result: ExpectationResult) -> dict[str, Any]:
     config: dict[str, Any] = {
         "type": expectation.type,
         "kwargs": {key: value for key, value in expectation.kwargs if key not in {"description", "meta", "notes"}},
-        "meta": {"note": found.note} if found.note else {},
+        "meta": {"note": expectation_result.note} if expectation_result.note else {},
         "severity": expectation.severity,
     }
     arguments = dict(expectation.kwargs)
@@ -102,19 +102,23 @@ def _result(expectation: Expectation, found: ExpectationResult) -> dict[str, Any
     if arguments.get("notes"):
         config["notes"] = arguments["notes"]
     return {
-        "success": found.success,
+        "success": expectation_result.success,
         "expectation_config": config,
-        "result": _numbers(expectation, found),
+        "result": _numbers(expectation, expectation_result),
         "meta": {},
-        "exception_info": _DONE,
+        "exception_info": _NO_EXCEPTION,
     }
 
 
-def _numbers(expectation: Expectation, found: ExpectationResult) -> dict[str, Any]:
-    rows, bad = found.element_count, found.unexpected_count
+def _numbers(expectation: Expectation, expectation_result: ExpectationResult) -> dict[str, Any]:
+    rows, bad = expectation_result.element_count, expectation_result.unexpected_count
     if rows is not None and bad is not None:
         share = 100 * bad / rows if rows else 0.0
         return {"element_count": rows, "unexpected_count": bad, "unexpected_percent": share}
-    if expectation.type in OWN or isinstance(found.observed, dict):
-        return {"observed_value": "; ".join(text for text in (render_observed(found), found.note) if text)}
-    return {"observed_value": found.observed}
+    if expectation.type in OWN or isinstance(expectation_result.observed, dict):
+        return {
+            "observed_value": "; ".join(
+                text for text in (render_observed(expectation_result), expectation_result.note) if text
+            )
+        }
+    return {"observed_value": expectation_result.observed}

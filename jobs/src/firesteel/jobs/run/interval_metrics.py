@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from firesteel.jobs.gates.drift import Drifts
+from firesteel.jobs.gates.drift import DriftChecks
 from firesteel.pipelines.result import Agreement, Counts, GateResult
 
 
@@ -40,7 +40,7 @@ class IntervalMetrics:
     excluded: Counts = field(default_factory=Counts)
     counts: Counts = field(default_factory=Counts)
     gates: list[GateResult] = field(default_factory=list)
-    drifts: Drifts = field(default_factory=Drifts)
+    drifts: DriftChecks = field(default_factory=DriftChecks)
     seconds: dict[str, float] = field(default_factory=dict)
     worker_seconds: dict[str, float] = field(default_factory=dict)
     distributions: tuple[tuple[str, JsonValue], ...] = ()

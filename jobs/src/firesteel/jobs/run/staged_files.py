@@ -11,7 +11,7 @@ from firesteel.conf.errors import StorageError
 from firesteel.conf.partitions import is_data
 from firesteel.conf.types import is_number
 from firesteel.jobs.gates.distribution import describe
-from firesteel.jobs.gates.drift import drifts_of, least_rows
+from firesteel.jobs.gates.drift import drift_expectations, least_rows
 from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from firesteel.jobs.gates.drift import Drifts
+    from firesteel.jobs.gates.drift import DriftChecks
     from firesteel.pipelines.plan.model import GatePlan, Plan, SinkPlan
     from firesteel.pipelines.profile import Profile
     from firesteel.pipelines.storage.base import FileStatus, Storage
@@ -40,7 +40,7 @@ def score_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
 def drift_columns(plan: Plan, sink: SinkPlan) -> dict[str, str]:
     """Return the columns of the sink's files that drift gates on the sink compare, with their Spark SQL types."""
     gates = [gate for gate in plan.gates if gate.on == f"sink:{sink.name}"]
-    named = {dict(drift.kwargs)["column"] for gate in gates for drift in drifts_of(gate.expectations)}
+    named = {dict(drift.kwargs)["column"] for gate in gates for drift in drift_expectations(gate.expectations)}
     return {name: type_ for name, type_ in _file_columns(sink).items() if name in named}
 
 
@@ -139,7 +139,7 @@ class StagedColumns:
                 for index, name in enumerate(columns)
             )
 
-    def profiles(self, gate: GatePlan, drifts: Drifts, types: Mapping[str, str]) -> dict[str, Profile]:
+    def profiles(self, gate: GatePlan, drifts: DriftChecks, types: Mapping[str, str]) -> dict[str, Profile]:
         """Return the profiles of the columns that a gate's drift expectations compare, equal to what Spark would compute.
 
         Parameters
@@ -150,6 +150,8 @@ class StagedColumns:
         from firesteel.jobs.gates.values import profile_of
 
         return {
-            name: profile_of(wanted, [table.column(name) for table in self.tables], least_rows=least_rows(gate, name))
-            for name, wanted in drifts.wanted(gate, types).items()
+            name: profile_of(
+                measurement, [table.column(name) for table in self.tables], least_rows=least_rows(gate, name)
+            )
+            for name, measurement in drifts.measurements(gate, types).items()
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import PlanDrift
-from firesteel.jobs.gates.drift import Drifts
+from firesteel.jobs.gates.drift import DriftChecks
 from firesteel.jobs.run.baselines import Baselines
 from firesteel.jobs.run.input_stages import GateInputs, ReadSources, Transform
 from firesteel.jobs.run.interval_context import Skip
@@ -65,7 +65,7 @@ class CheckLedger:
     def run(self, context: IntervalContext) -> Skip | None:
         sink, interval, ledger = self.sink, context.interval, Ledger(context.store)
         previous = context.previous = ledger.published(sink.name, interval.id)
-        context.metrics.drifts = Drifts(Baselines(ledger, sink.name, interval.id).baseline)
+        context.metrics.drifts = DriftChecks(Baselines(ledger, sink.name, interval.id).baseline)
         again = interval.reason == "forced" and sink.mode != "append_once"
         if previous is None or again or not previous.holds(interval.plan_hash):
             return None
