@@ -73,7 +73,7 @@ def test_each_deadly_row_is_a_dead_letter_and_all_others_are_published(spark, tm
     assert [event.facts.get("again") for event in told if event.kind == "scoring"] == [None, "a Python worker died"]
     facts = dict(result.intervals[0].scoring)
     reasons = [each["reason"] for each in facts["backends"]]
-    assert "a worker died: each call has a process of its own" in reasons
+    assert "a worker crashed; each call runs in its own process" in reasons
     assert len(reasons) == 1 or operator == "direct", "tasks that were done before are not done again"
 
 
@@ -90,8 +90,8 @@ def test_a_task_that_is_tried_again_finds_the_row_by_itself_and_other_tasks_run_
     assert interval["counts"]["dead_letter"] == len(LETTERS)
     facts = dict(interval["scoring"])
     assert [each["reason"] for each in facts["backends"]] == [
-        "a worker died: each call has a process of its own",
-        "the pyfunc is all that this model has",
+        "a worker crashed; each call runs in its own process",
+        "the model has no native model behind its pyfunc",
     ]
 
 
@@ -102,7 +102,7 @@ def test_a_loop_in_native_code_is_cut_by_the_timeout(spark, tmp_path, runs):
     path.write_text(path.read_text().replace("      batch: {rows: 64}", "      batch: {rows: 64}\n      timeout: 2s"))
     result = run_plan(Pipeline.load(path).plan(DAY), spark=spark, runs=runs)
     assert result.state == "published", result.error
-    check(project, {7: ("BatchTimeout", "no answer within 2 s")})
+    check(project, {7: ("BatchTimeout", "no result within 2 s")})
 
 
 def test_where_a_failing_row_fails_the_run_a_death_does_and_says_what_to_do(spark, tmp_path, runs):

@@ -121,7 +121,7 @@ def test_a_published_challenger_stands_in_columns_of_its_own(spark, base, runs, 
 @pytest.mark.parametrize(
     ("mood", "operator", "problem"),
     [
-        ("fails-on-all", "direct", "FS5006 it failed on 100 rows of a task: ValueError."),
+        ("fails-on-all", "direct", "FS5006 the challenger failed on 100 rows of a task: ValueError."),
         ("does-not-load", "arrow", "FS3012 model m challenger cannot be loaded in a worker: RuntimeError: not today"),
     ],
 )

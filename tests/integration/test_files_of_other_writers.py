@@ -18,7 +18,7 @@ from firesteel.pipelines.planner.operator import _COPIED
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.udfs.direct.files import LocalFiles
 from firesteel.udfs.direct.scan import scan
-from firesteel.udfs.direct.spec import OutputLocation, ScanSpec, Split, TaskResult
+from firesteel.udfs.direct.spec import FileSystemSpec, ScanSpec, Split, TaskResult
 from support.parquet_files import COLUMNS, DECLARED, Written, as_declared, by_pandas, written
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def declared(file: Written, chance: random.Random) -> dict[str, str]:
 def by_direct_scan(file: Written, kinds: dict[str, str]) -> pa.Table:
     """The columns by the direct scan."""
     schema = _arrow([Column(column, kind) for column, kind in kinds.items()], "UTC")
-    spec = ScanSpec(OutputLocation("file"), str(file.path.parent), schema, ())
+    spec = ScanSpec(FileSystemSpec("file"), str(file.path.parent), schema, ())
     tables = list(scan(LocalFiles(), spec, [Split(file.path.name, 0, 1 << 62)], TaskResult(None)))
     return pa.concat_tables(tables) if tables else schema.empty_table()
 

@@ -123,7 +123,7 @@ def test_results_are_strict_json_and_the_same_twice(frame: DataFrame) -> None:
             expect("expect_column_values_to_be_betwen", column="x"),
             "unknown expectation `expect_column_values_to_be_betwen`",
         ),
-        (expect("row_count_matches", of="other"), "the rows of `other` were not counted (counted: features)"),
+        (expect("row_count_matches", of="other"), "there is no row count of `other` (available: features)"),
         (
             expect("unexpected_rows_expectation", unexpected_rows_query="SELECT CAST(name AS INT) FROM {batch}"),
             "Spark raised CAST_INVALID_INPUT",

@@ -191,7 +191,7 @@ def test_a_python_model_has_no_other_form(tmp_path):
     right, _, _ = run(ref, numbers(), "reference")
     got, _, report = run(ref, numbers(), "compiled")
     assert got == right
-    assert report.choice == type(report.choice)("pyfunc", "the pyfunc is all that this model has")
+    assert report.choice == type(report.choice)("pyfunc", "the model has no native model behind its pyfunc")
 
 
 @pytest.mark.parametrize("backends", ["reference", "native"])

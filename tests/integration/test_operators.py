@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.udfs.direct.job import pack, run_task
-from firesteel.udfs.direct.spec import DirectSpec, OutputLocation, ScanSpec, Split, WriteSpec
+from firesteel.udfs.direct.spec import DirectSpec, FileSystemSpec, ScanSpec, Split, WriteSpec
 from firesteel.udfs.report import TaskReport
 from firesteel.udfs.score import score_batches
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
@@ -138,12 +138,12 @@ def task_spec(folder: Path, ref, backends: str, *, rows: int = 16) -> DirectSpec
         on_error=ErrorBudget("dead_letter", max_rows=1000),
     )  # fmt: skip
     return DirectSpec(
-        ScanSpec(OutputLocation("file"), str(folder / "in"), schema, (("origin", pa.string()),)),
+        ScanSpec(FileSystemSpec("file"), str(folder / "in"), schema, (("origin", pa.string()),)),
         (),
         score,
         pa.schema([("id", pa.int64()), ("origin", pa.string()), ("y", pa.float64())]),
         WriteSpec(
-            OutputLocation("file"),
+            FileSystemSpec("file"),
             str(folder / "out"),
             ("id", "y", "_run_id"),
             ("origin",),

@@ -12,9 +12,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812
 
 from firesteel.udfs import model as models
-from firesteel.udfs.deadline import BatchTimeout, within
+from firesteel.udfs.deadline import BatchTimeout, with_timeout
 from firesteel.udfs.digest import digest_of
-from firesteel.udfs.model import ModelRef, load_model, ship_model
+from firesteel.udfs.model import ModelRef, distribute_model, load_model
 from firesteel.udfs.report import TaskReport
 from firesteel.udfs.score import score, score_batches, worker_error
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
@@ -53,7 +53,7 @@ def saved(folder, model) -> ModelRef:
 
 def test_a_row_that_hangs_is_cut_and_the_worker_lives_on(spark, tmp_path):
     ref = saved(tmp_path / "m", Hangs())
-    shipped = ModelRef("m", ref.digest, ship_model(spark, tmp_path / "m", ref.digest))
+    shipped = ModelRef("m", ref.digest, distribute_model(spark, tmp_path / "m", ref.digest))
     frame = spark.range(16).select("id", F.col("id").cast("double").alias("x")).coalesce(1)
     budget = ErrorBudget("dead_letter", max_rows=3)
     spec = ScoreSpec(shipped, ("x",), ("id",), (Output("y", "double"),), on_error=budget, timeout_s=0.5)
@@ -61,7 +61,7 @@ def test_a_row_that_hangs_is_cut_and_the_worker_lives_on(spark, tmp_path):
     assert sorted(row["id"] for row in first.df.collect()) == [each for each in range(16) if each != 13]
     dead_letters = first.report().dead_letters
     assert [(dict(each.row)["id"], each.error, each.message) for each in dead_letters] == [
-        (13, "BatchTimeout", "no answer within 0.5 s")
+        (13, "BatchTimeout", "no result within 0.5 s")
     ]
     # On local[2] a task whose worker dies is not tried again: one task, one worker, one load for all of it.
     report = first.report()
@@ -74,8 +74,8 @@ def test_a_deadline_leaves_no_timer_and_no_handler_behind():
 
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(BatchTimeout):
-        within(0.05, lambda _: threading.Event().wait())(None)
-    assert within(5.0, lambda batch: batch)(7) == 7
+        with_timeout(0.05, lambda _: threading.Event().wait())(None)
+    assert with_timeout(5.0, lambda batch: batch)(7) == 7
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) == before
 
@@ -108,7 +108,7 @@ def test_warm_up_scores_the_example_or_says_that_there_is_none(spark, tmp_path):
     frame = spark.range(3).select("id", *(F.col("id").cast("double").alias(name) for name in FEATURES))
 
     def spec_of(ref: ModelRef, folder) -> ScoreSpec:
-        shipped = ModelRef(ref.name, ref.digest, ship_model(spark, folder, ref.digest))
+        shipped = ModelRef(ref.name, ref.digest, distribute_model(spark, folder, ref.digest))
         return ScoreSpec(shipped, FEATURES, ("id",), (Output("y", "double"),), warmup=True)
 
     with_example = score(frame, spec_of(save("ridge", tmp_path / "a", example=True), tmp_path / "a"))

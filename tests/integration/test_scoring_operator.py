@@ -16,7 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from sklearn.linear_model import LinearRegression
 
 from firesteel.conf.errors import ModelError, RowErrorBudget
-from firesteel.udfs.model import ModelRef, digest_of, ship_model
+from firesteel.udfs.model import ModelRef, digest_of, distribute_model
 from firesteel.udfs.score import score, worker_error
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 
@@ -57,7 +57,7 @@ def pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel) -> Path:
 
 def spec_for(spark, folder: Path, features, outputs, **options) -> ScoreSpec:
     digest = digest_of(folder).hex
-    ref = ModelRef("m", digest, ship_model(spark, folder, digest))
+    ref = ModelRef("m", digest, distribute_model(spark, folder, digest))
     return ScoreSpec(ref, features, options.pop("keep", ("id",)), outputs, **options)
 
 

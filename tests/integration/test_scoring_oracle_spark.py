@@ -15,7 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 
 from firesteel.udfs.digest import digest_of
-from firesteel.udfs.model import ModelRef, ship_model
+from firesteel.udfs.model import ModelRef, distribute_model
 from firesteel.udfs.score import score
 from support import oracle
 from support.oracle import KINDS, Describe, predicted, spec_of, table_of
@@ -72,7 +72,7 @@ def test_spark_hands_each_type_over_as_the_pyfunc_sees_it(spark, describing, nam
     table = table_of(rows, kinds)
     frame = spark.createDataFrame(table.append_column("kept.too", pa.array([str(i) for i in range(len(rows))])))
     digest = digest_of(describing[name]).hex
-    ref = ModelRef("m", digest, ship_model(spark, describing[name], digest))
+    ref = ModelRef("m", digest, distribute_model(spark, describing[name], digest))
     spec = replace(spec_of(ref, tuple(kinds), {"seen.by.it": "string"}), keep=("id", "kept.too"))
     scored = score(frame.coalesce(1), spec)
     found = {row["id"]: row for row in scored.df.collect()}

@@ -223,7 +223,7 @@ def test_other_types_have_nulls_only():
     then, now = profile([None] * 70 + [0] * 630, "date"), profile([None] * 700, "date")
     assert differences(then, now) == {"null_rate": 1.0, "null_rate_was": 0.1, "rows": 700, "rows_was": 700}
     assert not judged(now, then, drift(null_rate_max_change=0.5)).success
-    assert "of a column of type date only nulls" in comparison_problem(drift(psi_max=0.1), "date")
+    assert "type date supports only `null_rate_max_change`" in comparison_problem(drift(psi_max=0.1), "date")
     assert "a boolean has no mean" in comparison_problem(drift(mean_shift_max=0.1), "boolean")
     assert comparison_problem(drift(psi_max=0.1), None) == "the column does not exist"
     assert comparison_problem(drift(psi_max=0.1, mean_shift_max=1), "decimal(10,2)") is None

@@ -8,7 +8,7 @@ import pytest
 
 from firesteel.jobs.run.direct import commit, delete_task_marks, finished_tasks
 from firesteel.pipelines.storage.local import LocalStorage
-from firesteel.udfs.direct.done import Done, mark_name, write_mark
+from firesteel.udfs.direct.done import CompletedTask, mark_name, write_mark
 from firesteel.udfs.direct.job import DirectResult
 from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
 from firesteel.udfs.report import TaskReport, summarise
@@ -30,7 +30,7 @@ def there(staging: str) -> set[str]:
     return {file.path[len(staging) + 1 :] for file in LocalStorage().walk(staging)}
 
 
-def leave(staging: str, number: int, *, attempt: int = 0, files: int = 2, path: str = "") -> Done:
+def leave(staging: str, number: int, *, attempt: int = 0, files: int = 2, path: str = "") -> CompletedTask:
     """What a task leaves that has finished: its files and its mark."""
     written = []
     for each in range(files):
@@ -39,12 +39,12 @@ def leave(staging: str, number: int, *, attempt: int = 0, files: int = 2, path: 
         put(staging, temporary, f"rows of {final}")
         written.append(WrittenFile(temporary, final, 10, len(f"rows of {final}")))
     report = TaskReport(number, attempt, 10 * files, 10 * files)
-    done = Done((Split(path or f"f{number}", 0, END),), TaskResult(report, written, 10 * files, 10 * files))
+    done = CompletedTask((Split(path or f"f{number}", 0, END),), TaskResult(report, written, 10 * files, 10 * files))
     put(staging, mark_name(number, attempt, JOB), write_mark(done).decode())
     return done
 
 
-def result_of(*done: Done) -> DirectResult:
+def result_of(*done: CompletedTask) -> DirectResult:
     return DirectResult(summarise({}), tuple(file for each in done for file in each.result.files), 0, 0)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.udfs.direct.scan import partition_values
-from firesteel.udfs.direct.spec import OutputLocation, ScanSpec
+from firesteel.udfs.direct.spec import FileSystemSpec, ScanSpec
 from support.trees import ARROW, HIDDEN, Generated, generate
 
 TREES = 400
@@ -21,7 +21,7 @@ TREES = 400
 def rows_planned(tree: Generated, files) -> Counter:
     """(id, values) of the rows in the planned files, by the direct scan's own reading of their paths."""
     partitions = tuple((name, ARROW[kind]) for name, kind in tree.partitions.items())
-    spec = ScanSpec(OutputLocation("file"), str(tree.root), pa.schema([]), partitions)
+    spec = ScanSpec(FileSystemSpec("file"), str(tree.root), pa.schema([]), partitions)
     return Counter(
         (number, tuple(value.as_py() for value in partition_values(file.path, spec).values()))
         for file in files

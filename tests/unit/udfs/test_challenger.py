@@ -18,10 +18,10 @@ from scipy.stats import pearsonr
 
 from firesteel.udfs import attempts
 from firesteel.udfs.agreement import SAMPLE, OutputTally, Tally, tally_from
-from firesteel.udfs.attempts import DIED, attempt_at
+from firesteel.udfs.attempts import DIED, task_attempt
 from firesteel.udfs.report import TaskReport, summarise
 from firesteel.udfs.score import score_batches
-from firesteel.udfs.shadow import GIVE_UP
+from firesteel.udfs.shadow import MAX_FAILED_ROWS
 from firesteel.udfs.spec import Challenger, ErrorBudget, Output, ScoreSpec
 from support.models import save
 from support.moody import save_moody
@@ -171,7 +171,7 @@ def test_a_model_against_itself_agrees_in_every_bit(models):
 def test_rows_on_which_it_fails_are_counted_and_null_and_no_dead_letters(models):
     got, report, table = scored(models, models["fails on some"], rows=400)
     bad = table["a"].to_numpy() > 25
-    assert 20 < bad.sum() < GIVE_UP
+    assert 20 < bad.sum() < MAX_FAILED_ROWS
     tally = report.challenger
     assert (tally.rows, tally.failed, tally.errors, tally.gave_up) == (
         400 - bad.sum(),
@@ -186,8 +186,8 @@ def test_rows_on_which_it_fails_are_counted_and_null_and_no_dead_letters(models)
 @pytest.mark.parametrize(
     ("mood", "timeout_s", "said"),
     [
-        ("fails on all", None, f"FS5006 it failed on {GIVE_UP} rows of a task: ValueError."),
-        ("is late", 1.0, "FS5006 a batch took too long: no answer within 1 s."),
+        ("fails on all", None, f"FS5006 the challenger failed on {MAX_FAILED_ROWS} rows of a task: ValueError."),
+        ("is late", 1.0, "FS5006 a batch exceeded the timeout: no result within 1 s."),
         (
             "is wide",
             None,
@@ -241,7 +241,7 @@ def test_after_a_death_the_challenger_goes_first_and_the_wall_comes_second(model
     def attempt(number, spec=spec):
         context = SimpleNamespace(partitionId=lambda: 7, attemptNumber=lambda: number)
         mark = Path(tmp_path, f"firesteel-tasks-{os.getuid()}", "job-7")
-        with attempt_at(context, spec, "job") as suited:
+        with task_attempt(context, spec, "job") as suited:
             _, _, deaths = mark.read_text().partition(" ")
         mark.write_text(f"{1 << 22} {deaths}")  # no process has this id: the attempt died
         return suited.challenger.off if suited.challenger else None, suited.backends

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from firesteel.udfs.backends.base import Choice
 from firesteel.udfs.dead_letter import DeadLetter
 from firesteel.udfs.direct import done as module
-from firesteel.udfs.direct.done import Done, apart, read_mark, write_mark
+from firesteel.udfs.direct.done import CompletedTask, drop_overlapping, read_mark, write_mark
 from firesteel.udfs.direct.job import pack
 from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
 from firesteel.udfs.report import TaskReport
@@ -19,10 +19,10 @@ from firesteel.udfs.report import TaskReport
 END = 1 << 62
 
 
-def task(dead_letters: list[DeadLetter] = [], choice: Choice | None = None) -> Done:  # noqa: B006 - never changed
+def task(dead_letters: list[DeadLetter] = [], choice: Choice | None = None) -> CompletedTask:  # noqa: B006 - never changed
     report = TaskReport(3, 7, 100, 98, 2, 64, 1, {"model": 0.5}, dead_letters, {"pyfunc": 100}, choice)
     files = [WrittenFile("_direct/x/dt=2024-01-01/part-0.parquet", "dt=2024-01-01/part-0.parquet", 98, 1234)]
-    return Done((Split("dt=2024-01-01/ü.parquet", 0, END),), TaskResult(report, files, 110, 100))
+    return CompletedTask((Split("dt=2024-01-01/ü.parquet", 0, END),), TaskResult(report, files, 110, 100))
 
 
 def test_a_mark_is_read_as_it_was_written():
@@ -52,14 +52,14 @@ def test_another_versions_mark_says_nothing(monkeypatch):
     assert read_mark(text) is None
 
 
-def at(path: str, start: int, stop: int) -> Done:
-    return Done((Split(path, start, stop),), TaskResult(TaskReport(0, 0)))
+def at(path: str, start: int, stop: int) -> CompletedTask:
+    return CompletedTask((Split(path, start, stop),), TaskResult(TaskReport(0, 0)))
 
 
 def test_of_tasks_that_read_the_same_bytes_one_counts():
     first, again, half, other = at("a", 0, END), at("a", 0, END), at("a", 50, 100), at("b", 0, 10)
     touching = at("b", 10, END)
-    assert apart([first, again, half, other, touching]) == [first, other, touching]
+    assert drop_overlapping([first, again, half, other, touching]) == [first, other, touching]
 
 
 @given(st.data())

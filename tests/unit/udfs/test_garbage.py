@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from firesteel.udfs.garbage import settle
+from firesteel.udfs.garbage import freeze_objects
 
 
 class Cycle:
@@ -24,7 +24,7 @@ def unfrozen():
 def test_what_is_there_is_left_out_of_collections():
     gc.collect()
     before = len(gc.get_objects())
-    settle()
+    freeze_objects()
     assert gc.get_freeze_count() >= before * 0.9
     assert len(gc.get_objects()) < before * 0.1
 
@@ -32,9 +32,9 @@ def test_what_is_there_is_left_out_of_collections():
 def test_a_model_that_was_dropped_since_goes_with_the_next_one():
     cycle = Cycle()
     gone = weakref.ref(cycle)
-    settle()
+    freeze_objects()
     del cycle
     gc.collect()
     assert gone() is not None
-    settle()
+    freeze_objects()
     assert gone() is None

@@ -13,8 +13,8 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema
 
 from firesteel.udfs.digest import digest_of
-from firesteel.udfs.model import load_model, model_folder, ship_model
-from firesteel.udfs.model_errors import summary_of
+from firesteel.udfs.model import distribute_model, load_model, model_folder
+from firesteel.udfs.model_errors import summarize_error
 from firesteel.udfs.spec import ModelRef
 from support.oracle import scored_rows, spec_of
 
@@ -72,7 +72,7 @@ def test_a_module_of_the_process_is_hidden_while_the_model_runs_and_back_afterwa
 
 
 class Context:
-    """What `ship_model` asks of Spark: archives, unpacked as a JVM in a POSIX locale does it."""
+    """What `distribute_model` asks of Spark: archives, unpacked as a JVM in a POSIX locale does it."""
 
     def __init__(self, root) -> None:
         self.root, self.listArchives, self.sparkContext = root, [], self
@@ -96,7 +96,7 @@ def test_file_names_that_are_not_ascii_survive_a_posix_locale(tmp_path, monkeypa
     (model / "100%.txt").write_bytes(b"plain")
     (tmp_path / "files").mkdir()
     digest = digest_of(model).hex
-    name = ship_model(Context(tmp_path / "files"), model, digest)
+    name = distribute_model(Context(tmp_path / "files"), model, digest)
     monkeypatch.setattr(pyspark.SparkFiles, "get", lambda text: str(tmp_path / "files" / text))
     assert digest_of(model_folder(name)).hex == digest
     assert model_folder(name) == model_folder(name)
@@ -119,7 +119,7 @@ def test_file_names_that_are_not_ascii_survive_a_posix_locale(tmp_path, monkeypa
     ],
 )  # fmt: skip
 def test_a_models_error_is_told_without_the_rows_values(error, row, said):
-    assert summary_of(error, row) == said
+    assert summarize_error(error, row) == said
 
 
 SIBLING = """

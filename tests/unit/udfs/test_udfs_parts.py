@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import GateFailed, ModelError, RowErrorBudget
 from firesteel.udfs.batching import rebatch
-from firesteel.udfs.dead_letter import Failed, Scored, bisect
+from firesteel.udfs.dead_letter import FailedRow, ScoredBatch, bisect
 from firesteel.udfs.digest import digest_of
 from firesteel.udfs.frames import to_pandas
 from firesteel.udfs.outputs import outputs_to_arrow
-from firesteel.udfs.report import ByPartition, TaskReport, summarise
+from firesteel.udfs.report import ReportsByPartition, TaskReport, summarise
 from firesteel.udfs.spec import Output
 from firesteel.udfs.trust import check_trust, model_format
 from firesteel.udfs.worker_errors import WorkerError, worker_error
@@ -143,8 +143,8 @@ def test_bisection_finds_exactly_the_bad_rows_and_scores_all_others_in_order(row
         return frame["x"] * 2
 
     pieces = list(bisect(predict, lambda start, stop: pd.DataFrame({"x": range(start, stop)}), rows))
-    good = [value for piece in pieces if isinstance(piece, Scored) for value in piece.prediction]
-    failed = [piece.index for piece in pieces if isinstance(piece, Failed)]
+    good = [value for piece in pieces if isinstance(piece, ScoredBatch) for value in piece.prediction]
+    failed = [piece.index for piece in pieces if isinstance(piece, FailedRow)]
     inside = {row for row in bad if row < rows}
     assert good == [2 * row for row in range(rows) if row not in inside]
     assert failed == sorted(inside)
@@ -161,7 +161,9 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved():
         return frame["x"]
 
     pieces = list(bisect(predict, lambda start, stop: pd.DataFrame({"x": range(start, stop)}), 10))
-    assert [value for piece in pieces if isinstance(piece, Scored) for value in piece.prediction] == list(range(10))
+    assert [value for piece in pieces if isinstance(piece, ScoredBatch) for value in piece.prediction] == list(
+        range(10)
+    )
     assert max(size for size in sizes if size <= 3) == 3
 
 
@@ -212,7 +214,7 @@ def test_the_format_is_read_from_the_files(tmp_path, files, flavors, expected):
 def test_a_format_or_size_that_is_not_trusted_is_refused(tmp_path):
     Path(tmp_path / "model.pkl").write_bytes(b"x" * 100)
     with pytest.raises(
-        ModelError, match=r"FS3009 .*stored as pickle; trust.formats allows skops.*it runs code at load"
+        ModelError, match=r"FS3009 .*stored as pickle, but trust.formats allows only skops.*loading it runs code"
     ):
         check_trust(tmp_path, ("skops",), None, "m")
     with pytest.raises(ModelError, match="FS3010"):
@@ -232,7 +234,7 @@ def test_our_error_survives_a_traceback_and_foreign_ones_are_none():
 
 
 def test_of_several_attempts_at_a_partition_the_last_counts():
-    merge = ByPartition().addInPlace
+    merge = ReportsByPartition().addInPlace
     tasks = merge(
         merge({}, {0: TaskReport(0, 5, rows_in=10, rows_scored=10)}), {0: TaskReport(0, 9, rows_in=10, rows_scored=9)}
     )

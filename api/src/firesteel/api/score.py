@@ -109,7 +109,7 @@ def score(
     from pyspark.sql import SparkSession
 
     from firesteel.jobs.tracking.registry import resolve_model
-    from firesteel.udfs.model import ship_model
+    from firesteel.udfs.model import distribute_model
     from firesteel.udfs.score import score as score_frame
 
     if not isinstance(df.sparkSession, SparkSession):
@@ -133,7 +133,7 @@ def score(
     errors += feature_errors
     if errors:
         raise errors[0] if len(errors) == 1 else SpecErrors.of(errors)
-    archive = ship_model(df.sparkSession, resolved.folder, pinned.digest)
+    archive = distribute_model(df.sparkSession, resolved.folder, pinned.digest)
     spec = ScoreSpec(
         model=ModelRef(pinned.name, pinned.digest, archive, method),
         features=model_inputs.columns,

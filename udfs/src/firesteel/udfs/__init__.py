@@ -1,3 +1,3 @@
-"""Scoring of any Spark DataFrame with an MLflow model: exact, bounded in memory, each row once. Usable without a spec."""
+"""Score a Spark DataFrame with an MLflow model: exact values, bounded memory, each row once. Does not need a spec."""
 
 from __future__ import annotations

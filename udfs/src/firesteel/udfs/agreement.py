@@ -1,4 +1,4 @@
-"""How two models agree: sums over rows that both scored, which tasks keep apart and the driver brings together."""
+"""Compare the scores of two models: tasks collect partial sums and the driver merges them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SAMPLE = 200
-"""Pairs of scores that are kept for a picture."""
+"""Number of sampled score pairs for a chart."""
 
 
 @dataclass(slots=True)
 class OutputTally:
-    """One output over `rows` rows that both models scored.
+    """The agreement of one output over the rows that both models scored.
 
-    A number that is null, NaN or infinite is missing. `compared` are the rows in which it is missing on neither side, `alike` those
-    in which both are equal (or both missing), `near` those of numbers that are within the tolerance (or both missing). `mean_*`,
-    `m2_*` and `co` are the running moments of Chan, Golub and LeVeque (1983), which are merged without losing digits.
+    A number is missing if it is null, NaN or infinite.
 
-    `sample` are (priority, champion, challenger): those with the least random priorities, so that merging samples gives a sample.
+    Attributes
+    ----------
+    rows
+        Rows that both models scored.
+    compared
+        Rows in which neither value is missing.
+    alike
+        Rows in which both values are equal, or both are missing.
+    near
+        Numbers only: rows in which the values differ by at most the tolerance, or both are missing.
+    mean_x, mean_y, m2_x, m2_y, co
+        Running moments (Chan, Golub and LeVeque, 1983), which merge without cancellation.
+    sample
+        (priority, champion, challenger) with the smallest random priorities, so that merged samples are a random sample.
     """
 
     rows: int = 0
@@ -39,20 +50,20 @@ class OutputTally:
     co: float = 0.0
     sample: list[list[float]] = field(default_factory=list)
 
-    def add(self, champion: pa.Array, challenger: pa.Array, tolerance: float, chance: np.random.Generator) -> None:
-        """Take in rows that both scored."""
+    def add(self, champion: pa.Array, challenger: pa.Array, tolerance: float, random: np.random.Generator) -> None:
+        """Add rows that both models scored."""
         numeric = _is_number(champion.type)
-        found = (
-            _numbers(_doubles(champion), _doubles(challenger), tolerance, chance)
+        tally = (
+            _numbers(_doubles(champion), _doubles(challenger), tolerance, random)
             if numeric
             else _labels(champion, challenger)
         )
-        found.numeric = numeric
-        self.merge(found)
+        tally.numeric = numeric
+        self.merge(tally)
 
     def merge(self, other: OutputTally) -> None:
-        """Take in what another task has found."""
-        n, m = self.compared, other.compared
+        """Add the counts of another task."""
+        count, other_count = self.compared, other.compared
         self.rows += other.rows
         self.alike += other.alike
         self.near += other.near
@@ -60,28 +71,28 @@ class OutputTally:
         self.sum_abs += other.sum_abs
         self.max_abs = max(self.max_abs, other.max_abs)
         self.sample = sorted([*self.sample, *other.sample])[:SAMPLE]
-        self.compared = n + m
-        if m:
+        self.compared = count + other_count
+        if other_count:
             dx, dy = other.mean_x - self.mean_x, other.mean_y - self.mean_y
-            share = n * m / (n + m)
-            self.m2_x += other.m2_x + dx * dx * share
-            self.m2_y += other.m2_y + dy * dy * share
-            self.co += other.co + dx * dy * share
-            self.mean_x += dx * m / (n + m)
-            self.mean_y += dy * m / (n + m)
+            weight = count * other_count / (count + other_count)
+            self.m2_x += other.m2_x + dx * dx * weight
+            self.m2_y += other.m2_y + dy * dy * weight
+            self.co += other.co + dx * dy * weight
+            self.mean_x += dx * other_count / (count + other_count)
+            self.mean_y += dy * other_count / (count + other_count)
 
     @property
     def mean_abs(self) -> float | None:
-        """Mean absolute difference of numbers."""
+        """Return the mean absolute difference of numbers."""
         return _finite(self.sum_abs / self.compared) if self.numeric and self.compared else None
 
     @property
     def correlation(self) -> float | None:
-        """Pearson's, from -1 to 1; None where one side is constant."""
+        """Return Pearson's correlation from -1 to 1, or None if one side is constant."""
         if not self.numeric or self.compared < 2:
             return None
         spread = math.sqrt(self.m2_x) * math.sqrt(self.m2_y)
-        # What is left of a constant by rounding is no spread.
+        # Rounding gives a constant a tiny variance.
         constant = any(
             m2 <= self.compared * (1e-12 * abs(mean)) ** 2
             for m2, mean in ((self.m2_x, self.mean_x), (self.m2_y, self.mean_y))
@@ -93,9 +104,16 @@ class OutputTally:
 
 @dataclass(slots=True)
 class Tally:
-    """A challenger in one task, or in all: rows that both scored, rows that only the champion did, and why.
+    """The agreement of a challenger in one task or in all tasks.
 
-    `failed` are rows on which the challenger raised, by class in `errors`. `gave_up` says why it was given no more rows, if so.
+    Attributes
+    ----------
+    rows
+        Rows that both models scored.
+    failed
+        Rows on which the challenger raised an error. `errors` counts them by class.
+    gave_up
+        The reason why the challenger got no more rows, or empty.
     """
 
     rows: int = 0
@@ -105,7 +123,7 @@ class Tally:
     outputs: dict[str, OutputTally] = field(default_factory=dict)
 
     def merge(self, other: Tally) -> None:
-        """Take in another task's."""
+        """Add the counts of another task."""
         self.rows += other.rows
         self.failed += other.failed
         self.gave_up = self.gave_up or other.gave_up
@@ -116,40 +134,42 @@ class Tally:
 
 
 def tally_from(value: dict[str, Any]) -> Tally:
-    """From JSON."""
-    outputs = {name: OutputTally(**each) for name, each in value["outputs"].items()}
+    """Return a tally from its JSON value."""
+    outputs = {name: OutputTally(**tally) for name, tally in value["outputs"].items()}
     return Tally(**{**value, "outputs": outputs})
 
 
-def _numbers(x: Any, y: Any, tolerance: float, chance: np.random.Generator) -> OutputTally:
+def _numbers(x: Any, y: Any, tolerance: float, random: np.random.Generator) -> OutputTally:
     both = np.isfinite(x) & np.isfinite(y)
     neither = int((~np.isfinite(x) & ~np.isfinite(y)).sum())
-    priorities = chance.random(len(x))[both]
-    a, b = x[both], y[both]
-    found = OutputTally(rows=len(x), compared=len(a), alike=neither, near=neither)
-    if not len(a):
-        return found
+    priorities = random.random(len(x))[both]
+    champion, challenger = x[both], y[both]
+    tally = OutputTally(rows=len(x), compared=len(champion), alike=neither, near=neither)
+    if not len(champion):
+        return tally
     with np.errstate(over="ignore", invalid="ignore"):
-        apart = np.abs(a - b)
-        found.alike += int((a == b).sum())
-        found.near += int((apart <= tolerance).sum())
-        found.sum_abs, found.max_abs = float(apart.sum()), float(apart.max())
-        found.mean_x, found.mean_y = float(a.mean()), float(b.mean())
-        dx, dy = a - found.mean_x, b - found.mean_y
-        found.m2_x, found.m2_y, found.co = float(dx @ dx), float(dy @ dy), float(dx @ dy)
-    least = np.argsort(priorities, kind="stable")[:SAMPLE]
-    found.sample = [[float(priorities[i]), float(a[i]), float(b[i])] for i in least]
-    return found
+        difference = np.abs(champion - challenger)
+        tally.alike += int((champion == challenger).sum())
+        tally.near += int((difference <= tolerance).sum())
+        tally.sum_abs, tally.max_abs = float(difference.sum()), float(difference.max())
+        tally.mean_x, tally.mean_y = float(champion.mean()), float(challenger.mean())
+        dx, dy = champion - tally.mean_x, challenger - tally.mean_y
+        tally.m2_x, tally.m2_y, tally.co = float(dx @ dx), float(dy @ dy), float(dx @ dy)
+    sampled = np.argsort(priorities, kind="stable")[:SAMPLE]
+    tally.sample = [[float(priorities[i]), float(champion[i]), float(challenger[i])] for i in sampled]
+    return tally
 
 
 def _labels(x: pa.Array, y: pa.Array) -> OutputTally:
-    here, there = x.is_valid().to_numpy(zero_copy_only=False), y.is_valid().to_numpy(zero_copy_only=False)
+    valid_x, valid_y = x.is_valid().to_numpy(zero_copy_only=False), y.is_valid().to_numpy(zero_copy_only=False)
     try:
         equal = pc.fill_null(pc.equal(x, y), fill_value=False).to_numpy(zero_copy_only=False)
     except pa.ArrowNotImplementedError:  # arrays, maps, structs
-        equal = np.array([one == other for one, other in zip(x.to_pylist(), y.to_pylist(), strict=True)], bool) & here
-    neither = int((~here & ~there).sum())
-    return OutputTally(len(x), int((here & there).sum()), int(equal.sum()) + neither, int(equal.sum()) + neither)
+        equal = (
+            np.array([left == right for left, right in zip(x.to_pylist(), y.to_pylist(), strict=True)], bool) & valid_x
+        )
+    neither = int((~valid_x & ~valid_y).sum())
+    return OutputTally(len(x), int((valid_x & valid_y).sum()), int(equal.sum()) + neither, int(equal.sum()) + neither)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -157,7 +177,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _doubles(values: pa.Array) -> Any:
-    """As doubles; nulls are NaN."""
+    """Return the values as doubles, with NaN for null."""
     return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 

@@ -1,7 +1,7 @@
-"""Whether an earlier attempt at a task died on this machine: then its challenger is left out, and its model put behind a wall.
+"""Detect that an earlier attempt of a task crashed on this machine, then skip the challenger and isolate the model.
 
-A worker that dies says nothing. So each task leaves a mark while it runs; a mark whose process is gone is that of a death.
-Tasks that are tried again for another reason, a lost executor or a decommissioned one, find no mark and run as ever.
+A worker that crashes reports nothing. Each task therefore writes a marker file while it runs. If the process of a marker no longer
+exists, the attempt crashed. A retry for another reason, such as a lost or decommissioned executor, finds no marker and runs as usual.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from firesteel.udfs.spec import ScoreSpec
 
-DIED = "a Python worker died while it scored: these rows were scored without it"
+DIED = "a Python worker crashed; the retry scored these rows without the challenger"
 
 
 @contextmanager
-def attempt_at(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterator[ScoreSpec]:
-    """Mark the task while the block runs; the scoring that suits it.
+def task_attempt(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterator[ScoreSpec]:
+    """Mark the task as running inside the block, and yield the spec for this attempt.
 
     Parameters
     ----------
     job
-        A name that no other scoring has, and all attempts at this one share.
+        Unique name of the scoring, shared by all attempts of its tasks.
     """
     challenger = spec.challenger if spec.challenger is not None and not spec.challenger.off else None
     if context is None or (spec.on_error.action != "dead_letter" and challenger is None):
@@ -37,27 +37,27 @@ def attempt_at(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iterat
         return
     folder = Path(tempfile.gettempdir(), f"firesteel-tasks-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    mark = folder / f"{job}-{context.partitionId()}"
-    deaths = _deaths(mark) if context.attemptNumber() > 0 else 0
-    mark.write_text(f"{os.getpid()} {deaths}", encoding="ascii")
+    marker = folder / f"{job}-{context.partitionId()}"
+    crashes = _crashes(marker) if context.attemptNumber() > 0 else 0
+    marker.write_text(f"{os.getpid()} {crashes}", encoding="ascii")
     try:
-        yield _suited(spec, deaths)
+        yield _spec_after_crashes(spec, crashes)
     finally:
-        mark.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
 
 
-def _suited(spec: ScoreSpec, deaths: int) -> ScoreSpec:
-    """After a death the challenger is left out, which may have been its cause; after one without it the model gets its wall."""
+def _spec_after_crashes(spec: ScoreSpec, crashes: int) -> ScoreSpec:
+    """Skip the challenger after the first crash. Isolate the model after a crash without the challenger."""
     challenger = spec.challenger
-    if deaths and challenger is not None and not challenger.off:
-        spec, deaths = replace(spec, challenger=replace(challenger, off=DIED)), deaths - 1
-    return replace(spec, backend="guarded") if deaths and spec.on_error.action == "dead_letter" else spec
+    if crashes and challenger is not None and not challenger.off:
+        spec, crashes = replace(spec, challenger=replace(challenger, off=DIED)), crashes - 1
+    return replace(spec, backend="guarded") if crashes and spec.on_error.action == "dead_letter" else spec
 
 
-def _deaths(mark: Path) -> int:
-    """How often attempts at the task died on this machine, the last one among them; none when that one is not dead."""
+def _crashes(marker: Path) -> int:
+    """Return the number of crashed attempts on this machine, or 0 if the last attempt did not crash."""
     try:
-        pid, before = mark.read_text(encoding="ascii").split()
-        return 0 if Path(f"/proc/{pid}").exists() else int(before) + 1
+        pid, crashes = marker.read_text(encoding="ascii").split()
+        return 0 if Path(f"/proc/{pid}").exists() else int(crashes) + 1
     except (OSError, ValueError):
         return 0

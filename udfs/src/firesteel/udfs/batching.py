@@ -1,4 +1,4 @@
-"""Re-batching: what Spark sends in its batches becomes batches of our size, rows in order, none copied twice."""
+"""Rebatch Spark's Arrow batches to the configured size, in row order and without double copies."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import pyarrow as pa
 
 
 def rebatch(batches: Iterable[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.Table]:
-    """Cut a stream of Arrow batches anew.
+    """Split and merge a stream of Arrow batches.
 
     Parameters
     ----------
     rows
-        Rows of a batch, at most.
+        Maximum rows of a batch.
     size
-        Bytes of a batch, at most, by the mean row of the batch they came in; a single row may be larger.
+        Maximum bytes of a batch, estimated by the mean row size of the input batch. A single row may be larger.
 
     Yields
     ------
-    Tables of at least one row. Memory held is one incoming batch and one outgoing.
+    Tables of at least one row. Memory use is one input batch and one output batch.
     """
-    waiting: list[pa.RecordBatch] = []
-    held_rows = held_bytes = 0
+    pending: list[pa.RecordBatch] = []
+    pending_rows = pending_bytes = 0
     for batch in batches:
         if batch.num_rows == 0:
             continue
         row_bytes = max(1, batch.nbytes // batch.num_rows)
         start = 0
         while start < batch.num_rows:
-            room = min(rows - held_rows, (size - held_bytes) // row_bytes)
-            if room <= 0 and waiting:
-                yield pa.Table.from_batches(waiting)
-                waiting, held_rows, held_bytes = [], 0, 0
+            free_rows = min(rows - pending_rows, (size - pending_bytes) // row_bytes)
+            if free_rows <= 0 and pending:
+                yield pa.Table.from_batches(pending)
+                pending, pending_rows, pending_bytes = [], 0, 0
                 continue
-            taken = batch.slice(start, max(1, room))
-            waiting.append(taken)
-            held_rows += taken.num_rows
-            held_bytes += taken.num_rows * row_bytes
-            start += taken.num_rows
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+            part = batch.slice(start, max(1, free_rows))
+            pending.append(part)
+            pending_rows += part.num_rows
+            pending_bytes += part.num_rows * row_bytes
+            start += part.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending)

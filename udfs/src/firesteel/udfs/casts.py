@@ -1,6 +1,6 @@
-"""Casts of Arrow arrays that never change a value: one that the type cannot hold is an error.
+"""Cast Arrow arrays without changing a value. A value that does not fit the type is an error.
 
-Arrow's safe casts let some pass: 1e300 becomes an infinite float, 2 becomes true, 23:59 is cut off a date.
+Arrow's safe casts change some values: 1e300 becomes an infinite float, 2 becomes true, and a date loses its time of day.
 """
 
 from __future__ import annotations
@@ -12,92 +12,92 @@ import pyarrow.compute as pc
 
 
 def exact_cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The same values as another type. Rounding to the nearest `float` is allowed, another value is not.
+    """Return the same values in another type. Only rounding to the nearest `float` may change a value.
 
     Raises
     ------
     ValueError
-        What does not fit, in words that quote no value.
+        Some values do not fit. The message quotes no values.
     """
-    found = array.type
-    if found == kind:
+    source = array.type
+    if source == kind:
         return array
-    if pa.types.is_null(found):
+    if pa.types.is_null(source):
         return pa.nulls(len(array), kind)
-    if pa.types.is_dictionary(found):
+    if pa.types.is_dictionary(source):
         return exact_cast(array.dictionary_decode(), kind)
-    if pa.types.is_nested(found) or pa.types.is_nested(kind):
+    if pa.types.is_nested(source) or pa.types.is_nested(kind):
         return _nested(array, kind)
     try:
         return _flat(array, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise ValueError(f"some {_name(found)} values do not fit {kind}") from error
+        raise ValueError(f"some {_name(source)} values do not fit {kind}") from error
 
 
 def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    found = array.type
+    source = array.type
     if array.offset:
-        return _nested(pa.concat_arrays([array, array.slice(0, 0)]), kind)  # a copy that starts at its first value
-    if pa.types.is_fixed_size_list(found) or pa.types.is_large_list(found):
-        return exact_cast(array.cast(pa.list_(found.value_type)), kind)
+        return _nested(pa.concat_arrays([array, array.slice(0, 0)]), kind)  # a copy without offset
+    if pa.types.is_fixed_size_list(source) or pa.types.is_large_list(source):
+        return exact_cast(array.cast(pa.list_(source.value_type)), kind)
     missing = array.is_null()
-    if pa.types.is_list(found) and pa.types.is_list(kind):
+    if pa.types.is_list(source) and pa.types.is_list(kind):
         return pa.ListArray.from_arrays(
             array.offsets, exact_cast(array.values, kind.value_type), type=kind, mask=missing
         )
-    if pa.types.is_map(found) and pa.types.is_map(kind):
+    if pa.types.is_map(source) and pa.types.is_map(kind):
         keys, items = exact_cast(array.keys, kind.key_type), exact_cast(array.items, kind.item_type)
         return pa.MapArray.from_arrays(array.offsets, keys, items, type=kind, mask=missing)
-    if pa.types.is_struct(found) and pa.types.is_struct(kind):
-        names = {field.name for field in found}
-        lacking = [field.name for field in kind if field.name not in names]
-        if lacking:
-            raise ValueError(f"the structs have no field {', '.join(lacking)}")
+    if pa.types.is_struct(source) and pa.types.is_struct(kind):
+        names = {field.name for field in source}
+        missing_fields = [field.name for field in kind if field.name not in names]
+        if missing_fields:
+            raise ValueError(f"the structs have no field {', '.join(missing_fields)}")
         children = [exact_cast(array.field(field.name), field.type) for field in kind]
         return pa.StructArray.from_arrays(children, fields=list(kind), mask=missing)
-    raise ValueError(f"{_name(found)} values are not {kind}")
+    raise ValueError(f"{_name(source)} values are not {kind}")
 
 
 def _flat(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    found = array.type
-    one, other = _family(found), _family(kind)
-    if other == "boolean" and one in {"integer", "float"}:
+    source = array.type
+    source_family, target_family = _family(source), _family(kind)
+    if target_family == "boolean" and source_family in {"integer", "float"}:
         if not _all(pc.or_(pc.equal(array, 0), pc.equal(array, 1))):
             raise ValueError("some values are neither 0 nor 1")
         return array.cast(kind)
-    if one == "float" and other == "float":
+    if source_family == "float" and target_family == "float":
         cast = array.cast(kind)
         if not _all(pc.equal(pc.is_inf(array), pc.is_inf(cast))):
-            raise ValueError(f"some values are beyond the range of {kind}")
+            raise ValueError(f"some values exceed the range of {kind}")
         return cast
-    if one == "float" and other == "decimal":
+    if source_family == "float" and target_family == "decimal":
         cast = array.cast(kind)
         if not _all(pc.equal(_of_decimals(cast, array.type), array)):
             raise ValueError(f"some values have more digits than {kind}")
         return cast
-    if one == "decimal" and other == "float":
+    if source_family == "decimal" and target_family == "float":
         return _of_decimals(array, kind)
-    if one == "timestamp" and other == "timestamp":
+    if source_family == "timestamp" and target_family == "timestamp":
         return _timestamps(array, kind)
-    if one == "timestamp" and other == "date":
+    if source_family == "timestamp" and target_family == "date":
         cast = array.cast(kind)
         if array.type.tz or not _all(pc.equal(cast.cast(array.type), array)):
             raise ValueError("some values have a time of day")
         return cast
-    if one == "date" and other == "timestamp":
+    if source_family == "date" and target_family == "timestamp":
         return _timestamps(array.cast(pa.timestamp(kind.unit)), kind)
-    if one == other or (one, other) in _KEEPS_THE_VALUE:
+    if source_family == target_family or (source_family, target_family) in _EXACT_IN_ARROW:
         return array.cast(kind)
-    raise ValueError(f"{_name(found)} values are not {kind}")
+    raise ValueError(f"{_name(source)} values are not {kind}")
 
 
 def _of_decimals(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The nearest floats. By their text: Arrow's own cast multiplies by powers of ten, and 0.072 becomes another float."""
+    """Return the nearest floats. Arrow's cast multiplies by powers of ten, which rounds 0.072 wrongly, so cast via text."""
     return array.cast(pa.string()).cast(kind)
 
 
 def _timestamps(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Naive ones are local time of the zone that is asked for; instants stay instants."""
+    """Cast timestamps. Naive timestamps are local times of the target's zone."""
     if array.type.tz and not kind.tz:
         raise ValueError("the timestamps have a zone")
     if kind.tz and not array.type.tz:
@@ -105,11 +105,11 @@ def _timestamps(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return array.cast(kind)
 
 
-_KEEPS_THE_VALUE = {
+_EXACT_IN_ARROW = {
     ("integer", "float"), ("integer", "decimal"), ("integer", "string"), ("boolean", "integer"), ("boolean", "float"),
     ("float", "integer"), ("decimal", "integer"), ("string", "binary"), ("binary", "string"),
 }  # fmt: skip
-"""Casts between families that Arrow refuses by itself where a value would change."""
+"""Casts between families in which Arrow rejects values that would change."""
 
 _FAMILIES = {
     "boolean": pa.types.is_boolean, "integer": pa.types.is_integer, "float": pa.types.is_floating,
@@ -130,5 +130,5 @@ def _name(kind: pa.DataType) -> str:
 
 
 def _all(condition: Any) -> bool:
-    """Whether it holds wherever there is a value."""
+    """Return whether the condition is true for all non-null values."""
     return pc.all(condition, min_count=0).as_py() is not False

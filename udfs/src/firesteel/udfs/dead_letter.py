@@ -1,4 +1,4 @@
-"""Rows that the model fails on: found by bisection, kept apart, bounded."""
+"""Find the rows on which a model fails by bisection."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MESSAGE_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row that could not be scored: its features and kept columns, and what the model raised.
+    """A row that the model failed on: its features, its kept columns and the model's error.
 
-    `row` holds the values as `firesteel.udfs.dead_letter_codec` encodes them, `types` the columns' Spark types.
+    `row` holds the values encoded by `firesteel.udfs.dead_letter_codec`, and `types` the columns' Spark types.
     """
 
     row: tuple[tuple[str, JsonValue], ...]
@@ -30,8 +30,8 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A stretch of rows `[start, stop)` and the model's prediction for it."""
+class ScoredBatch:
+    """The rows `[start, stop)` of a batch and their prediction."""
 
     start: int
     stop: int
@@ -39,8 +39,8 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """One row and what the model raised for it."""
+class FailedRow:
+    """One row and the model's error for it."""
 
     index: int
     error: Exception
@@ -48,40 +48,39 @@ class Failed:
 
 def bisect(
     predict: Callable[[pd.DataFrame], Any], frame_of: Callable[[int, int], pd.DataFrame], rows: int, *, retries: int = 0
-) -> Iterator[Scored | Failed]:
-    """Score the rows of a batch. Where the model raises, halve the batch until each row that it fails on is alone.
+) -> Iterator[ScoredBatch | FailedRow]:
+    """Score the rows of a batch. If the model raises an error, halve the batch until each failing row is isolated.
 
     Parameters
     ----------
     frame_of
-        Makes a new frame of the rows `[start, stop)`. Each call of the model gets its own: models change their input.
+        Returns a new frame of the rows `[start, stop)`. Each call needs a new frame, because models may change their input.
     retries
-        How often the whole batch, and each row that is alone, is tried again: what failed may have been a service behind
-        the model and not the rows.
+        Retries of the whole batch and of each isolated row, in case a service behind the model failed.
 
-    k bad rows among n cost about k * log2(n) calls. Rows come in order. A `MemoryError` halves as well, but a single row
-    that does not fit is an error of the worker and not of the row. Errors of our own are never a row's.
+    k failing rows among n cost about k * log2(n) calls. The results are in row order. A `MemoryError` also halves the batch, but for a
+    single row it is raised as an error of the worker. A `FiresteelError` is always raised.
     """
-    pieces = [(0, rows)]
-    while pieces:
-        start, stop = pieces.pop()
-        patient = stop - start in {1, rows}
+    ranges = [(0, rows)]
+    while ranges:
+        start, stop = ranges.pop()
+        retryable = stop - start in {1, rows}
         try:
-            prediction = _try(predict, lambda: frame_of(start, stop), retries if patient else 0)  # noqa: B023 - called here
+            prediction = _try(predict, lambda: frame_of(start, stop), retries if retryable else 0)  # noqa: B023 - called here
         except FiresteelError:
             raise
         except MemoryError:
             if stop - start == 1:
                 raise
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; that is what dead letters are for
+        except Exception as error:  # noqa: BLE001 - a model may raise any error
             if stop - start == 1:
-                yield Failed(start, error)
+                yield FailedRow(start, error)
                 continue
         else:
-            yield Scored(start, stop, prediction)
+            yield ScoredBatch(start, stop, prediction)
             continue
         middle = (start + stop) // 2
-        pieces += [(middle, stop), (start, middle)]
+        ranges += [(middle, stop), (start, middle)]
 
 
 def _try(predict: Callable[[pd.DataFrame], Any], frame: Callable[[], pd.DataFrame], retries: int) -> Any:
@@ -90,11 +89,11 @@ def _try(predict: Callable[[pd.DataFrame], Any], frame: Callable[[], pd.DataFram
             return predict(frame())
         except (FiresteelError, MemoryError):
             raise
-        except Exception:  # noqa: BLE001, S112 - the last try's error is the one that counts
+        except Exception:  # noqa: BLE001, S112 - only the error of the last try is reported
             continue
     return predict(frame())
 
 
-def message_of(error: Exception) -> str:
-    """What the model said, cut; on one line."""
+def error_message(error: Exception) -> str:
+    """Return the truncated error message on one line."""
     return " ".join(str(error).split())[:MESSAGE_CHARS]

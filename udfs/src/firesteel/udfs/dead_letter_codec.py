@@ -1,12 +1,12 @@
-"""Rows of dead letters as JSON that people can read, and back to exactly the values that they were.
+"""Encode rows of dead letters as readable JSON, and decode them to the exact values.
 
 ==============================  ==========================================================================
 Arrow                           JSON
 ==============================  ==========================================================================
-integers, booleans, strings     themselves; JSON's numbers have any number of digits
+integers, booleans, strings     the same; JSON numbers have any number of digits
 floats                          a number; `"NaN"`, `"Infinity"`, `"-Infinity"`
 decimals                        a string of digits
-dates, timestamps               ISO 8601, instants in UTC with a final `Z`; outside of the years 1 to 9999 an integer:
+dates, timestamps               ISO 8601, instants in UTC with a final `Z`; outside the years 1 to 9999 an integer:
                                 days, or microseconds, since 1970
 other times and durations       an integer, in the type's unit
 binary                          base64
@@ -14,7 +14,7 @@ lists, structs                  an array, an object
 maps                            an array of `[key, value]` pairs, since keys may be of any type
 ==============================  ==========================================================================
 
-JSON does not say which of these a string stands for, so a letter has the types of its columns beside the row.
+A JSON string can represent several types, so a dead letter also holds the types of its columns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pyarrow import types
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - zoned values are counted from it in UTC
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the epoch in UTC
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _INFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -43,7 +43,7 @@ def encode_row(table: pa.Table, index: int) -> dict[str, JsonValue]:
 
 
 def type_names(schema: pa.Schema) -> dict[str, str]:
-    """Return the Spark type of each column. Nullability and the session's time zone are no part of it."""
+    """Return the Spark type of each column, without nullability and time zone."""
     from pyspark.sql.pandas.types import from_arrow_type
 
     return {field.name: from_arrow_type(field.type, prefer_timestamp_ntz=True).simpleString() for field in schema}
@@ -57,7 +57,7 @@ def decode_rows(rows: Sequence[Mapping[str, JsonValue]], schema: pa.Schema) -> p
     KeyError
         A row has no value for a column, or for a field of a struct.
     TypeError, ValueError
-        A value is not of its column's form.
+        A value does not match the type of its column.
     """
     columns = [pa.array([decode(row[field.name], field.type) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
@@ -118,7 +118,7 @@ def _encode_float(number: float) -> JsonValue:
 
 
 def _encode_time(value: pa.Scalar) -> JsonValue:
-    """An integer where Python's calendar ends, or where the type counts anything but days and microseconds."""
+    """Return ISO text, or an integer if Python cannot represent the time or the unit is not days or microseconds."""
     kind, number = value.type, int(value.value)
     try:
         if types.is_date32(kind):
@@ -145,11 +145,11 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _mapping(value: JsonValue) -> dict[str, JsonValue]:
     if not isinstance(value, dict):
-        raise TypeError("a struct is a JSON object")
+        raise TypeError("the value of a struct must be a JSON object")
     return value
 
 
 def _list(value: JsonValue) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError("a list or a map is a JSON array")
+        raise TypeError("the value of a list or a map must be a JSON array")
     return value

@@ -1,8 +1,8 @@
-"""A deadline for one call of a model: a batch that hangs is cut, and the worker lives on.
+"""Limit the time of one model call without ending the worker.
 
-The kernel's timer interrupts the main thread, which is where Spark's Python workers score. It cuts Python code and system calls that
-wait. Native code that never returns to the interpreter is not cut so: a while later the worker ends itself, and the task is tried
-again with a process for each call (`guard.py`), which can be cut whatever it does.
+A kernel timer interrupts the main thread, in which Spark's Python workers score. It interrupts Python code and blocking system calls,
+but not native code that never returns to the interpreter. For such code the worker exits after a grace period. Spark retries the task
+with one process per call (`guard.py`), which can always be killed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _STDERR = 2
 
 
 class BatchTimeout(Exception):
-    """A call of the model took longer than `timeout`."""
+    """A model call exceeded the `timeout`."""
 
 
 class _Alarm(BaseException):
-    """Not an Exception, so that a model's own `except Exception` does not swallow it."""
+    """Signals the timeout. Not an Exception, so that a model's `except Exception` does not catch it."""
 
 
-def ordinary_errors(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The call, with an `Exception` of the same name for what a library raises beside exceptions, such as Rust's `PanicException`."""
+def as_exceptions(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Wrap a call to convert a `BaseException` of a library, such as Rust's `PanicException`, to an `Exception` of the same name."""
 
     def called(batch: Any) -> Any:
         try:
@@ -38,39 +38,39 @@ def ordinary_errors(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return called
 
 
-def within(
+def with_timeout(
     timeout_s: float | None, call: Callable[[Any], Any], late: Callable[[BatchTimeout], Exception] = lambda error: error
 ) -> Callable[[Any], Any]:
-    """The call, with a deadline for each use.
+    """Wrap a call with a timeout in seconds.
 
     Parameters
     ----------
     late
-        What is raised in place of a `BatchTimeout`.
+        Returns the error to raise instead of a `BatchTimeout`.
 
     Raises
     ------
     BatchTimeout
-        From the returned function, when the time is over.
+        The returned function raises it when a call exceeds the timeout.
     """
     if timeout_s is None:
         return call
 
     def limited(batch: Any) -> Any:
-        before = signal.signal(signal.SIGALRM, _ring)
+        previous_handler = signal.signal(signal.SIGALRM, _raise_alarm)
         signal.setitimer(signal.ITIMER_REAL, timeout_s)
-        faulthandler.dump_traceback_later(2 * timeout_s + _GRACE_S, exit=True, file=_STDERR)  # a thread without the GIL
+        faulthandler.dump_traceback_later(2 * timeout_s + _GRACE_S, exit=True, file=_STDERR)  # its thread needs no GIL
         try:
             return call(batch)
         except _Alarm:
-            raise late(BatchTimeout(f"no answer within {timeout_s:g} s")) from None
+            raise late(BatchTimeout(f"no result within {timeout_s:g} s")) from None
         finally:
             faulthandler.cancel_dump_traceback_later()
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGALRM, previous_handler)
 
     return limited
 
 
-def _ring(_signal: int, _frame: object) -> None:
+def _raise_alarm(_signal: int, _frame: object) -> None:
     raise _Alarm

@@ -1,4 +1,4 @@
-"""The digest of a model: what pins it to its bytes."""
+"""Compute the digest that pins a model to its bytes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from firesteel.conf.errors import ModelError
 
 ADDED_BY_MLFLOW = frozenset({"registered_model_meta"})
-"""Files that MLflow writes when it downloads a version: they are not the model's."""
+"""Files that MLflow adds to a downloaded version. They are not part of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """`hex` is the SHA-256 over the sorted lines `path sha256`; `files` are (relative path, SHA-256, bytes)."""
+    """`hex` is the SHA-256 of the sorted lines `path sha256`. `files` are (relative path, SHA-256, bytes)."""
 
     hex: str
     size_bytes: int
@@ -22,12 +22,12 @@ class Digest:
 
 
 def digest_of(folder: Path) -> Digest:
-    """Hash every file below `folder`.
+    """Return the digest of all files below `folder`.
 
     Raises
     ------
     ModelError
-        FS3011 when a link leads out of the folder: what is outside cannot be pinned.
+        FS3011 if a link points outside the folder, because the digest cannot pin its target.
     """
     root = folder.resolve()
     files = []
@@ -37,23 +37,23 @@ def digest_of(folder: Path) -> Digest:
         if not path.resolve().is_relative_to(root):
             raise ModelError(
                 "FS3011",
-                f"{path.relative_to(folder)} of the model links out of its folder.",
-                hint="Log the model again with the file itself.",
+                f"{path.relative_to(folder)} of the model is a link to a file outside the model's folder.",
+                hint="Log the model again with the file instead of the link.",
             )
         with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-        files.append((path.relative_to(folder).as_posix(), found, path.stat().st_size))
+            file_digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        files.append((path.relative_to(folder).as_posix(), file_digest, path.stat().st_size))
     files.sort()
-    lines = "".join(f"{name} {found}\n" for name, found, _ in files)
+    lines = "".join(f"{name} {file_digest}\n" for name, file_digest, _ in files)
     return Digest(hashlib.sha256(lines.encode()).hexdigest(), sum(size for _, _, size in files), tuple(files))
 
 
 def check_digest(folder: Path, expected: str, name: str) -> None:
-    """FS3011 when the bytes in `folder` are not those that were planned."""
-    found = digest_of(folder).hex
-    if found != expected:
+    """Raise FS3011 if the files in `folder` do not match the planned digest."""
+    actual = digest_of(folder).hex
+    if actual != expected:
         raise ModelError(
             "FS3011",
-            f"model {name}: its files hash to {found[:12]}, the plan says {expected[:12]}. Not loaded.",
-            hint="Someone changed the files of a registered version; register a new one.",
+            f"the digest of model {name} is {actual[:12]}, but the plan requires {expected[:12]}. The model was not loaded.",
+            hint="Register a new version. The files of the registered version have changed.",
         )

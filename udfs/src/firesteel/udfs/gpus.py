@@ -1,4 +1,4 @@
-"""The GPUs that Spark gave a task, and no others, for the libraries of its Python worker."""
+"""Restrict a Python worker to the GPUs of its Spark task."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 def pin_gpus(context: TaskContext | None) -> None:
-    """Set CUDA_VISIBLE_DEVICES, before any library looks at it.
+    """Set CUDA_VISIBLE_DEVICES before a library reads it.
 
-    An executor runs one task with GPUs at a time (the compiler sees to that), so that a worker that is used again has the
-    same ones: CUDA does not look a second time.
+    CUDA reads the variable once per process. The compiler lets an executor run only one GPU task at a time, so a reused worker keeps
+    the same GPUs.
     """
-    given = context.resources().get("gpu") if context is not None else None
-    if given is not None:
-        os.environ[VARIABLE] = ",".join(given.addresses)
+    gpus = context.resources().get("gpu") if context is not None else None
+    if gpus is not None:
+        os.environ[VARIABLE] = ",".join(gpus.addresses)

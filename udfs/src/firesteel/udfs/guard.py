@@ -1,11 +1,11 @@
-"""A model behind a wall: each call in a process of its own, so that what kills the process is an error of the rows.
+"""Run each model call in its own process, so that a crash becomes an error of the rows.
 
-A row can end a Python worker: native code that segfaults, memory that the kernel takes back, a call that never returns. Spark
-then tries the task again, it dies again, and hours are lost to one row. A task that may have died so is computed with its model
-behind this wall: one process loads it, forks for each call, and outlives the forks. `bisect` does the rest.
+A row can crash a Python worker: native code segfaults, the kernel kills the process for its memory, or a call never returns. Each
+retry of Spark crashes again. After a crash, firesteel therefore isolates the model: one process loads the model and forks for each
+call. `bisect` then finds the rows that crash a fork.
 
-The loading process computes nothing before it forks, and its numerical libraries have one thread each: a thread pool that is
-open does not survive a fork.
+The loading process computes nothing before it forks and limits numerical libraries to one thread, because a thread pool does not
+survive a fork.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 class WorkerDied(Exception):
-    """The process that scored these rows was ended by a signal, or ended itself."""
+    """A signal or an exit ended the process that scored these rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one fork does."""
+    """The request to one fork."""
 
     batch: Any
     timeout_s: float | None
@@ -50,7 +50,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a call: a prediction, what the model raised (class and text), or how the process ended."""
+    """The result of one call: a prediction, the model's error (class and text), or how the process ended."""
 
     prediction: Any = None
     raised: tuple[str, str] | None = None
@@ -59,24 +59,26 @@ class Answer:
 
 
 class Guard:
-    """The wall, seen from the worker: `predict` as a model's own."""
+    """A model in a separate process, with the model's `predict`."""
 
     def __init__(self, model: ModelRef, timeout_s: float | None) -> None:
         self._timeout_s = timeout_s
-        ours, theirs = socket.socketpair()
+        local_socket, remote_socket = socket.socketpair()
         environ = {
             **os.environ,
             **dict.fromkeys(POOLS, "1"),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        command = [sys.executable, "-c", "from firesteel.udfs.guard import serve; serve()", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ, stdin=subprocess.DEVNULL)
-        theirs.close()
-        self._socket = ours
+        command = [sys.executable, "-c", "from firesteel.udfs.guard import serve; serve()", str(remote_socket.fileno())]
+        self._process = subprocess.Popen(
+            command, pass_fds=[remote_socket.fileno()], env=environ, stdin=subprocess.DEVNULL
+        )
+        remote_socket.close()
+        self._socket = local_socket
         atexit.register(self.close)
-        send(ours, model)
-        loaded = receive(ours)
+        send(local_socket, model)
+        loaded = receive(local_socket)
         if loaded is None:
             how = _ended(self._process.wait())
             raise ModelError("FS3012", f"model {model.name} cannot be loaded in a worker: the process was {how}.")
@@ -84,16 +86,16 @@ class Guard:
             raise worker_error(Exception(loaded)) or ModelError("FS3012", loaded)
 
     def predict(self, batch: Any) -> Any:
-        """What the model returns.
+        """Return the model's prediction.
 
         Raises
         ------
         WorkerDied
-            The process that computed it died.
+            The process of the call crashed.
         BatchTimeout
-            It took longer than the step's `timeout`, in whatever code.
+            The call exceeded the step's `timeout`.
         Exception
-            What the model raised.
+            The model's error.
         """
         send(self._socket, Call(batch, self._timeout_s))
         answer = receive(self._socket)
@@ -102,42 +104,42 @@ class Guard:
         if answer.died:
             raise WorkerDied(answer.died)
         if answer.late:
-            raise BatchTimeout(f"no answer within {self._timeout_s:g} s")
+            raise BatchTimeout(f"no result within {self._timeout_s:g} s")
         if answer.raised is not None:
             name, text = answer.raised
             raise MemoryError(text) if name == "MemoryError" else type(name, (Exception,), {})(text)
         return answer.prediction
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process."""
         self._socket.close()
         self._process.kill()
         self._process.wait()
 
 
 _GUARDS: dict[tuple[str, str, float | None], Guard] = {}
-"""Per Python worker; one at a time."""
+"""The guard of this Python worker; at most one."""
 
 
 def guarded(model: ModelRef, timeout_s: float | None) -> Guard:
-    """The worker's guard for a model, started when there is none."""
+    """Return the worker's guard for a model, and start it if necessary."""
     key = (model.digest, model.method, timeout_s)
     if key not in _GUARDS:
         while _GUARDS:
             _GUARDS.popitem()[1].close()
-        _GUARDS[key] = Guard(_resolved(model), timeout_s)
+        _GUARDS[key] = Guard(_with_local_folder(model), timeout_s)
     return _GUARDS[key]
 
 
-def _resolved(model: ModelRef) -> ModelRef:
-    """With the folder in place of the archive's name: the process beside knows no SparkFiles."""
+def _with_local_folder(model: ModelRef) -> ModelRef:
+    """Replace the archive's name by its local folder, because the loading process has no SparkFiles."""
     from firesteel.udfs.model import model_folder
 
     return replace(model, archive=str(model_folder(model.archive)))
 
 
 def serve() -> None:
-    """The loading process: answer until the worker hangs up."""
+    """Serve calls in the loading process until the worker closes the connection."""
     _die_with_the_parent()
     connection = socket.socket(fileno=int(sys.argv[1]))
     from firesteel.udfs.model import load_model
@@ -154,35 +156,35 @@ def serve() -> None:
 
 
 def _in_a_fork(predict: Any, call: Call) -> bytes:
-    """The pickled answer. It is not opened here: it may hold what only the model's own code can read."""
-    ours, theirs = socket.socketpair()
+    """Return the pickled answer. Only the model's own code may be able to unpickle it."""
+    local_socket, remote_socket = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        _compute(predict, call.batch, theirs)
-    theirs.close()
-    ours.settimeout(call.timeout_s)
-    late = False
+        _compute(predict, call.batch, remote_socket)
+    remote_socket.close()
+    local_socket.settimeout(call.timeout_s)
+    timed_out = False
     try:
-        data = _receive_bytes(ours)
+        data = _receive_bytes(local_socket)
     except TimeoutError:
         os.kill(pid, signal.SIGKILL)
-        data, late = None, True
+        data, timed_out = None, True
     finally:
-        ours.close()
+        local_socket.close()
         _, status = os.waitpid(pid, 0)
     if data is not None:
         return data
-    return _pickled(Answer(late=True) if late else Answer(died=_ended(os.waitstatus_to_exitcode(status))))
+    return _pickled(Answer(late=True) if timed_out else Answer(died=_ended(os.waitstatus_to_exitcode(status))))
 
 
 def _compute(predict: Any, batch: Any, answers: socket.socket) -> None:
-    """The fork: one call, one answer, no clean-up of what belongs to its parent."""
+    """Compute one call in the fork, send the answer, and exit without cleanup of the parent's resources."""
     _die_with_the_parent()
-    with contextlib.suppress(OSError):  # rather this one than the executor, where memory runs out
+    with contextlib.suppress(OSError):  # the OOM killer must choose the fork and not the executor
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     try:
         data = _pickled(Answer(prediction=predict(batch)))
-    except BaseException as error:  # noqa: BLE001 - a model may raise anything; unwound further, the fork would never end
+    except BaseException as error:  # noqa: BLE001 - an uncaught error would keep the fork alive
         data = _pickled(Answer(raised=(type(error).__name__, str(error))))
     try:
         _send_bytes(answers, data)
@@ -191,8 +193,8 @@ def _compute(predict: Any, batch: Any, answers: socket.socket) -> None:
 
 
 def _die_with_the_parent() -> None:
-    """A call that never returns must not outlive the task that made it."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux has prctl
+    """Kill this process when its parent exits, so that no call outlives its task."""
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has prctl
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -201,14 +203,14 @@ def _ended(code: int) -> str:
 
 
 def send(connection: socket.socket, value: object) -> None:
-    """One value, with its length."""
+    """Send one value with its length."""
     _send_bytes(connection, _pickled(value))
 
 
 def receive(connection: socket.socket) -> Any:
-    """The next value; None when the other side is gone."""
+    """Return the next value, or None if the connection is closed."""
     data = _receive_bytes(connection)
-    return None if data is None else pickle.loads(data)  # noqa: S301 - of a process that this one started, or that started it
+    return None if data is None else pickle.loads(data)  # noqa: S301 - the peer is the parent or the child process
 
 
 def _pickled(value: object) -> bytes:
@@ -221,18 +223,18 @@ def _send_bytes(connection: socket.socket, data: bytes) -> None:
 
 
 def _receive_bytes(connection: socket.socket) -> bytes | None:
-    head = _exactly(connection, _LENGTH.size)
-    return None if head is None else _exactly(connection, _LENGTH.unpack(head)[0])
+    head = _receive_exactly(connection, _LENGTH.size)
+    return None if head is None else _receive_exactly(connection, _LENGTH.unpack(head)[0])
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
+def _receive_exactly(connection: socket.socket, size: int) -> bytes | None:
     data = bytearray()
     while len(data) < size:
         try:
-            block = connection.recv(min(size - len(data), 1 << 20))
+            chunk = connection.recv(min(size - len(data), 1 << 20))
         except ConnectionResetError:
             return None
-        if not block:
+        if not chunk:
             return None
-        data += block
+        data += chunk
     return bytes(data)

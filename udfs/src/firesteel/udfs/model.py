@@ -1,4 +1,4 @@
-"""A model on its way: shipped once per application, loaded once per Python worker, verified before it is loaded."""
+"""Distribute a model once per application, and load it once per Python worker after a check of its digest."""
 
 from __future__ import annotations
 
@@ -23,24 +23,38 @@ from firesteel.udfs.threads import cap_threads, capped_sessions
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["Digest", "LoadedModel", "ModelRef", "digest_of", "load_model", "ship_model"]
+__all__ = ["Digest", "LoadedModel", "ModelRef", "digest_of", "distribute_model", "load_model"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to predict: `predict` takes a pandas frame of the features and returns what the model returns.
+    """A loaded model.
 
-    `flavor` is the object behind the pyfunc; `signature` what MLflow enforces before it calls that (None: nothing), as
-    (name, type); `why_opaque` says why `flavor` must not be called directly, if so. `code` are the modules that it ships:
-    active whenever `predict` or a method of `flavor` runs. `engines` are the backends that this worker has chosen, by what
-    they were chosen for.
+    Attributes
+    ----------
+    predict
+        Takes a pandas frame of the features and returns the model's prediction.
+    flavor
+        The native model behind the pyfunc, or None.
+    signature
+        (name, type) of the columns that MLflow enforces before the call, or None.
+    opaque_reason
+        Why the backends must not call `flavor` directly, or empty.
+    example
+        The model's input example, or None.
+    scratch
+        Local folder for compiled models.
+    code
+        The model's own modules, active while `predict` or a method of `flavor` runs.
+    engines
+        The worker's engines by scoring configuration.
     """
 
     ref: ModelRef
     predict: Callable[[Any], Any]
     flavor: Any = None
     signature: tuple[tuple[str, str], ...] | None = None
-    why_opaque: str = ""
+    opaque_reason: str = ""
     example: Any = None
     scratch: str = ""
     code: ModelCode = field(default_factory=ModelCode)
@@ -48,14 +62,14 @@ class LoadedModel:
 
 
 _CACHE: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
-"""Per Python worker, least recently used first. Spark reuses workers, so a model is loaded once per worker and not per task."""
+"""Models of this Python worker, least recently used first. Spark reuses workers, so a worker loads a model once."""
 
 
-def ship_model(spark: SparkSession, folder: Path, digest: str) -> str:
-    """Give a model to every executor, once per application.
+def distribute_model(spark: SparkSession, folder: Path, digest: str) -> str:
+    """Distribute a model to all executors, once per application.
 
-    A zip archive, since `SparkContext.addFile` refuses local folders on clusters; deterministic, so that equal models are
-    equal archives. Names that are not ASCII are escaped: a JVM in a POSIX locale cannot create such files.
+    The model travels as a zip archive, because `SparkContext.addFile` rejects local folders on clusters. The archive is deterministic.
+    Non-ASCII names are escaped, because a JVM with a POSIX locale cannot create such files.
 
     Returns
     -------
@@ -79,43 +93,43 @@ def ship_model(spark: SparkSession, folder: Path, digest: str) -> str:
 
 
 def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedModel, bool]:
-    """The model, from this worker's cache or from its verified files.
+    """Return the model from this worker's cache, or load it after a check of its digest.
 
     Parameters
     ----------
     keep
-        Models that the worker holds at most, this one among them; the one used longest ago goes first.
+        Maximum number of models in the cache, including this one. The least recently used model is evicted first.
 
     Returns
     -------
-    The model, and whether it had to be loaded.
+    The model, and whether this call loaded it.
 
     Raises
     ------
     ModelError
-        FS3011 when the files are not the planned ones; nothing of them was loaded. FS3012 when they cannot be loaded.
+        FS3011 if the files do not match the digest. FS3012 if the model cannot be loaded.
     """
     key = (ref.digest, ref.method)
-    fresh = key not in _CACHE
-    if fresh:
+    load = key not in _CACHE
+    if load:
         cap_threads(threads)
         folder = model_folder(ref.archive)
         check_digest(folder, ref.digest, ref.name)
         with capped_sessions(threads):
             _CACHE[key] = _open(folder, ref)
-        cap_threads(threads)  # again: the flavor has opened its own pools by now
+        cap_threads(threads)  # again, because the flavor has opened its own pools
     _CACHE.move_to_end(key)
     while len(_CACHE) > keep:
         _CACHE.popitem(last=False)
-    return _CACHE[key], fresh
+    return _CACHE[key], load
 
 
 _ESCAPED = ".firesteel-escaped"
-"""Ends the name of a file that is escaped in the archive."""
+"""Suffix of escaped file names in the archive."""
 
 
 def _escaped(name: str) -> str:
-    """A file's name in the archive: ASCII, and shorter than file systems allow."""
+    """Return the ASCII name of a file in the archive."""
     return name if name.isascii() else "/".join(map(_escaped_part, name.split("/")))
 
 
@@ -124,7 +138,7 @@ def _escaped_part(part: str) -> str:
 
 
 def model_folder(archive: str) -> Path:
-    """The folder of a shipped model on this machine, its files under their own names.
+    """Return the local folder of a distributed model, with the original file names.
 
     Parameters
     ----------
@@ -136,11 +150,11 @@ def model_folder(archive: str) -> Path:
     from pyspark import SparkFiles
 
     folder = Path(SparkFiles.get(archive))
-    return _with_own_names(folder) if any(folder.rglob(f"*{_ESCAPED}")) else folder
+    return _with_original_names(folder) if any(folder.rglob(f"*{_ESCAPED}")) else folder
 
 
-def _with_own_names(folder: Path) -> Path:
-    """A copy of hard links beside `folder`, made once per executor, in which no name is escaped."""
+def _with_original_names(folder: Path) -> Path:
+    """Return a copy of `folder` with the original names, made of hard links once per executor."""
     target = folder.with_name(f"{folder.name}-named")
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -150,14 +164,14 @@ def _with_own_names(folder: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         for path in sorted(folder.rglob("*")):
             parts = path.relative_to(folder).parts
-            own = partial.joinpath(
+            original = partial.joinpath(
                 *(unquote(part.removesuffix(_ESCAPED)) if part.endswith(_ESCAPED) else part for part in parts)
             )
             if path.is_dir():
-                own.mkdir(parents=True, exist_ok=True)
+                original.mkdir(parents=True, exist_ok=True)
             else:
-                own.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, own)
+                original.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, original)
         partial.rename(target)
     return target
 
@@ -176,20 +190,20 @@ def _open(folder: Path, ref: ModelRef) -> LoadedModel:
         raise ModelError(
             "FS3012",
             f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
-            hint="Do the executors have the packages of the model's requirements.txt, in these versions?",
+            hint="Install the packages of the model's requirements.txt, in these versions, on the executors.",
         ) from error
     raw = _raw(model)
-    signature, why = _signature(model, ref.method)
+    signature, opaque_reason = _signature(model, ref.method)
     predict = model.predict if ref.method == "predict" else _with_enforcement(model, raw, ref)
     scratch = "" if Path(ref.archive).is_absolute() else str(folder.parent)
-    return LoadedModel(ref, code.wrap(predict), raw, signature, why, example, scratch, code)
+    return LoadedModel(ref, code.wrap(predict), raw, signature, opaque_reason, example, scratch, code)
 
 
 class _Method:
-    """A method of the flavor's object. Integers that are null are NaN for it, as in any pandas frame.
+    """A method of the native model, which gets NaN for null integers.
 
-    MLflow's enforcement refuses them in front of `predict`, because a signature's `integer` cannot hold NaN. It knows nothing of
-    other methods, and a model that was fitted with NaN scores such rows.
+    MLflow's enforcement rejects null integers, because a signature's `integer` cannot hold NaN. A model that was fitted with NaN can
+    score such rows.
     """
 
     def __init__(self, call: Callable[[Any], Any]) -> None:
@@ -197,14 +211,14 @@ class _Method:
         self.missing: dict[str, Any] = {}
 
     def predict(self, data: Any) -> Any:
-        """Called by MLflow with enforced columns."""
+        """Call the method with the columns that MLflow has enforced."""
         for name, mask in self.missing.items():
             data[name] = data[name].astype("float64").mask(mask)
         return self._call(data)
 
 
 def _with_enforcement(model: Any, raw: Any, ref: ModelRef) -> Callable[[Any], Any]:
-    """Another method of the flavor's object, on what MLflow's schema enforcement would give to `predict`."""
+    """Wrap another method of the native model with MLflow's schema enforcement."""
     import pandas as pd
     from mlflow.pyfunc import PyFuncModel
 
@@ -212,14 +226,14 @@ def _with_enforcement(model: Any, raw: Any, ref: ModelRef) -> Callable[[Any], An
         raise ModelError(
             "FS3006",
             f"model {ref.name} has no method `{ref.method}`.",
-            hint="Use `method: predict`, or a model that has it.",
+            hint="Use `method: predict`, or another model.",
         )
     method = _Method(getattr(raw, ref.method))
     enforced = PyFuncModel(model.metadata, method)
 
     def predict(frame: Any) -> Any:
         integers = [name for name, kind in frame.dtypes.items() if pd.api.types.is_extension_array_dtype(kind)]
-        exact = [name for name in integers if frame[name].abs().max() <= 1 << 53]  # as float64
+        exact = [name for name in integers if frame[name].abs().max() <= 1 << 53]  # exact in float64
         method.missing = {name: frame[name].isna() for name in exact}
         filled = {name: frame[name].fillna(0).astype(frame[name].dtype.numpy_dtype) for name in exact}
         return enforced.predict(frame.assign(**filled))
@@ -228,7 +242,7 @@ def _with_enforcement(model: Any, raw: Any, ref: ModelRef) -> Callable[[Any], An
 
 
 def _raw(model: Any) -> Any:
-    """The flavor's own object; None where the pyfunc is all there is."""
+    """Return the native model, or None if there is only the pyfunc."""
     try:
         return model.get_raw_model()
     except (NotImplementedError, AttributeError):
@@ -236,12 +250,12 @@ def _raw(model: Any) -> Any:
 
 
 def _signature(model: Any, method: str) -> tuple[tuple[tuple[str, str], ...] | None, str]:
-    """What MLflow enforces before it calls the flavor, and why that cannot be done without pandas."""
+    """Return the signature that MLflow enforces, and the reason if the backends cannot enforce it without pandas."""
     if method == "predict" and model.metadata.flavors["python_function"].get("predict_fn", "predict") != "predict":
-        return None, "the pyfunc calls another method than predict"
+        return None, "the pyfunc calls a method other than predict"
     schema = model.metadata.get_input_schema()
     if schema is None:
         return None, ""
     if schema.is_tensor_spec() or not schema.has_input_names():
-        return None, "the signature names no columns"
-    return tuple((each.name, getattr(each.type, "name", str(each.type))) for each in schema.inputs), ""
+        return None, "the signature has no column names"
+    return tuple((column.name, getattr(column.type, "name", str(column.type))) for column in schema.inputs), ""

@@ -1,4 +1,4 @@
-"""What a model said when it failed, fit for a log: one line, without the values of the row."""
+"""Summarise a model's error in one line without row values."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ _ENFORCEMENT = re.compile(r"Failed to enforce schema of data .*? Error: (?=.)", 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)")
 
 
-def summary_of(error: BaseException, row: Mapping[str, Any]) -> str:
-    """The class of an error and the last line of its message, with `<value>` for each value of the row.
+def summarize_error(error: BaseException, row: Mapping[str, Any]) -> str:
+    """Return the class of an error and the last line of its message, with `<value>` for each value of the row.
 
     Parameters
     ----------
     row
-        The row that the model failed on: column -> value.
+        The failed row, by column.
 
     Examples
     --------
-    >>> summary_of(ValueError("could not convert string to float: 'Zoe'"), {"name": "Zoe", "age": 3})
+    >>> summarize_error(ValueError("could not convert string to float: 'Zoe'"), {"name": "Zoe", "age": 3})
     "ValueError: could not convert string to float: <value>"
     """
-    text = _ENFORCEMENT.sub("", str(error))  # MLflow pastes the whole batch before its reason
+    text = _ENFORCEMENT.sub("", str(error))  # MLflow prints the whole batch before the reason
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     values = [value for value in _values(row) if value is not None]
     line = lines[-1]
     texts = {str(value) for value in values if not isinstance(value, bool)} | {repr(value) for value in values}
-    for each in sorted(texts - {"", "True", "False", "nan", "inf"}, key=len, reverse=True):
-        line = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", "<value>", line)
+    for value_text in sorted(texts - {"", "True", "False", "nan", "inf"}, key=len, reverse=True):
+        line = re.sub(rf"(?<!\w){re.escape(value_text)}(?!\w)", "<value>", line)
     numbers = [float(value) for value in values if isinstance(value, int | float | Decimal)]
     line = _NUMBER.sub(lambda match: "<value>" if _is_one_of(match[0], numbers) else match[0], line)
     return f"{type(error).__name__}: {line[:MESSAGE_CHARS]}"
 
 
 def _values(value: Any) -> Iterator[Any]:
-    """The value itself, or all that stand in it."""
+    """Yield the value, or its nested values."""
     if isinstance(value, Mapping):
-        for each in value.values():
-            yield from _values(each)
+        for item in value.values():
+            yield from _values(item)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _values(each)
+        for item in value:
+            yield from _values(item)
     else:
         yield value
 
 
 def _is_one_of(text: str, numbers: list[float]) -> bool:
-    """Whether a number is one of these, perhaps printed with fewer digits."""
+    """Return whether a number equals one of `numbers`, possibly rounded."""
     return any(math.isclose(float(text), number, rel_tol=1e-3) for number in numbers)

@@ -1,7 +1,7 @@
-"""Python objects -> Arrow arrays of a declared type, each value exact or an error.
+"""Convert Python objects to Arrow arrays of a declared type, exactly or with an error.
 
-Arrow's own conversion of objects into a type cuts digits and times, and takes numbers for dates. Here each kind of object is
-converted by what it is, and cast by `exact_cast`.
+Arrow's conversion truncates digits and times, and accepts numbers as dates. Here Arrow infers the type of each group of objects, and
+`exact_cast` casts it to the declared type.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from firesteel.udfs.casts import exact_cast
 
 
 def build(items: list[Any], kind: pa.DataType) -> pa.Array:
-    """The items as an array of `kind`; None, NaN, NaT and NA are null.
+    """Return the items as an array of `kind`, with null for None, NaN, NaT and NA.
 
     Raises
     ------
     ValueError
-        An item does not fit, in words that quote no value.
+        An item does not fit. The message quotes no values.
     """
     if pa.types.is_map(kind):
         return _maps(items, kind)
@@ -33,17 +33,19 @@ def build(items: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_struct(kind):
         return _structs(items, kind)
     groups: dict[Any, list[int]] = {}
-    for place, item in enumerate(items):
-        groups.setdefault(_group(item), []).append(place)
+    for position, item in enumerate(items):
+        groups.setdefault(_group(item), []).append(position)
     if len(groups) == 1:
-        return _alike(items, next(iter(groups)), kind)
-    parts = [_alike([items[place] for place in places], group, kind) for group, places in groups.items()]
-    order = np.argsort([place for places in groups.values() for place in places])
+        return _convert_group(items, next(iter(groups)), kind)
+    parts = [
+        _convert_group([items[position] for position in positions], group, kind) for group, positions in groups.items()
+    ]
+    order = np.argsort([position for positions in groups.values() for position in positions])
     return pa.concat_arrays(parts).take(pa.array(order))
 
 
 def _group(item: Any) -> Any:
-    """What is converted together: one type, and datetimes with and without a zone apart. None for what is missing."""
+    """Return the group key of an item: its type, separate for datetimes with and without a zone, or None if it is missing."""
     if item is None or item is pd.NA or item is pd.NaT or (isinstance(item, float | np.floating) and math.isnan(item)):
         return None
     if isinstance(item, datetime):
@@ -51,7 +53,7 @@ def _group(item: Any) -> Any:
     return type(item)
 
 
-def _alike(items: list[Any], group: Any, kind: pa.DataType) -> pa.Array:
+def _convert_group(items: list[Any], group: Any, kind: pa.DataType) -> pa.Array:
     if group is None:
         return pa.nulls(len(items), kind)
     return exact_cast(pa.array(items, from_pandas=True), kind)
@@ -59,7 +61,7 @@ def _alike(items: list[Any], group: Any, kind: pa.DataType) -> pa.Array:
 
 def _maps(items: list[Any], kind: pa.DataType) -> pa.Array:
     pairs = [None if _group(item) is None else _entries(item) for item in items]
-    flat = [pair for each in pairs for pair in each or ()]
+    flat = [pair for entries in pairs for pair in entries or ()]
     keys, values = build([key for key, _ in flat], kind.key_type), build([value for _, value in flat], kind.item_type)
     if keys.null_count:
         raise ValueError("a map has a null key")
@@ -76,12 +78,12 @@ def _entries(item: Any) -> list[tuple[Any, Any]]:
 
 def _lists(items: list[Any], kind: pa.DataType) -> pa.Array:
     rows = [None if _is_missing(item) else _row(item) for item in items]
-    there = [row for row in rows if row is not None]
-    arrays = [row for row in there if isinstance(row, np.ndarray) and row.dtype != object and row.ndim == 1]
-    if arrays and len(arrays) == len(there) and len({row.dtype for row in arrays}) == 1:
+    present = [row for row in rows if row is not None]
+    arrays = [row for row in present if isinstance(row, np.ndarray) and row.dtype != object and row.ndim == 1]
+    if arrays and len(arrays) == len(present) and len({row.dtype for row in arrays}) == 1:
         values = exact_cast(pa.array(np.concatenate(arrays), from_pandas=True), kind.value_type)
     else:
-        values = build([value for row in there for value in row], kind.value_type)
+        values = build([value for row in present for value in row], kind.value_type)
     return pa.ListArray.from_arrays(_offsets(rows), values, type=kind, mask=_missing(rows))
 
 
@@ -99,15 +101,16 @@ def _row(item: Any) -> Any:
 
 def _structs(items: list[Any], kind: pa.DataType) -> pa.Array:
     missing = [_group(item) is None for item in items]
-    there = [item for item, absent in zip(items, missing, strict=True) if not absent]
-    if not all(isinstance(item, Mapping) for item in there):
+    present = [item for item, is_missing in zip(items, missing, strict=True) if not is_missing]
+    if not all(isinstance(item, Mapping) for item in present):
         raise ValueError("values are not structs")
-    lacking = [field.name for field in kind if there and not any(field.name in item for item in there)]
-    if lacking:
-        raise ValueError(f"the structs have no field {', '.join(lacking)}")
+    missing_fields = [field.name for field in kind if present and not any(field.name in item for item in present)]
+    if missing_fields:
+        raise ValueError(f"the structs have no field {', '.join(missing_fields)}")
     children = [
         build(
-            [None if absent else item.get(field.name) for item, absent in zip(items, missing, strict=True)], field.type
+            [None if is_missing else item.get(field.name) for item, is_missing in zip(items, missing, strict=True)],
+            field.type,
         )
         for field in kind
     ]

@@ -1,4 +1,4 @@
-"""What a model returned -> Arrow columns: the value of each row on that row, and no value changed."""
+"""Convert a model's prediction to Arrow columns, in row order and without changing a value."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _INDEX = re.compile(r"\[(\d+)\]")
 def outputs_to_arrow(
     prediction: Any, outputs: Sequence[Output], types: Sequence[pa.DataType], rows: int, model: str
 ) -> list[pa.Array]:
-    """One Arrow array of `rows` values for each output.
+    """Return one Arrow array of `rows` values for each output.
 
-    Values belong to rows by their position. A Series or frame whose index is a permutation of the rows' numbers belongs to
-    them by its index. NaN is null, whatever container it comes in.
+    Values map to rows by position. If the index of a Series or frame is a permutation of the row numbers, values map by index. NaN
+    becomes null.
 
     Raises
     ------
     ModelError
-        FS3006 when the prediction has not the shape that `select` asks for, FS5002 when it is not one value for each row or
-        a value does not fit the type. Both are faults of the model or the spec, not of a row.
+        FS3006 if the prediction does not have the shape that `select` requires. FS5002 if it does not have one value per row, or if a
+        value does not fit the type. The cause is the model or the spec, not a row.
     """
     return [
         _column(_select(prediction, output, rows, model), output, kind, rows, model)
@@ -43,7 +43,7 @@ def outputs_to_arrow(
 
 
 def _select(prediction: Any, output: Output, rows: int, model: str) -> Any:
-    """The values of one output, in the order of the rows."""
+    """Return the values of one output in row order."""
     if isinstance(prediction, pd.DataFrame):
         return _by_rows(_from_frame(prediction, output, model), rows)
     index = _INDEX.fullmatch(output.select)
@@ -62,41 +62,41 @@ def _select(prediction: Any, output: Output, rows: int, model: str) -> Any:
 
 def _from_frame(frame: pd.DataFrame, output: Output, model: str) -> pd.Series[Any]:
     index = _INDEX.fullmatch(output.select)
-    places = (
+    positions = (
         [int(index[1])]
         if index
-        else [place for place, name in enumerate(frame.columns) if name == output.select]
+        else [position for position, name in enumerate(frame.columns) if name == output.select]
         if output.select
         else range(frame.shape[1])
     )
-    if len(places) != 1 or places[0] >= frame.shape[1]:
+    if len(positions) != 1 or positions[0] >= frame.shape[1]:
         raise _mismatch(model, output, frame)
-    return frame.iloc[:, places[0]]
+    return frame.iloc[:, positions[0]]
 
 
-def _at(prediction: Any, place: int, output: Output, model: str) -> Any:
-    """Column `place` of an array, or the value at `place` of each list."""
+def _at(prediction: Any, position: int, output: Output, model: str) -> Any:
+    """Return column `position` of an array, or the value at `position` of each list."""
     if isinstance(prediction, list | tuple):
-        columns = isinstance(prediction, tuple) and any(isinstance(each, np.ndarray | pd.Series) for each in prediction)
+        columns = isinstance(prediction, tuple) and any(isinstance(item, np.ndarray | pd.Series) for item in prediction)
         if columns or any(np.ndim(row) > 1 for row in prediction if isinstance(row, np.ndarray)):
-            raise _mismatch(model, output, prediction)  # several results, and not a row each
+            raise _mismatch(model, output, prediction)  # several results instead of one per row
         if not all(isinstance(row, list | tuple | np.ndarray) and np.ndim(row) for row in prediction):
             raise _mismatch(model, output, prediction)
-        if len({len(row) for row in prediction}) > 1 or any(place >= len(row) for row in prediction):
+        if len({len(row) for row in prediction}) > 1 or any(position >= len(row) for row in prediction):
             raise _mismatch(model, output, prediction)
-        return [row[place] for row in prediction]
+        return [row[position] for row in prediction]
     array = prediction if isinstance(prediction, np.ndarray) else _dense(prediction)
-    if array is None or array.ndim < 2 or place >= array.shape[-1]:
+    if array is None or array.ndim < 2 or position >= array.shape[-1]:
         raise _mismatch(model, output, prediction)
-    return array[..., place]
+    return array[..., position]
 
 
 def _by_rows(values: Any, rows: int) -> Any:
-    """Values with an index that numbers the rows in another order, in the order of the rows."""
+    """Return the values in row order if their index is a permutation of the row numbers."""
     if not isinstance(values, pd.Series) or len(values) != rows or not pd.api.types.is_integer_dtype(values.index):
         return values
     if values.index.name is not None:
-        return values  # a key of the data and not the number of a row
+        return values  # a named index is a key of the data, not a row number
     numbers = values.index.to_numpy()
     order = np.argsort(numbers, kind="stable")
     expected = np.arange(rows)
@@ -110,25 +110,25 @@ def _column(values: Any, output: Output, kind: pa.DataType, rows: int, model: st
     if isinstance(values, np.ndarray) and values.ndim > 1 and not pa.types.is_list(kind):
         raise _mismatch(model, output, values)
     if values is None or len(values) != rows:
-        found = f"{len(values):,} values" if values is not None else _shape(returned)
+        shape = f"{len(values):,} values" if values is not None else _shape(returned)
         raise ModelError(
             "FS5002",
-            f"model {model} returned {found} for output `{output.name}`, expected one value for each of {rows:,} rows.",
-            hint="Return an array, a list, a Series or a frame with one value for each row, also where a batch has one row.",
+            f"model {model} returned {shape} for output `{output.name}`, but the batch has {rows:,} rows.",
+            hint="Return an array, a list, a Series or a frame with one value per row, also for a batch of one row.",
         )
     try:
         return exact_cast(_array(values, kind), kind)
     except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-        reason = str(error) if type(error) is ValueError else f"{_kind(values)} values do not fit it"
+        reason = str(error) if type(error) is ValueError else f"{_kind(values)} values do not fit this type"
         raise ModelError(
             "FS5002",
-            f"model {model}: output `{output.name}` is declared {output.type}, and {reason}.",
+            f"model {model}: output `{output.name}` is declared {output.type}, but {reason}.",
             hint="Declare the type that the model returns.",
         ) from None
 
 
 def _sequence(values: Any) -> Any | None:
-    """Values that have a length and an order; None for scalars, text, sets, generators, sparse matrices."""
+    """Return values with a length and an order, or None for scalars, text, sets, generators and sparse matrices."""
     if isinstance(values, list | tuple | pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         return values
     if isinstance(values, pa.Array | pa.ChunkedArray):
@@ -138,17 +138,17 @@ def _sequence(values: Any) -> Any | None:
 
 
 def _dense(values: Any) -> np.ndarray[Any, Any] | None:
-    """A tensor as a numpy array; None for what is none, and for tensors that numpy cannot read."""
+    """Return a tensor as a numpy array, or None if numpy cannot read it."""
     if not hasattr(values, "__array__") or np.isscalar(values):
         return None
     try:
         return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError):  # it is on a GPU, or needs a gradient
+    except (TypeError, ValueError, RuntimeError):  # a tensor on a GPU, or with a gradient
         return None
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    """Values as Arrow, in memory of their own: models use their buffers again. Objects are built in the declared type."""
+    """Return the values as an Arrow array in new memory, because models reuse their buffers."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.Array):
@@ -160,17 +160,17 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
             flat = _array(values.reshape(-1, *values.shape[2:]), kind)
             return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         return pa.array(values.copy(), from_pandas=True)
-    found = pa.array(values.copy(), from_pandas=True)
-    return _nan_as_null(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
+    array = pa.array(values.copy(), from_pandas=True)
+    return _nan_as_null(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array)
 
 
 def _are_objects(values: Any) -> bool:
-    """Whether values are Python objects, and not of one type that Arrow knows."""
+    """Return whether the values are Python objects instead of one native type."""
     return isinstance(values, list | tuple) or values.dtype == object
 
 
 def _nan_as_null(array: pa.Array) -> pa.Array:
-    """NaN of pandas' and Arrow's own arrays, which `from_pandas` does not see."""
+    """Replace NaN by null in pandas and Arrow arrays, where `from_pandas` ignores it."""
     if pa.types.is_floating(array.type):
         return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     if pa.types.is_list(array.type):

@@ -1,4 +1,4 @@
-"""What the operator counts: per task on the executors, brought together on the driver, each partition once."""
+"""Count rows and time per task on the executors, and sum the counts on the driver, once per partition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from firesteel.udfs.dead_letter import DeadLetter
 
 @dataclass(slots=True)
 class TaskReport:
-    """One task's counts. `attempt` is Spark's task attempt id, unique in the application and growing."""
+    """The counts of one task. `attempt` is Spark's task attempt ID, which is unique and increases within an application."""
 
     partition: int
     attempt: int
@@ -31,19 +31,19 @@ class TaskReport:
     challenger: Tally | None = None
 
     def count_backend(self, backend: str, rows: int) -> None:
-        """Add rows to those that a backend has seen."""
+        """Add rows to the count of a backend."""
         self.rows_by_backend[backend] = self.rows_by_backend.get(backend, 0) + rows
 
 
 class Clock:
-    """Where a task's time goes: each `add` gives the time since the last one to a phase."""
+    """Measures the time of a task by phase."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self._seconds = seconds
         self._at = time.perf_counter()
 
     def add(self, phase: str) -> None:
-        """Give the time since the last call to `phase`."""
+        """Add the time since the last call to `phase`."""
         now = time.perf_counter()
         self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._at
         self._at = now
@@ -53,8 +53,8 @@ class Clock:
 class ScoreReport:
     """The counts of one action over a scored frame. `seconds` are summed over workers.
 
-    `choices` are the backends that workers chose, each backend and reason once, with the largest difference of any worker. `challenger` is
-    None where there is none.
+    `choices` are the chosen backends, one per backend and reason, with the largest difference of all workers. `challenger` is None if
+    the step has no challenger.
     """
 
     rows_in: int
@@ -69,28 +69,27 @@ class ScoreReport:
     challenger: Tally | None = None
 
 
-class ByPartition(AccumulatorParam):
-    """Task reports by partition: of several attempts at one partition the last one counts.
+class ReportsByPartition(AccumulatorParam):
+    """Collects task reports by partition. The last attempt of a partition counts.
 
-    Spark brings home the accumulators of tasks that succeeded, and those of a stage that is computed again as well: a sum
-    would count such rows twice.
+    Spark also returns the accumulators of a stage that it computes again, so a sum would count its rows twice.
     """
 
     def zero(self, value: dict[int, TaskReport]) -> dict[int, TaskReport]:  # noqa: ARG002 - Spark's signature
-        """No reports."""
+        """Return no reports."""
         return {}
 
     def addInPlace(self, value1: dict[int, TaskReport], value2: dict[int, TaskReport]) -> dict[int, TaskReport]:  # noqa: N802
         """Merge two sets of reports."""
         for partition, report in value2.items():
-            known = value1.get(partition)
-            if known is None or report.attempt >= known.attempt:
+            previous = value1.get(partition)
+            if previous is None or report.attempt >= previous.attempt:
                 value1[partition] = report
         return value1
 
 
 def summarise(tasks: dict[int, TaskReport]) -> ScoreReport:
-    """All tasks together; dead letters in the order of partitions."""
+    """Return the counts of all tasks, with dead letters in partition order."""
     ordered = [tasks[partition] for partition in sorted(tasks)]
     seconds: dict[str, float] = {}
     for task in ordered:
@@ -107,9 +106,9 @@ def summarise(tasks: dict[int, TaskReport]) -> ScoreReport:
             backends[backend] = backends.get(backend, 0) + rows
         if task.choice is not None:
             key = (task.choice.backend, task.choice.reason)
-            known = choices.get(key, task.choice)
-            largest = max(known.largest_difference, task.choice.largest_difference)
-            choices[key] = replace(known, largest_difference=largest)
+            previous = choices.get(key, task.choice)
+            largest = max(previous.largest_difference, task.choice.largest_difference)
+            choices[key] = replace(previous, largest_difference=largest)
     challenger: Tally | None = None
     for task in ordered:
         if task.challenger is not None:

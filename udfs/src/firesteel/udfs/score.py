@@ -1,7 +1,8 @@
-"""The operator: `mapInArrow` over the input, opaque to the optimizer, so that no filter goes through it and no row twice.
+"""Score a Spark DataFrame with `mapInArrow`.
 
-A deterministic `pandas_udf` is inlined where its result is used, so a filter on the score evaluates it again, and Spark's
-own conversion makes nullable integers floats: docs/adr/0002-scoring-operator.md has the numbers.
+The optimizer does not push filters through `mapInArrow`, so each row is scored once. Spark inlines a deterministic `pandas_udf`, so a
+filter on the score evaluates it twice, and its conversion turns nullable integers into floats. See docs/adr/0002-scoring-operator.md
+for measurements.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError, RowErrorBudget
 from firesteel.conf.identifiers import quoted
-from firesteel.udfs.attempts import attempt_at
+from firesteel.udfs.attempts import task_attempt
 from firesteel.udfs.batching import rebatch
-from firesteel.udfs.dead_letter import DeadLetter, Failed, message_of
+from firesteel.udfs.dead_letter import DeadLetter, FailedRow, error_message
 from firesteel.udfs.dead_letter_codec import encode_row, type_names
 from firesteel.udfs.engine import Engine
 from firesteel.udfs.gpus import pin_gpus
 from firesteel.udfs.guard import guarded
 from firesteel.udfs.model import LoadedModel, load_model
-from firesteel.udfs.model_errors import summary_of
+from firesteel.udfs.model_errors import summarize_error
 from firesteel.udfs.outputs import outputs_to_arrow
-from firesteel.udfs.report import ByPartition, Clock, ScoreReport, TaskReport, summarise
+from firesteel.udfs.report import Clock, ReportsByPartition, ScoreReport, TaskReport, summarise
 from firesteel.udfs.shadow import Shadow
 from firesteel.udfs.spec import ScoreSpec
 from firesteel.udfs.worker_errors import WorkerError, worker_error
@@ -35,35 +36,35 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import DataType
 
-__all__ = ["Scored", "score", "worker_error"]
+__all__ = ["ScoredFrame", "score", "worker_error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A scored frame: kept columns, then outputs. Lazy, as every frame; each action scores anew."""
+class ScoredFrame:
+    """A lazy scored DataFrame: kept columns, then outputs. Each action scores all rows again."""
 
     df: DataFrame
     _tasks: Accumulator[dict[int, TaskReport]]
 
     def report(self) -> ScoreReport:
-        """The counts of the last action that ran to its end over all partitions. Zero before the first."""
+        """Return the counts of the last completed action over all partitions, or zero before the first one."""
         return summarise(self._tasks.value)
 
 
-def score(df: DataFrame, spec: ScoreSpec) -> Scored:
-    """Score a frame with a shipped model (`firesteel.udfs.model.ship_model`).
+def score(df: DataFrame, spec: ScoreSpec) -> ScoredFrame:
+    """Score a DataFrame with a distributed model (`firesteel.udfs.model.distribute_model`).
 
     Parameters
     ----------
     df
-        Holds the features and the kept columns; others are not sent to Python.
+        Has the features and the kept columns. Other columns are not sent to Python.
     spec
-        Model, columns, outputs, batches, what happens to rows that fail.
+        Model, columns, outputs, batch size and error handling.
 
     Raises
     ------
     ValueError
-        A column is not there. Errors of the model come with the first action; `worker_error` finds them.
+        A column is missing. Actions raise the model's errors; `worker_error` extracts them.
     """
     from pyspark.sql import functions as F  # noqa: N812
     from pyspark.sql.types import StructField, StructType
@@ -71,16 +72,16 @@ def score(df: DataFrame, spec: ScoreSpec) -> Scored:
     columns = spec.columns
     missing = [name for name in columns if name not in df.columns]
     if missing:
-        raise ValueError(f"no such column: {', '.join(missing)}; there are {', '.join(df.columns)}")
+        raise ValueError(f"the DataFrame has no column {', '.join(missing)} (available: {', '.join(df.columns)})")
     kept = [df.schema[name] for name in spec.keep]
-    outputs = [StructField(output.name, _type(output.type)) for output in spec.made]
+    outputs = [StructField(output.name, _type(output.type)) for output in spec.result_columns]
     schema = StructType([*kept, *outputs])
-    tasks = df.sparkSession.sparkContext.accumulator({}, ByPartition())
+    tasks = df.sparkSession.sparkContext.accumulator({}, ReportsByPartition())
     zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
     operator = _operator(spec, schema, zone, tasks)
-    # By number: `mapInArrow` takes a dot in a name for a field of a struct.
+    # Columns are numbered, because `mapInArrow` reads a dot in a name as a struct field.
     numbered = df.select([F.col(quoted(name)).alias(f"c{number}") for number, name in enumerate(columns)])
-    return Scored(numbered.mapInArrow(operator, schema), tasks)
+    return ScoredFrame(numbered.mapInArrow(operator, schema), tasks)
 
 
 def _type(text: str) -> DataType:
@@ -94,7 +95,7 @@ def _type(text: str) -> DataType:
 def _operator(
     spec: ScoreSpec, schema: Any, zone: str, tasks: Accumulator[dict[int, TaskReport]]
 ) -> Callable[..., Iterator[pa.RecordBatch]]:
-    """The function that runs in each task. It must carry nothing but plain values to the executors."""
+    """Return the function that runs in each task. Its closure must contain only plain values."""
     from pyspark.sql.pandas.types import to_arrow_schema
 
     arrow = to_arrow_schema(schema, timezone=zone)
@@ -107,9 +108,9 @@ def _operator(
         pin_gpus(context)
         report = TaskReport(context.partitionId() if context else 0, context.taskAttemptId() if context else 0)
         try:
-            with attempt_at(context, spec, job) as suited:
+            with task_attempt(context, spec, job) as attempt_spec:
                 named = (batch.rename_columns(list(spec.columns)) for batch in batches)
-                yield from score_batches(named, suited, arrow, report)
+                yield from score_batches(named, attempt_spec, arrow, report)
         except FiresteelError as error:
             raise WorkerError(error) from error
         finally:
@@ -121,13 +122,13 @@ def _operator(
 def score_batches(
     batches: Iterable[pa.RecordBatch], spec: ScoreSpec, schema: pa.Schema, report: TaskReport
 ) -> Iterator[pa.RecordBatch]:
-    """Score one task's batches; `report` is filled on the way. The operator without Spark."""
+    """Score the batches of one task without Spark, and add the counts to `report`."""
     clock = Clock(report.seconds)
     if spec.backend == "guarded":
         loaded = LoadedModel(spec.model, guarded(spec.model, spec.timeout_s).predict)
         spec = replace(
             spec, timeout_s=None, warmup=False
-        )  # the guard's own; a process that computes once has no first call
+        )  # the guard applies the timeout, and warming up a process for one call is useless
     else:
         loaded, fresh = load_model(spec.model, spec.threads, spec.models_in_memory + (spec.challenger is not None))
         report.loads += fresh
@@ -140,30 +141,30 @@ def score_batches(
         report.rows_in += table.num_rows
         report.batches += 1
         report.max_batch_rows = max(report.max_batch_rows, table.num_rows)
-        inputs = spec.of_model(table)
+        inputs = spec.model_inputs(table)
         if engine is None:
             engine = _engine(loaded, spec, inputs.schema)
             clock.add("warm up")
-        for piece in engine.pieces(inputs, report, clock):
+        for result in engine.score(inputs, report, clock):
             report.choice = engine.choice
-            if isinstance(piece, Failed):
-                _put_aside(spec, table, piece, report)
+            if isinstance(result, FailedRow):
+                _handle_failed_row(spec, table, result, report)
                 continue
-            rows = piece.stop - piece.start
-            arrays = outputs_to_arrow(piece.prediction, spec.outputs, types, rows, spec.model.name)
-            kept = table.slice(piece.start, rows).select(spec.keep).combine_chunks()
-            columns = [_one(kept.column(name)).cast(schema.field(name).type) for name in spec.keep]
+            rows = result.stop - result.start
+            arrays = outputs_to_arrow(result.prediction, spec.outputs, types, rows, spec.model.name)
+            kept = table.slice(result.start, rows).select(spec.keep).combine_chunks()
+            columns = [_to_array(kept.column(name)).cast(schema.field(name).type) for name in spec.keep]
             report.rows_scored += rows
             clock.add("encode")
             if shadow is not None:
-                arrays += shadow.columns(table.slice(piece.start, rows), arrays)
+                arrays += shadow.columns(table.slice(result.start, rows), arrays)
                 clock.add("challenger")
             yield pa.RecordBatch.from_arrays([*columns, *arrays], schema=schema)
             clock.add("write")
 
 
 def _engine(loaded: LoadedModel, spec: ScoreSpec, schema: pa.Schema) -> Engine:
-    """The worker's engine for these columns: a backend is chosen once a worker and not once a task."""
+    """Return the worker's engine for these columns. A worker chooses the backend once, not per task."""
     types = dict(zip(schema.names, schema.types, strict=True))
     key = (*types.items(), spec.backend, spec.threads, spec.on_error, spec.timeout_s)
     if key not in loaded.engines:
@@ -174,7 +175,7 @@ def _engine(loaded: LoadedModel, spec: ScoreSpec, schema: pa.Schema) -> Engine:
     return engine
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
+def _to_array(column: pa.ChunkedArray) -> pa.Array:
     return (
         column.chunk(0)
         if column.num_chunks == 1
@@ -184,8 +185,8 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     )
 
 
-def _values(table: pa.Table, failed: Failed, encoded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row as Python has it; where Python has no such date, as JSON."""
+def _values(table: pa.Table, failed: FailedRow, encoded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row as Python values, or as JSON values if Python cannot represent a date."""
     try:
         row: dict[str, Any] = table.slice(failed.index, 1).to_pylist()[0]
     except (OverflowError, ValueError):
@@ -193,30 +194,30 @@ def _values(table: pa.Table, failed: Failed, encoded: Mapping[str, Any]) -> Mapp
     return row
 
 
-def _put_aside(spec: ScoreSpec, table: pa.Table, failed: Failed, report: TaskReport) -> None:
-    name, message = type(failed.error).__name__, message_of(failed.error)
+def _handle_failed_row(spec: ScoreSpec, table: pa.Table, failed: FailedRow, report: TaskReport) -> None:
+    name, message = type(failed.error).__name__, error_message(failed.error)
     try:
         encoded = encode_row(table, failed.index)
     except UnicodeDecodeError:
         raise RowErrorBudget(
             "FS5001",
-            f"model {spec.model.name}: a text value of a row is not valid UTF-8. Nothing was published.",
-            hint="Write the files again with valid text, or declare the column `binary`.",
+            f"model {spec.model.name}: a string value of a row is not valid UTF-8. Nothing was published.",
+            hint="Write the files again with valid UTF-8, or declare the column as `binary`.",
         ) from failed.error
     if spec.on_error.action == "fail":
         raise RowErrorBudget(
             "FS5001",
-            f"model {spec.model.name} failed on a row: {summary_of(failed.error, _values(table, failed, encoded))}. Nothing was "
+            f"model {spec.model.name} failed on a row: {summarize_error(failed.error, _values(table, failed, encoded))}. Nothing was "
             "published.",
-            hint="Read the whole trace in the executor's log. Set on_error: {action: dead_letter} to keep such rows with "
-            "their errors and score the others.",
+            hint="Read the full stack trace in the executor's log. Set on_error: {action: dead_letter} to write such rows to dead "
+            "letters and score the others.",
         ) from failed.error
     kinds = type_names(table.schema)
     report.dead_letters.append(DeadLetter(tuple(encoded.items()), name, message, tuple(kinds.items())))
     if len(report.dead_letters) > spec.on_error.max_rows:
         raise RowErrorBudget(
             "FS5003",
-            f"model {spec.model.name}: more than max_rows {spec.on_error.max_rows:,} bad rows in one task. First: "
+            f"model {spec.model.name}: more than max_rows {spec.on_error.max_rows:,} dead letters in one task. First error: "
             f"{report.dead_letters[0].error}. Nothing was published.",
-            hint="Mend the rows or the model; raise the budget only if these may be lost.",
+            hint="Fix the rows or the model. Raise `max_rows` only if these rows may be lost.",
         )

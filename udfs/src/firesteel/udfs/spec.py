@@ -1,4 +1,4 @@
-"""What to score with, and how: plain values that travel to the executors."""
+"""Define a scoring as plain values that travel to the executors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model as the executors find it.
+    """A distributed model.
 
-    `archive` is a name under `SparkFiles`, or an absolute local folder; `digest` what its bytes must hash to.
+    `archive` is a name in `SparkFiles`, or an absolute local folder. `digest` is the SHA-256 of the model's files.
     """
 
     name: str
@@ -24,7 +24,7 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output column. `type` is a Spark SQL type; `select` is "" for the whole prediction, `[i]`, or a column's name."""
+    """An output column. `type` is a Spark SQL type; `select` is empty for the whole prediction, `[i]` for a column index, or a column name."""
 
     name: str
     type: str
@@ -33,7 +33,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBudget:
-    """`fail` on the first row that cannot be scored, or put up to `max_rows` of them aside as dead letters."""
+    """`fail` on the first row that the model fails on, or write up to `max_rows` such rows to dead letters."""
 
     action: Literal["fail", "dead_letter"] = "fail"
     max_rows: int = 0
@@ -43,22 +43,22 @@ class ErrorBudget:
 
 @dataclass(frozen=True, slots=True)
 class Challenger:
-    """A second model over the same rows: how far it agrees with the first is counted, and what it does harms no row.
+    """A second model that scores the same rows for comparison, without effect on the published rows.
 
     Attributes
     ----------
     model
-        None where there is none to be scored: `off` says why.
+        The model, or None with a reason in `off`.
     features
-        Its own columns of the input, in the order of its signature.
+        Input columns of the challenger, in the order of its signature.
     feature_names
-        The model's name of each feature; empty where they are the same.
+        The model's names of the features, or empty if they are the same.
     tolerance
-        Largest absolute difference of two numbers that agree.
+        Largest absolute difference of scores that agree.
     publish
-        Columns of its scores in the result, one for each output; none for none.
+        Result columns of the challenger's scores, one per output, or empty.
     off
-        Why it is not scored, if so.
+        Why the challenger does not score, or empty.
     """
 
     model: ModelRef | None
@@ -71,16 +71,35 @@ class Challenger:
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
-    """A whole scoring: batches end at `batch_rows` or `batch_bytes`, whichever comes first; `threads` per worker.
+    """The definition of a scoring.
 
-    `features` are columns of the input in the order in which the model takes them; `feature_names` what the model calls them,
-    where that differs.
-
-    `backends` says how the model may be computed: `reference` by its pyfunc alone, `guarded` the same in a process for each call,
-    `native` by the same library without
-    pandas where that gives the same bits, `compiled` by another one where that agrees within a tolerance. `warmup` scores the
-    model's input example before the first batch; `timeout_s` is for one call of the model; `models_in_memory` are kept by a
-    worker.
+    Attributes
+    ----------
+    features
+        Input columns in the order of the model's signature.
+    keep
+        Input columns that the result keeps.
+    outputs
+        Result columns of the prediction.
+    batch_rows, batch_bytes
+        Maximum rows and bytes of a batch.
+    threads
+        Threads per worker.
+    on_error
+        Handling of rows that the model fails on.
+    backend
+        `reference`: the pyfunc. `guarded`: the pyfunc in one process per call. `native`: the model's library without pandas, if the
+        results are bit-identical. `compiled`: another library, if the results agree within a tolerance.
+    warmup
+        Score the model's input example before the first batch.
+    timeout_s
+        Timeout of one model call in seconds.
+    models_in_memory
+        Maximum number of models that a worker caches.
+    challenger
+        A second model for comparison.
+    feature_names
+        The model's names of the features, or empty if they are the same.
     """
 
     model: ModelRef
@@ -98,18 +117,18 @@ class ScoreSpec:
     challenger: Challenger | None = None
     feature_names: tuple[str, ...] = ()
 
-    def of_model(self, table: pa.Table) -> pa.Table:
-        """The model's columns of a batch, in its order and under its names."""
+    def model_inputs(self, table: pa.Table) -> pa.Table:
+        """Return the model's columns of a batch, in its order and with its names."""
         selected = table.select(list(self.features))
         return selected.rename_columns(list(self.feature_names)) if self.feature_names else selected
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the input that are needed."""
-        more = self.challenger.features if self.challenger and not self.challenger.off else ()
-        return tuple(dict.fromkeys((*self.keep, *self.features, *more)))
+        """Return the required input columns."""
+        challenger_features = self.challenger.features if self.challenger and not self.challenger.off else ()
+        return tuple(dict.fromkeys((*self.keep, *self.features, *challenger_features)))
 
     @property
-    def made(self) -> tuple[Output, ...]:
-        """The columns that come out beside those that are kept."""
+    def result_columns(self) -> tuple[Output, ...]:
+        """Return the result columns without the kept columns."""
         return (*self.outputs, *(self.challenger.publish if self.challenger else ()))

@@ -1,4 +1,4 @@
-"""One cap for all the thread pools that numerical libraries open behind a worker's back (SPARK-40212)."""
+"""Limit the thread pools that numerical libraries open in a worker (SPARK-40212)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_
 
 
 def cap_threads(threads: int) -> None:
-    """Cap pools that are not open yet by the environment, and those that are by threadpoolctl.
+    """Limit future thread pools by environment variables, and open ones by threadpoolctl.
 
     Parameters
     ----------
     threads
-        Threads per pool, at least 1: what Spark counts as `spark.task.cpus`.
+        Threads per pool, at least 1, as in `spark.task.cpus`.
     """
     for name in POOLS:
         os.environ[name] = str(threads)
@@ -24,17 +24,17 @@ def cap_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
     try:
         from threadpoolctl import threadpool_limits
-    except ImportError:  # comes with scikit-learn; without it the environment has to do
+    except ImportError:  # part of scikit-learn; without it only the environment limits threads
         return
     threadpool_limits(limits=threads)
 
 
 @contextlib.contextmanager
 def capped_sessions(threads: int) -> Iterator[None]:
-    """ONNX Runtime sessions that are opened in the block have `threads` threads, where the model does not say otherwise.
+    """Limit ONNX Runtime sessions that are opened in the block to `threads` threads, unless the model's metadata set another number.
 
-    ONNX Runtime has a pool for each session and reads no variable of the environment; MLflow makes the session and its
-    options itself, and sets only what the model's own metadata name.
+    ONNX Runtime has one pool per session and reads no environment variable. MLflow creates the session and its options, and sets only
+    the options in the model's metadata.
     """
     try:
         import onnxruntime

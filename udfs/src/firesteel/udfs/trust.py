@@ -1,6 +1,6 @@
-"""What format a model is stored in, by our own reading of its files. The model's word about itself counts for nothing.
+"""Determine the storage format of a model from its files, not from its metadata.
 
-MLflow reads the list of trusted types from the model itself (mlflow#25686); whoever can write the model can write the list.
+MLflow reads the list of trusted types from the model itself (mlflow#25686), so whoever can write the model can write the list.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ _BY_FLAVOR = {
 
 
 def model_format(folder: Path) -> str:
-    """`skops`, `onnx`, `lightgbm`, `xgboost`, `pickle` or `unknown`.
+    """Return `skops`, `onnx`, `lightgbm`, `xgboost`, `pickle` or `unknown`.
 
-    One file that unpickles makes the model `pickle`, whatever else it holds: it would run code when it is loaded.
+    A model with one pickle file is `pickle`, because loading it runs code.
     """
-    names = [path for path in folder.rglob("*") if path.is_file()]
-    if any(path.suffix.lower() in _PICKLES or _looks_pickled(path) for path in names):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if any(path.suffix.lower() in _PICKLES or _looks_pickled(path) for path in files):
         return "pickle"
     flavors: dict[str, Any] = _read_mlmodel(folder).get("flavors", {})
-    if any(path.suffix == ".py" for path in names) or "code" in str(
+    if any(path.suffix == ".py" for path in files) or "code" in str(
         flavors.get("python_function", {}).get("code") or ""
     ):
-        return "pickle"  # code beside the model runs at load, as a pickle does
+        return "pickle"  # loading the model runs this code, too
     for flavor, (format_, suffixes) in _BY_FLAVOR.items():
-        if flavor in flavors and any(path.suffix in suffixes for path in names):
+        if flavor in flavors and any(path.suffix in suffixes for path in files):
             return format_
-    if any(path.suffix == ".skops" for path in names):
+    if any(path.suffix == ".skops" for path in files):
         return "skops"
     return "unknown"
 
 
 def check_trust(folder: Path, formats: tuple[str, ...], max_size: int | None, model: str) -> str:
-    """The model's format, if the spec trusts it.
+    """Return the model's format if the spec trusts it.
 
     Raises
     ------
     ModelError
-        FS3009 (format) or FS3010 (size).
+        FS3009 for an untrusted format, or FS3010 for a model that is too large.
     """
-    found = model_format(folder)
-    if found not in formats:
-        risk = " (it runs code at load)" if found == "pickle" else ""
+    model_format_ = model_format(folder)
+    if model_format_ not in formats:
+        risk = " (loading it runs code)" if model_format_ == "pickle" else ""
         raise ModelError(
             "FS3009",
-            f"model {model} is stored as {found}; trust.formats allows {', '.join(formats) or 'nothing'}.",
-            hint=f"Log it again in one of those, or add `{found}`{risk}.",
+            f"model {model} is stored as {model_format_}, but trust.formats allows only {', '.join(formats) or 'no format'}.",
+            hint=f"Log the model again in an allowed format, or add `{model_format_}` to trust.formats{risk}.",
         )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if max_size is not None and size > max_size:
         raise ModelError(
             "FS3010",
-            f"model {model} has {size:,} bytes; trust.max_size allows {max_size:,}.",
-            hint="Raise it, if this is the model you mean.",
+            f"model {model} has {size:,} bytes, but trust.max_size allows {max_size:,} bytes.",
+            hint="Raise trust.max_size if you expect a model of this size.",
         )
-    return found
+    return model_format_
 
 
 def _read_mlmodel(folder: Path) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
 
 
 def _looks_pickled(path: Path) -> bool:
-    """Pickle protocols 2 and later start with 0x80 and their number; a name can lie."""
+    """Return whether a file starts with 0x80 and a pickle protocol from 2 to 5. The file name is not reliable."""
     with path.open("rb") as handle:
         head = handle.read(2)
     return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5

@@ -1,7 +1,7 @@
-"""Our errors on their way from a Python worker through the JVM to the driver, whole.
+"""Carry firesteel errors from a Python worker through the JVM to the driver.
 
-Spark turns what a worker raises into the text of a traceback. A line of that text carries our error as JSON, so the driver
-raises what the worker raised: code, sentence, remedy and exit code.
+Spark converts a worker's exception to the text of a traceback. The message contains the error as JSON, so the driver can raise the same
+error with its code, message, hint and exit code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MARK: Final = re.compile(r"firesteel-error:([A-Za-z0-9+/=]+)")
 
 
 class WorkerError(Exception):
-    """What a worker raises in place of one of our errors."""
+    """Wraps a firesteel error in a worker."""
 
     def __init__(self, error: FiresteelError) -> None:
         facts = {"kind": type(error).__name__, "code": error.code, "what": error.what, "hint": error.hint}
@@ -26,26 +26,26 @@ class WorkerError(Exception):
         super().__init__(f"{error} firesteel-error:{mark}")
 
 
-_DIED: Final = "Python worker exited unexpectedly"
-"""What Spark's PythonRunner says of a worker that is gone. It has no error condition."""
+_CRASHED: Final = "Python worker exited unexpectedly"
+"""The message of Spark's PythonRunner for a crashed worker. It has no error condition."""
 
 
 def worker_died(error: BaseException) -> bool:
-    """Whether a Spark job failed because a Python worker was gone: a segfault, memory that was taken back, an exit."""
-    return _DIED in str(error)
+    """Return whether a Spark job failed because a Python worker crashed (segfault, OOM kill or exit)."""
+    return _CRASHED in str(error)
 
 
 def worker_error(error: BaseException) -> FiresteelError | None:
-    """The error of ours that made a Spark job fail, if one did."""
-    seen: set[int] = set()
+    """Return the firesteel error that caused a Spark job to fail, or None."""
+    visited: set[int] = set()
     current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    while current is not None and id(current) not in visited:
+        visited.add(id(current))
         match = _MARK.search(str(current))
         if match:
             facts = json.loads(base64.b64decode(match[1]))
             kind = getattr(errors, facts["kind"], FiresteelError)
-            found: FiresteelError = kind(facts["code"], facts["what"], hint=facts["hint"])
-            return found
+            worker_failure: FiresteelError = kind(facts["code"], facts["what"], hint=facts["hint"])
+            return worker_failure
         current = current.__cause__ or current.__context__
     return None

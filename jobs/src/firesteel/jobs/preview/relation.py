@@ -11,7 +11,7 @@ from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.spec.refs import did_you_mean
-from firesteel.udfs.model import ModelRef, ship_model
+from firesteel.udfs.model import ModelRef, distribute_model
 from firesteel.udfs.score import score
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _needed(plan: Plan, relation: str) -> set[str]:
 def _score(session: SparkSession, plan: Plan, step: ScoreStepPlan, sample: float | None) -> Scored:
     model = next(model for model in plan.models if model.name == step.model)
     folder = fetch_pinned(model, plan.tracking.uri)
-    archive = ship_model(session, folder, model.digest)
+    archive = distribute_model(session, folder, model.digest)
     spec = score_spec(step, ModelRef(model.name, model.digest, archive, model.method))
     return score(_sampled(session.table(step.input), sample), spec)
 

@@ -16,9 +16,9 @@ from firesteel.pipelines.plan.settings import TIME_ZONE, differs_by_operator
 from firesteel.pipelines.planner.operator import Chain, direct_chain
 from firesteel.pipelines.sql.mapping import NotMapOnlyError
 from firesteel.pipelines.storage.open import locate
-from firesteel.udfs.direct.done import DONE, Done, apart, read_mark
+from firesteel.udfs.direct.done import DONE, CompletedTask, drop_overlapping, read_mark
 from firesteel.udfs.direct.job import SPLIT_BYTES, DirectResult, pack, run_direct
-from firesteel.udfs.direct.spec import DirectSpec, OutputLocation, Projection, ScanSpec, Split, WriteSpec
+from firesteel.udfs.direct.spec import DirectSpec, FileSystemSpec, Projection, ScanSpec, Split, WriteSpec
 from firesteel.udfs.direct.write import TEMPORARY
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def plan_direct_job(
     scoring: ScoreSpec,
     staging: str,
     lineage: dict[str, str],
-    done: tuple[Done, ...] = (),
+    done: tuple[CompletedTask, ...] = (),
 ) -> DirectJob | NotDirect:
     """Return the job, or the reason why a Spark job is needed instead. The views of the steps before the score must exist.
 
@@ -109,19 +109,19 @@ def plan_direct_job(
     )
 
 
-def finished_tasks(storage: Storage, staging: str) -> tuple[Done, ...]:
+def finished_tasks(storage: Storage, staging: str) -> tuple[CompletedTask, ...]:
     """Return the finished tasks of a staging path, by their marks; delete files that belong to none of them.
 
     A task counts when each of its files has its full length, either where the task wrote it or where `commit` has moved it.
     """
     lengths = {file.path[len(staging) + 1 :]: file.length for file in storage.walk(staging)}
-    marks: dict[str, Done] = {}
+    marks: dict[str, CompletedTask] = {}
     for path in lengths:
         if path.startswith(f"{DONE}/"):
             mark = read_mark(storage.read(f"{staging}/{path}"))
             if mark is not None and _locate_files(mark, lengths):
                 marks[path] = mark
-    tasks = apart(marks.values())
+    tasks = drop_overlapping(marks.values())
     kept = {file.temporary for task in tasks for file in task.result.files}
     kept |= {path for path, mark in marks.items() if any(mark is task for task in tasks)}
     for path in lengths.keys() - kept:
@@ -129,7 +129,7 @@ def finished_tasks(storage: Storage, staging: str) -> tuple[Done, ...]:
     return tuple(tasks)
 
 
-def _locate_files(mark: Done, lengths: Mapping[str, int]) -> bool:
+def _locate_files(mark: CompletedTask, lengths: Mapping[str, int]) -> bool:
     """Return whether all files of a task exist, and set `temporary` of each to its path."""
     files = mark.result.files
     for index, file in enumerate(files):
@@ -231,11 +231,11 @@ def _columns_read(chain: Chain, step: ScoreStepPlan) -> set[str]:
     return names
 
 
-def _place(uri: str) -> OutputLocation:
+def _place(uri: str) -> FileSystemSpec:
     storage, _ = locate(uri)
     scheme, _, authority = storage.base_uri.partition("://")
     if scheme != "hdfs":
-        return OutputLocation("file")
+        return FileSystemSpec("file")
     settings = HadoopConf.load()
     kept = tuple(
         (key, settings.get(key))
@@ -243,7 +243,7 @@ def _place(uri: str) -> OutputLocation:
         if key.startswith(("dfs.", "fs.", "hadoop.security.", "hadoop.rpc."))
         and not any(word in key for word in _SECRET)
     )
-    return OutputLocation("hdfs", authority, kept, os.environ.get("HADOOP_USER_NAME", ""))
+    return FileSystemSpec("hdfs", authority, kept, os.environ.get("HADOOP_USER_NAME", ""))
 
 
 def _arrow(columns: Iterable[Column], zone: str) -> Any:

@@ -32,11 +32,11 @@ NO_CHALLENGER = ChallengerModel()
 
 def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
     """Send the plan's models to the executors."""
-    from firesteel.udfs.model import ModelRef, ship_model
+    from firesteel.udfs.model import ModelRef, distribute_model
 
     return {
         model.name: ModelRef(
-            model.name, model.digest, ship_model(session, folders[model.name], model.digest), model.method
+            model.name, model.digest, distribute_model(session, folders[model.name], model.digest), model.method
         )
         for model in plan.models
     }
@@ -51,7 +51,7 @@ def distribute_challenger(session: SparkSession, plan: Plan) -> ChallengerModel:
         The sink publishes the challenger's scores, and the challenger cannot be loaded.
     """
     from firesteel.jobs.tracking.registry import fetch_pinned
-    from firesteel.udfs.model import ModelRef, ship_model
+    from firesteel.udfs.model import ModelRef, distribute_model
 
     planned = plan.score_step.challenger if plan.score_step else None
     if planned is None or planned.pinned is None or planned.error:
@@ -59,7 +59,7 @@ def distribute_challenger(session: SparkSession, plan: Plan) -> ChallengerModel:
     model = planned.pinned
     try:
         folder = fetch_pinned(model, plan.tracking.uri)
-        archive = ship_model(session, folder, model.digest)
+        archive = distribute_model(session, folder, model.digest)
     except FiresteelError as error:
         if planned.outputs:
             raise

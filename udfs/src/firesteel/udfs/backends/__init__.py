@@ -1,3 +1,3 @@
-"""Forms of a model: the MLflow pyfunc as the reference, and faster ones that are held against it before they are used."""
+"""Inference backends: the MLflow pyfunc as the reference, and faster backends that must agree with it."""
 
 from __future__ import annotations

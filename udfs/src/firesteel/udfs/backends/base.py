@@ -1,4 +1,4 @@
-"""What a backend of a model is, and what was chosen."""
+"""Define the interface of inference backends."""
 
 from __future__ import annotations
 
@@ -14,39 +14,51 @@ REFERENCE = "pyfunc"
 
 
 class InferenceBackend(Protocol):
-    """One way to compute a model. `encode` and `predict` are apart, so that conversion and model are timed apart.
+    """One way to compute a model. `encode` and `predict` are separate to measure conversion and prediction separately.
 
-    `tolerance` is how far its numbers may be from the reference's, absolute or relative, whichever is larger; 0 says
-    that they must be the same bits.
+    `tolerance` is the largest allowed difference from the reference, absolute or relative, whichever is larger. 0 requires identical
+    bits.
     """
 
     @property
     def name(self) -> str:
-        """The name for reports."""
+        """Return the name for reports."""
 
     @property
     def tolerance(self) -> float:
-        """See the class."""
+        """Return the largest allowed difference from the reference."""
 
     def encode(self, table: pa.Table) -> Any | None:
-        """The rows as the model takes them. None when these rows need the reference."""
+        """Return the rows in the model's input format, or None if these rows need the reference."""
 
     def predict(self, batch: Any) -> Any | None:
-        """What the reference would return for these rows. None when they need the reference after all."""
+        """Return the same prediction as the reference, or None if these rows need the reference."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A loaded MLflow model as the backends see it.
+class NativeModel:
+    """A loaded MLflow model, as input for the backends.
 
-    `flavor` is the model's own object behind the pyfunc (`get_raw_model`); `features` are the columns in the order in which
-    the reference gives them to that object.
+    Attributes
+    ----------
+    flavor
+        The native model behind the pyfunc (`get_raw_model`).
+    method
+        The method of `flavor` to call.
+    layout
+        The columns in the order in which the reference passes them to `flavor`, or None with `no_layout_reason`.
+    threads
+        Threads per worker.
+    scratch
+        Local folder for compiled models.
+    digest
+        SHA-256 of the model.
     """
 
     flavor: Any
     method: str
     layout: Layout | None
-    why_no_layout: str
+    no_layout_reason: str
     threads: int
     scratch: str
     digest: str
@@ -54,7 +66,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which backend a worker chose, why, on how many rows it was held against the reference, and how far apart they were."""
+    """The backend that a worker chose, the reason, the compared rows and the largest difference from the reference."""
 
     backend: str
     reason: str

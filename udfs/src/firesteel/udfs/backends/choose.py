@@ -1,4 +1,4 @@
-"""The choice of a backend: by what the model is, held against the reference on its example and on real rows."""
+"""Choose the inference backend: compare the candidates with the reference on the input example and on real rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from firesteel.udfs.backends.base import REFERENCE, Choice, InferenceBackend, Opened
+from firesteel.udfs.backends.base import REFERENCE, Choice, InferenceBackend, NativeModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from firesteel.udfs.backends.reference import Reference
 
 SAMPLED_ROWS = 256
-"""Rows of the first batch that a worker scores twice, evenly spread."""
+"""Number of evenly spaced rows of the first batch that a worker scores with both backends."""
 
 _NATIVE = {
     "lightgbm": "firesteel.udfs.backends.lightgbm:lightgbm_backend",
@@ -33,95 +33,97 @@ _COMPILED = {
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Forms to try, the fastest first, and why others are none."""
+    """Candidate backends, fastest first, and the reasons for excluded backends."""
 
     backends: tuple[InferenceBackend, ...]
     reasons: tuple[str, ...]
 
 
-def candidates(opened: Opened, *, compiled: bool) -> Candidates:
-    """The backends that this model could have. Nothing is imported that the model itself has not brought."""
-    if opened.flavor is None:
-        return Candidates((), ("the pyfunc is all that this model has",))
-    if opened.layout is None:
-        return Candidates((), (opened.why_no_layout,))
-    module = type(opened.flavor).__module__.partition(".")[0]
-    is_estimator = hasattr(opened.flavor, "get_params")
-    makers = (
+def candidates(model: NativeModel, *, compiled: bool) -> Candidates:
+    """Return the candidate backends of a model. Only libraries that the model itself has imported are used."""
+    if model.flavor is None:
+        return Candidates((), ("the model has no native model behind its pyfunc",))
+    if model.layout is None:
+        return Candidates((), (model.no_layout_reason,))
+    module = type(model.flavor).__module__.partition(".")[0]
+    is_estimator = hasattr(model.flavor, "get_params")
+    factories = (
         [_COMPILED[module]] if compiled and module in _COMPILED and not (is_estimator and module != "sklearn") else []
     )
     if is_estimator:
-        makers.append(_ESTIMATOR)
-    elif module in _NATIVE and opened.method == "predict":
-        makers.append(_NATIVE[module])
+        factories.append(_ESTIMATOR)
+    elif module in _NATIVE and model.method == "predict":
+        factories.append(_NATIVE[module])
     backends, reasons = [], []
-    for maker in makers:
-        backend, reason = _resolve(maker)(opened)
+    for factory in factories:
+        backend, reason = _resolve(factory)(model)
         if backend is not None:
             backends.append(backend)
         else:
             reasons.append(reason)
-    if not makers:
-        reasons.append(f"no faster backend for {type(opened.flavor).__name__}")
+    if not factories:
+        reasons.append(f"no faster backend supports {type(model.flavor).__name__}")
     return Candidates(tuple(backends), tuple(reasons))
 
 
-def choose(reference: Reference, found: Candidates, samples: Sequence[pa.Table]) -> tuple[InferenceBackend, Choice]:
-    """The first candidate that agrees with the reference on every sample; else the reference.
+def choose(
+    reference: Reference, candidate_backends: Candidates, samples: Sequence[pa.Table]
+) -> tuple[InferenceBackend, Choice]:
+    """Return the first candidate that agrees with the reference on every sample, else the reference.
 
-    A sample on which the reference itself fails says nothing, and is left out.
+    The comparison excludes samples on which the reference fails.
     """
-    reasons = list(found.reasons)
+    reasons = list(candidate_backends.reasons)
     expected = []
     for sample in samples:
         try:
             expected.append((sample, reference.predict(reference.encode(sample))))
-        except Exception as error:  # noqa: BLE001 - a bad row in the sample; the scoring will find and name it
+        except Exception as error:  # noqa: BLE001 - scoring reports the bad row of the sample
             reasons.append(f"the reference fails on a sample: {type(error).__name__}")
-    for backend in found.backends:
+    for backend in candidate_backends.backends:
         largest, rows, problem = 0.0, 0, ""
-        for sample, right in expected:
+        for sample, reference_prediction in expected:
             try:
                 batch = backend.encode(sample)
-                got = backend.predict(batch) if batch is not None else None
-            except Exception as error:  # noqa: BLE001 - a backend that fails is not chosen, and the reason is reported
+                prediction = backend.predict(batch) if batch is not None else None
+            except Exception as error:  # noqa: BLE001 - a failing backend is excluded and reported
                 problem = f"{backend.name} fails: {type(error).__name__}"
                 break
-            if got is None:
+            if prediction is None:
                 continue
-            difference = _difference(right, got)
+            difference = _difference(reference_prediction, prediction)
             if difference is None:
-                problem = f"{backend.name} returns another shape or type"
+                problem = f"{backend.name} returns a different shape or type"
                 break
             largest, rows = max(largest, difference), rows + sample.num_rows
         if not problem and rows == 0:
-            problem = f"{backend.name} could not be compared"
+            problem = f"{backend.name} supports none of the compared rows"
         if not problem and largest > backend.tolerance:
             problem = f"{backend.name} differs by {largest:.3g}, more than {backend.tolerance:g}"
         if not problem:
-            how = f"within {backend.tolerance:g}" if backend.tolerance else "bit for bit"
-            reason = "; ".join([f"agrees with pyfunc {how}", *reasons])
+            agreement = f"within {backend.tolerance:g}" if backend.tolerance else "bit for bit"
+            reason = "; ".join([f"agrees with pyfunc {agreement}", *reasons])
             return backend, Choice(backend.name, reason, rows, largest)
         reasons.append(problem)
     return reference, Choice(REFERENCE, "; ".join(reasons))
 
 
 def sample_of(table: pa.Table) -> pa.Table:
-    """Up to `SAMPLED_ROWS` rows, evenly spread."""
+    """Return up to `SAMPLED_ROWS` evenly spaced rows."""
     rows = table.num_rows
     if rows <= SAMPLED_ROWS:
         return table.combine_chunks()
     return table.take(pa.array(np.linspace(0, rows - 1, SAMPLED_ROWS).astype(np.int64))).combine_chunks()
 
 
-def _difference(right: Any, got: Any) -> float | None:
-    """The largest difference, absolute or relative to the value, whichever is smaller; None when they cannot be compared."""
-    if isinstance(right, pd.DataFrame):
-        if not isinstance(got, pd.DataFrame) or list(right.columns) != list(got.columns):
+def _difference(expected: Any, actual: Any) -> float | None:
+    """Return the largest difference, absolute or relative, whichever is smaller, or None if the values are not comparable."""
+    if isinstance(expected, pd.DataFrame):
+        if not isinstance(actual, pd.DataFrame) or list(expected.columns) != list(actual.columns):
             return None
-        each = [_difference(right[name].to_numpy(), got[name].to_numpy()) for name in right.columns]
-        return None if any(one is None for one in each) else max((one for one in each if one is not None), default=0.0)
-    first, second = np.asarray(right), np.asarray(got)
+        differences = [_difference(expected[name].to_numpy(), actual[name].to_numpy()) for name in expected.columns]
+        return None if None in differences else max((d for d in differences if d is not None), default=0.0)
+    first, second = np.asarray(expected), np.asarray(actual)
     if first.shape != second.shape:
         return None
     if first.dtype.kind not in "fiub" or second.dtype.kind not in "fiub":
@@ -133,14 +135,14 @@ def _difference(right: Any, got: Any) -> float | None:
     with np.errstate(all="ignore"):
         a, b = first.astype(np.float64), second.astype(np.float64)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
-        apart = np.abs(a - b) / np.maximum(1.0, np.abs(a))
-    apart = np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf))
-    return float(apart.max(initial=0.0))
+        distance = np.abs(a - b) / np.maximum(1.0, np.abs(a))
+    distance = np.where(same, 0.0, np.where(np.isfinite(distance), distance, np.inf))
+    return float(distance.max(initial=0.0))
 
 
-def _resolve(maker: str) -> Callable[[Opened], tuple[InferenceBackend | None, str]]:
+def _resolve(path: str) -> Callable[[NativeModel], tuple[InferenceBackend | None, str]]:
     from importlib import import_module
 
-    module, _, name = maker.partition(":")
-    found: Callable[[Opened], tuple[InferenceBackend | None, str]] = getattr(import_module(module), name)
-    return found
+    module, _, name = path.partition(":")
+    factory: Callable[[NativeModel], tuple[InferenceBackend | None, str]] = getattr(import_module(module), name)
+    return factory

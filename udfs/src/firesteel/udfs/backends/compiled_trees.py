@@ -1,6 +1,6 @@
-"""LightGBM boosters as machine code, by lleaves: compiled once per node, loaded by each worker.
+"""Compile LightGBM boosters to machine code with lleaves, once per node.
 
-docs/adr/0005-inference-backends.md has the numbers and what else was tried.
+See docs/adr/0005-inference-backends.md for measurements and alternatives.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.base import NativeModel
     from firesteel.udfs.backends.matrix import Layout
 
 TOLERANCE = 1e-6
 MAX_TREES = 5000
-"""Compile time grows with the trees: 200 trees of 31 leaves took 7.5 s."""
+"""Limit of trees, because compile time grows with them: 200 trees of 31 leaves took 7.5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +33,25 @@ class LleavesBackend:
     tolerance: float = TOLERANCE
 
     def encode(self, table: pa.Table) -> Any | None:
-        """The matrix."""
+        """Return the feature matrix."""
         return self.layout.to_matrix(table)
 
     def predict(self, batch: Any) -> Any:
-        """The booster's prediction."""
+        """Return the booster's prediction."""
         return self.model.predict(batch, n_jobs=self.threads)
 
 
-def lleaves_backend(opened: Opened) -> tuple[LleavesBackend | None, str]:
-    """The backend, or None and the reason. The first worker of a node compiles; the others wait for it."""
+def lleaves_backend(loaded: NativeModel) -> tuple[LleavesBackend | None, str]:
+    """Return the backend, or None and the reason. The first worker of a node compiles and the others wait."""
     import lightgbm
 
-    assert opened.layout is not None
-    if not isinstance(opened.flavor, lightgbm.Booster):
-        return None, "only LightGBM boosters have a compiled backend of trees"
-    if opened.flavor.pandas_categorical:
+    assert loaded.layout is not None
+    if not isinstance(loaded.flavor, lightgbm.Booster):
+        return None, "lleaves supports only LightGBM boosters"
+    if loaded.flavor.pandas_categorical:
         return None, "the model has pandas categories"
-    if opened.flavor.num_trees() > MAX_TREES:
-        return None, f"{opened.flavor.num_trees():,} trees are more than {MAX_TREES:,}"
+    if loaded.flavor.num_trees() > MAX_TREES:
+        return None, f"{loaded.flavor.num_trees():,} trees exceed the compile limit of {MAX_TREES:,}"
     try:
         import lleaves
         import llvmlite.binding as llvm
@@ -59,11 +59,11 @@ def lleaves_backend(opened: Opened) -> tuple[LleavesBackend | None, str]:
         return None, f"{error.name} is not installed (pip install 'firesteel[compiled]')"
     if not hasattr(llvm, "PassManagerBuilder"):
         return None, "lleaves 1.3 needs llvmlite < 0.45 (pip install 'firesteel[compiled]')"
-    # The object is for this machine's processor, and for these bytes.
-    target = Path(opened.scratch, f"firesteel-{opened.digest[:32]}-{llvm.get_host_cpu_name()}.o")
+    # The object file is specific to the CPU and to the model's bytes.
+    target = Path(loaded.scratch, f"firesteel-{loaded.digest[:32]}-{llvm.get_host_cpu_name()}.o")
     with _locked(target.with_suffix(".lock")):
         text = target.with_suffix(f".{os.getpid()}.txt")
-        opened.flavor.save_model(text)
+        loaded.flavor.save_model(text)
         try:
             model = lleaves.Model(model_file=str(text))
             if target.exists():
@@ -74,11 +74,11 @@ def lleaves_backend(opened: Opened) -> tuple[LleavesBackend | None, str]:
                 partial.replace(target)
         finally:
             text.unlink(missing_ok=True)
-    return LleavesBackend(model, opened.layout.with_dtype("float64"), opened.threads), ""
+    return LleavesBackend(model, loaded.layout.with_dtype("float64"), loaded.threads), ""
 
 
-class _locked:  # noqa: N801 - reads as a word
-    """A file lock between the workers of a node; the kernel lets go of it when its holder dies."""
+class _locked:  # noqa: N801 - used like a function
+    """A file lock between the workers of a node. The kernel releases it when the holder dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""scikit-learn estimators and pipelines (and LightGBM's and XGBoost's in their scikit-learn clothes) on a matrix."""
+"""Run scikit-learn estimators and pipelines, including the scikit-learn API of LightGBM and XGBoost, on a matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.base import NativeModel
     from firesteel.udfs.backends.matrix import Layout
 
 
@@ -25,33 +25,33 @@ class EstimatorBackend:
     tolerance: float = 0.0
 
     def encode(self, table: pa.Table) -> Any | None:
-        """The matrix."""
+        """Return the feature matrix."""
         return self.layout.to_matrix(table)
 
     def predict(self, batch: Any) -> Any:
-        """The estimator's own method."""
+        """Return the result of the estimator's method."""
         with warnings.catch_warnings():
-            # Names were compared when the backend was made.
+            # `estimator_backend` has compared the names.
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
             return self.method(batch)
 
 
-def estimator_backend(opened: Opened) -> tuple[EstimatorBackend | None, str]:
-    """The backend, or None and the reason."""
+def estimator_backend(model: NativeModel) -> tuple[EstimatorBackend | None, str]:
+    """Return the backend, or None and the reason."""
     from sklearn.base import BaseEstimator
 
-    assert opened.layout is not None
-    if not isinstance(opened.flavor, BaseEstimator):
-        return None, f"{type(opened.flavor).__name__} is no scikit-learn estimator"
-    names = getattr(opened.flavor, "feature_names_in_", None)
-    if names is not None and tuple(names) != opened.layout.columns:
-        return None, "the features are not those of the fit, in its order"
-    layout = opened.layout
-    module = type(opened.flavor).__module__.partition(".")[0]
+    assert model.layout is not None
+    if not isinstance(model.flavor, BaseEstimator):
+        return None, f"{type(model.flavor).__name__} is not a scikit-learn estimator"
+    names = getattr(model.flavor, "feature_names_in_", None)
+    if names is not None and tuple(names) != model.layout.columns:
+        return None, "the feature names or their order differ from the fit"
+    layout = model.layout
+    module = type(model.flavor).__module__.partition(".")[0]
     if module == "xgboost":
-        layout = layout.with_dtype("float32")  # what XGBoost makes of every number, each from its own type
+        layout = layout.with_dtype("float32")  # XGBoost converts every number to float32
     elif module == "lightgbm":
         import numpy as np
 
         layout = layout.with_dtype(str(np.result_type(layout.dtype, np.float32)))
-    return EstimatorBackend(getattr(opened.flavor, opened.method), layout.in_columns()), ""
+    return EstimatorBackend(getattr(model.flavor, model.method), layout.in_columns()), ""

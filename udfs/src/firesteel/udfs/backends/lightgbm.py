@@ -1,4 +1,4 @@
-"""LightGBM boosters on a matrix."""
+"""Run LightGBM boosters on a matrix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.base import NativeModel
     from firesteel.udfs.backends.matrix import Layout
 
 
@@ -23,24 +23,24 @@ class LightgbmBackend:
     tolerance: float = 0.0
 
     def encode(self, table: pa.Table) -> Any | None:
-        """The matrix."""
+        """Return the feature matrix."""
         return self.layout.to_matrix(table)
 
     def predict(self, batch: Any) -> Any:
-        """The booster's prediction; one column for each class where there are several."""
+        """Return the booster's prediction, with one column per class for several classes."""
         return self.booster.predict(batch, num_threads=self.threads)
 
 
-def lightgbm_backend(opened: Opened) -> tuple[LightgbmBackend | None, str]:
-    """The backend, or None and the reason."""
+def lightgbm_backend(model: NativeModel) -> tuple[LightgbmBackend | None, str]:
+    """Return the backend, or None and the reason."""
     import lightgbm
     import numpy as np
 
-    assert opened.layout is not None
-    if not isinstance(opened.flavor, lightgbm.Booster):
-        return None, f"{type(opened.flavor).__name__} is no LightGBM booster"
-    if opened.flavor.pandas_categorical:
+    assert model.layout is not None
+    if not isinstance(model.flavor, lightgbm.Booster):
+        return None, f"{type(model.flavor).__name__} is not a LightGBM booster"
+    if model.flavor.pandas_categorical:
         return None, "the model has pandas categories"
-    # LightGBM's own rule for frames: numpy's promotion, at least float32.
-    dtype = np.result_type(opened.layout.dtype, np.float32)
-    return LightgbmBackend(opened.flavor, opened.layout.with_dtype(str(dtype)), opened.threads), ""
+    # As LightGBM converts frames: numpy's promotion, at least float32.
+    dtype = np.result_type(model.layout.dtype, np.float32)
+    return LightgbmBackend(model.flavor, model.layout.with_dtype(str(dtype)), model.threads), ""

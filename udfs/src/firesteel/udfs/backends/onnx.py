@@ -1,4 +1,4 @@
-"""ONNX models with one input of two dimensions, on a matrix."""
+"""Run ONNX models with one two-dimensional input on a matrix."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.base import NativeModel
     from firesteel.udfs.backends.matrix import Layout
 
 _INPUTS = {"tensor(float)": ("float32", {"float32", "float64"}), "tensor(double)": ("float64", {"float64"})}
-"""The type of the input -> its dtype, and the dtypes of frames that MLflow makes it of: it narrows, and nothing else."""
+"""By input type: the dtype, and the frame dtypes that MLflow casts to it. MLflow only narrows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +30,32 @@ class OnnxBackend:
     tolerance: float = 0.0
 
     def encode(self, table: pa.Table) -> Any | None:
-        """The matrix."""
+        """Return the feature matrix."""
         return self.layout.to_matrix(table)
 
     def predict(self, batch: Any) -> Any:
-        """A frame of the outputs, flat, as MLflow gives them."""
-        found = self.session.run(list(self.outputs), {self.input: batch})
+        """Return a frame of the flattened outputs, as MLflow does."""
+        results = self.session.run(list(self.outputs), {self.input: batch})
         return pd.DataFrame(
-            {name: np.asarray(each).reshape(-1) for name, each in zip(self.outputs, found, strict=True)}
+            {name: np.asarray(values).reshape(-1) for name, values in zip(self.outputs, results, strict=True)}
         )
 
 
-def onnx_backend(opened: Opened) -> tuple[OnnxBackend | None, str]:
-    """The backend, or None and the reason."""
+def onnx_backend(model: NativeModel) -> tuple[OnnxBackend | None, str]:
+    """Return the backend, or None and the reason."""
     import onnxruntime
 
-    assert opened.layout is not None
-    session = opened.flavor
+    assert model.layout is not None
+    session = model.flavor
     if not isinstance(session, onnxruntime.InferenceSession):
-        return None, f"{type(session).__name__} is no ONNX Runtime session"
+        return None, f"{type(session).__name__} is not an ONNX Runtime session"
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 2:
-        return None, "the model has other inputs than one matrix"
-    dtype, frames = _INPUTS.get(inputs[0].type, ("", set()))
-    if opened.layout.dtype not in frames:
-        return None, f"the model takes {inputs[0].type}, the frame is {opened.layout.dtype}"
-    if dtype != opened.layout.dtype and any(each.startswith("int64") for each in opened.layout.dtypes):
-        return None, "integers of 64 bits would be rounded once and not twice"
-    names = tuple(each.name for each in session.get_outputs())
-    return OnnxBackend(session, opened.layout.with_dtype(dtype), inputs[0].name, names), ""
+        return None, "the model does not have exactly one two-dimensional input"
+    dtype, frame_dtypes = _INPUTS.get(inputs[0].type, ("", set()))
+    if model.layout.dtype not in frame_dtypes:
+        return None, f"the model requires {inputs[0].type}, but the frame is {model.layout.dtype}"
+    if dtype != model.layout.dtype and any(name.startswith("int64") for name in model.layout.dtypes):
+        return None, "64-bit integers would round differently from the reference"
+    names = tuple(output.name for output in session.get_outputs())
+    return OnnxBackend(session, model.layout.with_dtype(dtype), inputs[0].name, names), ""

@@ -1,4 +1,4 @@
-"""The reference: MLflow's pyfunc on a pandas frame. Every model has it, and what it returns is right by definition."""
+"""Run the MLflow pyfunc on a pandas frame. Every model has this backend, and its results define correctness."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Reference:
     tolerance: float = 0.0
 
     def encode(self, table: pa.Table) -> pd.DataFrame:
-        """A frame of the features."""
+        """Return a frame of the features."""
         return to_pandas(table, self.features)
 
     def predict(self, batch: pd.DataFrame) -> Any:
-        """What the model returns."""
+        """Return the model's prediction."""
         return self.model(batch)

@@ -1,4 +1,4 @@
-"""XGBoost boosters on a matrix, without a DMatrix."""
+"""Run XGBoost boosters on a matrix, without a DMatrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from firesteel.udfs.backends.base import Opened
+    from firesteel.udfs.backends.base import NativeModel
     from firesteel.udfs.backends.matrix import Layout
 
 
@@ -24,27 +24,27 @@ class XgboostBackend:
     tolerance: float = 0.0
 
     def encode(self, table: pa.Table) -> Any | None:
-        """The matrix; float32, as XGBoost makes of every number."""
+        """Return the feature matrix in float32, the dtype of XGBoost."""
         return self.layout.to_matrix(table)
 
     def predict(self, batch: Any) -> Any | None:
-        """The booster's prediction. None where a value is infinite: the reference's DMatrix refuses such rows."""
+        """Return the booster's prediction, or None if a value is infinite, because the reference's DMatrix rejects such rows."""
         if np.isinf(batch).any():
             return None
         return self.booster.inplace_predict(batch, validate_features=False)
 
 
-def xgboost_backend(opened: Opened) -> tuple[XgboostBackend | None, str]:
-    """The backend, or None and the reason."""
+def xgboost_backend(model: NativeModel) -> tuple[XgboostBackend | None, str]:
+    """Return the backend, or None and the reason."""
     import xgboost
 
-    assert opened.layout is not None
-    if not isinstance(opened.flavor, xgboost.Booster):
-        return None, f"{type(opened.flavor).__name__} is no XGBoost booster"
-    names = opened.flavor.feature_names
-    if names is not None and tuple(names) != opened.layout.columns:
-        return None, "the features are not those of the training, in its order"
-    if opened.flavor.feature_types and set(opened.flavor.feature_types) - {"float", "int", "q"}:
-        return None, "the model has categories"
-    opened.flavor.set_param({"nthread": opened.threads})
-    return XgboostBackend(opened.flavor, opened.layout.with_dtype("float32")), ""
+    assert model.layout is not None
+    if not isinstance(model.flavor, xgboost.Booster):
+        return None, f"{type(model.flavor).__name__} is not an XGBoost booster"
+    names = model.flavor.feature_names
+    if names is not None and tuple(names) != model.layout.columns:
+        return None, "the feature names or their order differ from the training"
+    if model.flavor.feature_types and set(model.flavor.feature_types) - {"float", "int", "q"}:
+        return None, "the model has categorical features"
+    model.flavor.set_param({"nthread": model.threads})
+    return XgboostBackend(model.flavor, model.layout.with_dtype("float32")), ""

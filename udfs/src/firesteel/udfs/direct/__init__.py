@@ -1,3 +1,3 @@
-"""The direct operator: Spark schedules, and its tasks scan, score and write files by themselves. Nothing goes through the JVM."""
+"""The direct operator: Spark schedules Python tasks that read, score and write files without the JVM."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The mark that a finished task leaves beside its files, for a driver that goes on where another one died.
+"""Write and read completion marks of tasks, so that a driver can resume an interrupted run.
 
-A mark is written when all files of the task are closed, so what it names is whole. It is read by whoever takes the staging path
-over; a mark that was cut, or comes from another version of firesteel, says nothing.
+A task writes its mark after it has closed all its files. The driver that resumes the run ignores marks that are truncated or come from
+another version of firesteel.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from firesteel.udfs.direct.spec import Split, TaskResult, WrittenFile
 from firesteel.udfs.report import TaskReport
 
 DONE = "_done"
-"""The hidden folder of the marks, below the staging path."""
+"""Hidden folder of the marks below the staging path."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A finished task: what it read, and what it did."""
+class CompletedTask:
+    """A completed task: its input splits and its result."""
 
     splits: tuple[Split, ...]
     result: TaskResult
 
 
 def mark_name(task: int, attempt: int, job: str) -> str:
-    """The path of a mark below the staging path; no two attempts at any task share one."""
+    """Return the path of a mark below the staging path. It is unique per task attempt."""
     return f"{DONE}/{job}-{task:05d}-{attempt}.json"
 
 
-def write_mark(done: Done) -> bytes:
-    """Return the text of a mark."""
+def write_mark(completed: CompletedTask) -> bytes:
+    """Return the content of a mark."""
     value = {
         "made_by": VERSION,
-        "splits": [asdict(each) for each in done.splits],
-        "files": [asdict(each) for each in done.result.files],
-        "rows_read": done.result.rows_read,
-        "rows_in": done.result.rows_in,
-        "report": asdict(done.result.report),
+        "splits": [asdict(split) for split in completed.splits],
+        "files": [asdict(file) for file in completed.result.files],
+        "rows_read": completed.result.rows_read,
+        "rows_in": completed.result.rows_in,
+        "report": asdict(completed.result.report),
     }
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def read_mark(text: bytes) -> Done | None:
-    """The task of a mark; None when the mark is cut or another version's."""
+def read_mark(text: bytes) -> CompletedTask | None:
+    """Return the task of a mark, or None if the mark is truncated or from another version."""
     try:
         value = json.loads(text)
         if value["made_by"] != VERSION:
             return None
-        return Done(
-            tuple(Split(**each) for each in value["splits"]),
+        return CompletedTask(
+            tuple(Split(**split) for split in value["splits"]),
             TaskResult(
                 _report(value["report"]),
-                [WrittenFile(**each) for each in value["files"]],
+                [WrittenFile(**file) for file in value["files"]],
                 value["rows_read"],
                 value["rows_in"],
             ),
@@ -69,8 +69,8 @@ def read_mark(text: bytes) -> Done | None:
 
 def _report(value: Mapping[str, Any]) -> TaskReport:
     dead_letters = [
-        DeadLetter(_pairs(each["row"]), each["error"], each["message"], _pairs(each["types"]))
-        for each in value["dead_letters"]
+        DeadLetter(_pairs(letter["row"]), letter["error"], letter["message"], _pairs(letter["types"]))
+        for letter in value["dead_letters"]
     ]
     choice = Choice(**value["choice"]) if value["choice"] else None
     challenger = tally_from(value["challenger"]) if value["challenger"] else None
@@ -78,21 +78,21 @@ def _report(value: Mapping[str, Any]) -> TaskReport:
 
 
 def _pairs(value: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, each) for name, each in value)
+    return tuple((name, item) for name, item in value)
 
 
-def apart(found: Iterable[Done]) -> list[Done]:
-    """Of tasks that read the same bytes, the first: two attempts at one task, or tasks that were packed anew."""
-    kept: list[Done] = []
-    taken: dict[str, list[tuple[int, int]]] = {}
-    for each in found:
+def drop_overlapping(tasks: Iterable[CompletedTask]) -> list[CompletedTask]:
+    """Keep the first of several tasks that read the same bytes, such as two attempts of one task."""
+    unique: list[CompletedTask] = []
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for task in tasks:
         if any(
             split.start < stop and start < split.stop
-            for split in each.splits
-            for start, stop in taken.get(split.path, ())
+            for split in task.splits
+            for start, stop in ranges.get(split.path, ())
         ):
             continue
-        kept.append(each)
-        for split in each.splits:
-            taken.setdefault(split.path, []).append((split.start, split.stop))
-    return kept
+        unique.append(task)
+        for split in task.splits:
+            ranges.setdefault(split.path, []).append((split.start, split.stop))
+    return unique

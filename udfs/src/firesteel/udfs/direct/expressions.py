@@ -1,8 +1,8 @@
-"""Expressions over Arrow columns that mean what they mean in Spark: types, nulls, NaN.
+"""Evaluate expressions over Arrow columns with Spark's semantics for types, nulls and NaN.
 
-An expression is `(op, type, *arguments)`. The compiler makes them (`firesteel.pipelines.sql.mapping`) and lets pass only what is
-here; types are Spark's, coerced already, so that no operator has to guess. Spark orders NaN above all numbers and equal to
-itself, Arrow follows IEEE 754: comparisons of floats say which.
+An expression is `(op, type, *arguments)`. The compiler (`firesteel.pipelines.sql.mapping`) creates only supported expressions, with
+Spark types after coercion. In Spark, NaN equals NaN and is greater than all numbers. Arrow follows IEEE 754, so float comparisons need
+extra code.
 """
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ _FLOATS = {pa.float32(), pa.float64()}
 
 
 def project(table: pa.Table, projection: Projection) -> pa.Table:
-    """The rows that fulfil the condition, and the columns made of them."""
+    """Return the projected columns of the rows that satisfy the condition."""
     if projection.where is not None:
         mask = _column(evaluate(projection.where, table), table.num_rows)
-        table = table.filter(pc.fill_null(mask, False))  # unknown is not true
+        table = table.filter(pc.fill_null(mask, False))  # null does not satisfy the condition
     names = [name for name, _ in projection.columns]
-    values = [_column(evaluate(each, table), table.num_rows) for _, each in projection.columns]
+    values = [_column(evaluate(expression, table), table.num_rows) for _, expression in projection.columns]
     return pa.table(values, names=names)
 
 
 def evaluate(expression: Expression, table: pa.Table) -> Any:
-    """The value: a column as long as the table, or a scalar."""
+    """Return the value: a column of the table's length, or a scalar."""
     op, kind, *arguments = expression
     if op == "column":
         return table.column(_find(table, arguments[0]))
     if op == "literal":
         return pa.scalar(arguments[0], ARROW_TYPES[kind])
     if op == "cast":
-        return pc.cast(evaluate(arguments[0], table), ARROW_TYPES[kind], safe=False)  # only widening ones come here
-    values = [evaluate(each, table) for each in arguments]
+        return pc.cast(
+            evaluate(arguments[0], table), ARROW_TYPES[kind], safe=False
+        )  # the compiler allows only widening casts
+    values = [evaluate(argument, table) for argument in arguments]
     if op in _ARITHMETIC:
         return _ARITHMETIC[op](*values)
     return _OPERATORS[op](*values)
@@ -53,7 +55,7 @@ def evaluate(expression: Expression, table: pa.Table) -> Any:
 
 def _find(table: pa.Table, name: str) -> int:
     lower = name.lower()
-    return next(index for index, each in enumerate(table.column_names) if each.lower() == lower)
+    return next(index for index, column in enumerate(table.column_names) if column.lower() == lower)
 
 
 def _column(value: Any, rows: int) -> Any:
@@ -63,20 +65,20 @@ def _column(value: Any, rows: int) -> Any:
 
 
 def _equal(a: Any, b: Any) -> Any:
-    found = pc.equal(a, b)
-    return pc.or_(found, pc.and_(pc.is_nan(a), pc.is_nan(b))) if a.type in _FLOATS else found
+    result = pc.equal(a, b)
+    return pc.or_(result, pc.and_(pc.is_nan(a), pc.is_nan(b))) if a.type in _FLOATS else result
 
 
 def _less(a: Any, b: Any) -> Any:
-    found = pc.less(a, b)
-    return pc.or_(found, pc.and_(pc.is_nan(b), pc.invert(pc.is_nan(a)))) if a.type in _FLOATS else found
+    result = pc.less(a, b)
+    return pc.or_(result, pc.and_(pc.is_nan(b), pc.invert(pc.is_nan(a)))) if a.type in _FLOATS else result
 
 
 def _in(value: Any, *choices: Any) -> Any:
-    found = _equal(value, choices[0])
+    result = _equal(value, choices[0])
     for choice in choices[1:]:
-        found = pc.or_kleene(found, _equal(value, choice))
-    return found
+        result = pc.or_kleene(result, _equal(value, choice))
+    return result
 
 
 def _if(condition: Any, then: Any, otherwise: Any) -> Any:
@@ -101,4 +103,4 @@ _OPERATORS: Mapping[str, Any] = {
     "if": _if,
 }
 OPERATORS = frozenset({"column", "literal", "cast", *_ARITHMETIC, *_OPERATORS})
-"""All that the compiler may use."""
+"""Operators that the compiler may use."""

@@ -1,8 +1,8 @@
-"""File systems of the tasks: local files, and HDFS by hdfs-native, which needs no JVM.
+"""Access files from tasks: local files, and HDFS through hdfs-native without a JVM.
 
-pyarrow's own HDFS client needs libhdfs and a JVM in each Python worker; WebHDFS is slower and has no ranges that Parquet could
-coalesce. hdfs-native reads on when a DataNode dies. It does not write on: files are made on local disk and sent whole, and sent
-again when that fails. It does not wait for a NameNode that starts, either, as the JVM's client does.
+pyarrow's HDFS client needs libhdfs and a JVM in each Python worker. WebHDFS is slower and does not support coalesced range reads.
+hdfs-native continues to read when a DataNode fails, but not to write, so tasks write to local disk and upload complete files with
+retries. Unlike the JVM's client, it does not wait for a NameNode that starts, so opening a file is retried, too.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from firesteel.conf.errors import RuntimeFault, StorageError
 
 if TYPE_CHECKING:
-    from firesteel.udfs.direct.spec import OutputLocation
+    from firesteel.udfs.direct.spec import FileSystemSpec
 
-PATIENCE_S = 120.0
-"""How long a file is tried to be opened or sent. A NameNode takes 30 s to see that a DataNode is gone, and as long to start."""
+RETRY_TIMEOUT_S = 120.0
+"""Seconds to retry opening or uploading a file. A NameNode needs 30 s to detect a failed DataNode, and as long to start."""
 _CHUNK = 4 << 20
 T = TypeVar("T")
 
 
 class Files(Protocol):
-    """What a task needs of a file system."""
+    """The file system interface of a task."""
 
     def open(self, path: str) -> Any:
-        """Something that pyarrow can read from at random."""
+        """Return a file that supports random access by pyarrow."""
 
     @contextmanager
     def create(self, path: str) -> Iterator[Any]:
-        """Something to write a new file with; it is there, whole, when the block ends without an error."""
+        """Yield a writable file. The complete file exists when the block ends without an error."""
 
 
 class LocalFiles:
-    """Files of this machine."""
+    """Local files."""
 
     def open(self, path: str) -> Any:
-        """A memory map."""
+        """Return a memory map."""
         import pyarrow as pa
 
         return pa.memory_map(path)
@@ -55,33 +55,33 @@ class LocalFiles:
 
 
 class HdfsFiles:
-    """Files of an HDFS."""
+    """Files on HDFS."""
 
-    def __init__(self, place: OutputLocation) -> None:
-        if place.user:
-            os.environ["HADOOP_USER_NAME"] = place.user
+    def __init__(self, filesystem: FileSystemSpec) -> None:
+        if filesystem.user:
+            os.environ["HADOOP_USER_NAME"] = filesystem.user
         try:
             from hdfs_native import Client
         except ImportError:
             raise RuntimeFault(
                 "FS9004",
                 "hdfs-native is not installed on the executors.",
-                hint="pip install hdfs-native, or set operator: arrow.",
+                hint="Install it: `pip install hdfs-native`. Or set `operator: arrow`.",
             ) from None
-        self._client = Client(f"hdfs://{place.authority}", dict(place.settings))
+        self._client = Client(f"hdfs://{filesystem.authority}", dict(filesystem.settings))
 
     def open(self, path: str) -> Any:
-        """A reader with its own cursor."""
+        """Return a reader with its own position."""
         import pyarrow as pa
 
-        return pa.PythonFile(_patiently(f"{path} could not be opened", lambda: self._client.read(path)), mode="r")
+        return pa.PythonFile(_retry(f"{path} cannot be opened", lambda: self._client.read(path)), mode="r")
 
     @contextmanager
     def create(self, path: str) -> Iterator[Any]:
         """See Files."""
         with tempfile.TemporaryFile(prefix="firesteel-") as spool:
             yield spool
-            _patiently(f"{path} could not be written", lambda: self._send(spool, path))
+            _retry(f"{path} cannot be written", lambda: self._send(spool, path))
 
     def _send(self, spool: Any, path: str) -> None:
         from hdfs_native import WriteOptions
@@ -92,24 +92,25 @@ class HdfsFiles:
                 sink.write(chunk)
 
 
-def _patiently(failure: str, act: Callable[[], T]) -> T:
-    """Act until it works; what time does not mend is raised at once."""
-    deadline = time.monotonic() + PATIENCE_S
+def _retry(failure: str, action: Callable[[], T]) -> T:
+    """Run an action with retries. Missing files and permission errors are raised immediately."""
+    deadline = time.monotonic() + RETRY_TIMEOUT_S
     wait = 0.5
     while True:
         try:
-            return act()
+            return action()
         except (FileNotFoundError, PermissionError):
             raise
         except (RuntimeError, OSError) as error:
             if time.monotonic() + wait > deadline:
                 raise StorageError(
-                    "FS8001", f"{failure} for {PATIENCE_S:g} s: {type(error).__name__}: {str(error)[:300]}"
+                    "FS8001",
+                    f"{failure} after {RETRY_TIMEOUT_S:g} s of retries: {type(error).__name__}: {str(error)[:300]}",
                 ) from error
         time.sleep(wait)
         wait = min(wait * 2, 10.0)
 
 
-def open_files(place: OutputLocation) -> Files:
-    """The file system of a place."""
-    return HdfsFiles(place) if place.scheme == "hdfs" else LocalFiles()
+def open_files(filesystem: FileSystemSpec) -> Files:
+    """Return the file system of a specification."""
+    return HdfsFiles(filesystem) if filesystem.scheme == "hdfs" else LocalFiles()

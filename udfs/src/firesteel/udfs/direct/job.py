@@ -1,4 +1,4 @@
-"""A direct job: splits -> tasks -> files of the attempts that count."""
+"""Run a direct job: pack splits into tasks, run the tasks, and collect the files of the successful attempts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from firesteel.conf.errors import FiresteelError
-from firesteel.udfs.attempts import attempt_at
-from firesteel.udfs.direct.done import Done, mark_name, write_mark
+from firesteel.udfs.attempts import task_attempt
+from firesteel.udfs.direct.done import CompletedTask, mark_name, write_mark
 from firesteel.udfs.direct.expressions import project
 from firesteel.udfs.direct.files import open_files
 from firesteel.udfs.direct.scan import scan
@@ -26,17 +26,26 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SPLIT_BYTES = 128 << 20
-"""The most that one task reads, as spark.sql.files.maxPartitionBytes."""
+"""Maximum input bytes of a task, as spark.sql.files.maxPartitionBytes."""
 OPEN_BYTES = 4 << 20
-"""What opening a file counts for, as spark.sql.files.openCostInBytes."""
+"""Cost of opening a file in bytes, as spark.sql.files.openCostInBytes."""
 _END = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class DirectResult:
-    """What a job did. `files` are those of the attempts that count, still under their temporary names.
+    """The result of a job.
 
-    `rows_read` were in the files, `rows_in` of them reached the score.
+    Attributes
+    ----------
+    report
+        Scoring counts.
+    files
+        Files of the successful attempts, with temporary names.
+    rows_read
+        Rows in the input files.
+    rows_in
+        Rows after the filters, which are the input of the score step.
     """
 
     report: ScoreReport
@@ -46,71 +55,71 @@ class DirectResult:
 
 
 def pack(
-    files: Sequence[tuple[str, int]], slots: int, most: int = SPLIT_BYTES, done: Iterable[Split] = ()
+    files: Sequence[tuple[str, int]], slots: int, max_bytes: int = SPLIT_BYTES, done: Iterable[Split] = ()
 ) -> tuple[tuple[Split, ...], ...]:
-    """Cut (path, length) files into splits and pack those into tasks, as Spark does, in the order of the paths.
+    """Divide (path, length) files into splits and pack the splits into tasks in path order, as Spark does.
 
-    A task has at most `most` bytes, and less where that keeps all slots at work. What is `done` is left out.
+    A task has at most `max_bytes`, and fewer if that uses all slots. `done` splits are excluded.
     """
-    stretches = _left(files, done)
-    total = sum(stop - start + OPEN_BYTES for _, start, stop, _ in stretches)
-    size = max(1, min(most, max(OPEN_BYTES, -(-total // max(1, slots)))))
+    ranges = _remaining(files, done)
+    total = sum(stop - start + OPEN_BYTES for _, start, stop, _ in ranges)
+    size = max(1, min(max_bytes, max(OPEN_BYTES, -(-total // max(1, slots)))))
     tasks: list[list[Split]] = []
-    room = 0
-    for path, first, stop, end in stretches:
+    free_bytes = 0
+    for path, first, stop, end in ranges:
         for start in range(first, max(first + 1, stop), size):
             split = Split(path, start, start + size if start + size < stop else end)
             cost = min(size, stop - start) + OPEN_BYTES
-            if not tasks or cost > room:
+            if not tasks or cost > free_bytes:
                 tasks.append([])
-                room = size + OPEN_BYTES
+                free_bytes = size + OPEN_BYTES
             tasks[-1].append(split)
-            room -= cost
+            free_bytes -= cost
     return tuple(tuple(task) for task in tasks)
 
 
-def _left(files: Sequence[tuple[str, int]], done: Iterable[Split]) -> list[tuple[str, int, int, int]]:
-    """Stretches (path, start, stop, end) that are not done; `end` is the split's stop, beyond all for a file's last."""
-    taken: dict[str, list[Split]] = {}
-    for each in done:
-        taken.setdefault(each.path, []).append(each)
-    left = []
+def _remaining(files: Sequence[tuple[str, int]], done: Iterable[Split]) -> list[tuple[str, int, int, int]]:
+    """Return the ranges (path, start, stop, end) that are not done. `end` is the stop of the last split, unbounded at the end of a file."""
+    done_splits: dict[str, list[Split]] = {}
+    for split in done:
+        done_splits.setdefault(split.path, []).append(split)
+    remaining = []
     for path, length in sorted(files):
-        at = 0
-        for each in sorted(taken.get(path, ()), key=lambda split: split.start):
-            if each.start > at:
-                left.append((path, at, each.start, each.start))
-            at = max(at, each.stop)
-        if at < max(1, length):
-            left.append((path, at, length, _END))
-    return left
+        position = 0
+        for split in sorted(done_splits.get(path, ()), key=lambda split: split.start):
+            if split.start > position:
+                remaining.append((path, position, split.start, split.start))
+            position = max(position, split.stop)
+        if position < max(1, length):
+            remaining.append((path, position, length, _END))
+    return remaining
 
 
 def run_direct(
     spark: SparkSession, spec: DirectSpec, tasks: Sequence[tuple[Split, ...]], done: Sequence[TaskResult] = ()
 ) -> DirectResult:
-    """Run the tasks. What they return comes home once for each, however often it was tried.
+    """Run the tasks and return their results, one per task.
 
     Parameters
     ----------
     done
-        Tasks of an earlier job: the result is theirs, too.
+        Results of tasks that an earlier job completed. The result includes them.
 
     Raises
     ------
     PySparkException
-        A task failed; `firesteel.udfs.score.worker_error` finds an error of ours in it.
+        A task failed. `firesteel.udfs.score.worker_error` extracts the firesteel error.
     """
-    found = [*done]
+    results = [*done]
     if tasks:
         run = _runner(spec, secrets.token_hex(6))
-        # One task a slice: the splits are packed already.
-        found += spark.sparkContext.parallelize(list(enumerate(tasks)), len(tasks)).mapPartitions(run).collect()
+        # One slice per task, because the splits are already packed.
+        results += spark.sparkContext.parallelize(list(enumerate(tasks)), len(tasks)).mapPartitions(run).collect()
     return DirectResult(
-        summarise({place: result.report for place, result in enumerate(found)}),
-        tuple(file for result in found for file in result.files),
-        sum(result.rows_read for result in found),
-        sum(result.rows_in for result in found),
+        summarise({index: result.report for index, result in enumerate(results)}),
+        tuple(file for result in results for file in result.files),
+        sum(result.rows_read for result in results),
+        sum(result.rows_in for result in results),
     )
 
 
@@ -122,9 +131,9 @@ def _runner(spec: DirectSpec, job: str):  # type: ignore[no-untyped-def]  # noqa
         pin_gpus(context)
         for index, splits in items:
             try:
-                with attempt_at(context, spec.score, job) as suited:
+                with task_attempt(context, spec.score, job) as attempt_spec:
                     done = run_task(
-                        replace(spec, score=suited), splits, index, context.taskAttemptId() if context else 0, job
+                        replace(spec, score=attempt_spec), splits, index, context.taskAttemptId() if context else 0, job
                     )
                 yield done
             except FiresteelError as error:
@@ -134,10 +143,10 @@ def _runner(spec: DirectSpec, job: str):  # type: ignore[no-untyped-def]  # noqa
 
 
 def run_task(spec: DirectSpec, splits: tuple[Split, ...], index: int, attempt: int, job: str) -> TaskResult:
-    """One task, from its splits to its files. Works without Spark."""
+    """Run one task without Spark: read its splits, score the rows and write the files."""
     report = TaskReport(index, attempt)
     result = TaskResult(report)
-    files = open_files(spec.write.place)
+    files = open_files(spec.write.filesystem)
     with TaskWriter(files, spec.write, spec.scored, index, attempt, job) as writer:
         for batch in score_batches(_input(spec, splits, result), spec.score, spec.scored, report):
             writer.write(batch)
@@ -146,13 +155,13 @@ def run_task(spec: DirectSpec, splits: tuple[Split, ...], index: int, attempt: i
         clock.add("write")
     result.files = writer.written
     with files.create(f"{spec.write.folder}/{mark_name(index, attempt, job)}") as sink:
-        sink.write(write_mark(Done(splits, result)))
+        sink.write(write_mark(CompletedTask(splits, result)))
     return result
 
 
 def _input(spec: DirectSpec, splits: tuple[Split, ...], result: TaskResult) -> Iterator[pa.RecordBatch]:
     columns = list(spec.score.columns)
-    for table in scan(open_files(spec.scan.place), spec.scan, splits, result):
+    for table in scan(open_files(spec.scan.filesystem), spec.scan, splits, result):
         for projection in spec.projections:
             table = project(table, projection)  # noqa: PLW2901
         result.rows_in += table.num_rows

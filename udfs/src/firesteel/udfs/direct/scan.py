@@ -1,4 +1,4 @@
-"""Parquet files -> Arrow tables with the declared schema, as Spark's own reader would give them."""
+"""Read Parquet files as Arrow tables with the declared schema and the semantics of Spark's reader."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _UNSIGNED = {
     for bits, name in UNSIGNED.items()
 }
 _WIDER = {(pa.type_for_alias(ARROW[found]), pa.type_for_alias(ARROW[wanted])) for found, wanted in WIDENED}
-"""The plan lets no others pass."""
+"""(type in the file, declared type) that Spark's reader widens. The plan rejects other pairs."""
 _LEGACY = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
 _SPARK_VERSION = b"org.apache.spark.version"
 _SPARK_TYPES = {pa.type_for_alias(ARROW[name]): name for name in ("string", "date", *INTEGERS)}
-"""Of partition columns; the compiler lets no others pass (pipelines/planner/operator.py)."""
+"""Types of partition columns. The compiler (planner/operator.py) rejects others."""
 T = TypeVar("T")
 
 
 def scan(files: Files, spec: ScanSpec, splits: Iterable[Split], result: TaskResult) -> Iterator[pa.Table]:
-    """The rows of the splits, in order. `result.rows_read` is filled from the footers.
+    """Yield the rows of the splits in order, and set `result.rows_read` from the footers.
 
     Raises
     ------
     InputNotReady
-        FS4003 when a file has other types than declared.
+        FS4003 if the types in a file differ from the declared types.
     """
     for split in splits:
         with files.open(f"{spec.root}/{split.path}") as source:
@@ -50,13 +50,13 @@ def scan(files: Files, spec: ScanSpec, splits: Iterable[Split], result: TaskResu
             if names:
                 batches: Iterator[Any] = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(names.values()))
             else:
-                batches = _bare(sum(file.metadata.row_group(group).num_rows for group in groups))
+                batches = _empty_batches(sum(file.metadata.row_group(group).num_rows for group in groups))
             while (batch := _read(split.path, next, batches, None)) is not None:
                 yield _complete(batch, spec, names, constants, split.path)
 
 
 def _read(path: str, read: Callable[..., T], *args: Any, **options: Any) -> T:
-    """What `read` returns; FS4003 where the file is damaged. What the storage raises passes through."""
+    """Return the result of `read`, or raise FS4003 if the file is damaged. Errors of the storage are not changed."""
     try:
         return read(*args, **options)
     except (pa.ArrowInvalid, OSError) as error:
@@ -64,54 +64,56 @@ def _read(path: str, read: Callable[..., T], *args: Any, **options: Any) -> T:
             raise
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputNotReady(
-            "FS4003", f"{path} cannot be read, the file is damaged: {reason}.", hint="Write the partition again."
+            "FS4003", f"{path} cannot be read because the file is damaged: {reason}.", hint="Write the partition again."
         ) from error
 
 
-def _bare(rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches without columns, when only those of the path are needed."""
+def _empty_batches(rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches without data columns, if only partition columns are read."""
     for start in range(0, rows, BATCH_ROWS):
         size = min(BATCH_ROWS, rows - start)
         yield pa.RecordBatch.from_arrays([pa.nulls(size)], names=["_"])
 
 
 def _groups(metadata: Any, split: Split) -> list[int]:
-    """Row groups whose middle lies in the split: each belongs to exactly one split of its file."""
-    found = []
+    """Return the row groups whose middle lies in the split, so that each group belongs to one split."""
+    groups = []
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        starts, size = [], 0
+        offsets, size = [], 0
         for number in range(group.num_columns):
             column = group.column(number)
             dictionary = column.dictionary_page_offset
-            starts.append(min(dictionary, column.data_page_offset) if dictionary else column.data_page_offset)
+            offsets.append(min(dictionary, column.data_page_offset) if dictionary else column.data_page_offset)
             size += column.total_compressed_size
-        middle = min(starts, default=0) + size // 2
+        middle = min(offsets, default=0) + size // 2
         if split.start <= middle < split.stop:
-            found.append(index)
-    return found
+            groups.append(index)
+    return groups
 
 
 def _names(file: Any, spec: ScanSpec, path: str) -> dict[str, str]:
-    """Declared column -> the file's name of it, whatever its case, as in Spark."""
+    """Return the file's column name of each declared column. The match ignores case, as in Spark."""
     metadata = file.metadata.metadata or {}
     spark = metadata.get(_SPARK_VERSION, b"3").partition(b".")[0]
     legacy = any(key in metadata for key in _LEGACY) or (spark.isdigit() and int(spark) < 3)
-    if legacy and any(pa.types.is_temporal(each.type) for each in spec.schema):
+    if legacy and any(pa.types.is_temporal(field.type) for field in spec.schema):
         raise InputNotReady(
             "FS4003",
-            f"{path} has dates of Spark 2's calendar.",
-            hint="Set `operator: arrow`: Spark reads such files right.",
+            f"{path} has dates in the calendar of Spark 2, which the direct operator does not support.",
+            hint="Set `operator: arrow`. Spark reads such files correctly.",
         )
     lower: dict[str, list[str]] = {}
     for name in file.schema_arrow.names:
         lower.setdefault(name.lower(), []).append(name)
     names = {}
-    for each in spec.schema:
-        found = lower.get(each.name.lower(), [])
-        if len(found) != 1:
-            raise InputNotReady("FS4003", f"{path} has {len(found)} columns named `{each.name}`, whatever their case.")
-        names[each.name] = found[0]
+    for field in spec.schema:
+        matches = lower.get(field.name.lower(), [])
+        if len(matches) != 1:
+            raise InputNotReady(
+                "FS4003", f"{path} has {len(matches)} columns named `{field.name}` (case ignored), expected 1."
+            )
+        names[field.name] = matches[0]
     return names
 
 
@@ -122,7 +124,7 @@ def _complete(
     constants: dict[str, pa.Scalar],
     path: str,
 ) -> pa.Table:
-    columns: list[Any] = [_typed(batch.column(names[each.name]), each, path) for each in spec.schema]
+    columns: list[Any] = [_typed(batch.column(names[field.name]), field, path) for field in spec.schema]
     fields = [*spec.schema.names, *constants]
     columns += [
         pa.repeat(value, batch.num_rows) if value.is_valid else pa.nulls(batch.num_rows, value.type)
@@ -131,43 +133,43 @@ def _complete(
     return pa.table(columns, names=fields)
 
 
-def _typed(column: pa.Array, wanted: pa.Field, path: str) -> pa.Array:
+def _typed(column: pa.Array, declared: pa.Field, path: str) -> pa.Array:
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if column.type in _UNSIGNED:
         column = column.cast(_UNSIGNED[column.type])
-    if pa.types.is_duration(column.type):  # Parquet has no such type: to Spark it is a number
+    if pa.types.is_duration(column.type):  # Parquet has no duration type, and Spark reads a number
         column = column.cast(pa.int64())
-    if column.type == wanted.type:
+    if column.type == declared.type:
         return column
-    if _fits(column.type, wanted.type):
-        return column.cast(wanted.type)
+    if _fits(column.type, declared.type):
+        return column.cast(declared.type)
     raise InputNotReady(
         "FS4003",
-        f"{path}: column `{wanted.name}` is {column.type}, declared {wanted.type}.",
-        hint="Write the file again with that type, or correct the contract.",
+        f"{path}: column `{declared.name}` has type {column.type}, expected {declared.type}.",
+        hint="Write the file again with the declared type, or correct the contract.",
     )
 
 
-def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+def _fits(actual: pa.DataType, declared: pa.DataType) -> bool:
     types = pa.types
-    if types.is_timestamp(found) and types.is_timestamp(wanted):
-        return found.unit != "ns" and (bool(wanted.tz) or not found.tz)  # INT96 has no zone, and is in UTC
-    text = types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
-    data = (
-        types.is_binary(found)
-        or types.is_large_binary(found)
-        or types.is_binary_view(found)
-        or types.is_fixed_size_binary(found)
+    if types.is_timestamp(actual) and types.is_timestamp(declared):
+        return actual.unit != "ns" and (bool(declared.tz) or not actual.tz)  # INT96 has no zone and stores UTC
+    is_string = types.is_string(actual) or types.is_large_string(actual) or types.is_string_view(actual)
+    is_binary = (
+        types.is_binary(actual)
+        or types.is_large_binary(actual)
+        or types.is_binary_view(actual)
+        or types.is_fixed_size_binary(actual)
     )
     return (
-        (found, wanted) in _WIDER
-        or (text and types.is_string(wanted))
-        or (data and types.is_binary(wanted))
-        or (types.is_date(found) and types.is_date(wanted))
-        or (types.is_decimal(found) and types.is_decimal(wanted) and _digits(found) == _digits(wanted))
+        (actual, declared) in _WIDER
+        or (is_string and types.is_string(declared))
+        or (is_binary and types.is_binary(declared))
+        or (types.is_date(actual) and types.is_date(declared))
+        or (types.is_decimal(actual) and types.is_decimal(declared) and _digits(actual) == _digits(declared))
     )
 
 
@@ -176,7 +178,7 @@ def _digits(kind: pa.DataType) -> tuple[int, int]:
 
 
 def partition_values(path: str, spec: ScanSpec) -> dict[str, pa.Scalar]:
-    """The values in a path, by column."""
+    """Return the partition values in a path by column."""
     values = {}
     for (name, kind), part in zip(spec.partitions, path.split("/"), strict=False):
         try:

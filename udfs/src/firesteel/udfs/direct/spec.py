@@ -1,4 +1,4 @@
-"""What a direct job does: plain values that travel to the executors."""
+"""Define a direct job as plain values that travel to the executors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from firesteel.udfs.spec import ScoreSpec
 
 Expression = tuple[Any, ...]
-"""`(op, type, *arguments)`, type a Spark SQL type: see `firesteel.udfs.direct.expressions`."""
+"""`(op, type, *arguments)` with a Spark SQL type. See `firesteel.udfs.direct.expressions`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A stretch `[start, stop)` of a file's bytes: the row groups whose middle lies in it are read, as Spark does it.
+    """A byte range `[start, stop)` of a file. It contains the row groups whose middle lies in the range, as in Spark.
 
     `path` is relative to the scan's root.
     """
@@ -27,8 +27,8 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputLocation:
-    """A file system: `hdfs` with the authority and the client's settings, or `file`."""
+class FileSystemSpec:
+    """A file system: `hdfs` with authority and client settings, or `file`."""
 
     scheme: str
     authority: str = ""
@@ -40,11 +40,11 @@ class OutputLocation:
 class ScanSpec:
     """Files to read.
 
-    `schema` are the columns to read, in Spark's Arrow types; `partitions` those that stand in the paths, in their order, as
+    `schema` has the file columns with Spark's Arrow types. `partitions` are the partition columns in path order, as
     (name, Arrow type).
     """
 
-    place: OutputLocation
+    filesystem: FileSystemSpec
     root: str
     schema: pa.Schema
     partitions: tuple[tuple[str, pa.DataType], ...]
@@ -52,7 +52,7 @@ class ScanSpec:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A SELECT over one relation: output name -> expression, and which rows stay."""
+    """A SELECT over one relation: expressions by output name, and the row filter."""
 
     columns: tuple[tuple[str, Expression], ...]
     where: Expression | None = None
@@ -60,13 +60,21 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class WriteSpec:
-    """Where scored rows go: `folder` is the staging path. `constants` are columns of one value, with its type.
+    """The output of scored rows.
 
-    `columns` are the columns of the files in order, without those of `partition_by`. A file that has `file_bytes` is finished, and
-    another begun; 0 for no limit.
+    Attributes
+    ----------
+    folder
+        The staging path.
+    columns
+        File columns in order, without the columns of `partition_by`.
+    constants
+        Constant columns as (name, type, value).
+    file_bytes
+        Size in bytes at which a file is closed and a new one started; 0 for no limit.
     """
 
-    place: OutputLocation
+    filesystem: FileSystemSpec
     folder: str
     columns: tuple[str, ...]
     partition_by: tuple[str, ...]
@@ -77,7 +85,7 @@ class WriteSpec:
 
 @dataclass(frozen=True, slots=True)
 class DirectSpec:
-    """A whole direct job. `scored` is the schema of the score step: kept columns, then outputs."""
+    """The definition of a direct job. `scored` is the schema of the score step: kept columns, then outputs."""
 
     scan: ScanSpec
     projections: tuple[Projection, ...]
@@ -88,7 +96,7 @@ class DirectSpec:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file below the staging path: where a task left it, and where it belongs when the task counts."""
+    """A file of a task: its temporary path and its final path, both below the staging path."""
 
     temporary: str
     final: str
@@ -98,7 +106,7 @@ class WrittenFile:
 
 @dataclass(slots=True)
 class TaskResult:
-    """What one task did. `rows_read` by the files' own footers, `rows_in` after the filters."""
+    """The result of one task. `rows_read` comes from the file footers; `rows_in` counts the rows after the filters."""
 
     report: Any
     files: list[WrittenFile] = field(default_factory=list)

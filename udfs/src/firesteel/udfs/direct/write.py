@@ -1,7 +1,7 @@
-"""Scored batches -> partitioned Parquet files of one task attempt.
+"""Write the scored batches of one task attempt to partitioned Parquet files.
 
-Every attempt writes below a folder of its own, hidden from readers; the driver moves the files of the attempts that count. A
-second attempt at the same task, by retry or speculation, meets nobody.
+Each attempt writes to its own hidden folder, so attempts of the same task (retries, speculation) do not conflict. The driver moves the
+files of the successful attempts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from firesteel.udfs.direct.spec import WriteSpec
 
 TEMPORARY = "_direct"
-"""The hidden folder below the staging path."""
+"""Hidden folder below the staging path."""
 OPEN_FILES = 16
-"""Files that one task has open at once; the one that was written to longest ago is finished first."""
+"""Maximum open files per task. The least recently used file is closed first."""
 GROUP_BYTES = 64 << 20
-"""Bytes held for one file until they become a row group."""
-HELD_BYTES = 192 << 20
-"""Bytes held for all files of a task."""
+"""Buffered bytes of one file that form a row group."""
+BUFFER_BYTES = 192 << 20
+"""Maximum buffered bytes of all files of a task."""
 
 
 @dataclass(slots=True)
@@ -42,12 +42,12 @@ class _Open:
     sink: Any
     file: tuple[str, str]
     rows: int = 0
-    held: list[pa.RecordBatch] = field(default_factory=list)
-    held_bytes: int = 0
+    buffered: list[pa.RecordBatch] = field(default_factory=list)
+    buffered_bytes: int = 0
 
 
 class TaskWriter:
-    """Writes one task's rows. A context manager: leaving it without an error finishes all files."""
+    """Writes the rows of one task. As a context manager, it closes all files if the block raises no error."""
 
     def __init__(self, files: Files, spec: WriteSpec, schema: pa.Schema, task: int, attempt: int, job: str) -> None:
         self._files = files
@@ -57,31 +57,31 @@ class TaskWriter:
         self._folder = f"{TEMPORARY}/{job}-{task:05d}-{attempt}"
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._count = 0
-        # Held rows weigh about four times what they do in the file, and a file is looked at when some are written.
+        # Buffered rows need about four times their size in the file, and the size check follows a write.
         self._group_bytes = min(GROUP_BYTES, spec.file_bytes or GROUP_BYTES)
         self._constants = {name: pa.scalar(value, kind) for name, kind, value in spec.constants}
-        fields = {each.name: each for each in schema}
+        fields = {field.name: field for field in schema}
         for name, kind, _ in spec.constants:
             fields[name] = pa.field(name, kind)
         self._file_schema = pa.schema([fields[name] for name in spec.columns])
         self.written: list[WrittenFile] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the files of their partitions."""
+        """Write rows to the files of their partitions."""
         for folder, rows in self._split(batch):
             target = self._file(folder)
-            target.held.append(rows)
-            target.held_bytes += rows.nbytes
+            target.buffered.append(rows)
+            target.buffered_bytes += rows.nbytes
             target.rows += rows.num_rows
-            if target.held_bytes >= self._group_bytes:
+            if target.buffered_bytes >= self._group_bytes:
                 self._flush(target)
             if self._spec.file_bytes and target.sink.tell() >= self._spec.file_bytes:
                 self._close(folder, self._open.pop(folder))
-        while sum(each.held_bytes for each in self._open.values()) > HELD_BYTES:
-            self._flush(max(self._open.values(), key=lambda each: each.held_bytes))
+        while sum(file.buffered_bytes for file in self._open.values()) > BUFFER_BYTES:
+            self._flush(max(self._open.values(), key=lambda file: file.buffered_bytes))
 
     def finish(self) -> None:
-        """Finish all files; leaving the context does it, too."""
+        """Close all files."""
         while self._open:
             self._close(*self._open.popitem(last=False))
 
@@ -94,17 +94,17 @@ class TaskWriter:
         if kind is None:
             self.finish()
             return
-        for each in self._open.values():
-            each.stack.__exit__(kind, error, trace)
+        for file in self._open.values():
+            file.stack.__exit__(kind, error, trace)
 
     def _split(self, batch: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
-        """The batch by partition; as one piece where all rows have one, which is the usual case."""
+        """Split the batch by partition. Usually all rows belong to one partition."""
         keys = [batch.column(name) for name in self._spec.partition_by]
         if not keys:
             return [("", self._columns(batch))]
         distinct = [pc.unique(key) for key in keys]
-        if all(len(each) == 1 for each in distinct):
-            return [(self._path([each[0].as_py() for each in distinct]), self._columns(batch))]
+        if all(len(values) == 1 for values in distinct):
+            return [(self._path([values[0].as_py() for values in distinct]), self._columns(batch))]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for row, values in enumerate(zip(*(key.to_pylist() for key in keys), strict=True)):
             groups.setdefault(values, []).append(row)
@@ -136,18 +136,22 @@ class TaskWriter:
         temporary = f"{self._folder}/{final}"
         stack = ExitStack()
         sink = stack.enter_context(self._files.create(f"{self._spec.folder}/{temporary}"))
-        # A dictionary of floats that are all different costs time and no byte less.
-        plain = [each.name for each in self._file_schema if not pa.types.is_floating(each.type)]
+        # Dictionary encoding of distinct floats costs time and saves no space.
+        dictionary_columns = [field.name for field in self._file_schema if not pa.types.is_floating(field.type)]
         writer = pq.ParquetWriter(
-            sink, self._file_schema, compression=self._spec.compression, use_dictionary=plain, store_schema=False
+            sink,
+            self._file_schema,
+            compression=self._spec.compression,
+            use_dictionary=dictionary_columns,
+            store_schema=False,
         )
         self._open[folder] = _Open(writer, stack, sink, (temporary, final))
         return self._open[folder]
 
     def _flush(self, target: _Open) -> None:
-        if target.held:
-            target.writer.write_table(pa.Table.from_batches(target.held), row_group_size=max(1, target.rows))
-            target.held, target.held_bytes = [], 0
+        if target.buffered:
+            target.writer.write_table(pa.Table.from_batches(target.buffered), row_group_size=max(1, target.rows))
+            target.buffered, target.buffered_bytes = [], 0
 
     def _close(self, _folder: str, target: _Open) -> None:
         try:
@@ -162,7 +166,7 @@ class TaskWriter:
 
 
 def _text(value: Any) -> str:
-    """A partition's value as Spark writes it."""
+    """Return the directory text of a partition value, as Spark writes it."""
     if value is None or value == "":
         return NULL_DIRECTORY
     return value.isoformat() if isinstance(value, date) else str(value)
