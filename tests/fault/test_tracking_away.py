@@ -66,7 +66,7 @@ def test_a_record_that_mlflow_did_not_take_is_kept_and_delivered_later(spark, tm
         done = firesteel("recover", folder=project.folder)
         assert done.returncode == 0, done.stdout + done.stderr
         assert kept(project) == ["00-cut-short.json"]  # in nobody's way, and for a person
-        assert "00-cut-short.json cannot be read, and stays" in done.stderr
+        assert "00-cut-short.json cannot be read and stays in the storage" in done.stderr
         storage.delete(f"{base}/00-cut-short.json")
         for result in (midway, without):
             assert f"sent the record of run {result.run_id} to MLflow." in done.stdout

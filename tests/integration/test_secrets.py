@@ -298,7 +298,7 @@ def test_a_server_that_fails_gets_the_password_and_no_error_quotes_it(secretive,
     basic = base64.b64encode(f"ml:{PASSWORD}".encode()).decode()
     assert f"Basic {basic}" in broken_server.asked
     shown = done.stdout + done.stderr
-    assert f"MLflow at http://127.0.0.1:{port}: no answer" in shown
+    assert f"MLflow at http://127.0.0.1:{port}: no response" in shown
     assert "500 error" in shown
     assert basic not in shown
     assert secretive.leaks(shown) == []

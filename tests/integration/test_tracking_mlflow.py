@@ -123,11 +123,19 @@ def test_a_folder_and_its_uri_are_models_too(model_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "code", "says"),
     [
-        (f"models:/{NAME}@prod", "FS3005", f"models:/{NAME}@prod: no such alias. Aliases: challenger->2, champion->1."),
-        (f"models:/{NAME}/9", "FS3001", f"models:/{NAME}/9: no such version. Versions of {NAME}: 2, 1."),
-        (f"models:/{NAME}/latest", "FS3001", "no such version. Versions of flight_delay: 2, 1."),
-        ("models:/flight_dealy@champion", "FS3001", "no registered model `flight_dealy`. Registered: flight_delay."),
-        ("/no/such/folder", "FS3001", "/no/such/folder: no such folder."),
+        (
+            f"models:/{NAME}@prod",
+            "FS3005",
+            f"models:/{NAME}@prod: the alias does not exist (aliases: challenger->2, champion->1).",
+        ),
+        (f"models:/{NAME}/9", "FS3001", f"models:/{NAME}/9: the version does not exist (versions of {NAME}: 2, 1)."),
+        (f"models:/{NAME}/latest", "FS3001", "the version does not exist (versions of flight_delay: 2, 1)."),
+        (
+            "models:/flight_dealy@champion",
+            "FS3001",
+            "the model `flight_dealy` is not registered (registered: flight_delay).",
+        ),
+        ("/no/such/folder", "FS3001", "the folder /no/such/folder does not exist."),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(store: SimpleNamespace, uri: str, code: str, says: str) -> None:
@@ -148,7 +156,7 @@ def test_a_format_that_is_not_trusted_is_refused_at_its_place_in_the_spec(store:
 
 
 @pytest.mark.parametrize(
-    ("signature", "says"), [(None, "no signature"), ("tensor", "tensors"), ("unnamed", "names no columns")]
+    ("signature", "says"), [(None, "no signature"), ("tensor", "tensors"), ("unnamed", "has no column names")]
 )
 def test_a_model_without_named_inputs_is_fs3003(
     model_folder: Path, tmp_path: Path, signature: str | None, says: str
@@ -188,7 +196,7 @@ def test_apply_refuses_an_alias_that_has_moved(store: SimpleNamespace) -> None:
     pinned = replace(plan, uri=f"models:/{NAME}/1")
     assert fetch_pinned(pinned, store.uri) == store.folders["1"], "a pinned version does not care for aliases"
     store.client.delete_registered_model_alias(NAME, "champion")
-    with pytest.raises(PlanDrift, match="@champion is gone"):
+    with pytest.raises(PlanDrift, match="@champion no longer exists"):
         fetch_pinned(plan, store.uri)
 
 

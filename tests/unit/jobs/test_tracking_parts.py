@@ -160,7 +160,7 @@ def test_a_model_folder_that_mlflow_would_take_for_another_is_refused(tmp_path):
     for name in ("a%20b", "a b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "MLmodel").write_text("flavors: {}\n")
-    with pytest.raises(ModelError, match=r"FS3001 .*holds `%`"):
+    with pytest.raises(ModelError, match=r"FS3001 .*contains `%`"):
         resolve_model("m", str(tmp_path / "a%20b"), **options())
 
 

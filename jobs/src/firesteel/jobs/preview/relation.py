@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from firesteel.pipelines.plan.model import Plan
-    from firesteel.udfs.score import Scored
+    from firesteel.udfs.score import ScoredFrame
 
 _SEED = 0
 """Of every sample: the same plan and fraction give the same rows, as long as Spark reads the files in the same partitions."""
@@ -29,7 +29,7 @@ class Preview:
     """The rows of a relation; `scored` counts the model's rows after an action, where the relation needs the model."""
 
     frame: DataFrame
-    scored: Scored | None
+    scored: ScoredFrame | None
 
 
 def preview(session: SparkSession, plan: Plan, relation: str, sample: float | None = None) -> Preview:
@@ -49,7 +49,7 @@ def preview(session: SparkSession, plan: Plan, relation: str, sample: float | No
     """
     needed = _needed(plan, relation)
     interval = plan.intervals[0]
-    scored: Scored | None = None
+    scored: ScoredFrame | None = None
     read_sources(session, plan, interval)
     for step in plan.steps:
         if step.name not in needed:
@@ -81,7 +81,7 @@ def _needed(plan: Plan, relation: str) -> set[str]:
     return needed
 
 
-def _score(session: SparkSession, plan: Plan, step: ScoreStepPlan, sample: float | None) -> Scored:
+def _score(session: SparkSession, plan: Plan, step: ScoreStepPlan, sample: float | None) -> ScoredFrame:
     model = next(model for model in plan.models if model.name == step.model)
     folder = fetch_pinned(model, plan.tracking.uri)
     archive = distribute_model(session, folder, model.digest)

@@ -1,4 +1,4 @@
-"""MLflow: the models that plans pin, and the record of what runs did."""
+"""Resolve models in MLflow and record runs there."""
 
 from firesteel.jobs.tracking.dead import mark_dead_runs
 from firesteel.jobs.tracking.registry import ResolvedModel, fetch_pinned, resolve_model

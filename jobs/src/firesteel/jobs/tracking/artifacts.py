@@ -1,4 +1,4 @@
-"""Model files on this machine: used in place where they are local, else in a cache keyed by the digest of the bytes."""
+"""Fetch model files: use local files in place, and cache downloaded files by digest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from firesteel.jobs.tracking.connect import mlflow_faults
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/firesteel/models`, by default below `~/.cache`."""
+    """Return `$XDG_CACHE_HOME/firesteel/models`, by default below `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "firesteel" / "models"
 
 
 def cached(digest: str) -> Path | None:
-    """The cached folder with exactly these bytes, or None. A folder that was changed since is thrown away."""
+    """Return the cached folder with this digest, or None. A changed folder is deleted."""
     from firesteel.udfs.digest import digest_of
 
     folder = cache_folder() / digest
@@ -32,7 +32,7 @@ def cached(digest: str) -> Path | None:
 
 
 def fetch(source: str, tracking_uri: str) -> Path:
-    """The files at `source`, an artefact URI: in place when it is local, else downloaded into the cache."""
+    """Return the folder of an artifact URI: the local folder, or a download in the cache."""
     from firesteel.udfs.digest import digest_of
 
     parts = urlsplit(source)
@@ -44,16 +44,16 @@ def fetch(source: str, tracking_uri: str) -> Path:
         with mlflow_faults(tracking_uri, f"downloading {source}"):
             from mlflow.artifacts import download_artifacts
 
-            got = Path(
+            downloaded = Path(
                 download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=reveal(tracking_uri) or None)
             )
-        digest = digest_of(got).hex
+        digest = digest_of(downloaded).hex
         target = cached(digest)
         if target is None:
             target = root / digest
             try:
-                got.rename(target)  # atomic: readers see a whole model or none
+                downloaded.rename(target)  # atomic, so that readers never see a partial model
             except OSError:
-                if cached(digest) is None:  # not another run that was faster
+                if cached(digest) is None:  # unless another run has cached it
                     raise
     return target

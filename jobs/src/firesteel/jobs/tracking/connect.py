@@ -1,4 +1,4 @@
-"""One way into MLflow: a client of our own, bounded in time, quiet, that leaves the caller's globals alone."""
+"""Connect to MLflow with a quiet client that has timeouts and does not change global settings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CONNECT_TIMEOUT_S = 5.0
 _PORTS = {"http": 80, "https": 443}
 
 _ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own 7, with back-off, keep a dead server's caller for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's default of 7 with back-off blocks for minutes if the server is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # read at import: a batch job calls nobody but its tracking server
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # read at import
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for --json
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""Set while we call MLflow, where the user has not set them; MLflow reads them at each request."""
+"""Defaults that apply during calls of MLflow, unless the user has set the variables. MLflow reads them at each request."""
 
 _LOGGERS = ("mlflow.store.db.utils", "alembic.runtime.migration", "alembic")
 _GUARD = threading.RLock()
@@ -42,8 +42,8 @@ _ADDED: list[str] = []
 
 @contextlib.contextmanager
 def mlflow_environment() -> Iterator[None]:
-    """Bounded retries and quiet logs inside, everything as it was after. May be nested and used from several threads."""
-    global _DEPTH  # noqa: PLW0603 - the environment is the process's, and so is the count of those inside
+    """Limit retries and silence logs inside the block. Blocks may be nested and used in several threads."""
+    global _DEPTH  # noqa: PLW0603 - the environment is process-wide, so the nesting depth is, too
     with _GUARD:
         _DEPTH += 1
         if _DEPTH == 1:
@@ -68,7 +68,7 @@ def mlflow_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
-    """Bounded calls inside; what MLflow raises becomes FS9003 with one line of cause."""
+    """Limit retries inside the block, and convert MLflow errors to FS9003 with a one-line cause."""
     with mlflow_environment():
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
@@ -81,20 +81,19 @@ def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
 
 
 def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
-    """A client for `tracking_uri`, whose secrets are revealed here; an empty one is MLflow's own default.
+    """Return a client for `tracking_uri`, or for MLflow's default if it is empty. The function resolves secrets in the URI.
 
-    The registry is the same server, unless MLFLOW_REGISTRY_URI names another.
+    The registry is the same server, unless MLFLOW_REGISTRY_URI is set.
 
     Parameters
     ----------
     create
-        Let MLflow make a database or a folder that is not there. Who only looks something up would leave an empty one
-        wherever a URI is mistyped.
+        Allow MLflow to create a missing database or folder. Lookups set it to False, so that a mistyped URI creates nothing.
 
     Raises
     ------
     RuntimeFault
-        FS9003 when nothing answers there, within seconds; without `create`, when the database or the folder is not there.
+        FS9003 if the server does not answer within seconds, or, without `create`, if the database or folder does not exist.
     """
     with mlflow_environment():
         import mlflow
@@ -102,49 +101,49 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
         uri = reveal(tracking_uri) or mlflow.get_tracking_uri()
         _probe(uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
-        for each in () if create else (uri, registry):
-            _check_is_there(each)
-        with mlflow_faults(uri, "no answer"):
+        for store_uri in () if create else (uri, registry):
+            _check_exists(store_uri)
+        with mlflow_faults(uri, "no response"):
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=registry)
             client.search_experiments(max_results=1)
     return client
 
 
 def unreachable(tracking_uri: str, cause: str) -> RuntimeFault:
-    """FS9003 for `tracking_uri`, without the password that it may hold."""
+    """Return FS9003 for `tracking_uri`, without its password."""
     return RuntimeFault("FS9003", f"MLflow at {without_secrets(tracking_uri)}: {cause}", hint="Check the tracking URI.")
 
 
 def without_secrets(uri: str) -> str:
-    """The URI without user, password and query; what is left of a secret stands as its reference."""
-    held = redact(uri)
-    refs = references(held)
-    for number, ref in enumerate(refs):  # the `/` and `:` in a reference are none of the URI's
-        held = held.replace(ref, f"secret-reference-{number}-", 1)
-    parts = urlsplit(held)
+    """Return the URI without user, password and query. References replace other secrets."""
+    redacted = redact(uri)
+    refs = references(redacted)
+    for number, ref in enumerate(refs):  # a reference may contain `/` and `:`, which are not part of the URI
+        redacted = redacted.replace(ref, f"secret-reference-{number}-", 1)
+    parts = urlsplit(redacted)
     if parts.netloc:
-        held = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        redacted = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     for number, ref in enumerate(refs):
-        held = held.replace(f"secret-reference-{number}-", ref)
-    return held
+        redacted = redacted.replace(f"secret-reference-{number}-", ref)
+    return redacted
 
 
 def database_folder(tracking_uri: str) -> Path | None:
-    """The folder of a SQLite store, or None for any other."""
+    """Return the folder of a SQLite store, or None for other stores."""
     file = _database(tracking_uri)
     return file.parent if file else None
 
 
 def _database(tracking_uri: str) -> Path | None:
-    """The file of a SQLite store, or None for any other."""
+    """Return the file of a SQLite store, or None for other stores."""
     scheme, _, path = tracking_uri.partition(":///")
     if scheme.split("+", 1)[0] != "sqlite" or not path or path.startswith(":memory:"):
         return None
     return Path(path.split("?", 1)[0]).resolve()
 
 
-def _check_is_there(uri: str) -> None:
-    """FS9003 when a local store does not exist: MLflow would create an empty one."""
+def _check_exists(uri: str) -> None:
+    """Raise FS9003 if a local store does not exist, because MLflow would create an empty one."""
     file = _database(uri)
     parts = urlsplit(uri)
     if file is None and (parts.scheme == "file" or (not parts.scheme and "/" in uri)):
@@ -154,13 +153,13 @@ def _check_is_there(uri: str) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error that says something, at most 300 characters."""
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]  # before it is cut
+    """Return the first non-empty line of an error, at most 300 characters."""
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]  # before truncation
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def _probe(uri: str) -> None:
-    """Does anything listen? MLflow's own client takes long to find out."""
+    """Raise FS9003 if the server refuses connections. MLflow's client needs longer to detect it."""
     parts = urlsplit(uri)
     if parts.scheme not in _PORTS or not parts.hostname:
         return

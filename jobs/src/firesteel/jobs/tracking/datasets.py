@@ -1,4 +1,4 @@
-"""Inputs as MLflow datasets: the path, the digest of the manifest, the columns."""
+"""Describe inputs as MLflow datasets: path, manifest digest and columns."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import IntervalPlan, Plan, SourcePlan
 
 _DIGEST = 36
-"""Characters of a dataset's digest that MLflow stores."""
+"""Maximum length of a dataset digest in MLflow."""
 
 
 def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[DatasetInput]:
-    """One dataset per source that the intervals read, with the digest of their files' paths, lengths and times."""
+    """Return one dataset per source, with a digest of the files' paths, lengths and modification times."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     files: dict[str, list[tuple[str, int, int]]] = {}
     for interval in intervals:
-        for read in interval.inputs:
-            files.setdefault(read.source, []).extend((file.path, file.length, file.modified_ms) for file in read.files)
-    found = []
+        for scan in interval.inputs:
+            files.setdefault(scan.source, []).extend((file.path, file.length, file.modified_ms) for file in scan.files)
+    datasets = []
     for source in plan.sources:
         manifest = sorted(files.get(source.name, []))
         if source.name not in files:
@@ -42,12 +42,12 @@ def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[Datase
             schema=json.dumps({"mlflow_colspec": _columns(source)}),
             profile=json.dumps({"files": len(manifest), "bytes": sum(length for _, length, _ in manifest)}),
         )
-        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "scoring")]))
-    return found
+        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "scoring")]))
+    return datasets
 
 
 def manifest_digest(manifest: Iterable[tuple[str, int, int]]) -> str:
-    """The version of what is read: a digest of paths, lengths and times, the same in MLflow and in lineage."""
+    """Return the digest of file paths, lengths and times, which MLflow and lineage use as the dataset version."""
     return hashlib.sha256(json.dumps(sorted(manifest)).encode()).hexdigest()[:_DIGEST]
 
 

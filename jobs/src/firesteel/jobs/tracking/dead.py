@@ -1,4 +1,4 @@
-"""Runs that died without a word: the next start of the same pipeline marks them failed."""
+"""Mark runs whose driver crashed as failed, at the next start of the pipeline."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ ERROR = "firesteel.error"
 
 
 def process_tags() -> dict[str, str]:
-    """Tags that say which process works on a run."""
+    """Return the tags that identify the driver process of a run."""
     return {MACHINE: machine_id(), PID: str(os.getpid()), STARTED: started_at(os.getpid())}
 
 
 def mark_dead_runs(
     pipeline: str, profile: str, *, experiment: str, tracking_uri: str = "", client: MlflowClient | None = None
 ) -> tuple[str, ...]:
-    """Set RUNNING runs of this pipeline and profile FAILED whose process, on this host, is dead.
+    """Set RUNNING runs of this pipeline and profile to FAILED if their process on this host no longer exists.
 
     Returns
     -------
     tuple of str
-        MLflow run ids that were marked, parents and children.
+        IDs of the marked MLflow runs, including child runs.
     """
     client = client or connect(tracking_uri)
     marked = []
-    with mlflow_faults(tracking_uri, "looking for dead runs"):
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+    with mlflow_faults(tracking_uri, "searching for crashed runs"):
+        experiment_info = client.get_experiment_by_name(experiment)
+        if experiment_info is None:
             return ()
         running = client.search_runs(
-            [found.experiment_id],
+            [experiment_info.experiment_id],
             f"attributes.status = 'RUNNING' and tags.`{PIPELINE}` = '{pipeline}' and tags.`{PROFILE}` = '{profile}'",
             max_results=1000,
         )
@@ -55,6 +55,6 @@ def mark_dead_runs(
 
 
 def _rebooted(machine: str) -> bool:
-    """Whether it is this host before its last boot: nothing of then is alive."""
-    then, now = machine.split(), machine_id().split()
-    return len(then) == len(now) == 3 and then[0] == now[0] and then[1] != now[1]
+    """Return whether the machine ID is this host before its last boot, whose processes no longer exist."""
+    earlier, current = machine.split(), machine_id().split()
+    return len(earlier) == len(current) == 3 and earlier[0] == current[0] and earlier[1] != current[1]

@@ -1,9 +1,9 @@
-"""Models: what a URI means now, pinned to a version and its bytes; and the pinned bytes again when a plan is applied.
+"""Pin model URIs to a version and a digest, and fetch the pinned files when a plan is applied.
 
 ::
 
-    models:/NAME@ALIAS --alias--> models:/NAME/VERSION --source--> folder of artefacts --SHA-256--> digest
-    folder, file:///folder ------------------------------------------^
+    models:/NAME@ALIAS --alias--> models:/NAME/VERSION --source--> artifact folder --SHA-256--> digest
+    folder, file:///folder --------------------------------------^
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A pinned model and where its files lie on this machine."""
+    """A pinned model and the local folder of its files."""
 
     plan: ModelPlan
     folder: Path
@@ -47,7 +47,7 @@ def resolve_model(
     tracking_uri: str,
     where: Where | None = None,
 ) -> ResolvedModel:
-    """Pin a model: alias -> version, the digest of its bytes, its format and its inputs. Nothing of it is loaded.
+    """Pin a model: resolve its alias, digest, format and inputs, without loading it.
 
     Parameters
     ----------
@@ -56,17 +56,17 @@ def resolve_model(
     uri
         `models:/NAME@ALIAS`, `models:/NAME/VERSION`, a folder, or its `file:` URI.
     trust_formats, max_size
-        What the spec allows; see `firesteel.udfs.trust`.
+        Allowed formats and size in bytes; see `firesteel.udfs.trust`.
     where
-        The place of `uri` in the spec, for errors.
+        The location of `uri` in the spec, for errors.
 
     Raises
     ------
     ModelError
-        FS3001 (no such model or version), FS3003 (no signature that names columns), FS3005 (no such alias),
-        FS3009 and FS3010 (not trusted, too large).
+        FS3001 (unknown model or version), FS3003 (no signature with column names), FS3005 (unknown alias),
+        FS3009 and FS3010 (untrusted format, too large).
     RuntimeFault
-        FS9003 when MLflow cannot be reached.
+        FS9003 if MLflow cannot be reached.
     """
     registered = _REGISTERED.match(uri)
     if registered:
@@ -83,7 +83,7 @@ def resolve_model(
     digest = digest_of(folder)
     try:
         format_ = check_trust(folder, trust_formats, max_size, name)
-    except ModelError as error:  # say where, too: trust knows folders, not specs
+    except ModelError as error:  # adds the location in the spec
         raise ModelError(error.code, error.what, where=error.where or where, hint=error.hint) from error
     plan = ModelPlan(
         name=name,
@@ -101,14 +101,14 @@ def resolve_model(
 
 
 def fetch_pinned(model: ModelPlan, tracking_uri: str) -> Path:
-    """The folder with the bytes that a plan pinned, for `apply`.
+    """Return the local folder of a pinned model, for `apply`.
 
     Raises
     ------
     PlanDrift
-        FS6002 when the alias of the spec has moved, or the version or folder is gone.
+        FS6002 if the alias points to another version, or the version or folder no longer exists.
     ModelError
-        FS3011 when the bytes are no longer those of the plan.
+        FS3011 if the files do not match the pinned digest.
     """
     from firesteel.udfs.digest import digest_of
 
@@ -119,24 +119,24 @@ def fetch_pinned(model: ModelPlan, tracking_uri: str) -> Path:
         client = connect(tracking_uri, create=False)
         if registered["alias"]:
             _check_alias(client, model, registered["name"], registered["alias"], tracking_uri)
-        at_hand = cached(model.digest)
-        if at_hand is not None:
-            return at_hand
+        cached_folder = cached(model.digest)
+        if cached_folder is not None:
+            return cached_folder
         source = _source(client, registered["name"], model.version, tracking_uri)
         if source is None:
             raise PlanDrift(
                 "FS6002",
-                f"{_pinned(model)}; {model.resolved_uri} is gone from the registry.",
+                f"{_pinned(model)}; {model.resolved_uri} is no longer in the registry.",
                 hint="Run `plan` again.",
             )
         folder = fetch(source, tracking_uri)
-    found = digest_of(folder).hex if folder.is_dir() else "nothing"
-    if found != model.digest:
+    digest = digest_of(folder).hex if folder.is_dir() else "nothing"
+    if digest != model.digest:
         raise ModelError(
             "FS3011",
-            f"model {model.name} (v{model.version}): the plan pins sha {model.digest[:12]}, "
-            f"{model.resolved_uri} has {found[:12]}. Nothing was loaded.",
-            hint="Find out who changed the files; run `plan` again to take them as they are.",
+            f"model {model.name} (v{model.version}): the plan pins SHA-256 {model.digest[:12]}, "
+            f"but {model.resolved_uri} has {digest[:12]}. The model was not loaded.",
+            hint="Find out who changed the files. Run `plan` again to use the current files.",
         )
     return folder
 
@@ -146,14 +146,14 @@ def _pinned(model: ModelPlan) -> str:
 
 
 def _check_alias(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> None:
-    with mlflow_faults(tracking_uri, f"looking up {model.uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {model.uri}"):
         aliases = _aliases(client, name)
-    now = aliases.get(alias)
-    if now != model.version:
-        moved = f"@{alias} is now v{now}" if now else f"@{alias} is gone"
+    version = aliases.get(alias)
+    if version != model.version:
+        change = f"@{alias} is now v{version}" if version else f"@{alias} no longer exists"
         raise PlanDrift(
             "FS6002",
-            f"{_pinned(model)}; {moved}.",
+            f"{_pinned(model)}; {change}.",
             hint=f"Run `plan` again, or pin {model.resolved_uri}.",
         )
 
@@ -161,56 +161,61 @@ def _check_alias(client: MlflowClient, model: ModelPlan, name: str, alias: str, 
 def _download(uri: str, parts: re.Match[str], tracking_uri: str, where: Where | None) -> tuple[str, Path]:
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(tracking_uri, f"looking up {uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {uri}"):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
-            known = ", ".join(f"{each}->{aliases[each]}" for each in sorted(aliases)) or "none"
+            known = ", ".join(f"{name_}->{aliases[name_]}" for name_ in sorted(aliases)) or "none"
             raise ModelError(
-                "FS3005", f"{uri}: no such alias. Aliases: {known}.", where=where, hint="Set it, or use one of these."
+                "FS3005",
+                f"{uri}: the alias does not exist (aliases: {known}).",
+                where=where,
+                hint="Set the alias, or use an existing alias.",
             )
         version = aliases[alias]
     else:
         version = parts["version"]
     source = _source(client, name, version, tracking_uri) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(tracking_uri, f"looking up {uri}"):
-            versions = [int(each.version) for each in client.search_model_versions(f"name = '{name}'")]
-        known = ", ".join(str(each) for each in sorted(versions, reverse=True)[:_LISTED]) or "none"
-        raise ModelError("FS3001", f"{uri}: no such version. Versions of {name}: {known}.", where=where)
+        with mlflow_faults(tracking_uri, f"resolving {uri}"):
+            versions = [
+                int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
+            ]
+        known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
+        raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
     return version, fetch(source, tracking_uri)
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:
-    """Alias -> version. FS3001 with the names that there are when the model is not registered."""
+    """Return the versions by alias, or raise FS3001 with the registered names if the model is not registered."""
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_registered_model(name)
+        model = client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != _MISSING:
             raise
     else:
-        return {alias: str(version) for alias, version in found.aliases.items()}
-    names = [each.name for each in client.search_registered_models(max_results=1000)]
+        return {alias: str(version) for alias, version in model.aliases.items()}
+    names = [model.name for model in client.search_registered_models(max_results=1000)]
     near = difflib.get_close_matches(name, names, 1)
     known = ", ".join(sorted(names)[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
     raise ModelError(
         "FS3001",
-        f"{uri or name}: no registered model `{name}`. Registered: {known or 'none'}.",
+        f"{uri or name}: the model `{name}` is not registered (registered: {known or 'none'}).",
         where=where,
-        hint=f"Did you mean `{near[0]}`?" if near else "Register it, or check the tracking URI.",
+        hint=f"Did you mean `{near[0]}`?" if near else "Register the model, or check the tracking URI.",
     )
 
 
 def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) -> str | None:
-    """Where the version's files are stored; None when there is no such version.
+    """Return the artifact URI of a version, or None if the version does not exist.
 
-    Not downloaded by `models:/NAME/VERSION`: MLflow would add a file of its own, and the digest would differ.
+    A download of `models:/NAME/VERSION` adds a file of MLflow, which changes the digest.
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(tracking_uri, f"looking up models:/{name}/{version}"):
+    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}"):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
@@ -224,18 +229,23 @@ def _local_folder(uri: str, where: Where | None) -> Path:
     if parts.scheme not in ("", "file"):
         raise ModelError(
             "FS3001",
-            f"{uri}: not a model that can be pinned.",
+            f"{uri}: firesteel cannot pin this kind of URI.",
             where=where,
             hint="Write models:/NAME@ALIAS, models:/NAME/VERSION, or a folder.",
         )
     try:
         folder = Path(unquote(parts.path) if parts.scheme else uri).expanduser().resolve()
-        there = folder.is_dir()
-    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a NUL, no home
-        raise ModelError("FS3001", f"{uri!r}: not a path: {error}.", where=where, hint="Check the path.") from None
-    if where is not None and not there:
+        exists = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # name too long, NUL character or no home folder
         raise ModelError(
-            "FS3001", f"{folder}: no such folder.", where=where, hint="A relative path starts at the spec's folder."
+            "FS3001", f"{uri!r} is not a valid path: {error}.", where=where, hint="Check the path."
+        ) from None
+    if where is not None and not exists:
+        raise ModelError(
+            "FS3001",
+            f"the folder {folder} does not exist.",
+            where=where,
+            hint="Check the path. A relative path starts at the spec's folder.",
         )
     return folder
 
@@ -244,14 +254,14 @@ def _check_is_model(folder: Path, uri: str, where: Where | None) -> None:
     if "%" in str(folder):
         raise ModelError(
             "FS3001",
-            f"{uri}: the path {folder} holds `%`, which MLflow takes for an escape: it would read another folder.",
+            f"{uri}: the path {folder} contains `%`, which MLflow decodes as an escape.",
             where=where,
             hint="Move the model to a path without `%`.",
         )
     if not (folder / "MLmodel").is_file():
         raise ModelError(
             "FS3001",
-            f"{uri}: no MLflow model at {folder}: no MLmodel file.",
+            f"{uri}: {folder} is not an MLflow model (no MLmodel file).",
             where=where,
-            hint="Is the model's store on this machine?",
+            hint="Check that the model's store is on this machine.",
         )

@@ -1,15 +1,15 @@
-"""One MLflow run per pipeline run, a child per interval: what was asked, what came out, from what, by which model.
+"""Record a pipeline run as an MLflow run with one child run per interval.
 
 ::
 
     open ---> RUNNING --finish(published | skipped)--> FINISHED
                  |------finish(failed), exception----> FAILED
                  |------exit code 130, Ctrl-C--------> KILLED
-                 `------(process died)---------------> FAILED, by the next start (dead.py)
+                 `------(process crashed)------------> FAILED, by the next start (dead.py)
 
-A tracking server that cannot be reached stops a run before anything is written (FS9003 from `open`), unless the spec says
-`required: false`. One that goes away later does not: data that is published stays published. What could not be recorded is
-logged once and kept in `problems`; the record as a whole goes to the storage then, and to MLflow later (spool.py).
+If the tracking server cannot be reached at the start, `open` raises FS9003 before anything is written, unless the spec sets
+`required: false`. If the server fails later, the run continues. The tracker logs the first problem and stores all in `problems`.
+The runner then writes the record to the storage for a later delivery to MLflow (spool.py).
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's page shows experiments of this kind as runs with metrics, and else may take them for conversations."""
+"""Makes MLflow show the experiment as runs with metrics. Otherwise it may show conversations."""
 _TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
 
 
 class RunTracker:
-    """The MLflow record of one run. A context manager: leaving it by an exception ends the run FAILED or KILLED.
+    """The MLflow record of one run. As a context manager, it ends the run as FAILED or KILLED if the block raises an error.
 
     Examples
     --------
@@ -93,43 +93,43 @@ class RunTracker:
         *,
         params: Mapping[str, object] | None = None,
     ) -> Self:
-        """Start the parent run, and mark runs of this pipeline failed that died before.
+        """Start the parent run, and mark crashed runs of this pipeline as failed.
 
         Parameters
         ----------
         tracking_uri, experiment
-            By default the plan's; without one, MLflow's own default and `firesteel/PIPELINE`.
+            By default from the plan, else MLflow's default URI and `firesteel/PIPELINE`.
         params
             Values of the spec's params, recorded as `param.NAME`.
 
         Raises
         ------
         RuntimeFault
-            FS9003 when MLflow is required and cannot be reached or refuses: before anything is read or written.
+            FS9003 if MLflow is required and cannot be reached or rejects the run.
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
         try:
-            name = experiment or _name(plan)
-            client, experiment_id = _reach(uri, name)
+            name = experiment or _experiment_name(plan)
+            client, experiment_id = _open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
             tracker._begin(name, params or {})
         except RuntimeFault as fault:
             if plan.tracking.required:
                 raise
-            tracker = cls(cast("MlflowClient", _Away(str(fault))), uri, plan, run_id, "")
-            tracker._remember(str(fault))
+            tracker = cls(cast("MlflowClient", _UnreachableClient(str(fault))), uri, plan, run_id, "")
+            tracker._add_problem(str(fault))
         return tracker
 
     @classmethod
     def again(cls, plan: Plan, result: RunResult) -> Self:
-        """Record a run that has ended, as far as MLflow does not have it. What it refuses is in `problems`.
+        """Record the missing parts of an ended run. `problems` has the requests that MLflow rejected.
 
         Raises
         ------
         RuntimeFault
-            FS9003 when MLflow cannot be reached.
+            FS9003 if MLflow cannot be reached.
         """
-        client, experiment_id = _reach(plan.tracking.uri, _name(plan))
+        client, experiment_id = _open_experiment(plan.tracking.uri, _experiment_name(plan))
         tracker = cls(client, client.tracking_uri, plan, result.run_id, experiment_id)
         tracker._replay(result)
         return tracker
@@ -143,18 +143,18 @@ class RunTracker:
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
-            if not self._found():
+            if not self._find_runs():
                 self._start({})
-            for each in result.intervals:
-                if each.interval not in self._children and each.state != "skipped":
-                    self.interval_started(each.interval)
-                self.interval_finished(each)
-            if not result.error:  # whoever started next may have taken it for dead
+            for interval in result.intervals:
+                if interval.interval not in self._children and interval.state != "skipped":
+                    self.interval_started(interval.interval)
+                self.interval_finished(interval)
+            if not result.error:  # a later start may have marked the run as crashed
                 self._client.set_tag(self._run_id, ERROR, "")
             self.finish(result)
 
-    def _found(self) -> bool:
-        """Take up the run, and the children, that MLflow has already."""
+    def _find_runs(self) -> bool:
+        """Find the existing parent run and child runs. Return whether the parent run exists."""
         for run in self._client.search_runs([self._experiment_id], f"tags.`{RUN_ID}` = '{self._firesteel_run_id}'"):
             interval = run.data.tags.get(INTERVAL)
             if interval is None:
@@ -165,17 +165,17 @@ class RunTracker:
 
     @property
     def run_id(self) -> str:
-        """MLflow's id of the parent run."""
+        """Return MLflow's ID of the parent run."""
         return self._run_id
 
     @property
     def tracking_uri(self) -> str:
-        """The tracking server or store, without what is secret in its URI."""
+        """Return the tracking URI without secrets."""
         return without_secrets(self._tracking_uri)
 
     @property
     def url(self) -> str:
-        """Where the run is seen: a link for a server, the database for a local store; nothing when MLflow has no run."""
+        """Return a link to the run on a server, the URI of a local store, or an empty string if MLflow has no run."""
         if not self._run_id:
             return ""
         if self._tracking_uri.startswith("http"):
@@ -200,7 +200,7 @@ class RunTracker:
                 self._client.log_inputs(child, datasets=dataset_inputs(self._plan, [planned]))
 
     def interval_finished(self, result: IntervalResult) -> None:
-        """Record what became of an interval and end its run. A skipped one that was never started has none."""
+        """Record the result of an interval and end its child run, if it was started."""
         child = self._children.pop(result.interval, None)
         if child is None:
             return
@@ -213,16 +213,16 @@ class RunTracker:
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
 
     def stamp(self, result: RunResult) -> RunResult:
-        """The result with the id and the place of this run in it: what the report shows."""
+        """Return the result with the MLflow run ID and link."""
         return replace(result, mlflow_run_id=self.run_id, mlflow_uri=self.url)
 
     def finish(self, result: RunResult, report: Path | str = "") -> RunResult:
-        """Record the whole run, its result and its report, and end it. Returns the stamped result."""
+        """Record the result and the report, end the run and return the stamped result."""
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
         result = self.stamp(result)
         report = Path(report or result.report)
-        partitions = tuple(partition for each in result.intervals for partition in each.partitions)
+        partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
         with self._recording("recording the result"):
             self._log(self._run_id, metrics=run_metrics(result))
             self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
@@ -305,15 +305,15 @@ class RunTracker:
         }
 
     def _logged_models(self) -> list[LoggedModelInput]:
-        """Links to the registered versions: the model's page shows the runs that scored with it."""
+        """Return links to the registered versions, so that a model's page lists its runs."""
         from mlflow.entities import LoggedModelInput
 
-        found = []
+        links = []
         for model in self._plan.models:
             name, _, version = model.resolved_uri.removeprefix("models:/").partition("/")
             if not model.resolved_uri.startswith("models:/"):
                 continue
-            # A link for readers: a registry that lost the version since it was pinned, or is another server's, stops nothing.
+            # The link is optional: the registry may be on another server, or may no longer have the version.
             try:
                 with mlflow_faults(self._tracking_uri, f"linking {model.resolved_uri}"):
                     source = self._client.get_model_version(name, version).source or ""
@@ -321,16 +321,16 @@ class RunTracker:
                 _LOG.warning("the MLflow run has no link to its model: %s", fault)
                 continue
             if source.startswith("models:/m-"):
-                found.append(LoggedModelInput(source.removeprefix("models:/")))
-        return found
+                links.append(LoggedModelInput(source.removeprefix("models:/")))
+        return links
 
     def _interval(self, interval: str) -> IntervalPlan | None:
-        return next((each for each in self._plan.intervals if each.id == interval), None)
+        return next((planned for planned in self._plan.intervals if planned.id == interval), None)
 
     def _published(self, partitions: tuple[str, ...]) -> str:
-        """Sinks' paths and the partitions below them: searching runs for a path finds who wrote it."""
-        places = " ".join(sink.path for sink in self._plan.sinks)
-        return f"{places}: {' '.join(partitions)}"[:_TAG_LIMIT]
+        """Return the sink paths and partitions as a tag, so that a search for a path finds the run."""
+        paths = " ".join(sink.path for sink in self._plan.sinks)
+        return f"{paths}: {' '.join(partitions)}"[:_TAG_LIMIT]
 
     def _log(
         self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
@@ -353,66 +353,64 @@ class RunTracker:
             self._client.set_terminated(self._run_id, status)
 
     def _recording(self, doing: str) -> _Recording:
-        return _Recording(self._tracking_uri, doing, self._remember)
+        return _Recording(self._tracking_uri, doing, self._add_problem)
 
-    def _remember(self, problem: str) -> None:
+    def _add_problem(self, problem: str) -> None:
         if not self.problems:
-            _LOG.warning("the run goes on without all of its MLflow record: %s", problem)
+            _LOG.warning("the MLflow record of the run is incomplete: %s", problem)
         self.problems.append(problem)
 
 
 def _note(result: RunResult, plan: Plan) -> str:
-    """The run's description, in Markdown: what whoever opens its page wants to know first."""
+    """Return the description of the run in Markdown."""
     counts = result.counts
-    places = ", ".join(f"`{sink.path}`" for sink in plan.sinks)
-    done = [each for each in result.intervals if each.state == "published"]
+    paths = ", ".join(f"`{sink.path}`" for sink in plan.sinks)
+    published = [interval for interval in result.intervals if interval.state == "published"]
     verdict = f"**{result.state.capitalize()}**" + (f": {result.error}" if result.error else "")
     lines = [verdict]
-    if done:
-        partitions = sum(len(each.partitions) for each in done)
+    if published:
+        partitions = sum(len(interval.partitions) for interval in published)
         lines.append(
-            f"{len(done)} of {len(result.intervals)} intervals, {partitions} partitions published to {places}."
+            f"{len(published)} of {len(result.intervals)} intervals, {partitions} partitions published to {paths}."
         )
     lines.append(
-        f"{counts.rows_in:,} rows in = {counts.scored:,} scored + {counts.dead_letter:,} dead letter "
+        f"{counts.rows_in:,} rows in = {counts.scored:,} scored + {counts.dead_letter:,} dead letters "
         f"+ {counts.quarantined:,} quarantined + {counts.dropped:,} dropped."
     )
-    lines.append(
-        "Under Artifacts: `report.html` has gates, times and executors; `plan.json` says why, `spec.yaml` what."
-    )
+    lines.append("Artifacts: `report.html` (gates, times and executors), `plan.json` (reasons) and `spec.yaml` (spec).")
     return "\n\n".join(lines)
 
 
-def _reach(uri: str, experiment: str) -> tuple[MlflowClient, str]:
-    """A client, and the id of the experiment."""
+def _open_experiment(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """Return a client and the ID of the experiment."""
     client = connect(uri)
     with mlflow_faults(client.tracking_uri, f"opening experiment {experiment}"):
         return client, _experiment(client, experiment, client.tracking_uri)
 
 
-def _name(plan: Plan) -> str:
-    """The experiment."""
+def _experiment_name(plan: Plan) -> str:
+    """Return the name of the experiment."""
     return plan.tracking.experiment or f"firesteel/{plan.pipeline}"
 
 
-class _Away:
-    """In the place of a client for an MLflow that could not be reached when the run began: nothing is tried again."""
+class _UnreachableClient:
+    """Replaces the client if MLflow was unreachable at the start. Every call fails without a retry."""
 
-    def __init__(self, why: str) -> None:
-        self._why = why
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     def __getattr__(self, name: str) -> object:
         from mlflow.exceptions import MlflowException
 
-        raise MlflowException(self._why)
+        raise MlflowException(self._reason)
 
 
 class _Recording:
-    """Remember what MLflow refuses while a run is under way: a record is not worth a day's scores."""
+    """Collects MLflow errors as problems, so that they do not fail the run."""
 
     def __init__(self, tracking_uri: str, doing: str, remember: Callable[[str], None]) -> None:
         self._faults = mlflow_faults(tracking_uri, doing)
-        self._remember = remember
+        self._add_problem = remember
 
     def __enter__(self) -> None:
         self._faults.__enter__()
@@ -423,7 +421,7 @@ class _Recording:
         try:
             self._faults.__exit__(kind, error, trace)
         except RuntimeFault as fault:
-            self._remember(str(fault))
+            self._add_problem(str(fault))
             return True
         return False
 
@@ -432,132 +430,141 @@ _SUMMED = ("challenger.rows", "challenger.failed", "challenger.left_out")
 
 
 def _agreement_metrics(agreement: Agreement | None) -> dict[str, float]:
-    """`challenger.rows`, `.failed`, `.left_out`, and `challenger.OUTPUT.correlation` and others."""
+    """Return `challenger.rows`, `.failed`, `.left_out`, `challenger.OUTPUT.correlation` and others."""
     if agreement is None:
         return {}
-    found: dict[str, float] = dict(zip(_SUMMED, (agreement.rows, agreement.failed, agreement.left_out), strict=True))
-    for each in agreement.outputs:
-        output = _NO_METRIC.sub("_", each.output)
+    metrics: dict[str, float] = dict(zip(_SUMMED, (agreement.rows, agreement.failed, agreement.left_out), strict=True))
+    for output in agreement.outputs:
+        metric_output = _NO_METRIC.sub("_", output.output)
         for name in ("mean_difference", "max_difference", "correlation", "within", "alike"):
-            value = getattr(each, name)
+            value = getattr(output, name)
             if value is not None:
-                found[f"challenger.{output}.{name}"] = value
-    return found
+                metrics[f"challenger.{metric_output}.{name}"] = value
+    return metrics
 
 
 _NO_METRIC = re.compile(r"[^\w ./:-]")
-"""What MLflow takes in no name."""
+"""Characters that MLflow does not allow in metric names."""
 _COUNTED = ("model_loads", "batches", "largest_batch", "resumed_rows")
 
 
 def interval_metrics(result: IntervalResult) -> dict[str, float]:
-    """The numbers of one interval, by MLflow metric name."""
+    """Return the metrics of one interval by MLflow name."""
     stages = dict(result.seconds)
     total = sum(stages.values())
-    found: dict[str, float] = {**asdict(result.counts), "files": result.files, "bytes": result.bytes, "seconds": total}
-    found |= {f"seconds.{stage}": seconds for stage, seconds in stages.items()}
+    metrics: dict[str, float] = {
+        **asdict(result.counts),
+        "files": result.files,
+        "bytes": result.bytes,
+        "seconds": total,
+    }
+    metrics |= {f"seconds.{stage}": seconds for stage, seconds in stages.items()}
     workers = dict(result.worker_seconds)
-    found |= {f"worker_seconds.{phase.replace(' ', '_')}": seconds for phase, seconds in workers.items()}
+    metrics |= {f"worker_seconds.{phase.replace(' ', '_')}": seconds for phase, seconds in workers.items()}
     if workers.get("model"):
-        found["rows_per_model_second"] = result.counts.scored / workers["model"]
+        metrics["rows_per_model_second"] = result.counts.scored / workers["model"]
     scoring = dict(result.scoring)
-    found |= {name: float(str(scoring[name])) for name in _COUNTED if name in scoring}
+    metrics |= {name: float(str(scoring[name])) for name in _COUNTED if name in scoring}
     if total > 0:
-        found["rows_per_second"] = result.counts.rows_in / total
+        metrics["rows_per_second"] = result.counts.rows_in / total
     if result.gates:
-        verdicts = [each for gate in result.gates for each in gate.expectations]
-        found["gates_passed"] = sum(gate.success for gate in result.gates)
-        found["gates_failed"] = sum(not gate.success for gate in result.gates)
-        found["expectations_passed"] = sum(each.success for each in verdicts)
-        found["expectations_failed"] = sum(not each.success for each in verdicts)
-    return found | _drift_metrics(result) | _agreement_metrics(result.agreement)
+        verdicts = [verdict for gate in result.gates for verdict in gate.expectations]
+        metrics["gates_passed"] = sum(gate.success for gate in result.gates)
+        metrics["gates_failed"] = sum(not gate.success for gate in result.gates)
+        metrics["expectations_passed"] = sum(verdict.success for verdict in verdicts)
+        metrics["expectations_failed"] = sum(not verdict.success for verdict in verdicts)
+    return metrics | _drift_metrics(result) | _agreement_metrics(result.agreement)
 
 
 def _drift_metrics(result: IntervalResult) -> dict[str, float]:
-    """`drift.GATE.COLUMN.psi` and others, for what was compared."""
-    found: dict[str, float] = {}
+    """Return `drift.GATE.COLUMN.psi` and others for compared columns."""
+    metrics: dict[str, float] = {}
     for gate in result.gates:
-        for each in gate.expectations:
-            if each.type == DRIFT and isinstance(each.observed, dict) and "rows_was" in each.observed:
-                column = _NO_METRIC.sub("_", each.column)
+        for expectation in gate.expectations:
+            if (
+                expectation.type == DRIFT
+                and isinstance(expectation.observed, dict)
+                and "rows_was" in expectation.observed
+            ):
+                column = _NO_METRIC.sub("_", expectation.column)
                 for name in ("psi", "null_rate", "mean_shift"):
-                    value = each.observed.get(name)
+                    value = expectation.observed.get(name)
                     if isinstance(value, int | float):
-                        found[f"drift.{gate.gate}.{column}.{name}"] = value
-    return found
+                        metrics[f"drift.{gate.gate}.{column}.{name}"] = value
+    return metrics
 
 
 def run_metrics(result: RunResult) -> dict[str, float]:
-    """The numbers of a run: sums over its intervals, and how many of them were published, skipped and failed.
+    """Return the metrics of a run: sums over its intervals, and the numbers of published, skipped and failed intervals.
 
-    Of drift the largest, of a challenger the agreement over all intervals.
+    Drift metrics are maxima. Agreement metrics combine all intervals.
     """
-    found: dict[str, float] = {}
-    agreements = [each.agreement for each in result.intervals if each.agreement is not None]
+    metrics: dict[str, float] = {}
+    agreements = [interval.agreement for interval in result.intervals if interval.agreement is not None]
     for interval in result.intervals:
         for name, value in interval_metrics(replace(interval, agreement=None)).items():
-            largest = name == "largest_batch" or name.startswith("drift.")
-            found[name] = max(found.get(name, 0), value) if largest else found.get(name, 0) + value
-    found |= _agreement_metrics(combine_agreements(agreements))
-    if found.get("worker_seconds.model"):
-        found["rows_per_model_second"] = result.counts.scored / found["worker_seconds.model"]
-    found |= asdict(result.counts)
-    found["seconds"] = result.seconds
-    found["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0
+            is_maximum = name == "largest_batch" or name.startswith("drift.")
+            metrics[name] = max(metrics.get(name, 0), value) if is_maximum else metrics.get(name, 0) + value
+    metrics |= _agreement_metrics(combine_agreements(agreements))
+    if metrics.get("worker_seconds.model"):
+        metrics["rows_per_model_second"] = result.counts.scored / metrics["worker_seconds.model"]
+    metrics |= asdict(result.counts)
+    metrics["seconds"] = result.seconds
+    metrics["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0
     if result.executors:
-        found |= executor_metrics(result.executors)
+        metrics |= executor_metrics(result.executors)
     for state in ("published", "skipped", "failed"):
-        found[f"intervals_{state}"] = sum(interval.state == state for interval in result.intervals)
-    return found
+        metrics[f"intervals_{state}"] = sum(interval.state == state for interval in result.intervals)
+    return metrics
 
 
 def executor_metrics(use: ExecutorUse) -> dict[str, float]:
-    """What a run had of executors; times that are long are bad, so that the longest counts."""
-    found = {
+    """Return the executor metrics. Scaling times are maxima."""
+    metrics = {
         "executor_seconds": use.executor_seconds,
         "executors_peak": float(use.peak),
         "executors_lost": float(use.lost),
         "executor_utilisation": use.utilisation,
     }
     if use.scale_out_s:
-        found["seconds_to_scale_out"] = max(use.scale_out_s)
+        metrics["seconds_to_scale_out"] = max(use.scale_out_s)
     if use.scale_in_s:
-        found["seconds_to_scale_in"] = max(use.scale_in_s)
-    return found
+        metrics["seconds_to_scale_in"] = max(use.scale_in_s)
+    return metrics
 
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:
-    """The experiment's id. Beside a SQLite store its artefacts go, too: never into the working directory."""
+    """Return the experiment's ID. For a SQLite store, artifacts are stored beside the database, not in the working directory."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         folder = database_folder(uri)
         location = (folder / "mlartifacts" / name.strip("/")).as_uri() if folder else None
-        place = location or (uri if urlsplit(uri).scheme in ("", "file") else "")
-        if redact(place) != place:
+        artifact_uri = location or (uri if urlsplit(uri).scheme in ("", "file") else "")
+        if redact(artifact_uri) != artifact_uri:
             raise RuntimeFault(
                 "FS9003",
-                f"MLflow would record the place of experiment {name}, and its path holds a secret: {redact(place)}.",
-                hint="Create the experiment with an artifact location of its own, or keep the secret out of the folder.",
+                f"the artifact path of experiment {name}, which MLflow would store, contains a secret: {redact(artifact_uri)}.",
+                hint="Create the experiment with another artifact location, or remove the secret from the path.",
             )
         try:
             return client.create_experiment(name, artifact_location=location, tags=_KIND)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)  # another driver was faster
-    if found is None or found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(name)  # another driver has created it
+    if experiment is None or experiment.lifecycle_stage != "active":
         raise RuntimeFault(
             "FS9003",
-            f"MLflow experiment {name} is deleted.",
-            hint="Restore it, or name another under tracking.mlflow.experiment.",
+            f"the MLflow experiment {name} is deleted.",
+            hint="Restore the experiment, or set another one in tracking.mlflow.experiment.",
         )
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # containers run as users without a name
+    except (KeyError, OSError):  # containers may run as a user without a name
         return "unknown"

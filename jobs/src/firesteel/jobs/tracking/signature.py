@@ -1,4 +1,4 @@
-"""A model's MLflow signature -> the columns that Spark must give it."""
+"""Convert a model's MLflow signature to Spark columns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from firesteel.pipelines.sql.select import UNKNOWN
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ADVICE = "Log it again with `signature=infer_signature(frame, predictions)`, frame a pandas DataFrame."
+_ADVICE = (
+    "Log the model again with `signature=infer_signature(frame, predictions)`, where `frame` is a pandas DataFrame."
+)
 
 
 def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[Column, ...]:
-    """The model's inputs, in the order of its signature.
+    """Return the model's input columns in the order of its signature.
 
     Raises
     ------
     ModelError
-        FS3001 when the MLmodel file cannot be read, FS3003 when there is no signature, or it names no columns.
+        FS3001 if the MLmodel file cannot be read. FS3003 if there is no signature, or it has no column names.
     """
     from mlflow.models import Model
 
@@ -39,17 +41,17 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
         raise ModelError("FS3003", f"model {model} has no signature.", where=where, hint=_ADVICE)
     if schema.is_tensor_spec():
         raise ModelError(
-            "FS3003", f"model {model} has a signature of tensors, which names no columns.", where=where, hint=_ADVICE
+            "FS3003", f"the signature of model {model} has tensors instead of named columns.", where=where, hint=_ADVICE
         )
     if not schema.has_input_names():
-        raise ModelError("FS3003", f"the signature of model {model} names no columns.", where=where, hint=_ADVICE)
+        raise ModelError("FS3003", f"the signature of model {model} has no column names.", where=where, hint=_ADVICE)
     columns = []
     for spec in schema.inputs:
         kind = _spark_type(spec.type)
         if kind is None:
             raise ModelError(
                 "FS3003",
-                f"model {model} takes `{spec.name}` of type {spec.type}, which no Spark type matches.",
+                f"input `{spec.name}` of model {model} has type {spec.type}, which has no matching Spark type.",
                 where=where,
                 hint=_ADVICE,
             )
@@ -58,7 +60,7 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
 
 
 def example_warnings(folder: Path) -> tuple[str, ...]:
-    """What of the model's input example may mean other scores here than in its training."""
+    """Return warnings about an input example whose scores may differ from the training."""
     import pandas as pd
     from mlflow.models import Model
 
@@ -67,15 +69,15 @@ def example_warnings(folder: Path) -> tuple[str, ...]:
         return ()
     try:
         example: object = model.load_input_example(str(folder))
-    except Exception:  # noqa: BLE001 - an example that cannot be read says nothing
+    except Exception:  # noqa: BLE001 - an unreadable example gives no warnings
         return ()
     if not isinstance(example, pd.DataFrame):
         return ()
-    texts = [name for name in example.columns if example[name].dtype == object and example[name].isna().any()]
+    columns = [name for name in example.columns if example[name].dtype == object and example[name].isna().any()]
     return tuple(
         f"the input example has missing values in `{name}`: the model gets None for a null string, and scores can differ if it "
         "was trained with NaN."
-        for name in texts
+        for name in columns
     )
 
 
@@ -93,7 +95,7 @@ def _spark_type(kind: Any) -> str | None:
         inner = _spark_type(kind.value_type)
         return inner and f"map<string,{inner}>"
     if isinstance(kind, Object):
-        fields = [(each.name, _spark_type(each.dtype)) for each in kind.properties]
+        fields = [(field.name, _spark_type(field.dtype)) for field in kind.properties]
         if all(inner for _, inner in fields):
             return f"struct<{','.join(f'{name}:{inner}' for name, inner in fields)}>"
     return None

@@ -1,4 +1,4 @@
-"""Records that MLflow did not take, kept in the pipeline's storage until a later run, or `recover`, can deliver them.
+"""Store run records that MLflow did not accept in the pipeline's storage, and deliver them later.
 
 ::
 
@@ -30,54 +30,54 @@ _RESULT = TypeAdapter(RunResult)
 
 
 def keep(store: StateStore, plan: Plan, result: RunResult, problems: Sequence[str]) -> str:
-    """Keep the record of a run whose tracker had problems; returns where, or nothing when the storage refuses as well."""
+    """Store the record of a run whose tracker had problems. Return its path, or an empty string if the storage fails, too."""
     path = join(_folder(store), f"{file_name(result.run_id)}.json")
     record = {"plan": json.loads(plan.to_json()), "result": json.loads(result.to_json()), "problems": list(problems)}
     try:
         store.storage.create(path, redact(json.dumps(record, ensure_ascii=False)).encode())
     except FiresteelError as error:
-        _LOG.warning("the MLflow record of run %s is not kept: %s", result.run_id, error)
+        _LOG.warning("the MLflow record of run %s cannot be stored: %s", result.run_id, error)
         return ""
-    place = f"{store.storage.base_uri}{path}"
-    _LOG.warning("the MLflow record is kept in %s until the next run, or `firesteel recover`, can deliver it", place)
-    return place
+    record_uri = f"{store.storage.base_uri}{path}"
+    _LOG.warning("the MLflow record is stored in %s until the next run or `firesteel recover` delivers it", record_uri)
+    return record_uri
 
 
 def deliver(store: StateStore) -> tuple[str, ...]:
-    """Give MLflow what it did not take before. What it refuses again stays where it is.
+    """Deliver stored records to MLflow. Rejected records stay in the storage.
 
-    Delivering twice is harmless: a run is found by its id, and what it lacks is added.
+    Delivery is idempotent: it finds a run by its ID and adds only the missing parts.
 
     Returns
     -------
     tuple of str
-        The runs that MLflow has now.
+        IDs of the delivered runs.
     """
     delivered: list[str] = []
     try:
         for file in store.storage.walk(_folder(store)):
-            kept = _read(store, file.path)
-            if kept is None:
+            record = _read(store, file.path)
+            if record is None:
                 continue
-            plan, result = kept
+            plan, result = record
             tracker = RunTracker.again(plan, result)
             if tracker.problems:
-                break  # it is said already, and the next record would meet the same
+                break  # the tracker has logged the problem, which affects the next record, too
             store.storage.delete(file.path)
             delivered.append(result.run_id)
-            _LOG.info("MLflow has the record of run %s now: %s", result.run_id, tracker.url)
+            _LOG.info("delivered the record of run %s to MLflow: %s", result.run_id, tracker.url)
     except FiresteelError as error:
-        _LOG.warning("records that MLflow did not take stay in %s: %s", _folder(store), error)
+        _LOG.warning("MLflow records stay in %s: %s", _folder(store), error)
     return tuple(delivered)
 
 
 def _read(store: StateStore, path: str) -> tuple[Plan, RunResult] | None:
-    """A record; None for one that cannot be read, which stays for a person and is in nobody's way."""
+    """Return a record, or None if it cannot be read. An unreadable record stays in the storage."""
     try:
         record = json.loads(store.storage.read(path))
         return Plan.from_json(json.dumps(record["plan"])), _RESULT.validate_python(record["result"])
     except (FiresteelError, ValueError, KeyError, TypeError) as error:
-        _LOG.warning("the record %s cannot be read, and stays: %s", path, one_line(error))
+        _LOG.warning("the record %s cannot be read and stays in the storage: %s", path, one_line(error))
         return None
 
 
