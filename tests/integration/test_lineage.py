@@ -160,6 +160,6 @@ def test_a_run_that_is_ended_aborts_and_one_that_is_killed_is_buried_by_the_next
     buried = {event["run"]["runId"]: event for event in server.events if event["run"]["runId"] in dead.values()}
     assert buried.keys() == set(dead.values())
     assert {event["eventType"] for event in buried.values()} == {"FAIL"}
-    assert "before its journal" in buried[dead[JOB]]["run"]["facets"]["errorMessage"]["message"]
+    assert "before it wrote the journal" in buried[dead[JOB]]["run"]["facets"]["errorMessage"]["message"]
     others = [event for event in server.events if event["run"]["runId"] not in dead.values()]
     assert [event["eventType"] for event in others] == ["START", "START", "COMPLETE", "COMPLETE"]

@@ -10,8 +10,8 @@ from firesteel.conf import redaction
 from firesteel.conf.redaction import Redactor
 from firesteel.jobs.lineage.events import Events
 from firesteel.jobs.lineage.names import dataset_name, run_uuid
-from firesteel.jobs.lineage.parent import given_parent
-from firesteel.jobs.lineage.sender import plain
+from firesteel.jobs.lineage.parent import parent_from_environment
+from firesteel.jobs.lineage.sender import to_json_value
 from firesteel.pipelines.result import ExpectationResult, GateResult
 from support.lineage import traced_plan
 from support.openlineage_models import check_event
@@ -22,7 +22,7 @@ AIRFLOW = "https://airflow.example.org/eu/daily.score/0196b2a6-9a04-7d3b-8f53-00
 
 
 def events(**changes) -> Events:
-    parent, problem = given_parent({"OPENLINEAGE_PARENT_ID": AIRFLOW})
+    parent, problem = parent_from_environment({"OPENLINEAGE_PARENT_ID": AIRFLOW})
     assert not problem
     made = Events(
         traced_plan(),
@@ -47,7 +47,7 @@ def all_events() -> list[dict]:
     bad = failed(made.plan, 3, "FS7001 output_ok: a critical expectation failed. Nothing was published.")
     result = sample_result(made.plan, (done, bad), error=bad.error)
     return [
-        plain(each)
+        to_json_value(each)
         for each in (
             made.pipeline(RunState.START),
             made.started(days[0]),
@@ -55,8 +55,8 @@ def all_events() -> list[dict]:
             made.aborted(days[1], "cancelled"),
             made.finished(days[2], bad),
             made.pipeline(RunState.FAIL, result),
-            *made.buried("2013-06-02", "20130603T000000-0badc0", published=False),
-            *made.buried("2013-06-02", "20130603T000000-0badc0", published=True),
+            *made.recovered("2013-06-02", "20130603T000000-0badc0", published=False),
+            *made.recovered("2013-06-02", "20130603T000000-0badc0", published=True),
         )
     ]
 
@@ -135,7 +135,7 @@ def test_two_intervals_of_other_files_read_other_versions_of_a_source():
 def test_a_cancelled_interval_is_aborted_and_did_not_fail():
     made = events()
     result = failed(made.plan, 1, "FS7503 the run was cancelled by ann. Nothing was published.")
-    assert plain(made.finished(made.plan.intervals[0], result))["eventType"] == "ABORT"
+    assert to_json_value(made.finished(made.plan.intervals[0], result))["eventType"] == "ABORT"
 
 
 def test_an_interval_is_within_the_pipelines_run_and_that_within_the_orchestrators():
@@ -150,8 +150,8 @@ def test_an_interval_is_within_the_pipelines_run_and_that_within_the_orchestrato
 def test_a_dead_run_is_buried_under_the_ids_that_it_gave_itself():
     theirs = events(run_id="20130603T000000-0badc0", parent=None)
     day = theirs.plan.intervals[1]
-    one, whole = (plain(each) for each in events().buried(day.id, "20130603T000000-0badc0", published=False))
-    assert one["run"]["runId"] == plain(theirs.started(day))["run"]["runId"]
+    one, whole = (to_json_value(each) for each in events().recovered(day.id, "20130603T000000-0badc0", published=False))
+    assert one["run"]["runId"] == to_json_value(theirs.started(day))["run"]["runId"]
     assert one["run"]["facets"]["parent"]["run"]["runId"] == whole["run"]["runId"] == theirs.run_name.run_id
     assert [one["eventType"], whole["eventType"]] == ["FAIL", "FAIL"]
 
@@ -174,7 +174,7 @@ def test_observed_values_that_are_rows_stay_here():
         ),
     )
     result = replace(failed(made.plan, 1, "FS7001"), gates=(gate,))
-    event = plain(made.finished(made.plan.intervals[0], result))
+    event = to_json_value(made.finished(made.plan.intervals[0], result))
     assert "row-4711" not in json.dumps(event)
     assert event["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"][0]["success"] is False
 
@@ -184,7 +184,7 @@ def test_a_secret_that_reached_an_error_is_its_reference_in_the_event(monkeypatc
     redaction.remember("${secret:store/key}", 'top "secret" key')
     made = events()
     result = failed(made.plan, 1, 'FS9002 refused: top "secret" key')
-    event = plain(made.finished(made.plan.intervals[0], result))
+    event = to_json_value(made.finished(made.plan.intervals[0], result))
     assert event["run"]["facets"]["errorMessage"]["message"] == "FS9002 refused: ${secret:store/key}"
 
 
@@ -218,6 +218,6 @@ def test_run_ids_follow_from_names_and_sort_by_time():
 
 @pytest.mark.parametrize("text", ["", "x", "a/b/not-a-uuid", "b/0196b2a6-9a04-7d3b-8f53-000000000001"])
 def test_a_parent_that_cannot_be_read_is_left_out_and_said(text):
-    parent, problem = given_parent({"OPENLINEAGE_PARENT_ID": text})
+    parent, problem = parent_from_environment({"OPENLINEAGE_PARENT_ID": text})
     assert parent is None
     assert bool(problem) is bool(text)

@@ -15,7 +15,7 @@ from firesteel.conf import redaction
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.redaction import Redactor
 from firesteel.jobs.lineage.record import LineageRecord
-from firesteel.jobs.lineage.sender import WAITING, Sender
+from firesteel.jobs.lineage.sender import MAX_QUEUED, Sender
 from firesteel.pipelines.events import Event, ignore
 from firesteel.pipelines.plan.model import LineagePlan
 from support.lineage import lineage_server, traced_plan
@@ -122,7 +122,7 @@ def test_a_fault_is_tried_again_and_a_refusal_is_not(status, asked):
         server.answer = status
         result = run(http(server.url, timeout_s=20))
     assert result.lineage.lost == 4
-    assert result.lineage.reason.startswith(f"it answered {status}")
+    assert result.lineage.reason.startswith(f"the server answered {status}")
     assert len(server.requests) == asked
 
 
@@ -132,7 +132,7 @@ def test_required_lineage_refuses_before_the_run_and_does_not_quote_the_token():
         with pytest.raises(RuntimeFault) as caught:
             run(http(server.url, required=True))
     assert caught.value.code == "FS9040"
-    assert "it answered 401 Unauthorized" in caught.value.what
+    assert "the server answered 401 Unauthorized" in caught.value.what
     assert TOKEN not in str(caught.value)
 
 
@@ -199,11 +199,11 @@ def test_events_that_a_dead_server_leaves_waiting_are_bounded(caplog):
 
     event = Events(plan, RUN, "firesteel").started(plan.intervals[0])
     sender = Sender(Stuck(), 0.2, lambda text: None)
-    for _ in range(WAITING + 20):
+    for _ in range(MAX_QUEUED + 20):
         sender.send(event)
     use = sender.close()
-    assert (use.sent, use.lost) == (0, WAITING + 20)
-    assert use.reason == "more events wait than the server takes"
+    assert (use.sent, use.lost) == (0, MAX_QUEUED + 20)
+    assert use.reason == "the event queue is full"
 
 
 def test_without_openlineage_nothing_is_sent_and_nothing_is_said():

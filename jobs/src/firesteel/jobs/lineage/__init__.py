@@ -1,4 +1,4 @@
-"""Lineage: what a run reads and writes, column by column, as OpenLineage events. A record that never stops a run."""
+"""Send the column lineage of a run as OpenLineage events, without failing the run."""
 
 from firesteel.jobs.lineage.record import LineageRecord
 

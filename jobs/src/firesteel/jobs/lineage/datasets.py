@@ -1,4 +1,4 @@
-"""The data sets of one interval: what it reads with its versions, what it publishes with its statistics."""
+"""Describe the datasets of one interval: inputs with versions, and outputs with statistics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from openlineage.client.generated.storage_dataset import StorageDatasetFacet
 from firesteel.conf.partitions import values_of
 from firesteel.jobs.lineage.columns import column_lineage
 from firesteel.jobs.lineage.facets import FiresteelModelFacet
-from firesteel.jobs.lineage.gates import assertions, rows_seen
+from firesteel.jobs.lineage.gates import assertions, row_count
 from firesteel.jobs.lineage.names import dataset_name, model_name
 from firesteel.jobs.tracking.datasets import manifest_digest
 
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import IntervalResult
 
 MAX_PARTITIONS = 1000
-"""Of one data set that an event lists: a server takes no event of a hundred thousand."""
+"""Maximum partitions of a dataset in an event, because servers reject very large events."""
 
 
 def inputs(plan: Plan, interval: IntervalPlan, result: IntervalResult | None, tracking_uri: str) -> list[InputDataset]:
-    """The sources that an interval reads, and the models: without a model's bytes its scores are another data set."""
+    """Return the sources and the models of an interval. A model determines its scores, so it is an input."""
     sources = {source.name: source for source in plan.sources}
-    read = [_source(sources[each.source], each, plan, result) for each in interval.inputs if each.source in sources]
-    return [*read, *models(plan, tracking_uri)]
+    datasets = [_source(sources[scan.source], scan, plan, result) for scan in interval.inputs if scan.source in sources]
+    return [*datasets, *models(plan, tracking_uri)]
 
 
 def models(plan: Plan, tracking_uri: str) -> list[InputDataset]:
-    """The pinned models. What a model gives is its only column, so that column lineage can lead through it."""
-    found = []
+    """Return the pinned models as datasets. Their only column is the model's output, which column lineage references."""
+    datasets = []
     for model in plan.models:
         name = model_name(model, tracking_uri)
         facets: dict[str, DatasetFacet] = {
@@ -59,37 +59,37 @@ def models(plan: Plan, tracking_uri: str) -> list[InputDataset]:
             "schema": SchemaDatasetFacet([SchemaDatasetFacetFields(model.method, ordinal_position=1)]),
             "firesteel_model": FiresteelModelFacet.of(model),
         }
-        found.append(InputDataset(name.namespace, name.name, facets=facets))
-    return found
+        datasets.append(InputDataset(name.namespace, name.name, facets=facets))
+    return datasets
 
 
 def outputs(
     plan: Plan, interval: IntervalPlan, result: IntervalResult | None, tracking_uri: str
 ) -> list[OutputDataset]:
-    """The sinks. Statistics and a version they have once they are published, and not before."""
+    """Return the sinks. A sink has statistics and a version only after it is published."""
     return [_sink(plan, sink, interval, result, tracking_uri) for sink in plan.sinks]
 
 
-def _source(source: SourcePlan, read: SourceInput, plan: Plan, result: IntervalResult | None) -> InputDataset:
+def _source(source: SourcePlan, scan: SourceInput, plan: Plan, result: IntervalResult | None) -> InputDataset:
     name = dataset_name(source.path)
     gates = result.gates if result else ()
-    manifest = [(file.path, file.length, file.modified_ms) for file in read.files]
+    manifest = [(file.path, file.length, file.modified_ms) for file in scan.files]
     facets: dict[str, DatasetFacet] = {
         "schema": schema((*source.columns, *source.partitions)),
         "storage": _storage(name.namespace, source.format),
         "version": DatasetVersionDatasetFacet(manifest_digest(manifest)),
     }
     statistics = InputStatisticsInputDatasetFacet(
-        rowCount=rows_seen(gates, source.name),
-        size=sum(file.length for file in read.files),
-        fileCount=len(read.files),
+        rowCount=row_count(gates, source.name),
+        size=sum(file.length for file in scan.files),
+        fileCount=len(scan.files),
     )
-    found: dict[str, InputDatasetFacet] = {"inputStatistics": statistics}
-    if parts := partitions(read.directories):
-        found["subset"] = InputSubsetInputDatasetFacet(parts)
+    input_facets: dict[str, InputDatasetFacet] = {"inputStatistics": statistics}
+    if parts := partitions(scan.directories):
+        input_facets["subset"] = InputSubsetInputDatasetFacet(parts)
     if asserted := assertions(plan, gates, source.name):
-        found["dataQualityAssertions"] = asserted
-    return InputDataset(name.namespace, name.name, inputFacets=found, facets=facets)
+        input_facets["dataQualityAssertions"] = asserted
+    return InputDataset(name.namespace, name.name, inputFacets=input_facets, facets=facets)
 
 
 def _sink(
@@ -101,23 +101,25 @@ def _sink(
         "storage": _storage(name.namespace, sink.format),
         "columnLineage": column_lineage(plan, sink.name, tracking_uri),
     }
-    found: dict[str, OutputDatasetFacet] = {}
-    planned = next((each.directories for each in interval.outputs if each.sink == sink.name), ())
+    output_facets: dict[str, OutputDatasetFacet] = {}
+    planned = next((output.directories for output in interval.outputs if output.sink == sink.name), ())
     if parts := partitions(planned):
-        found["subset"] = OutputSubsetOutputDatasetFacet(parts)
+        output_facets["subset"] = OutputSubsetOutputDatasetFacet(parts)
     if result is not None and result.state == "published":
         facets["version"] = DatasetVersionDatasetFacet(interval.plan_hash)
         if sink.mode == "replace_partitions":
             facets["lifecycleStateChange"] = LifecycleStateChangeDatasetFacet(LifecycleStateChange.OVERWRITE)
-        found["outputStatistics"] = OutputStatisticsOutputDatasetFacet(result.counts.scored, result.bytes, result.files)
-    if result is not None and (asserted := assertions(plan, result.gates, f"sink:{sink.name}")):
-        # The model calls it a facet of inputs, the schema lets any data set have it; these are of what was staged.
-        facets["dataQualityAssertions"] = asserted  # type: ignore[assignment]
-    return OutputDataset(name.namespace, name.name, outputFacets=found, facets=facets)
+        output_facets["outputStatistics"] = OutputStatisticsOutputDatasetFacet(
+            result.counts.scored, result.bytes, result.files
+        )
+    if result is not None and (assertions_facet := assertions(plan, result.gates, f"sink:{sink.name}")):
+        # The client defines an input facet, but the schema allows it for any dataset. The assertions are on staged data.
+        facets["dataQualityAssertions"] = assertions_facet  # type: ignore[assignment]
+    return OutputDataset(name.namespace, name.name, outputFacets=output_facets, facets=facets)
 
 
 def schema(columns: Iterable[Column]) -> SchemaDatasetFacet:
-    """Names and Spark types, in their order."""
+    """Return the column names and Spark types in order."""
     fields = [
         SchemaDatasetFacetFields(column.name, column.type, ordinal_position=number)
         for number, column in enumerate(columns, start=1)
@@ -126,10 +128,10 @@ def schema(columns: Iterable[Column]) -> SchemaDatasetFacet:
 
 
 def partitions(directories: tuple[str, ...]) -> PartitionSubsetCondition | None:
-    """Partition directories as conditions on their columns; None where the whole data set is meant, or too many are."""
+    """Return partition directories as column conditions, or None for the whole dataset or for too many partitions."""
     if not directories or "" in directories or len(directories) > MAX_PARTITIONS:
         return None
-    return PartitionSubsetCondition([Partition(values_of(each), each) for each in directories])
+    return PartitionSubsetCondition([Partition(values_of(directory), directory) for directory in directories])
 
 
 def _storage(namespace: str, file_format: str) -> StorageDatasetFacet:

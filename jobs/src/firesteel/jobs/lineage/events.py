@@ -1,10 +1,10 @@
-"""The events of a run: of the pipeline, and of each interval as a run of the sink's job within it.
+"""Build the events of a run: of the pipeline's run and of its interval runs.
 
 ::
 
     START (pipeline) -- START (interval) -- COMPLETE | FAIL | ABORT (interval) -- ... -- COMPLETE | FAIL | ABORT (pipeline)
 
-A run that died sends no last event. Whoever recovers what it left sends that for it: run ids follow from names.
+A crashed run sends no final event. The run that recovers it sends that event, because run IDs are derived from names.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import Counts, IntervalResult, RunResult
 
 CANCELLED = "FS7503"
-"""The error of a run that somebody cancelled: it did not fail."""
+"""Error code of a cancelled run, which is not a failure."""
 
-DIED = "the driver died, or was too slow, before its journal: nothing was published"
+DIED = "the driver crashed or lost its lease before it wrote the journal: nothing was published"
 
 
-def failed_as(error: str) -> EventType:
-    """What a failure is in lineage."""
+def failure_type(error: str) -> EventType:
+    """Return ABORT for a cancelled run, else FAIL."""
     return EventType.ABORT if error.startswith(CANCELLED) else EventType.FAIL
 
 
@@ -53,7 +53,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Makes the events of one run of a plan; `namespace` is the jobs'. They are whole: no one needs the one before."""
+    """Builds the events of one run of a plan in the job `namespace`. Each event is self-contained."""
 
     plan: Plan
     run_id: str
@@ -66,20 +66,20 @@ class Events:
 
     @property
     def run_name(self) -> RunName:
-        """The pipeline's run."""
+        """Return the name of the pipeline's run."""
         return self._name_of(self.run_id)
 
     @property
     def interval_job(self) -> str:
-        """The job of which each interval is a run."""
+        """Return the name of the job whose runs are intervals."""
         return f"{self.plan.pipeline}.{'+'.join(sink.name for sink in self.plan.sinks)}"
 
     def interval_uuid(self, interval: str, run_id: str) -> str:
-        """The run of an interval."""
+        """Return the run ID of an interval."""
         return run_uuid(self.namespace, f"{self.interval_job} {interval}", run_id)
 
     def pipeline(self, kind: EventType, result: RunResult | None = None, error: str = "") -> RunEvent:
-        """An event of the whole run."""
+        """Return an event of the pipeline's run."""
         counts = result.counts if result else None
         return self._event(
             kind,
@@ -94,27 +94,27 @@ class Events:
         )
 
     def started(self, interval: IntervalPlan) -> RunEvent:
-        """An interval begins."""
+        """Return the start event of an interval."""
         return self._interval(EventType.START, interval, None)
 
     def finished(self, interval: IntervalPlan, result: IntervalResult) -> RunEvent:
-        """An interval is over. One that was found to be published meanwhile read and wrote nothing."""
-        kind = failed_as(result.error) if result.state == "failed" else EventType.COMPLETE
+        """Return the final event of an interval. A skipped interval has no inputs and outputs."""
+        kind = failure_type(result.error) if result.state == "failed" else EventType.COMPLETE
         return self._interval(kind, interval, result, result.error)
 
     def aborted(self, interval: IntervalPlan, error: str) -> RunEvent:
-        """An interval was left by an interrupt or by an error that ends the run."""
+        """Return the abort event of an interval after an interrupt or an error that ends the run."""
         return self._interval(EventType.ABORT, interval, None, error)
 
-    def buried(self, interval: str, run_id: str, *, published: bool) -> tuple[RunEvent, RunEvent]:
-        """The last events of a run that died at an interval, and of that interval: rolled forward, it is complete.
+    def recovered(self, interval: str, run_id: str, *, published: bool) -> tuple[RunEvent, RunEvent]:
+        """Return the final events of a recovered interval and of its crashed run.
 
-        What the dead run read is not known here; its own START said so.
+        A published interval is complete. The events have no inputs, which the START event has.
         """
-        last = EventType.COMPLETE if published else EventType.FAIL
+        kind = EventType.COMPLETE if published else EventType.FAIL
         error = "" if published else DIED
-        one = self._event(
-            last,
+        interval_event = self._event(
+            kind,
             self.interval_uuid(interval, run_id),
             self._run_facets(
                 self._parent_of_interval(run_id),
@@ -124,27 +124,27 @@ class Events:
             self.interval_job,
             self._job_facets("INTERVAL"),
         )
-        whole = self._event(
+        run_event = self._event(
             EventType.FAIL,
             self._name_of(run_id).run_id,
-            self._run_facets(None, "the driver died", self._own(run_id, state="died")),
+            self._run_facets(None, "the driver crashed", self._own(run_id, state="died")),
             self.plan.pipeline,
             self._job_facets("PIPELINE"),
         )
-        return one, whole
+        return interval_event, run_event
 
     def _name_of(self, run_id: str) -> RunName:
         return RunName(self.namespace, self.plan.pipeline, run_uuid(self.namespace, self.plan.pipeline, run_id))
 
     def _parent_of_interval(self, run_id: str) -> Parent:
         name = self._name_of(run_id)
-        return self.parent.of_child(name) if self.parent and run_id == self.run_id else Parent(name)
+        return self.parent.for_children_of(name) if self.parent and run_id == self.run_id else Parent(name)
 
     def _interval(
         self, kind: EventType, interval: IntervalPlan, result: IntervalResult | None, error: str = ""
     ) -> RunEvent:
         plan, skipped = self.plan, result is not None and result.state == "skipped"
-        own = self._own(
+        firesteel_facet = self._own(
             self.run_id,
             result.counts if result else None,
             plan_hash=interval.plan_hash,
@@ -152,7 +152,7 @@ class Events:
             reason=result.reason if result else interval.reason,
             state=result.state if result else None,
         )
-        facets = self._run_facets(self._parent_of_interval(self.run_id), error, own)
+        facets = self._run_facets(self._parent_of_interval(self.run_id), error, firesteel_facet)
         facets["nominalTime"] = NominalTimeRunFacet(_timed(interval.start), _timed(interval.end))
         if result and (tests := verdicts(plan, result.gates)):
             facets["test"] = tests
@@ -180,17 +180,17 @@ class Events:
         )
 
     def _own(self, run_id: str, counts: Counts | None = None, **facts: str | None) -> FiresteelRunFacet:
-        mine = run_id == self.run_id  # of another run only its name is known
-        found = FiresteelRunFacet(run_id, self.plan.pipeline, self.plan.profile)
-        found.planHash, found.interval = facts.get("plan_hash"), facts.get("interval")
-        found.reason, found.state = facts.get("reason"), facts.get("state")
-        if mine:
-            found.codeHash = self.plan.code_hash
-            found.mlflowRunId, found.mlflowUri = self.mlflow_run_id or None, self.mlflow_uri or None
+        is_this_run = run_id == self.run_id  # only the name of another run is known
+        facet = FiresteelRunFacet(run_id, self.plan.pipeline, self.plan.profile)
+        facet.planHash, facet.interval = facts.get("plan_hash"), facts.get("interval")
+        facet.reason, facet.state = facts.get("reason"), facts.get("state")
+        if is_this_run:
+            facet.codeHash = self.plan.code_hash
+            facet.mlflowRunId, facet.mlflowUri = self.mlflow_run_id or None, self.mlflow_uri or None
         if counts is not None:
-            found.rowsIn, found.scored, found.deadLetter = counts.rows_in, counts.scored, counts.dead_letter
-            found.quarantined, found.dropped = counts.quarantined, counts.dropped
-        return found
+            facet.rowsIn, facet.scored, facet.deadLetter = counts.rows_in, counts.scored, counts.dead_letter
+            facet.quarantined, facet.dropped = counts.quarantined, counts.dropped
+        return facet
 
     def _run_facets(self, parent: Parent | None, error: str, own: FiresteelRunFacet) -> dict[str, RunFacet]:
         import pyspark
@@ -216,5 +216,5 @@ class Events:
 
 
 def _timed(text: str) -> str:
-    """An ISO date as the time at which it begins: OpenLineage takes no plain dates."""
+    """Return an ISO time. OpenLineage rejects dates, so a date becomes its start in UTC."""
     return text if "T" in text else f"{text}T00:00:00+00:00"

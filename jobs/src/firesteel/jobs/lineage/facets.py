@@ -1,6 +1,6 @@
-"""The facets that are firesteel's own: what ties an event to a plan, to MLflow and to a model's bytes.
+"""Define firesteel's facets, which link an event to a plan, to MLflow and to a model's digest.
 
-`docs/reference/lineage-facets.json` is their JSON Schema; a test holds them to it.
+A test checks them against their JSON Schema in `docs/reference/lineage-facets.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEMA = "urn:firesteel:lineage-facets:1"
 
 @attr.define
 class FiresteelRunFacet(RunFacet):
-    """A pipeline's run, or its run of one interval; what does not apply is left out."""
+    """A pipeline's run, or a run of one interval. Fields that do not apply are None."""
 
     runId: str  # noqa: N815 - OpenLineage's spelling, as of all fields here
     pipeline: str
@@ -46,7 +46,7 @@ class FiresteelRunFacet(RunFacet):
 
 @attr.define
 class FiresteelModelFacet(DatasetFacet):
-    """A model pinned to its bytes: `digest` is the SHA-256 over its files, as executors verify it before they load."""
+    """A pinned model. `digest` is the SHA-256 of its files, which executors verify before they load the model."""
 
     uri: str
     resolvedUri: str  # noqa: N815
@@ -63,7 +63,7 @@ class FiresteelModelFacet(DatasetFacet):
 
     @classmethod
     def of(cls, model: ModelPlan) -> FiresteelModelFacet:
-        """The facet of a planned model."""
+        """Return the facet of a planned model."""
         return cls(
             uri=model.uri,
             resolvedUri=model.resolved_uri,

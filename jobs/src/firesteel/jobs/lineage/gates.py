@@ -1,6 +1,6 @@
-"""Gates in lineage: as tests of the run, and as assertions on the data set that they look at.
+"""Convert gate results to tests of the run and to assertions on datasets.
 
-Of what was observed only numbers are sent: a list of unexpected values is rows, and rows stay where they are.
+Events contain only observed numbers, because other observed values may be row values.
 """
 
 from __future__ import annotations
@@ -20,66 +20,66 @@ _SEVERITY = {"critical": "error", "warning": "warn"}
 
 
 def verdicts(plan: Plan, gates: Iterable[GateResult]) -> TestRunFacet | None:
-    """All expectations of a run; None where there are none."""
-    found = [
+    """Return all expectations of a run, or None if there are none."""
+    tests = [
         TestExecution(
-            name=_name(gate, each),
-            status="pass" if each.success else "fail",
-            severity=_SEVERITY.get(each.severity),
-            type=each.type,
-            expected=asked,
-            actual=_actual(each),
-            params=_counts(each),
+            name=_name(gate, result),
+            status="pass" if result.success else "fail",
+            severity=_SEVERITY.get(result.severity),
+            type=result.type,
+            expected=arguments,
+            actual=_actual(result),
+            params=_counts(result),
         )
         for gate in gates
-        for each, asked in _with_asked(plan, gate)
+        for result, arguments in _with_arguments(plan, gate)
     ]
-    return TestRunFacet(found) if found else None
+    return TestRunFacet(tests) if tests else None
 
 
 def assertions(plan: Plan, gates: Iterable[GateResult], on: str) -> DataQualityAssertionsDatasetFacet | None:
-    """The expectations on one source, or on `sink:NAME`; None where there are none."""
-    found = [
+    """Return the expectations on a source or on `sink:NAME`, or None if there are none."""
+    dataset_assertions = [
         Assertion(
-            assertion=each.type,
-            success=each.success,
-            column=each.column or None,
-            severity=_SEVERITY.get(each.severity),
-            name=_name(gate, each),
-            expected=asked,
-            actual=_actual(each),
-            params=_counts(each),
+            assertion=result.type,
+            success=result.success,
+            column=result.column or None,
+            severity=_SEVERITY.get(result.severity),
+            name=_name(gate, result),
+            expected=arguments,
+            actual=_actual(result),
+            params=_counts(result),
         )
         for gate in gates
         if gate.on == on
-        for each, asked in _with_asked(plan, gate)
+        for result, arguments in _with_arguments(plan, gate)
     ]
-    return DataQualityAssertionsDatasetFacet(found) if found else None
+    return DataQualityAssertionsDatasetFacet(dataset_assertions) if dataset_assertions else None
 
 
-def rows_seen(gates: Iterable[GateResult], on: str) -> int | None:
-    """How many rows of a relation its gates counted, where one counted them."""
-    counts = (each.element_count for gate in gates if gate.on == on for each in gate.expectations)
+def row_count(gates: Iterable[GateResult], on: str) -> int | None:
+    """Return the row count of a relation from its gates, or None if no gate counted rows."""
+    counts = (result.element_count for gate in gates if gate.on == on for result in gate.expectations)
     return max((count for count in counts if count is not None), default=None)
 
 
-def _with_asked(plan: Plan, gate: GateResult) -> Iterator[tuple[ExpectationResult, str | None]]:
-    """Each verdict with the arguments that the plan gave the expectation, as JSON."""
-    planned = next((each.expectations for each in plan.gates if each.name == gate.gate), ())
+def _with_arguments(plan: Plan, gate: GateResult) -> Iterator[tuple[ExpectationResult, str | None]]:
+    """Yield each result with the planned arguments of its expectation as JSON."""
+    planned = next((planned_gate.expectations for planned_gate in plan.gates if planned_gate.name == gate.gate), ())
     for index, result in enumerate(gate.expectations):
         kwargs = dict(planned[index].kwargs) if index < len(planned) and planned[index].type == result.type else {}
         kwargs.pop("column", None)
         yield result, json.dumps(kwargs, sort_keys=True, ensure_ascii=False) if kwargs else None
 
 
-def _name(gate: GateResult, each: ExpectationResult) -> str:
-    return f"{gate.gate}.{each.type}({each.column})"
+def _name(gate: GateResult, result: ExpectationResult) -> str:
+    return f"{gate.gate}.{result.type}({result.column})"
 
 
-def _actual(each: ExpectationResult) -> str | None:
-    return str(each.observed) if isinstance(each.observed, int | float) else None
+def _actual(result: ExpectationResult) -> str | None:
+    return str(result.observed) if isinstance(result.observed, int | float) else None
 
 
-def _counts(each: ExpectationResult) -> dict[str, int]:
-    counts = {"element_count": each.element_count, "unexpected_count": each.unexpected_count}
+def _counts(result: ExpectationResult) -> dict[str, int]:
+    counts = {"element_count": result.element_count, "unexpected_count": result.unexpected_count}
     return {name: count for name, count in counts.items() if count is not None}

@@ -1,4 +1,4 @@
-"""Names of jobs, runs and data sets by OpenLineage's naming specification, so that other tools' events meet ours.
+"""Name jobs, runs and datasets by OpenLineage's naming specification, so that events of other tools match.
 
 ::
 
@@ -6,7 +6,7 @@
     file:///tmp/scores         ->  namespace file             name /tmp/scores
     models:/flight_delay/7     ->  namespace mlflow://host    name flight_delay     (its version is a facet)
 
-A run's id is made of its name, and so can be found again: by who looks for it, and by the run that buries a dead one.
+A run's ID is derived from its name, so that other processes can compute it, such as the run that recovers a crashed run.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _RUN_ID = re.compile(r"(\d{8}T\d{6})-[0-9a-f]+")
 
 @dataclass(frozen=True, slots=True)
 class DatasetName:
-    """A data set as the events name it."""
+    """The name of a dataset in events."""
 
     namespace: str
     name: str
 
 
 def dataset_name(uri: str) -> DatasetName:
-    """The name of what lies at a URI.
+    """Return the dataset name of a URI.
 
-    A nameservice has no port, and a NameNode without one has Hadoop's own: the events of other tools name it so.
+    A nameservice has no port. A NameNode without a port gets Hadoop's default port, as in the events of other tools.
 
     Examples
     --------
@@ -63,12 +63,12 @@ def dataset_name(uri: str) -> DatasetName:
     if port.isdigit() and host:
         named = HDFS(host, port, path)
         return DatasetName(named.get_namespace(), named.get_name())
-    nameservices = {each.strip() for each in conf.get("dfs.nameservices").split(",")}
+    nameservices = {nameservice.strip() for nameservice in conf.get("dfs.nameservices").split(",")}
     return DatasetName(f"hdfs://{authority}" if authority in nameservices else f"hdfs://{authority}:{RPC_PORT}", path)
 
 
 def model_name(model: ModelPlan, tracking_uri: str) -> DatasetName:
-    """The name of a model: in its registry, or of the folder that holds it.
+    """Return the dataset name of a model: its registered name, or its folder.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def model_name(model: ModelPlan, tracking_uri: str) -> DatasetName:
 
 
 def run_uuid(namespace: str, job: str, run_id: str) -> str:
-    """The UUID of a run of `job`, the same for the same names; it sorts by the time in firesteel's run id."""
+    """Return the deterministic UUID of a run of `job`. It sorts by the time in firesteel's run ID."""
     match = _RUN_ID.fullmatch(run_id)
     instant = (
         datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if match else datetime.fromtimestamp(0, UTC)
@@ -93,5 +93,5 @@ def run_uuid(namespace: str, job: str, run_id: str) -> str:
 
 
 def is_run(run_id: str) -> bool:
-    """Whether an id is one of a pipeline's run: `recover` and `rollback` hold leases under others, and send no events."""
+    """Return whether an ID belongs to a pipeline run. `recover` and `rollback` use other IDs and send no events."""
     return _RUN_ID.fullmatch(run_id) is not None

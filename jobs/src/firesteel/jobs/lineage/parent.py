@@ -1,4 +1,4 @@
-"""Who started this run, as orchestrators say it: `OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID`.
+"""Read the parent run that an orchestrator sets in `OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID`.
 
 Airflow: `env={"OPENLINEAGE_PARENT_ID": "{{ macros.OpenLineageProviderPlugin.lineage_parent_id(task_instance) }}"}`.
 """
@@ -18,7 +18,7 @@ ROOT = "OPENLINEAGE_ROOT_PARENT_ID"
 
 @dataclass(frozen=True, slots=True)
 class RunName:
-    """A run of another job: its namespace, its name, the run's UUID."""
+    """A run of a job: namespace, job name and run UUID."""
 
     namespace: str
     job: str
@@ -26,12 +26,12 @@ class RunName:
 
     @classmethod
     def parse(cls, text: str) -> RunName:
-        """Read `namespace/name/runId`; a namespace may hold slashes, a name may not.
+        """Parse `namespace/name/runId`. The namespace may contain slashes, the name may not.
 
         Raises
         ------
         ValueError
-            It is of another form.
+            The text has another format.
 
         Examples
         --------
@@ -41,19 +41,19 @@ class RunName:
         namespace, _, rest = text.strip().rpartition("/")
         namespace, _, job = namespace.rpartition("/")
         if not namespace or not job:
-            raise ValueError("it is not namespace/name/runId")
+            raise ValueError("expected namespace/name/runId")
         return cls(namespace, job, str(UUID(rest)))
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The run that a run is part of, and the outermost one that both are part of."""
+    """The parent run and the root run of a run."""
 
     run: RunName
     root: RunName | None = None
 
     def facet(self) -> ParentRunFacet:
-        """The facet of a run within it."""
+        """Return the parent facet of a child run."""
         top = self.root or self.run
         return ParentRunFacet(
             Run(self.run.run_id),
@@ -61,20 +61,20 @@ class Parent:
             Root(RootRun(top.run_id), RootJob(top.namespace, top.job)),
         )
 
-    def of_child(self, run: RunName) -> Parent:
-        """The parent that `run`, which is within it, is to its own children."""
+    def for_children_of(self, run: RunName) -> Parent:
+        """Return the parent of the children of `run`, with the same root."""
         return Parent(run, self.root or self.run)
 
 
-def given_parent(environ: Mapping[str, str] = os.environ) -> tuple[Parent | None, str]:
-    """The parent that the environment names, and what is wrong with it."""
-    found: dict[str, RunName] = {}
+def parent_from_environment(environ: Mapping[str, str] = os.environ) -> tuple[Parent | None, str]:
+    """Return the parent from the environment, and the problem if it is not valid."""
+    names: dict[str, RunName] = {}
     for name in (PARENT, ROOT):
         if text := environ.get(name):
             try:
-                found[name] = RunName.parse(text)
+                names[name] = RunName.parse(text)
             except ValueError as error:
-                return None, f"{name} is not used: {error}"
-    if PARENT not in found:
+                return None, f"{name} is ignored: {error}"
+    if PARENT not in names:
         return None, ""
-    return Parent(found[PARENT], found.get(ROOT)), ""
+    return Parent(names[PARENT], names.get(ROOT)), ""

@@ -1,7 +1,7 @@
-"""The lineage record of one run: what the runner tells, as events, to where the spec says.
+"""Record the lineage of one run: send the runner's notifications as events to the configured server or path.
 
-Without `tracking.openlineage` it does nothing. With it, lineage never fails a run and slows it at its end at most, by a
-bounded time; but for `required`, which refuses to run before anything is read.
+Without `tracking.openlineage` it does nothing. Lineage never fails a run, and delays only its end by at most the timeout. With
+`required`, a run does not start if the first event cannot be sent.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EXTRA = "pip install 'firesteel[lineage]'"
+EXTRA = "Install it: `pip install 'firesteel[lineage]'`."
 
 
 class LineageRecord:
-    """A context manager: leaving it by an exception ends what is open with ABORT (an interrupt) or FAIL.
+    """The lineage of one run. As a context manager, it ends open runs with ABORT (interrupt) or FAIL after an error.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class LineageRecord:
         self._events = events
         self._sender = sender
         self._open: dict[str, IntervalPlan] = {}
-        self._buried: set[str] = set()
+        self._recovered_runs: set[str] = set()
         self._ended = False
 
     @classmethod
@@ -57,69 +57,71 @@ class LineageRecord:
         Raises
         ------
         RuntimeFault
-            FS9004 when the client is not installed; FS9040 when the first event is `required` and not taken; FS9020 or
-            FS9021 when the token cannot be had.
+            FS9004 if the client is not installed. FS9040 if lineage is required and the first event cannot be sent. FS9020 or FS9021 if
+            the token cannot be resolved.
         """
-        asked = plan.tracking.openlineage
-        if asked is None:
+        openlineage = plan.tracking.openlineage
+        if openlineage is None:
             return cls()
         try:
             from openlineage.client.generated.base import EventType
         except ImportError as error:
             raise RuntimeFault("FS9004", "openlineage-python is not installed.", hint=EXTRA) from error
         from firesteel.jobs.lineage.events import Events
-        from firesteel.jobs.lineage.parent import given_parent
+        from firesteel.jobs.lineage.parent import parent_from_environment
         from firesteel.jobs.lineage.sender import Sender
         from firesteel.jobs.lineage.transport import open_channel
 
-        parent, problem = given_parent()
+        parent, problem = parent_from_environment()
         if problem:
-            _log.warning("lineage without a parent: %s", problem)
-        events = Events(plan, run_id, asked.namespace, parent, tracking_uri, mlflow_run_id, mlflow_uri)
-        sender = Sender(open_channel(asked, run_id), asked.timeout_s, lambda text: _log.warning("%s", redact(text)))
+            _log.warning("the lineage has no parent run: %s", problem)
+        events = Events(plan, run_id, openlineage.namespace, parent, tracking_uri, mlflow_run_id, mlflow_uri)
+        sender = Sender(
+            open_channel(openlineage, run_id), openlineage.timeout_s, lambda text: _log.warning("%s", redact(text))
+        )
         record = cls(events, sender)
-        if not asked.required:
-            record._send(lambda made: made.pipeline(EventType.START))
-        elif reason := sender.first(events.pipeline(EventType.START)):
+        if not openlineage.required:
+            record._send(lambda builder: builder.pipeline(EventType.START))
+        elif reason := sender.send_first(events.pipeline(EventType.START)):
             raise RuntimeFault(
                 "FS9040",
-                f"lineage is required, and the first event did not reach {sender.place}: {reason}",
+                f"lineage is required, but the first event did not reach {sender.place}: {reason}",
                 hint="Check the address and the token, or set tracking.openlineage.required: false.",
             )
         return record
 
     def watching(self, on_event: OnEvent) -> OnEvent:
-        """`on_event`, and the last word for runs that died, as they are recovered."""
+        """Wrap `on_event` to send the final events of crashed runs when they are recovered."""
         if self._events is None:
             return on_event
 
         def watch(event: Event) -> None:
             on_event(event)
             if event.kind == "recovered":
-                self._bury(event)
+                self._send_recovered(event)
 
         return watch
 
     def interval_started(self, interval: IntervalPlan) -> None:
-        """An interval is at work."""
+        """Send the start event of an interval."""
         self._open[interval.id] = interval
         self._send(lambda events: events.started(interval))
 
     def interval_finished(self, interval: IntervalPlan, result: IntervalResult) -> None:
-        """An interval is over."""
+        """Send the final event of an interval."""
         self._open.pop(interval.id, None)
         self._send(lambda events: events.finished(interval, result))
 
     def finish(self, result: RunResult) -> RunResult:
-        """The run is over: the result with what became of its events."""
+        """Send the final event of the run, and return the result with the delivery counts."""
         if self._events is None or self._sender is None:
             return result
         from openlineage.client.generated.base import EventType
 
-        from firesteel.jobs.lineage.events import failed_as
+        from firesteel.jobs.lineage.events import failure_type
 
         self._ended = True
-        kind = failed_as(result.error) if result.state == "failed" else EventType.COMPLETE
+        kind = failure_type(result.error) if result.state == "failed" else EventType.COMPLETE
         self._send(lambda events: events.pipeline(kind, result))
         return replace(result, lineage=self._sender.close())
 
@@ -136,11 +138,11 @@ class LineageRecord:
         interrupted = error is not None and not isinstance(error, Exception)
         text = "cancelled" if interrupted else redact(str(error)) or type(error).__name__
         for interval in self._open.values():
-            self._send(lambda events, left=interval: events.aborted(left, text))  # type: ignore[misc]
+            self._send(lambda events, interval=interval: events.aborted(interval, text))  # type: ignore[misc]
         self._send(lambda events: events.pipeline(EventType.ABORT if interrupted else EventType.FAIL, error=text))
         self._sender.close()
 
-    def _bury(self, event: Event) -> None:
+    def _send_recovered(self, event: Event) -> None:
         from firesteel.jobs.lineage.names import is_run
 
         run_id = str(event.facts["run_id"])
@@ -148,19 +150,19 @@ class LineageRecord:
             return
         published = event.facts["state"] == "published"
 
-        def one(events: Events, index: int) -> RunEvent:
-            return events.buried(event.interval, run_id, published=published)[index]
+        def recovered_event(events: Events, index: int) -> RunEvent:
+            return events.recovered(event.interval, run_id, published=published)[index]
 
-        self._send(lambda events: one(events, 0))
-        if run_id not in self._buried:
-            self._buried.add(run_id)
-            self._send(lambda events: one(events, 1))
+        self._send(lambda events: recovered_event(events, 0))
+        if run_id not in self._recovered_runs:
+            self._recovered_runs.add(run_id)
+            self._send(lambda events: recovered_event(events, 1))
 
     def _send(self, make: Callable[[Events], RunEvent]) -> None:
-        """Make an event and send it. A fault in making it is ours, and no reason to lose a run either."""
+        """Build and send an event. An error while building it is counted, but does not fail the run."""
         if self._events is None or self._sender is None:
             return
         try:
             self._sender.send(make(self._events))
-        except Exception as error:  # noqa: BLE001 - see above
-            self._sender.lose(f"an event could not be made: {type(error).__name__}: {redact(str(error))}")
+        except Exception as error:  # noqa: BLE001 - see the docstring
+            self._sender.lose(f"an event cannot be built: {type(error).__name__}: {redact(str(error))}")

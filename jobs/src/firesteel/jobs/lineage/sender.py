@@ -1,13 +1,13 @@
-"""Events leave from a thread of their own, in their order: no lineage server slows a run, and none stops one.
+"""Send events in order from a background thread, so that a lineage server does not delay or fail a run.
 
 ::
 
-    send --> queue (bounded) --> thread: emit, again after a fault of the server --> sent
-               | full                     | refused, or three times no answer
+    send --> queue (bounded) --> thread: emit, retry after a server error --> sent
+               | full                     | rejected, or no response to three tries
                v                          v
               lost                       lost, with the first reason
 
-`close` waits for what is left, for a bounded time. What is lost is counted, and said once.
+`close` waits for the remaining events up to the timeout. Lost events are counted and logged once.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from firesteel.jobs.lineage.transport import Channel
 
-WAITING = 1000
-"""Events that wait at most: a server that takes none costs a run this much memory, and no more."""
+MAX_QUEUED = 1000
+"""Maximum number of queued events, which limits the memory if the server accepts none."""
 TRIES = 3
 BACKOFF_S = 0.2
 
@@ -46,7 +46,7 @@ class Sender:
         self._channel = channel
         self._timeout_s = timeout_s
         self._on_problem = on_problem
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(MAX_QUEUED)
         self._hurry = threading.Event()
         self._lock = threading.Lock()
         self._accepted = self._sent = self._lost = 0
@@ -55,37 +55,37 @@ class Sender:
 
     @property
     def place(self) -> str:
-        """Where the events go."""
+        """Return the destination of the events."""
         return self._channel.place
 
-    def first(self, event: RunEvent) -> str:
-        """Send the first event, and wait for it: why it was not taken, or nothing."""
+    def send_first(self, event: RunEvent) -> str:
+        """Send the first event synchronously. Return the reason of a failure, or an empty string."""
         with self._lock:
             self._accepted += 1
-        reason = self._emit(plain(event))
+        reason = self._emit(to_json_value(event))
         self._count(reason)
         return reason
 
     def send(self, event: RunEvent) -> None:
-        """Send an event soon. Never waits, and never raises for what is the server's."""
+        """Queue an event. It never blocks, and never raises an error of the server."""
         with self._lock:
             self._accepted += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="firesteel lineage", daemon=True)
                 self._thread.start()
         try:
-            self._queue.put_nowait(plain(event))
+            self._queue.put_nowait(to_json_value(event))
         except queue.Full:
-            self._count("more events wait than the server takes")
+            self._count("the event queue is full")
 
     def lose(self, reason: str) -> None:
-        """Count an event that could not even be made."""
+        """Count an event that could not be built."""
         with self._lock:
             self._accepted += 1
         self._count(reason)
 
     def close(self) -> LineageUse:
-        """Wait for the events that are left, no longer than an event may take, and say what became of all."""
+        """Wait for the remaining events up to the timeout, and return the delivery counts."""
         if self._thread is not None:
             deadline = time.monotonic() + self._timeout_s
             with suppress(queue.Full):
@@ -94,7 +94,7 @@ class Sender:
         self._hurry.set()
         with self._lock:
             unsent = self._accepted - self._sent - self._lost
-            reason = self._reason or (f"not taken within {self._timeout_s:g} s after the run" if unsent else "")
+            reason = self._reason or (f"not sent within {self._timeout_s:g} s after the run" if unsent else "")
             use = LineageUse(self._channel.place, self._sent, self._lost + unsent, reason)
         if use.lost:
             self._on_problem(f"{use.lost} of {use.sent + use.lost} lineage events did not reach {use.place}: {reason}")
@@ -116,34 +116,34 @@ class Sender:
                 self._sent += 1
 
     def _emit(self, event: dict[str, Any]) -> str:
-        """Why an event was not taken, or nothing."""
+        """Send an event with retries. Return the reason of a failure, or an empty string."""
         reason = ""
-        for number in range(TRIES):
-            if number and self._hurry.wait(BACKOFF_S * 2**number):
+        for attempt in range(TRIES):
+            if attempt and self._hurry.wait(BACKOFF_S * 2**attempt):
                 break
             try:
-                reason, again = self._channel.emit(event)
-            except Exception as error:  # noqa: BLE001 - the thread must live to count the rest
+                reason, retry = self._channel.emit(event)
+            except Exception as error:  # noqa: BLE001 - the thread must continue with the next events
                 return f"{type(error).__name__}: {one_line(error)}"
-            if not reason or not again:
+            if not reason or not retry:
                 break
         return reason
 
 
-def plain(event: RunEvent) -> dict[str, Any]:
-    """An event as JSON values, with the secrets that this process knows put back as references, and our name on facets."""
-    found: dict[str, Any] = json.loads(redact(Serde.to_json(event)))
-    for facet in _facets(found):
+def to_json_value(event: RunEvent) -> dict[str, Any]:
+    """Return an event as JSON values, with secrets replaced by references and firesteel as the producer of its facets."""
+    json_value: dict[str, Any] = json.loads(redact(Serde.to_json(event)))
+    for facet in _facets(json_value):
         facet["_producer"] = PRODUCER
-    return found
+    return json_value
 
 
 def _facets(value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, Mapping):
         if isinstance(value, dict) and value.get("_producer") == DEFAULT_PRODUCER:
             yield value
-        for each in value.values():
-            yield from _facets(each)
+        for item in value.values():
+            yield from _facets(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from _facets(each)
+        for item in value:
+            yield from _facets(item)

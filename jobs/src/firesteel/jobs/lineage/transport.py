@@ -1,11 +1,11 @@
-"""Where events go: to a server by OpenLineage's own client, or into files by the storage that the pipeline writes to.
+"""Send events to a server with OpenLineage's client, or write them to files in a storage.
 
 ::
 
-    path/RUN/000001.jsonl     while a run is under way: what was new since the file before, each whole or not there
-         RUN.jsonl            when it is over: all of it; the parts are removed then
+    path/RUN/000001.jsonl     during the run: one file per event, written atomically
+         RUN.jsonl            after the run: all events; the parts are deleted
 
-HDFS has no append that two programs agree on, and a file an event would stay: a run that is killed leaves its parts.
+Separate files avoid appends, which are not reliable on HDFS. A killed run leaves its parts.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _log = logging.getLogger(__name__)
 
 
 class Channel(Protocol):
-    """Takes events, one after the other, from one thread."""
+    """Sends events sequentially from one thread."""
 
     place: str
 
     def emit(self, event: dict[str, Any]) -> tuple[str, bool]:
-        """Send an event: why it was not taken, or nothing; and whether to try once more may help."""
+        """Send an event. Return the reason of a failure, or an empty string, and whether a retry may succeed."""
 
     def close(self) -> None:
-        """All events are sent."""
+        """Finish after the last event."""
 
 
 class FileChannel:
-    """Files below a path of `file://` or `hdfs://`."""
+    """Writes events to files below a `file://` or `hdfs://` path."""
 
     def __init__(self, place: str, run_id: str) -> None:
         self.place = f"{place.rstrip('/')}/{run_id}.jsonl"
@@ -52,28 +52,28 @@ class FileChannel:
         self._lines: list[bytes] = []
 
     def emit(self, event: dict[str, Any]) -> tuple[str, bool]:
-        """Write one line as a part of its own."""
+        """Write an event as a new part."""
         line = json.dumps(event, sort_keys=True, ensure_ascii=False).encode() + b"\n"
         try:
             self._storage.create(join(self._parts, f"{len(self._lines) + 1:06d}.jsonl"), line)
-        except FiresteelError as error:  # the storage has tried more than once
+        except FiresteelError as error:  # the storage has already retried
             return str(error), False
         self._lines.append(line)
         return "", False
 
     def close(self) -> None:
-        """Make one file of the parts. Where that fails they stay, and nothing is lost."""
+        """Merge the parts into one file. If that fails, the parts stay."""
         if not self._lines:
             return
         try:
             self._storage.create(self._whole, b"".join(self._lines))
             self._storage.delete(self._parts)
         except FiresteelError as error:
-            _log.warning("lineage stays in parts below %s: %s", self._parts, error)
+            _log.warning("the lineage parts below %s cannot be merged: %s", self._parts, error)
 
 
 class HttpChannel:
-    """A server, by the official client's transport."""
+    """Sends events to a server with the transport of OpenLineage's client."""
 
     def __init__(self, plan: LineagePlan) -> None:
         from openlineage.client.transport.http import (
@@ -90,13 +90,13 @@ class HttpChannel:
             endpoint=plan.endpoint.lstrip("/"),
             timeout=plan.timeout_s,
             auth=ApiKeyTokenProvider({"api_key": reveal(plan.auth)}) if plan.auth else TokenProvider({}),
-            retry={"total": 0},  # its retries would log a warning each; ours know when the run is over
+            retry={"total": 0},  # its retries log warnings and do not stop when the run ends
             ssl_context=HttpSslContextConfig(ca_cert_path=plan.ca) if plan.ca else None,
         )
         self._transport = HttpTransport(config)
 
     def emit(self, event: dict[str, Any]) -> tuple[str, bool]:
-        """Post an event. What the server refuses it refuses again; faults and silence may pass."""
+        """Post an event. A retry may succeed after a server error or a timeout, but not after a rejection."""
         from requests import HTTPError
 
         try:
@@ -104,37 +104,37 @@ class HttpChannel:
                 self._transport.emit(event)  # type: ignore[arg-type]
         except HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
-            return f"it answered {status} {getattr(error.response, 'reason', '') or ''}".rstrip(), status >= 500
-        except Exception as error:  # noqa: BLE001 - a library's fault is no reason to lose a run
+            return f"the server answered {status} {getattr(error.response, 'reason', '') or ''}".rstrip(), status >= 500
+        except Exception as error:  # noqa: BLE001 - no error of the library may fail a run
             return _cause(error), True
         return "", False
 
     def close(self) -> None:
-        """Close connections."""
+        """Close the connections."""
         self._transport.close()
 
 
 def open_channel(plan: LineagePlan, run_id: str) -> Channel:
-    """The channel that a plan asks for. Nothing is sent yet."""
+    """Return the channel of a plan, without sending anything."""
     return FileChannel(plan.place, run_id) if plan.transport == "file" else HttpChannel(plan)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """urllib3 warns of each connection that fails; we say it once, at the end."""
+    """Silence urllib3's warning for each failed connection, because the sender logs failures once."""
     logger = logging.getLogger("urllib3.connectionpool")
-    before = logger.level
+    level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
 
 
 def _cause(error: Exception) -> str:
-    """What lies at the bottom of requests' and urllib3's wrapping, in one line and without the URL's secrets."""
-    seen: BaseException = error
-    while (inner := seen.__cause__ or seen.__context__) is not None:
-        seen = inner
-    said = (seen.strerror if isinstance(seen, OSError) else "") or str(seen) or type(seen).__name__
-    return redact(said.splitlines()[0])[:300]
+    """Return the root cause below the errors of requests and urllib3, in one line without secrets."""
+    cause: BaseException = error
+    while (next_cause := cause.__cause__ or cause.__context__) is not None:
+        cause = next_cause
+    text = (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(cause).__name__
+    return redact(text.splitlines()[0])[:300]
