@@ -1,13 +1,13 @@
-"""Spark's event log: where a session writes it, and its events, from files that may be rolled, compressed and cut off.
+"""Configure and read Spark's event log, whose files may be rolled, compressed and truncated.
 
 ::
 
     DIR/APP                                    one file (spark.eventLog.rolling.enabled=false)
-    DIR/eventlog_v2_APP/events_1_APP.zstd      rolled: in the order of the numbers
+    DIR/eventlog_v2_APP/events_1_APP.zstd      rolled: ordered by number
                         events_2_APP.zstd
                         appstatus_APP
 
-A session that firesteel starts gets a log in the run's own folder, unless the user's configuration already writes one elsewhere.
+A session that firesteel starts logs to the run's folder, unless the configuration sets another event log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ENABLED = "spark.eventLog.enabled"
 _ROLLED = re.compile(r"events_(\d+)_.*")
 _METRICS = b',"Task Executor Metrics":'
-"""What follows a task's times in its event is nine tenths of it, and not of interest here."""
+"""Start of the task metrics, which follow the task's times and are 90 % of the event. The timeline does not need them."""
 _KINDS = frozenset(
     f"SparkListener{name}".encode()
     for name in (
@@ -42,14 +42,14 @@ _KINDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
-    """The log of one application; `folder` is a URI."""
+    """The event log of one application. `folder` is a URI."""
 
     folder: str
     application: str
 
     @classmethod
     def of(cls, spark: SparkSession) -> EventLog | None:
-        """That of a running session; None when it writes none."""
+        """Return the event log of a running session, or None if it writes none."""
         conf = spark.sparkContext.getConf()
         if str(conf.get(ENABLED, "false")).lower() != "true":
             return None
@@ -57,36 +57,36 @@ class EventLog:
         return cls(_uri(folder), str(spark.sparkContext.applicationId))
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Its events of the kinds that a timeline is made of, in their order."""
+        """Yield the events that a timeline needs, in order."""
         for data, name in self._files():
             yield from read_events(data, name)
 
     def _files(self) -> Iterator[tuple[bytes, str]]:
         storage, base = locate(self.folder)
         rolled = f"{base}/eventlog_v2_{self.application}"
-        found = []
+        files = []
         if storage.status(rolled) is not None:
             numbered = ((_ROLLED.fullmatch(status.name), status) for status in storage.list(rolled))
-            found = [status for _, status in sorted((int(name[1]), status) for name, status in numbered if name)]
+            files = [status for _, status in sorted((int(name[1]), status) for name, status in numbered if name)]
         else:
-            found = [each for each in storage.list(base) if each.name.split(".")[0] == self.application]
-        for status in found:
+            files = [file for file in storage.list(base) if file.name.split(".")[0] == self.application]
+        for status in files:
             yield storage.read(status.path), status.name
 
 
 def local_event_log(folder: Path) -> dict[str, str]:
-    """Settings that make a session write its log below `folder`, which is made."""
+    """Create `folder` and return the settings that make a session log to it."""
     folder.mkdir(parents=True, exist_ok=True)
     return {
         ENABLED: "true",
         "spark.eventLog.dir": folder.resolve().as_uri(),
-        # They are in every task's event a second time, and make most of the log.
+        # The accumulators repeat the metrics of each task and are most of the log.
         "spark.eventLog.includeTaskMetricsAccumulators": "false",
     }
 
 
 def read_events(data: bytes, name: str) -> Iterator[dict[str, Any]]:
-    """The events of one file. What the writer had not finished is left out: a log of a killed driver ends anywhere."""
+    """Yield the events of one file. The log of a killed driver may end with an incomplete event, which is skipped."""
     for line in _lines(data, name):
         head = line[:80]
         kind = head[head.find(b':"') + 2 :].split(b'"', 1)[0]
@@ -99,16 +99,16 @@ def read_events(data: bytes, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    cut = line.find(_METRICS)
-    if cut > 0:
+    metrics_start = line.find(_METRICS)
+    if metrics_start > 0:
         try:
-            found: dict[str, Any] = json.loads(line[:cut] + b"}")
+            event: dict[str, Any] = json.loads(line[:metrics_start] + b"}")
         except ValueError:
             pass
         else:
-            return found
-    whole: dict[str, Any] = json.loads(line)
-    return whole
+            return event
+    full_event: dict[str, Any] = json.loads(line)
+    return full_event
 
 
 def _lines(data: bytes, name: str) -> Iterator[bytes]:
@@ -118,7 +118,7 @@ def _lines(data: bytes, name: str) -> Iterator[bytes]:
     if codec == "":
         raise StorageError(
             "FS8006",
-            f"the event log {name} is compressed in a way that only Spark reads.",
+            f"the event log {name} has a compression codec that only Spark supports.",
             hint="Set spark.eventLog.compression.codec to zstd, Spark's default.",
         )
     source = pa.input_stream(pa.BufferReader(data), compression=codec) if codec else io.BytesIO(data)
@@ -126,7 +126,7 @@ def _lines(data: bytes, name: str) -> Iterator[bytes]:
     while True:
         try:
             chunk = source.read(1 << 20)
-        except OSError:  # the frame was not finished
+        except OSError:  # the compressed frame is incomplete
             return
         if not chunk:
             break
@@ -142,7 +142,7 @@ def _suffix(name: str) -> str:
 
 
 def _uri(folder: str) -> str:
-    """As `locate` wants it: a bare path is local, and only Java's local URIs have escapes."""
+    """Return a URI for `locate`. A path without a scheme is local, and only Java's `file:` URIs are escaped."""
     if folder.startswith("file:"):
         return unquote(folder)
     return folder if re.match(r"\w+:", folder) else f"file://{folder}"
