@@ -113,7 +113,7 @@ def test_a_deadline_that_passes_is_named_with_the_logs(tmp_path, started):
 def test_a_command_that_is_not_there_is_said_in_the_log(tmp_path, started):
     started.append(start("server", ["/nowhere/java"], tmp_path / "server.log"))
     started[0].child.wait(30)
-    assert started[0].last_words() == "ERROR /nowhere/java: No such file or directory"
+    assert started[0].last_error() == "ERROR /nowhere/java: No such file or directory"
 
 
 def test_ports_are_remembered_while_they_are_free(tmp_path, monkeypatch):
@@ -204,7 +204,9 @@ def test_a_jar_that_is_there_needs_no_maven(tmp_path, monkeypatch):
     (tmp_path / ".m2" / "settings.xml").write_text(
         '<settings xmlns="http://maven.apache.org/SETTINGS/1.0.0"><localRepository>${user.home}/elsewhere</localRepository></settings>'
     )
-    with pytest.raises(RuntimeFault, match="FS9004 org.example:thing:1.0 has to be fetched, and there is no Maven"):
+    with pytest.raises(
+        RuntimeFault, match="FS9004 org.example:thing:1.0 is not in the local repository, and Maven is not installed"
+    ):
         maven.fetch("org.example:thing:1.0")
     moved = tmp_path / "elsewhere/org/example/thing/1.0/thing-1.0.jar"
     moved.parent.mkdir(parents=True)

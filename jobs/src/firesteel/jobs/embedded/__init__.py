@@ -1,1 +1,1 @@
-"""Real clusters as processes on one machine, for the demo, tests and `make cluster-up`. Everything binds 127.0.0.1."""
+"""Run real clusters as processes on 127.0.0.1, for the demo, tests and `make cluster-up`."""

@@ -1,4 +1,4 @@
-"""`python -m firesteel.jobs.embedded up|down|status --target TARGET --folder DIR`: a cluster until Ctrl-C."""
+"""Run a cluster until Ctrl-C: `python -m firesteel.jobs.embedded up|down|status --target TARGET --folder DIR`."""
 
 from __future__ import annotations
 
@@ -36,14 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns
     -------
-    0, or the exit code of the error; of `status` 0 when the cluster is up and 1 when it is not.
+    0, or the exit code of the error. `status` returns 0 if the cluster is up, else 1.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m firesteel.jobs.embedded", description="A real cluster on this machine until Ctrl-C."
+        prog="python -m firesteel.jobs.embedded", description="Run a cluster on this machine until Ctrl-C."
     )
-    parser.add_argument("action", choices=["up", "down", "status"], help="up stays until Ctrl-C or `down`")
+    parser.add_argument(
+        "action",
+        choices=["up", "down", "status"],
+        help="Start (`up`, until Ctrl-C or `down`), stop (`down`) or show (`status`) the cluster.",
+    )
     parser.add_argument("--target", choices=list(TARGETS), required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="data, configuration and logs")
+    parser.add_argument("--folder", type=Path, required=True, help="Folder of data, configuration and logs.")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     try:
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(cluster: Cluster) -> int:
-    end_politely()  # `down` ends it as Ctrl-C does
+    end_politely()  # `down` sends SIGTERM, which then acts like Ctrl-C
     try:
         with cluster:
             _say(*(f"{name}: {address}" for name, address in cluster.addresses.items()))

@@ -1,4 +1,4 @@
-"""What the embedded clusters share: one folder, one owner, processes that start and end together."""
+"""Define the base of the embedded clusters: a folder with one owner, and processes that start and end together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What runs in a folder; written to `cluster.json` when all of it is ready, and removed at the end."""
+    """The running cluster of a folder. `cluster.json` holds it from the time when all processes are ready until the end."""
 
     owner: int
     addresses: Mapping[str, str]
@@ -31,7 +31,7 @@ class State:
 
 
 class Cluster:
-    """A context manager over processes in a folder. Entered again after its end, it starts again on the same data."""
+    """Manages the processes of a folder as a context manager. It can start again on the same data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -40,19 +40,19 @@ class Cluster:
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """All that were started and not killed, in the order of their start."""
+        """Return the running processes in start order."""
         return tuple(self._running.values())
 
     @property
     def addresses(self) -> Mapping[str, str]:
-        """Where it answers, by name."""
+        """Return the addresses by name."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
         if self._lock is not None:
-            raise RuntimeError("the cluster is up already")
+            raise RuntimeError("the cluster is already running")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _take(self.folder)
+        self._lock = _lock_folder(self.folder)
         try:
             self._start()
             state = State(os.getpid(), self.addresses, {process.name: process.pid for process in self.processes})
@@ -68,7 +68,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Stop all processes; may be called twice."""
+        """Stop all processes. Further calls have no effect."""
         stop_all(reversed(self._running.values()))
         self._running.clear()
         if self._lock is not None:
@@ -77,7 +77,7 @@ class Cluster:
             self._lock = None
 
     def _start(self) -> None:
-        """Start everything and wait until it is ready."""
+        """Start all processes and wait until they are ready."""
         raise NotImplementedError
 
     def _launch(self, name: str, command: Sequence[str], environ: Mapping[str, str] | None = None) -> Process:
@@ -90,7 +90,7 @@ class Cluster:
 
 
 def state_of(folder: Path) -> State | None:
-    """What runs in a folder; None when nothing does."""
+    """Return the running cluster of a folder, or None."""
     owner = owner_of(folder)
     path = folder / STATE
     if owner is None or not path.exists():
@@ -100,7 +100,7 @@ def state_of(folder: Path) -> State | None:
 
 
 def owner_of(folder: Path) -> int | None:
-    """The process that runs, starts or stops a cluster in a folder."""
+    """Return the ID of the process that runs, starts or stops a cluster in a folder, or None."""
     path = folder / LOCK
     if not path.exists():
         return None
@@ -113,21 +113,21 @@ def owner_of(folder: Path) -> int | None:
 
 
 def pyspark_home() -> Path:
-    """Where pyspark's scripts and jars lie.
+    """Return the folder of pyspark's scripts and jars.
 
     Raises
     ------
     RuntimeFault
-        FS9004 when it is not installed.
+        FS9004 if pyspark is not installed.
     """
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
-        raise RuntimeFault("FS9004", "pyspark is not installed.", hint="pip install firesteel")
+        raise RuntimeFault("FS9004", "pyspark is not installed.", hint="Install it: `pip install firesteel`.")
     return Path(spec.origin).parent
 
 
 def ask(url: str) -> Any:
-    """The JSON that a server of ours answers; None while it does not. Never through a proxy: it is on this machine."""
+    """Return the JSON response of a local server, or None if it does not answer. The request bypasses proxies."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=2) as answer:
@@ -136,8 +136,8 @@ def ask(url: str) -> Any:
         return None
 
 
-def _take(folder: Path) -> IO[str]:
-    """Lock the folder for this process; the kernel lets go of it when the process ends, however it ends."""
+def _lock_folder(folder: Path) -> IO[str]:
+    """Lock the folder for this process. The kernel releases the lock when the process ends."""
     handle = (folder / LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +147,7 @@ def _take(folder: Path) -> IO[str]:
         raise RuntimeFault(
             "FS9005",
             f"{folder} is in use by process {owner or '(unknown)'}.",
-            hint="Stop that one, or choose another folder.",
+            hint="Stop that process, or use another folder.",
         ) from None
     handle.truncate(0)
     handle.write(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""Hadoop's daemons as commands: the JVM, its class path, and the XML files they are configured by."""
+"""Build the commands and configuration files of Hadoop daemons."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from firesteel.jobs.embedded import maven
 from firesteel.jobs.embedded.cluster import pyspark_home
 
 SERVER = "org.apache.hadoop:hadoop-client-minicluster:3.5.0"
-"""The servers, shaded; the same version as the client that pyspark 4.3 bundles, which is the rest of the class path."""
+"""The shaded servers, in the version of the client that pyspark 4.3 bundles. Its jars complete the class path."""
 
 CERTIFICATES = tuple(f"org.bouncycastle:bc{part}-jdk18on:1.82" for part in ("prov", "pkix", "util"))
-"""What the ResourceManager's proxy makes certificates with: not in the shaded jar. The version of Hadoop 3.5.0's own pom."""
+"""Certificate libraries of the ResourceManager's proxy, which the shaded jar lacks. The version is from Hadoop 3.5.0's POM."""
 
 _JARS = (
     "hadoop-client-api", "hadoop-client-runtime", "slf4j-api", "log4j-api", "log4j-core", "log4j-slf4j2-impl",
@@ -25,31 +25,33 @@ _JARS = (
 )  # fmt: skip
 _JVM = (
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",  # servers that live for minutes: C2 costs more than it gives
+    "-XX:TieredStopAtLevel=1",  # C2 does not pay off for servers that run for minutes
     "-Djava.net.preferIPv4Stack=true",
 )
 
 
 class Jvm:
-    """How to start one of Hadoop's daemons. Made once per start of a cluster: finding Java takes a `java -version`."""
+    """Builds the commands of Hadoop daemons. One per cluster start, because finding Java runs `java -version`."""
 
     def __init__(self, *more: str, jars: Sequence[Path] = ()) -> None:
-        """`more` are coordinates of further jars to be fetched, `jars` are some that are there."""
-        sparks = pyspark_home() / "jars"
-        found = (str(jar) for name in _JARS for jar in sorted(sparks.glob(f"{name}-[0-9]*.jar")))
+        """Set the class path. `more` are Maven coordinates of additional jars, and `jars` are local ones."""
+        spark_jars = pyspark_home() / "jars"
+        jar_paths = (str(jar) for name in _JARS for jar in sorted(spark_jars.glob(f"{name}-[0-9]*.jar")))
         self.java = find_java()
-        self._path = os.pathsep.join([*(str(maven.fetch(each)) for each in (SERVER, *more)), *map(str, jars), *found])
+        self._path = os.pathsep.join(
+            [*(str(maven.fetch(coordinates)) for coordinates in (SERVER, *more)), *map(str, jars), *jar_paths]
+        )
         log4j = resources.files("firesteel.jobs.embedded") / "log4j2.properties"
-        self._words = (str(self.java.executable), *_JVM, f"-Dlog4j2.configurationFile=file:{log4j}")
+        self._args = (str(self.java.executable), *_JVM, f"-Dlog4j2.configurationFile=file:{log4j}")
 
     def command(self, main: str, conf: Path, heap_mib: int = 256) -> list[str]:
-        """The words that start the class `main` below `org.apache.hadoop` with the configuration in `conf`."""
+        """Return the command that starts the class `org.apache.hadoop.<main>` with the configuration in `conf`."""
         path = os.pathsep.join([str(conf), self._path])
-        return [*self._words, f"-Xmx{heap_mib}m", "-cp", path, f"org.apache.hadoop.{main}"]
+        return [*self._args, f"-Xmx{heap_mib}m", "-cp", path, f"org.apache.hadoop.{main}"]
 
 
 def core_site(default_fs: str, folder: Path) -> dict[str, str]:
-    """`core-site.xml` of a cluster that keeps its files in `folder`."""
+    """Return the `core-site.xml` settings of a cluster in `folder`."""
     user = getpass.getuser()
     return {
         "fs.defaultFS": default_fs,
@@ -60,7 +62,7 @@ def core_site(default_fs: str, folder: Path) -> dict[str, str]:
 
 
 def write_conf(folder: Path, **files: Mapping[str, str]) -> None:
-    """Write `core=...` to `core-site.xml`, and so on."""
+    """Write each keyword `NAME=settings` to `NAME-site.xml`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, settings in files.items():
         (folder / f"{name}-site.xml").write_text(site_xml(settings), encoding="utf-8")

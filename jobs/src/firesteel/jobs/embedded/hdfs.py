@@ -1,6 +1,6 @@
-"""A real HDFS: one NameNode and some DataNodes, the processes that a cluster runs, on one machine.
+"""Run HDFS on one machine: a NameNode and DataNodes, as in a cluster.
 
-It listens on 127.0.0.1 only, and believes its callers' names: whoever can log in to this machine can read it.
+HDFS listens only on 127.0.0.1 and does not authenticate users, so every user of this machine can read it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from firesteel.jobs.embedded.processes import start, wait_until
 
 
 class EmbeddedHdfs(Cluster):
-    """HDFS on 127.0.0.1. Data in `folder` outlives the processes: start again on the same folder and it is there.
+    """HDFS on 127.0.0.1. The data in `folder` remains after the processes end, and the next start uses it.
 
     Parameters
     ----------
     folder
         Name directory, blocks, configuration and logs.
     datanodes
-        How many DataNodes.
+        Number of DataNodes.
     replication
-        Copies of each block; as many as DataNodes by default, at most 3.
+        Replicas of each block. By default the number of DataNodes, at most 3.
     """
 
     def __init__(self, folder: Path, datanodes: int = 2, replication: int | None = None) -> None:
@@ -39,12 +39,12 @@ class EmbeddedHdfs(Cluster):
 
     @property
     def uri(self) -> str:
-        """What Spark and specs say: `hdfs://127.0.0.1:PORT`."""
+        """Return the URI for Spark and specs: `hdfs://127.0.0.1:PORT`."""
         return f"hdfs://127.0.0.1:{self._ports['namenode']}"
 
     @property
     def webhdfs_url(self) -> str:
-        """The NameNode's web address."""
+        """Return the NameNode's web address."""
         return f"http://127.0.0.1:{self._ports['namenode-http']}"
 
     @property
@@ -69,14 +69,14 @@ class EmbeddedHdfs(Cluster):
         self._launch("namenode", self._command("server.namenode.NameNode", self.conf_dir))
 
     def wait_for_datanodes(self, count: int, timeout_s: float = START_S) -> None:
-        """Wait until the NameNode believes that so many DataNodes are alive, and those that run have registered.
+        """Wait until the NameNode reports `count` live DataNodes and the running ones have registered.
 
-        It believes in a dead one for 14 s: a DataNode started again within that time is counted before it listens.
+        The NameNode detects a dead DataNode after 14 s, so it counts a restarted DataNode before that one listens.
 
         Raises
         ------
         RuntimeFault
-            FS9005 when it does not in time.
+            FS9005 if the timeout expires.
         """
         wait_until(
             lambda: self.live_datanodes() == count and self._registered(),
@@ -86,8 +86,8 @@ class EmbeddedHdfs(Cluster):
         )
 
     def _registered(self) -> bool:
-        """Whether each DataNode that runs says itself that it serves the NameNode."""
-        for name in (each for each in self._running if each.startswith("datanode-")):
+        """Return whether each running DataNode reports that it serves the NameNode."""
+        for name in (process for process in self._running if process.startswith("datanode-")):
             answer = ask(
                 f"http://127.0.0.1:{self._ports[f'{name}-http']}/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo"
             )
@@ -98,7 +98,7 @@ class EmbeddedHdfs(Cluster):
         return True
 
     def live_datanodes(self) -> int:
-        """DataNodes that the NameNode believes alive; -1 while it does not answer or is in safe mode."""
+        """Return the number of live DataNodes, or -1 if the NameNode does not answer or is in safe mode."""
         answer = ask(f"{self.webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")
         beans = answer.get("beans") if isinstance(answer, dict) else None
         if not beans or beans[0].get("FSState") != "Operational":
@@ -118,7 +118,7 @@ class EmbeddedHdfs(Cluster):
         return Jvm()
 
     def _servers(self) -> list[str]:
-        """Names of ports, without those of DataNodes."""
+        """Return the names of the ports without those of DataNodes."""
         return ["namenode", "namenode-http"]
 
     def _datanode_servers(self) -> list[str]:
@@ -129,30 +129,32 @@ class EmbeddedHdfs(Cluster):
         self.start_namenode()
 
     def _format(self, name_dir: Path, conf: Path) -> None:
-        # The image is renamed into place last: without one an earlier format was cut short, and there is no data.
+        # Formatting renames the image last, so without an image the earlier format was incomplete.
         if not any((name_dir / "current").glob("fsimage_[0-9]*")):
-            words = ["-format", "-force", "-nonInteractive"]
-            self._once("server.namenode.NameNode", conf, words, "format", "the NameNode could not format its directory")
+            args = ["-format", "-force", "-nonInteractive"]
+            self._run_program(
+                "server.namenode.NameNode", conf, args, "format", "the NameNode cannot format its directory"
+            )
 
-    def _once(self, main: str, conf: Path, words: list[str], name: str, failed: str) -> None:
-        """Run a program of HDFS to its end. FS9005 begins with `failed` when it ends badly."""
-        process = start(name, [*self._command(main, conf), *words], self.folder / "logs" / f"{name}.log")
+    def _run_program(self, main: str, conf: Path, args: list[str], name: str, failed: str) -> None:
+        """Run an HDFS program to its end. If it fails, raise FS9005 with the message `failed`."""
+        process = start(name, [*self._command(main, conf), *args], self.folder / "logs" / f"{name}.log")
         try:
-            wait_until(lambda: not process.alive, f"{main} {' '.join(words)}", [], START_S)
+            wait_until(lambda: not process.alive, f"{main} {' '.join(args)}", [], START_S)
         finally:
             process.stop()
         if process.child.returncode != 0:
-            raise RuntimeFault("FS9005", f"{failed}: {process.last_words()}", hint=f"See {process.log}.")
+            raise RuntimeFault("FS9005", f"{failed}: {process.last_error()}", hint=f"See {process.log}.")
 
     def client_conf(self) -> tuple[dict[str, str], dict[str, str]]:
-        """`core-site.xml` and `hdfs-site.xml` as clients need them; the servers read them too."""
+        """Return the `core-site.xml` and `hdfs-site.xml` settings of clients and servers."""
         hdfs = {
             **self._namenodes_conf(),
             "dfs.replication": str(self._replication),
             "dfs.namenode.handler.count": "8",
             "dfs.namenode.safemode.extension": "0",
             "dfs.namenode.datanode.registration.ip-hostname-check": "false",
-            # A DataNode is avoided 3 s after its last heartbeat, and dead after 14: 2 * recheck + 10 * heartbeat.
+            # A DataNode is stale 3 s after its last heartbeat, and dead after 14 s (2 * recheck + 10 * heartbeat).
             "dfs.heartbeat.interval": "1",
             "dfs.namenode.heartbeat.recheck-interval": "2000",
             "dfs.namenode.stale.datanode.interval": "3000",
@@ -160,14 +162,14 @@ class EmbeddedHdfs(Cluster):
             "dfs.namenode.avoid.write.stale.datanode": "true",
             "dfs.datanode.handler.count": "4",
             "dfs.client.use.datanode.hostname": "false",
-            # With two DataNodes there is none to put in the place of one that died in mid-write (HDFS-4600).
+            # With two DataNodes, no other one can replace a DataNode that fails during a write (HDFS-4600).
             "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
             "dfs.webhdfs.socket.connect-timeout": "5s",
         }
         return core_site(self.uri, self.folder), hdfs
 
     def _namenodes_conf(self) -> dict[str, str]:
-        """What `hdfs-site.xml` says of NameNodes."""
+        """Return the NameNode settings of `hdfs-site.xml`."""
         return {
             "dfs.namenode.http-address": f"127.0.0.1:{self._ports['namenode-http']}",
             "dfs.namenode.name.dir": (self.folder / "name").as_uri(),
@@ -178,18 +180,18 @@ class EmbeddedHdfs(Cluster):
         write_conf(self.conf_dir, core=core, hdfs=hdfs)
         for number in range(self._datanodes):
             name = f"datanode-{number}"
-            own = {
+            datanode_settings = {
                 "dfs.datanode.data.dir": (self.folder / f"data-{number}").as_uri(),
                 "dfs.datanode.address": f"127.0.0.1:{self._ports[name]}",
                 "dfs.datanode.http.address": f"127.0.0.1:{self._ports[f'{name}-http']}",
                 "dfs.datanode.ipc.address": f"127.0.0.1:{self._ports[f'{name}-ipc']}",
                 "dfs.datanode.hostname": "127.0.0.1",
             }
-            write_conf(self._datanode_conf(number), core=core, hdfs={**hdfs, **own})
+            write_conf(self._datanode_conf(number), core=core, hdfs={**hdfs, **datanode_settings})
 
     def _datanode_conf(self, number: int) -> Path:
         return self.folder / f"conf-datanode-{number}"
 
     def _command(self, main: str, conf: Path, heap_mib: int = 256) -> list[str]:
-        assert self._jvm is not None  # made by _start
+        assert self._jvm is not None  # set by _start
         return self._jvm.command(f"hdfs.{main}", conf, heap_mib)

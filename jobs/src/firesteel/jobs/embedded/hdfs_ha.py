@@ -1,14 +1,14 @@
-"""A real HDFS in high availability: two NameNodes, JournalNodes between them, ZooKeeper and a failover controller for each.
+"""Run HDFS with high availability: two NameNodes with failover controllers, JournalNodes and ZooKeeper.
 
 ::
 
     clients -- hdfs://embedded --> namenode-0 (active) -- edits --> journalnode-0, -1, -2 --> namenode-1 (standby)
                                        |                                                          |
                                      zkfc-0 -------------------- zookeeper -------------------- zkfc-1
-                                                       who holds its lock is active
+                                                    the lock holder is active
 
-Nobody has to do anything when the active one dies: its controller sees that and lets go of the lock, the other one takes it.
-It listens on 127.0.0.1 only, and believes its callers' names.
+Failover is automatic: if the active NameNode fails, its controller releases the lock and the other controller takes it.
+HDFS listens only on 127.0.0.1 and does not authenticate users.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
     Parameters
     ----------
     journals
-        How many JournalNodes; an odd number, of which the smaller half may be lost.
+        Number of JournalNodes, which must be odd. A minority may fail.
     """
 
     def __init__(self, folder: Path, datanodes: int = 2, replication: int | None = None, journals: int = 3) -> None:
@@ -45,26 +45,26 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
 
     @property
     def uri(self) -> str:
-        """What Spark and specs say; the configuration knows who that is."""
+        """Return the URI for Spark and specs. The Hadoop configuration resolves the nameservice."""
         return f"hdfs://{NAMESERVICE}"
 
     @property
     def webhdfs_url(self) -> str:
-        """The active NameNode's web address; the first one's while none is active."""
+        """Return the web address of the active NameNode, or of the first one if none is active."""
         return self._http(self.active() or 0)
 
     @property
     def addresses(self) -> Mapping[str, str]:
         """See Cluster."""
-        webs = ";".join(map(self._http, _NAMENODES))
-        return {"hdfs": self.uri, "webhdfs": webs, "HADOOP_CONF_DIR": str(self.conf_dir)}
+        web_addresses = ";".join(map(self._http, _NAMENODES))
+        return {"hdfs": self.uri, "webhdfs": web_addresses, "HADOOP_CONF_DIR": str(self.conf_dir)}
 
     def active(self) -> int | None:
-        """The number of the active NameNode; None while there is none."""
+        """Return the number of the active NameNode, or None."""
         return next((number for number in _NAMENODES if self._state(number) == "active"), None)
 
     def kill_active(self) -> int:
-        """SIGKILL the active NameNode; its number. Its failover controller lives on, as on a machine that does."""
+        """SIGKILL the active NameNode and return its number. Its failover controller keeps running."""
         wait_until(lambda: self.active() is not None, "a NameNode is active", self.processes, START_S)
         number = self.active()
         assert number is not None
@@ -76,26 +76,26 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
         self._launch(f"namenode-{number}", self._command("server.namenode.NameNode", self._namenode_conf(number)))
 
     def kill_namenode(self) -> None:
-        """SIGKILL the active one."""
+        """SIGKILL the active NameNode."""
         self.kill_active()
 
     def wait_for_namenodes(self) -> None:
-        """Wait until one NameNode is active and the other one stands by.
+        """Wait until one NameNode is active and the other one is standby.
 
         Raises
         ------
         RuntimeFault
-            FS9005 when they do not in time.
+            FS9005 if the timeout expires.
         """
         wait_until(
             lambda: {self._state(number) for number in _NAMENODES} == {"active", "standby"},
-            "one NameNode is active and one stands by",
+            "one NameNode is active and one is standby",
             self.processes,
             START_S,
         )
 
     def _make_jvm(self) -> Jvm:
-        """With the one interface of ZooKeeper's client that the shaded jar lacks; Spark brings it under its own name."""
+        """Add the ZooKeeper interface that the shaded jar lacks, relocated from Spark's ZooKeeper jar."""
         jar = next((pyspark_home() / "jars").glob("zookeeper-[0-9]*.jar"))
         target = self.folder / "zookeeper-testable.jar"
         old, new = "org/apache/zookeeper", "org/apache/hadoop/shaded/org/apache/zookeeper"
@@ -115,7 +115,7 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
             f"dfs.client.failover.proxy.provider.{NAMESERVICE}": _FAILOVER,
             "dfs.namenode.shared.edits.dir": f"qjournal://{journals}/{NAMESERVICE}",
             "dfs.ha.automatic-failover.enabled": "true",
-            # The JournalNodes let one NameNode write; nothing else needs to be kept from an old one.
+            # The JournalNodes accept only one writer, so no other fencing is necessary.
             "dfs.ha.fencing.methods": "shell(/bin/true)",
             "ha.zookeeper.quorum": f"127.0.0.1:{self._ports['zookeeper']}",
             "ha.zookeeper.session-timeout.ms": "5000",
@@ -137,15 +137,18 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
         super()._configure()
         core, hdfs = self.client_conf()
         for number in _NAMENODES:
-            own = {"dfs.ha.namenode.id": f"nn{number}", "dfs.namenode.name.dir": self._name(number).as_uri()}
-            write_conf(self._namenode_conf(number), core=core, hdfs={**hdfs, **own})
+            server_settings = {
+                "dfs.ha.namenode.id": f"nn{number}",
+                "dfs.namenode.name.dir": self._name(number).as_uri(),
+            }
+            write_conf(self._namenode_conf(number), core=core, hdfs={**hdfs, **server_settings})
         for number in range(self._journals):
-            own = {
+            server_settings = {
                 "dfs.journalnode.edits.dir": str(self.folder / f"journal-{number}"),
                 "dfs.journalnode.rpc-address": f"127.0.0.1:{self._ports[f'journalnode-{number}']}",
                 "dfs.journalnode.http-address": f"127.0.0.1:{self._ports[f'journalnode-{number}-http']}",
             }
-            write_conf(self.folder / f"conf-journalnode-{number}", core=core, hdfs={**hdfs, **own})
+            write_conf(self.folder / f"conf-journalnode-{number}", core=core, hdfs={**hdfs, **server_settings})
         zookeeper = {
             "dataDir": str(self.folder / "zookeeper"),
             "clientPort": str(self._ports["zookeeper"]),
@@ -162,8 +165,8 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
             conf = self.folder / f"conf-journalnode-{number}"
             main = "hdfs.qjournal.server.JournalNode"
             self._launch(f"journalnode-{number}", self._jvm.command(main, conf, heap_mib=64))
-        words = [str(self.folder / "zookeeper.cfg")]
-        self._launch("zookeeper", [*self._jvm.command(_ZOOKEEPER, self.conf_dir, heap_mib=64), *words])
+        args = [str(self.folder / "zookeeper.cfg")]
+        self._launch("zookeeper", [*self._jvm.command(_ZOOKEEPER, self.conf_dir, heap_mib=64), *args])
         names = ["zookeeper", *(f"journalnode-{number}" for number in range(self._journals))]
         wait_until(lambda: all(map(self._listens, names)), "the JournalNodes are ready", self.processes, START_S)
         self._format_all()
@@ -177,21 +180,21 @@ class EmbeddedHdfsHa(EmbeddedHdfs):
         first, second = map(self._name, _NAMENODES)
         self._format(first, self._namenode_conf(0))
         if not any((second / "current").glob("fsimage_[0-9]*")):
-            # What -bootstrapStandby would fetch from a running first one. Renamed into place, whole.
+            # Same result as -bootstrapStandby, without a running NameNode. The rename is atomic.
             temporary = second.with_name("name-copied")
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(first, temporary, ignore=shutil.ignore_patterns("in_use.lock"))
             shutil.rmtree(second, ignore_errors=True)
             temporary.rename(second)
-        done = self.folder / "zookeeper.formatted"
-        if not done.exists():
+        marker = self.folder / "zookeeper.formatted"
+        if not marker.exists():
             self._format_zookeeper()
-            done.touch()
+            marker.touch()
 
     def _format_zookeeper(self) -> None:
-        words = ["-formatZK", "-force", "-nonInteractive"]
-        failed = "the failover controllers' node could not be made in ZooKeeper"
-        self._once("tools.DFSZKFailoverController", self._namenode_conf(0), words, "format-zookeeper", failed)
+        args = ["-formatZK", "-force", "-nonInteractive"]
+        failed = "cannot create the failover controllers' node in ZooKeeper"
+        self._run_program("tools.DFSZKFailoverController", self._namenode_conf(0), args, "format-zookeeper", failed)
 
     def _state(self, number: int) -> str:
         answer = ask(f"{self._http(number)}/jmx?qry=Hadoop:service=NameNode,name=NameNodeStatus")

@@ -1,6 +1,6 @@
-"""`python -IS launch.py PARENT COMMAND...`: become COMMAND, which the kernel kills when the process PARENT ends.
+"""Execute a command that the kernel kills when its parent ends: `python -IS launch.py PARENT COMMAND...`.
 
-A program of its own, and not `preexec_fn`: running Python between fork and exec of a process with threads can hang it.
+This is a separate program instead of a `preexec_fn`, because Python code between fork and exec can deadlock in a process with threads.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h; outlives execve
 
 
 def main() -> None:
-    """Never returns."""
+    """Replace this process by the command."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL)) != 0:
         sys.exit(f"ERROR prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
-        sys.exit("ERROR the parent ended before its child began")
+        sys.exit("ERROR the parent ended before its child started")
     try:
         os.execv(command[0], command)  # noqa: S606 - no shell: an argument list
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Processes that are started together, waited for, and never outlive their parent."""
+"""Start processes, wait for them and end them, at the latest with their parent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from firesteel.conf.errors import RuntimeFault
 
 STOP_S = 15.0
 POLL_S = 0.1
-LAST_WORDS = 300
+MAX_ERROR_CHARS = 300
 _LAUNCH = Path(__file__).with_name("launch.py")
-_TELLING = ("Exception", "ERROR", "Error:")
+_ERROR_WORDS = ("Exception", "ERROR", "Error:")
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A child process and the file that holds all it says, from `log_offset` on."""
+    """A child process and its log file, whose output starts at `log_offset`."""
 
     name: str
     child: subprocess.Popen[bytes]
@@ -32,42 +32,44 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id; the launcher becomes the command, so this is the JVM's own."""
+        """Return the process ID of the command, because the launcher executes the command in the same process."""
         return self.child.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether the process is running."""
         return self.child.poll() is None
 
-    def last_words(self) -> str:
-        """The last line of its log that names an error or exception, else its last line."""
+    def last_error(self) -> str:
+        """Return the last log line with an error or exception, else the last line."""
         with self.log.open("rb") as handle:
             handle.seek(self.log_offset)
             text = handle.read().decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        telling = [line for line in lines if any(word in line for word in _TELLING) and not line.startswith("at ")]
-        return (telling or lines or ["(its log is empty)"])[-1][:LAST_WORDS]
+        error_lines = [
+            line for line in lines if any(word in line for word in _ERROR_WORDS) and not line.startswith("at ")
+        ]
+        return (error_lines or lines or ["(its log is empty)"])[-1][:MAX_ERROR_CHARS]
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the process, as a crash would."""
         self.child.kill()
         self.child.wait()
 
     def stop(self) -> None:
-        """Ask it to end; insist after `STOP_S`."""
+        """Terminate the process, and kill it after `STOP_S`."""
         stop_all([self])
 
 
 def start(name: str, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> Process:
-    """Start a process in a session of its own, so that a Ctrl-C reaches only us, that is killed when we end.
+    """Start a process that ends with this process, in its own session so that Ctrl-C does not reach it.
 
     Parameters
     ----------
     command
-        The first word is a path.
+        The first argument is a path.
     log
-        Gets its output, after what is there already.
+        The process appends its output to this file.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     offset = log.stat().st_size if log.exists() else 0
@@ -84,13 +86,13 @@ def start(name: str, command: Sequence[str], log: Path, environ: Mapping[str, st
 
 
 def stop_all(processes: Iterable[Process]) -> None:
-    """Ask all to end, then wait for each; insist after `STOP_S` together."""
-    waiting = list(processes)
-    for process in waiting:
+    """Terminate all processes, and kill those that run after `STOP_S`."""
+    remaining = list(processes)
+    for process in remaining:
         if process.alive:
             process.child.terminate()
     deadline = time.monotonic() + STOP_S
-    for process in waiting:
+    for process in remaining:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.child.wait(max(0.0, deadline - time.monotonic()))
             continue
@@ -103,18 +105,20 @@ def wait_until(condition: Callable[[], bool], what: str, processes: Sequence[Pro
     Raises
     ------
     RuntimeFault
-        FS9005 when a process ends before it, or the deadline passes: names the log and its last telling line.
+        FS9005 with the log and its last error, if a process ends or the timeout expires before the condition is true.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():
         for process in processes:
             if not process.alive:
                 ended = f"{process.name} ended with {process.child.returncode} before {what}"
-                raise RuntimeFault("FS9005", f"{ended}: {process.last_words()}", hint=f"See {process.log}.")
+                raise RuntimeFault("FS9005", f"{ended}: {process.last_error()}", hint=f"See {process.log}.")
         if time.monotonic() > deadline:
-            words = "; ".join(f"{process.name}: {process.last_words()}" for process in processes)
+            last_errors = "; ".join(f"{process.name}: {process.last_error()}" for process in processes)
             logs = ", ".join(str(process.log) for process in processes)
-            raise RuntimeFault("FS9005", f"{what}: not within {timeout_s:g} s. {words}".strip(), hint=f"See {logs}.")
+            raise RuntimeFault(
+                "FS9005", f"{what}: not within {timeout_s:g} s. {last_errors}".strip(), hint=f"See {logs}."
+            )
         time.sleep(POLL_S)
 
 
@@ -122,10 +126,10 @@ _spawners: dict[int, ThreadPoolExecutor] = {}
 
 
 def _spawner() -> ThreadPoolExecutor:
-    """A thread that lasts as long as the process.
+    """Return a thread that lives as long as the process.
 
-    PR_SET_PDEATHSIG acts when the *thread* that forked ends (prctl(2)): from a caller's own thread the cluster would end
-    with it. One per process id, since a forked child inherits the object but not the thread.
+    PR_SET_PDEATHSIG acts when the *thread* that forked ends (prctl(2)), so a child of the caller's thread would end with that thread.
+    There is one thread per process ID, because a forked child inherits the object but not the thread.
     """
     pid = os.getpid()
     if pid not in _spawners:

@@ -1,9 +1,9 @@
-"""One class of a jar under another package's name: a part that shading has left out of the servers' jar is put back.
+"""Copy a class of a jar to another package, to add a class that the shaded server jar lacks.
 
-A class file, as far as it matters here (JVM specification, 4.1 and 4.4)::
+Relevant parts of a class file (JVM specification, 4.1 and 4.4)::
 
-    magic u4 | minor u2 | major u2 | constants u2 | constant[1 .. constants - 1] | everything else, which names constants by number
-    constant: tag u1, then for tag 1 (text) length u2 and that many bytes, else a size that the tag gives
+    magic u4 | minor u2 | major u2 | constants u2 | constant[1 .. constants - 1] | rest, which references constants by number
+    constant: tag u1, then length u2 and the bytes for tag 1 (text), else a number of bytes that depends on the tag
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _HEAD = 8
 
 
 def relocate(jar: Path, name: str, old: str, new: str, target: Path) -> Path:
-    """Write a jar with the class `name` of `jar`, in which every name that begins with `old` begins with `new`.
+    """Write a jar with the class `name` of `jar`, and replace the prefix `old` of names by `new`.
 
     Parameters
     ----------
     name, old, new
-        With slashes, as class files write them.
+        Names with slashes, as in class files.
 
     Raises
     ------
     KeyError
-        When the jar has no such class.
+        The jar does not contain the class.
     """
     with zipfile.ZipFile(jar) as archive:
         data = archive.read(f"{name}.class")
@@ -56,19 +56,19 @@ def relocate(jar: Path, name: str, old: str, new: str, target: Path) -> Path:
 
 
 def renamed(data: bytes, old: bytes, new: bytes) -> bytes:
-    """A class file with `old` replaced by `new` in its texts."""
+    """Return a class file with `old` replaced by `new` in its text constants."""
     (constants,) = struct.unpack_from(">H", data, _HEAD)
-    made = [data[: _HEAD + 2]]
-    place, number = _HEAD + 2, 1
+    parts = [data[: _HEAD + 2]]
+    position, number = _HEAD + 2, 1
     while number < constants:
-        tag = data[place]
+        tag = data[position]
         if tag == _TEXT:
-            (length,) = struct.unpack_from(">H", data, place + 1)
-            text = data[place + 3 : place + 3 + length].replace(old, new)
-            made.append(struct.pack(">BH", tag, len(text)) + text)
-            place += 3 + length
+            (length,) = struct.unpack_from(">H", data, position + 1)
+            text = data[position + 3 : position + 3 + length].replace(old, new)
+            parts.append(struct.pack(">BH", tag, len(text)) + text)
+            position += 3 + length
         else:
-            made.append(data[place : place + 1 + _SIZES[tag]])
-            place += 1 + _SIZES[tag]
+            parts.append(data[position : position + 1 + _SIZES[tag]])
+            position += 1 + _SIZES[tag]
         number += 2 if tag in {_LONG, _DOUBLE} else 1
-    return b"".join((*made, data[place:]))
+    return b"".join((*parts, data[position:]))

@@ -1,7 +1,7 @@
-"""A real Spark standalone cluster: a Master and Workers by pyspark's own spark-class.
+"""Run a Spark standalone cluster: a Master and Workers from pyspark's spark-class.
 
-It listens on 127.0.0.1 only. Without a `secret` it takes applications from anyone there: whoever can log in to this machine
-can run code as the user who started it. Not for machines that are shared with people you do not trust.
+The cluster listens only on 127.0.0.1. Without a `secret`, every user of this machine can run code as the user who started it. Do not
+use it on machines with untrusted users.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class EmbeddedStandalone(Cluster):
     Parameters
     ----------
     folder
-        Logs, and the Workers' and executors' own files.
+        Folder of logs and of the Workers' and executors' files.
     workers
-        How many Workers.
+        Number of Workers.
     cores, memory
-        What each Worker offers; memory as Spark writes it, e.g. `1g`.
+        Cores and memory of each Worker, with memory in Spark's format, such as `1g`.
     shuffle
-        Whether the node has a shuffle service as well; it lies in the Workers' FIRESTEEL_SHUFFLE_SOCKET.
+        Start a shuffle service, and set its socket in the Workers' FIRESTEEL_SHUFFLE_SOCKET.
     settings
-        More `spark.*` settings of Master and Workers, e.g. the resources that a Worker offers.
+        More `spark.*` settings of Master and Workers, such as a Worker's resources.
     secret
-        What applications must share to be let in. It lies in a file that only its owner may read.
+        Secret that applications need. It is stored in a file that only its owner can read.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class EmbeddedStandalone(Cluster):
 
     @property
     def master(self) -> str:
-        """What `--master` takes."""
+        """Return the URL for `--master`."""
         return f"spark://127.0.0.1:{self._ports['master']}"
 
     @property
     def web_url(self) -> str:
-        """The Master's web page."""
+        """Return the URL of the Master's web page."""
         return f"http://127.0.0.1:{self._ports['master-http']}"
 
     @property
@@ -73,22 +73,22 @@ class EmbeddedStandalone(Cluster):
 
     @property
     def socket(self) -> Path:
-        """The Unix socket of the shuffle service."""
+        """Return the Unix socket of the shuffle service."""
         return self.folder / "shuffle.sock"
 
     def kill_worker(self, number: int) -> None:
-        """SIGKILL a Worker; its executors end with it."""
+        """SIGKILL a Worker. Its executors end with it."""
         self._kill(f"worker-{number}")
 
     def start_worker(self, number: int) -> None:
         """Start a Worker."""
         name = f"worker-{number}"
-        words = ["--port", str(self._ports[name]), "--webui-port", str(self._ports[f"{name}-http"])]
-        words += ["--cores", str(self._cores), "--memory", self._memory, "--work-dir", str(self.folder / name)]
-        self._spark_class(name, "worker.Worker", [*words, self.master])
+        args = ["--port", str(self._ports[name]), "--webui-port", str(self._ports[f"{name}-http"])]
+        args += ["--cores", str(self._cores), "--memory", self._memory, "--work-dir", str(self.folder / name)]
+        self._spark_class(name, "worker.Worker", [*args, self.master])
 
     def alive_workers(self) -> int:
-        """Workers that the Master believes alive; -1 while it does not answer."""
+        """Return the number of live Workers, or -1 if the Master does not answer."""
         answer = ask(f"{self.web_url}/json/")
         if not isinstance(answer, dict):
             return -1
@@ -101,7 +101,7 @@ class EmbeddedStandalone(Cluster):
         if self._shuffle:
             self._start_shuffle()
         self._spark_class("master", "master.Master", ports)
-        # A Worker's first attempt to register fails while the Master starts, and its second comes 5 to 15 s later.
+        # If the Master is not ready, a Worker retries its registration only after 5 to 15 s.
         wait_until(lambda: self.alive_workers() >= 0, "the Master is ready", self.processes, START_S)
         for number in range(self._workers):
             self.start_worker(number)
@@ -110,8 +110,8 @@ class EmbeddedStandalone(Cluster):
     def _start_shuffle(self) -> None:
         outputs = self.folder / "shuffle"
         outputs.mkdir(exist_ok=True)
-        words = ["--socket", str(self.socket), "--folder", str(outputs), "--node", "127.0.0.1"]
-        self._launch("shuffled", [sys.executable, "-m", "firesteel.rdma_shuffle.service", *words])
+        args = ["--socket", str(self.socket), "--folder", str(outputs), "--node", "127.0.0.1"]
+        self._launch("shuffled", [sys.executable, "-m", "firesteel.rdma_shuffle.service", *args])
         wait_until(self._shuffle_answers, "the shuffle service is ready", self.processes, START_S)
 
     def _shuffle_answers(self) -> bool:
@@ -120,7 +120,7 @@ class EmbeddedStandalone(Cluster):
         except RuntimeFault:
             return False
 
-    def _spark_class(self, name: str, main: str, words: list[str]) -> None:
+    def _spark_class(self, name: str, main: str, args: list[str]) -> None:
         home = pyspark_home()
         environ = {
             **os.environ,
@@ -132,15 +132,15 @@ class EmbeddedStandalone(Cluster):
             "SPARK_LOCAL_HOSTNAME": "127.0.0.1",
             "PYSPARK_PYTHON": sys.executable,
             **({"FIRESTEEL_SHUFFLE_SOCKET": str(self.socket)} if self._shuffle else {}),
-            # The REST server takes applications from anyone, whatever spark.authenticate says: off. A second Worker on
-            # a host cannot bind the external shuffle service again: off.
+            # The REST server ignores spark.authenticate, so it is off. The external shuffle service is off, because a second Worker
+            # on the host cannot bind its port.
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
             "-Dspark.master.rest.enabled=false -Dspark.shuffle.service.enabled=false "
             + " ".join(f"-D{key}={value}" for key, value in self._settings.items()),
         }
-        if self._secret:  # settings of the JVM stand on its command line, which `ps` shows
-            words = ["--properties-file", str(self._secret_file()), *words]
-        command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{main}", "--host", "127.0.0.1", *words]
+        if self._secret:  # `ps` shows JVM settings on the command line
+            args = ["--properties-file", str(self._secret_file()), *args]
+        command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{main}", "--host", "127.0.0.1", *args]
         self._launch(name, command, environ)
 
     def _secret_file(self) -> Path:

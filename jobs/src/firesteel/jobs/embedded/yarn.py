@@ -1,7 +1,7 @@
-"""A real YARN beside a real HDFS: a ResourceManager and some NodeManagers, the processes that a cluster runs.
+"""Run YARN with HDFS on one machine: a ResourceManager and NodeManagers, as in a cluster.
 
-It listens on 127.0.0.1 only, and believes its callers' names: whoever can log in to this machine can run code as the user
-who started it. Not for machines that are shared with people you do not trust.
+YARN listens only on 127.0.0.1 and does not authenticate users, so every user of this machine can run code as the user who started it.
+Do not use it on machines with untrusted users.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _JAVA_OPTIONS = (
     "spark.driver.defaultJavaOptions", "spark.executor.defaultJavaOptions", "spark.yarn.am.extraJavaOptions"
 )  # fmt: skip
 _INHERITED = "JAVA_HOME,SPARK_LOCAL_IP,PATH,LANG,TZ"
-"""What containers take from their NodeManager's environment."""
+"""Variables that containers inherit from their NodeManager."""
 
 
 class EmbeddedYarn(Cluster):
-    """YARN on 127.0.0.1. The ResourceManager keeps its state in `folder`: killed and started again, it goes on with what ran.
+    """YARN on 127.0.0.1. The ResourceManager stores its state in `folder`, and a restart resumes the running applications.
 
     Parameters
     ----------
     folder
-        State, configuration, logs, the files of containers, and the HDFS.
+        Folder of state, configuration, logs, container files and HDFS.
     nodes
-        How many NodeManagers.
+        Number of NodeManagers.
     cores, memory_mib
-        What each offers to containers.
+        Cores and memory in MiB that each NodeManager offers.
     hdfs
-        The HDFS of the cluster; by default one of its own, with two DataNodes.
+        HDFS of the cluster. By default a new one with two DataNodes.
     """
 
     def __init__(
@@ -55,39 +55,43 @@ class EmbeddedYarn(Cluster):
 
     @property
     def web_url(self) -> str:
-        """The ResourceManager's web page, and its REST API below /ws."""
+        """Return the URL of the ResourceManager's web page. Its REST API is below /ws."""
         return f"http://127.0.0.1:{self._ports['resourcemanager-http']}"
 
     @property
     def addresses(self) -> Mapping[str, str]:
-        """See Cluster. One folder configures Hadoop and Spark: what runs on this machine needs no upload of Spark."""
-        own = {"yarn": self.web_url, "HADOOP_CONF_DIR": str(self.conf_dir), "SPARK_CONF_DIR": str(self.conf_dir)}
-        return {**self.hdfs.addresses, **own, "SPARK_LOCAL_IP": "127.0.0.1"}
+        """See Cluster. One folder configures Hadoop and Spark."""
+        yarn_addresses = {
+            "yarn": self.web_url,
+            "HADOOP_CONF_DIR": str(self.conf_dir),
+            "SPARK_CONF_DIR": str(self.conf_dir),
+        }
+        return {**self.hdfs.addresses, **yarn_addresses, "SPARK_LOCAL_IP": "127.0.0.1"}
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """See Cluster; HDFS's come first."""
+        """See Cluster. HDFS processes come first."""
         return (*self.hdfs.processes, *super().processes)
 
     def close(self) -> None:
-        """Stop YARN, what its containers left, and HDFS."""
+        """Stop YARN, its remaining containers and HDFS."""
         super().close()
         for number in range(self._nodes):
             self._end_containers(number)
         self.hdfs.close()
 
     def kill_resourcemanager(self) -> None:
-        """SIGKILL the ResourceManager; applications run on without it."""
+        """SIGKILL the ResourceManager. Applications keep running."""
         self._kill("resourcemanager")
 
     def start_resourcemanager(self) -> None:
-        """Start the ResourceManager on its state."""
+        """Start the ResourceManager with its stored state."""
         assert self._jvm is not None
         main = "yarn.server.resourcemanager.ResourceManager"
         self._launch("resourcemanager", self._jvm.command(main, self.conf_dir, heap_mib=256))
 
     def kill_node(self, number: int) -> None:
-        """SIGKILL a NodeManager and all that it runs, as when a machine loses its power."""
+        """SIGKILL a NodeManager and its containers, as in a power failure."""
         self._kill(f"nodemanager-{number}")
         self._end_containers(number)
 
@@ -99,30 +103,30 @@ class EmbeddedYarn(Cluster):
         self._launch(name, self._jvm.command("yarn.server.nodemanager.NodeManager", conf, heap_mib=160), environ)
 
     def kill_driver(self) -> list[int]:
-        """SIGKILL all processes of a driver's container, which is an application's first; their ids."""
-        found = [pid for number in range(self._nodes) for pid in self._containers(number) if _is_driver(pid)]
-        for pid in found:
+        """SIGKILL all processes of driver containers (first container of an application), and return their process IDs."""
+        pids = [pid for number in range(self._nodes) for pid in self._containers(number) if _is_driver(pid)]
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return found
+        return pids
 
     def node_of(self, pid: int) -> int | None:
-        """The number of the NodeManager in one of whose containers a process runs."""
+        """Return the number of the NodeManager whose container runs a process, or None."""
         return next((number for number in range(self._nodes) if pid in self._containers(number)), None)
 
     def live_nodes(self) -> int:
-        """NodeManagers that the ResourceManager believes alive; -1 while it does not answer."""
+        """Return the number of live NodeManagers, or -1 if the ResourceManager does not answer."""
         answer = ask(f"{self.web_url}/ws/v1/cluster/metrics")
         metrics = answer.get("clusterMetrics") if isinstance(answer, dict) else None
         return int(metrics["activeNodes"]) if metrics else -1
 
     def wait_for_nodes(self, count: int, timeout_s: float = START_S) -> None:
-        """Wait until the ResourceManager believes that so many NodeManagers are alive.
+        """Wait until the ResourceManager reports `count` live NodeManagers.
 
         Raises
         ------
         RuntimeFault
-            FS9005 when it does not in time.
+            FS9005 if the timeout expires.
         """
         wait_until(lambda: self.live_nodes() == count, f"YARN has {count} NodeManagers", self.processes, timeout_s)
 
@@ -135,7 +139,7 @@ class EmbeddedYarn(Cluster):
         self._configure()
         self.start_resourcemanager()
         for number in range(self._nodes):
-            self._end_containers(number)  # of an owner that was killed
+            self._end_containers(number)  # containers of a killed owner
             self.start_node(number)
         self.wait_for_nodes(self._nodes)
 
@@ -148,16 +152,16 @@ class EmbeddedYarn(Cluster):
         yarn = {
             "yarn.resourcemanager.hostname": "127.0.0.1",
             **addresses,
-            # A ResourceManager that comes back knows its applications, and their containers were never stopped.
+            # A restarted ResourceManager recovers its applications, whose containers keep running.
             "yarn.resourcemanager.recovery.enabled": "true",
             "yarn.resourcemanager.store.class": "org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore",
             "yarn.resourcemanager.fs.state-store.uri": (self.folder / "rm-state").as_uri(),
             "yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms": "1000",
-            # Everybody asks again twice a second while it is away; the default is every half minute.
+            # Clients retry twice a second while the ResourceManager is down; the default is every 30 s.
             "yarn.resourcemanager.connect.retry-interval.ms": "500",
             "yarn.resourcemanager.connect.max-wait.ms": "120000",
-            # A node is dead 10 s after its last heartbeat; the default is ten minutes. That of a driver stays: it has its
-            # first one when its environment is unpacked and its SparkContext there.
+            # A node is dead 10 s after its last heartbeat; the default is 10 min. The driver's limit is unchanged, because its first
+            # heartbeat follows after it has unpacked its environment and created its SparkContext.
             "yarn.nm.liveness-monitor.expiry-interval-ms": "10000",
             "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "250",
             "yarn.resourcemanager.scheduler.class": "org.apache.hadoop.yarn.server.resourcemanager.scheduler.fifo.FifoScheduler",
@@ -172,31 +176,31 @@ class EmbeddedYarn(Cluster):
                 f"yarn.nodemanager.{key}": f"127.0.0.1:{self._ports[f'{name}{port}']}"
                 for port, key in _NM_PORTS.items()
             }
-            own = {
+            node_settings = {
                 "yarn.nodemanager.hostname": "127.0.0.1",
                 **addresses,
                 "yarn.nodemanager.local-dirs": str(self._local(number)),
                 "yarn.nodemanager.log-dirs": str(self.folder / f"container-logs-{number}"),
                 "yarn.nodemanager.resource.memory-mb": str(self._memory_mib),
                 "yarn.nodemanager.resource.cpu-vcores": str(self._cores),
-                # It would count the pages that forked Python workers share once for each.
+                # The check counts the shared pages of forked Python workers several times.
                 "yarn.nodemanager.pmem-check-enabled": "false",
                 "yarn.nodemanager.vmem-check-enabled": "false",
                 "yarn.nodemanager.env-whitelist": _INHERITED,
                 "yarn.nodemanager.localizer.cache.cleanup.interval-ms": "600000",
                 "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "100",
             }
-            write_conf(self._node_conf(number), core=core, hdfs=hdfs, yarn={**yarn, **own})
+            write_conf(self._node_conf(number), core=core, hdfs=hdfs, yarn={**yarn, **node_settings})
         self._write_spark_defaults()
 
     def _write_spark_defaults(self) -> None:
-        """Containers on this machine find Spark where it is; the default uploads 400 MB for each application."""
+        """Write Spark defaults that use the local Spark. Spark's default uploads 400 MB per application."""
         defaults = {
             "spark.yarn.jars": f"local:{pyspark_home()}/jars/*",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.yarn.report.interval": "500ms",
-            # Processes that live for a minute on a few cores that all of them share: C2 costs more than it gives.
+            # C2 does not pay off for short-lived processes on a few shared cores.
             **dict.fromkeys(_JAVA_OPTIONS, "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"),
         }
         text = "".join(f"{key} {value}\n" for key, value in defaults.items())
@@ -214,7 +218,7 @@ class EmbeddedYarn(Cluster):
                 os.kill(pid, signal.SIGKILL)
 
     def _containers(self, number: int) -> set[int]:
-        """Processes whose working directory is a container's: a NodeManager starts them in sessions of their own."""
+        """Return the processes in container folders. A NodeManager starts them in separate sessions."""
         return set(_working_below(self._local(number)))
 
 
@@ -228,6 +232,6 @@ def _is_driver(pid: int) -> bool:
 def _working_below(folder: Path) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # it has ended, or is another user's
+            with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
                 if (entry / "cwd").readlink().is_relative_to(folder):
                     yield int(entry.name)
