@@ -90,10 +90,10 @@ def test_days_that_are_there_are_skipped_and_cut_ones_are_written_again(tmp_path
     seen: list[tuple[int, int]] = []
     report = load_flights(uri(tmp_path), lambda done, total: seen.append((done, total)), days=DAYS)
     assert (report.days_written, report.days_skipped, report.weather) == (1, 3, 0)
-    assert str(report).endswith("3 of 4 daily tables were there already")
+    assert str(report).endswith("3 of 4 daily tables existed already")
     assert seen == [(3, 4), (4, 4)]
     assert files(tmp_path) == whole
-    assert str(load_flights(uri(tmp_path), days=DAYS)) == "nothing to do, 4 of 4 daily tables were there already"
+    assert str(load_flights(uri(tmp_path), days=DAYS)) == "nothing to do, 4 of 4 daily tables existed already"
 
 
 def test_a_storage_that_refuses_stops_the_load(tmp_path):

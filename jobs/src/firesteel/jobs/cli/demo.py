@@ -1,6 +1,6 @@
-"""`python -m firesteel.jobs.cli.demo`: the flights demo on a real HDFS of its own, from nothing to published scores.
+"""Run the flights demo on an embedded HDFS: `python -m firesteel.jobs.cli.demo`.
 
-What is done already is kept in a folder under the temporary directory and skipped the next time.
+The demo stores its data below the temporary directory, and the next run skips completed steps.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from firesteel.jobs.interrupt import end_politely
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; returns firesteel's exit code."""
+    """Run the demo and return firesteel's exit code."""
     default = Path(tempfile.gettempdir(), f"firesteel-demo-{os.getuid()}")
     parser = argparse.ArgumentParser(
         prog="python -m firesteel.jobs.cli.demo", description="Score a week of flights on a real HDFS."
     )
-    parser.add_argument("--folder", type=Path, default=default, help=f"Where everything is kept. Default: {default}.")
+    parser.add_argument("--folder", type=Path, default=default, help=f"Folder of all files. Default: {default}.")
     parser.add_argument("--start", default="2013-06-01", help="First day.")
-    parser.add_argument("--end", default="2013-06-07", help="Last day, included.")
+    parser.add_argument("--end", default="2013-06-07", help="Last day (inclusive).")
     options = parser.parse_args(arguments)
     end_politely()
     try:
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped. What was done is kept; run it again to go on.\n")
+        sys.stderr.write("Stopped. Run the demo again to continue.\n")
         return 130
 
 
@@ -56,9 +56,7 @@ def _demo(folder: Path, start: str, end: str) -> int:
             return code
         _say(f"4/4 firesteel run --start {start} --end {end}")
         code = invoke(["run", "--start", start, "--end", end])
-    _say(
-        f"HDFS is stopped; its data stays in {folder}. `make demo` again skips what is done, `make demo-clean` removes it."
-    )
+    _say(f"HDFS is stopped. Its data stays in {folder}: `make demo` uses it again, `make demo-clean` deletes it.")
     return code
 
 

@@ -1,10 +1,10 @@
-"""The demo's input: a year of real flights and weather as partitioned Parquet, on any storage.
+"""Write the demo's input, a year of real flights and weather, as partitioned Parquet to any storage.
 
 ::
 
-    ROOT/flights/dt=2013-06-01/origin=JFK/part-0.parquet    one file a day and origin: 1,095
+    ROOT/flights/dt=2013-06-01/origin=JFK/part-0.parquet    one file per day and origin: 1,095
     ROOT/flights/dt=2013-06-01/_SUCCESS                     written last
-    ROOT/weather/dt=2013-06-01/part-0.parquet               365; 31 December has no rows in the source, nor here
+    ROOT/weather/dt=2013-06-01/part-0.parquet               365 files; the source has no rows for 31 December
     ROOT/weather/dt=2013-06-01/_SUCCESS
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Progress = Callable[[int, int], object]
-"""Called with the days done and the days there are, of both tables together."""
+"""Called with the completed and the total number of daily tables."""
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 12, 31)
 THREADS = 8
@@ -46,7 +46,7 @@ _NEVER_NULL = {"flight_id", "origin"}
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What was written, and how many days of the two tables were there already."""
+    """The written rows and files, and the number of daily tables that existed already."""
 
     flights: int
     weather: int
@@ -55,16 +55,16 @@ class LoadReport:
     days_skipped: int
 
     def __str__(self) -> str:
-        there = f"{self.days_skipped} of {self.days_skipped + self.days_written} daily tables were there already"
+        existing = f"{self.days_skipped} of {self.days_skipped + self.days_written} daily tables existed already"
         if not self.days_written:
-            return f"nothing to do, {there}"
+            return f"nothing to do, {existing}"
         written = f"{self.flights:,} flights and {self.weather:,} hours of weather in {self.files:,} files"
-        return f"{written}; {there}" if self.days_skipped else written
+        return f"{written}; {existing}" if self.days_skipped else written
 
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """One day of one table: its folder, its files by name, its rows."""
+    """One day of one table: its folder, its files by name and its number of rows."""
 
     folder: str
     files: tuple[tuple[str, pa.Table], ...]
@@ -72,23 +72,23 @@ class _Day:
 
 
 def load_flights(root_uri: str, progress: Progress | None = None, days: tuple[date, date] | None = None) -> LoadReport:
-    """Write the days that are not there yet. A day counts as there when its `_SUCCESS` is.
+    """Write the missing days. A day exists if it has a `_SUCCESS` file.
 
     Parameters
     ----------
     root_uri
         `hdfs://` or `file://`.
     progress
-        Called from this thread as days are done.
+        Called in this thread after each day.
     days
-        First and last day, both included; the whole year by default.
+        First and last day (inclusive). By default the whole year.
 
     Raises
     ------
     RuntimeFault
-        FS9004 when the demo's packages are not installed.
+        FS9004 if the demo's packages are not installed.
     StorageError
-        When the storage refuses.
+        The storage fails.
     """
     storage, root = locate(root_uri)
     first, last = days or (FIRST, LAST)
@@ -112,7 +112,9 @@ def load_flights(root_uri: str, progress: Progress | None = None, days: tuple[da
                 if progress:
                     progress(done, total)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C and the first failure end it; what is whole stays
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # Ctrl-C and the first error end the load; complete days stay
             raise
     rows = {table: sum(day.rows for day in todo if f"/{table}/" in day.folder) for table in ("flights", "weather")}
     return LoadReport(rows["flights"], rows["weather"], sum(len(day.files) for day in todo), len(todo), skipped)
@@ -123,10 +125,10 @@ def _is_complete(storage: Storage, folder: str) -> bool:
 
 
 def _write(storage: Storage, day: _Day) -> None:
-    """Write one day, its marker last."""
+    """Write one day, with its marker last."""
     import pyarrow.parquet as pq
 
-    storage.delete(day.folder)  # what a load that was cut short left; without a marker nobody reads it
+    storage.delete(day.folder)  # remains of an interrupted load, which no reader uses without a marker
     for name, table in day.files:
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="snappy")
@@ -134,37 +136,37 @@ def _write(storage: Storage, day: _Day) -> None:
     storage.create(join(day.folder, MARKER), b"")
 
 
-def _days(root: str, wanted: set[str]) -> Iterator[_Day]:
-    """The wanted days of both tables, in the order of the calendar."""
+def _days(root: str, days: set[str]) -> Iterator[_Day]:
+    """Yield the selected days of both tables in calendar order."""
     flights = read_flights()
-    flights = flights[flights["dt"].isin(wanted)]
+    flights = flights[flights["dt"].isin(days)]
     flights = flights.assign(flight_id=flight_ids(flights))
-    for dt, of_day in flights.groupby("dt", sort=True):
+    for dt, day_flights in flights.groupby("dt", sort=True):
         files = tuple(
             (f"origin={origin}/part-0.parquet", _table(rows.sort_values("flight_id"), _FLIGHTS))
-            for origin, rows in of_day.groupby("origin", sort=True)
+            for origin, rows in day_flights.groupby("origin", sort=True)
         )
-        yield _Day(join(root, "flights", f"dt={dt}"), files, len(of_day))
+        yield _Day(join(root, "flights", f"dt={dt}"), files, len(day_flights))
     weather = read_weather()
-    for dt in sorted(wanted):
+    for dt in sorted(days):
         rows = weather[weather["dt"] == dt].sort_values(["origin", "hour"])
         yield _Day(join(root, "weather", f"dt={dt}"), (("part-0.parquet", _table(rows, _WEATHER)),), len(rows))
 
 
 def flight_ids(flights: pd.DataFrame) -> pd.Series[str]:
-    """`2013-06-01-JFK-B61734-0559`: day, origin, carrier, number, scheduled time; `-2` and so on where that came before.
+    """Return flight IDs such as `2013-06-01-JFK-B61734-0559` (day, origin, carrier, number, scheduled time).
 
-    In the published data no suffix is needed.
+    Duplicates get the suffix `-2` and so on. The published data has no duplicates.
     """
     number = flights["carrier"] + flights["flight"].astype(str)
     time = flights["sched_dep_time"].astype(str).str.zfill(4)
-    plain = flights["dt"] + "-" + flights["origin"] + "-" + number + "-" + time
-    seen = plain.groupby(plain).cumcount()
-    return plain.where(seen == 0, plain + "-" + (seen + 1).astype(str))
+    ids = flights["dt"] + "-" + flights["origin"] + "-" + number + "-" + time
+    occurrence = ids.groupby(ids).cumcount()
+    return ids.where(occurrence == 0, ids + "-" + (occurrence + 1).astype(str))
 
 
 def _table(frame: pd.DataFrame, columns: dict[str, str]) -> pa.Table:
-    """An Arrow table of exactly these types; pandas' NaN becomes null."""
+    """Return an Arrow table with these types. NaN becomes null."""
     import pyarrow as pa
 
     schema = pa.schema(

@@ -1,4 +1,4 @@
-"""The demo's model: the chance that a flight arrives more than 15 minutes late, trained and registered for real."""
+"""Train and register the demo's model: the probability that a flight arrives more than 15 min late."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 FEATURES = ("dep_hour", "distance", "dep_delay", "wind_speed", "precip", "visib", "temp")
-"""The columns of `examples/flights/sql/features.sql`; the first two are integers, the others doubles with nulls."""
+"""Columns of `examples/flights/sql/features.sql`: two integers, then doubles with nulls."""
 
 ALIAS = "champion"
 EXPERIMENT = "/training/flight_delay"
@@ -35,7 +35,7 @@ SEED = 13
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """A registered version. `auc` on June, of which training saw nothing; `rows` it was trained on; `created` just now."""
+    """A registered version. `auc` is measured on June, which is not in the `rows` training rows. `created` is True for a new version."""
 
     name: str
     version: str
@@ -45,31 +45,31 @@ class RegisteredModel:
 
 
 def train_model(tracking_uri: str, name: str = "flight_delay") -> RegisteredModel:
-    """Train on January to May, measure on June, register as `NAME@champion`. Does nothing when that alias exists.
+    """Train on January to May, measure on June and register as `NAME@champion`, unless that alias exists.
 
     The same rows, seed and packages give the same coefficients.
 
     Parameters
     ----------
     tracking_uri
-        Store and registry. Beside a SQLite database the artefacts lie in `mlartifacts`.
+        Tracking store and registry. For a SQLite database, artifacts are in `mlartifacts` beside it.
 
     Raises
     ------
     RuntimeFault
-        FS9003 when MLflow cannot be reached, FS9004 when the demo's packages are not installed.
+        FS9003 if MLflow cannot be reached. FS9004 if the demo's packages are not installed.
     """
     client = connect(tracking_uri)
-    with mlflow_faults(tracking_uri, f"looking up {name}"):
-        known = _champion(client, name)
-    if known is not None:
-        return known
+    with mlflow_faults(tracking_uri, f"resolving {name}"):
+        champion = _champion(client, name)
+    if champion is not None:
+        return champion
     try:
-        import skops.io  # noqa: F401 - MLflow would find out after the training
+        import skops.io  # noqa: F401 - MLflow detects a missing package only after the training
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
         raise RuntimeFault(
-            "FS9004", f"the demo needs the package {error.name}.", hint='pip install "firesteel[demo]"'
+            "FS9004", f"the demo needs the package {error.name}.", hint='Install it: `pip install "firesteel[demo]"`.'
         ) from error
     train, test = _samples()
     pipeline = _fit(train)
@@ -82,9 +82,9 @@ def train_model(tracking_uri: str, name: str = "flight_delay") -> RegisteredMode
 
 
 def feature_frame() -> pd.DataFrame:
-    """Flights with the weather at their origin in the hour of departure: the features, `late`, and `month`.
+    """Return flights with the weather at their origin in the hour of departure: the features, `late` and `month`.
 
-    Flights without a known arrival are left out: nobody knows whether they were late.
+    Flights without an arrival time are excluded, because their delay is unknown.
     """
     keys = ["dt", "origin", "hour"]
     joined = read_flights().merge(
@@ -105,10 +105,10 @@ def _samples() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _fit(train: pd.DataFrame) -> Pipeline:
-    """Scale, fill nulls with the mean of known flights, and regress.
+    """Fit a pipeline: scale, impute nulls with the mean of complete rows, and apply a logistic regression.
 
-    Not SimpleImputer, nor trees: skops 0.16 trusts neither `numpy.dtype` nor scikit-learn's tree structures, and this
-    model is to load with nothing trusted beyond skops' own list.
+    The model must load with skops' own list of trusted types. skops 0.16 trusts neither `numpy.dtype` (SimpleImputer) nor
+    scikit-learn's trees.
     """
     from sklearn.impute import KNNImputer
     from sklearn.linear_model import LogisticRegression
@@ -118,10 +118,10 @@ def _fit(train: pd.DataFrame) -> Pipeline:
     features = train[list(FEATURES)]
     scaler = StandardScaler().fit(features)
     scaled = scaler.transform(features)
-    # The imputer keeps the rows that it is fitted on: some hundred, so that the model stays small and quick. All of them are
-    # neighbours: many flights are equally near, and which five of those numpy takes depends on the processor.
-    known = scaler.transform(features.dropna().head(NEIGHBOURS_FROM))
-    imputer = KNNImputer(n_neighbors=NEIGHBOURS_FROM).fit(known)
+    # The imputer stores its training rows, so 500 rows keep the model small and fast. All rows are neighbours, because the choice
+    # between equally near rows depends on the CPU.
+    complete_rows = scaler.transform(features.dropna().head(NEIGHBOURS_FROM))
+    imputer = KNNImputer(n_neighbors=NEIGHBOURS_FROM).fit(complete_rows)
     regression = LogisticRegression(max_iter=500).fit(imputer.transform(scaled), train["late"].astype("int32"))
     return Pipeline([("scale", scaler), ("impute", imputer), ("regress", regression)])
 
@@ -130,22 +130,22 @@ def _champion(client: MlflowClient, name: str) -> RegisteredModel | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version_by_alias(name, ALIAS)
+        model_version = client.get_model_version_by_alias(name, ALIAS)
     except MlflowException as error:
         # The SQL store says INVALID_PARAMETER_VALUE for a missing alias of a model that exists.
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
         return None
-    run = client.get_run(found.run_id).data if found.run_id else None
+    run = client.get_run(model_version.run_id).data if model_version.run_id else None
     auc = run.metrics.get(METRIC, float("nan")) if run else float("nan")
     rows = int(run.params.get("rows", 0)) if run else 0
-    return RegisteredModel(name, str(found.version), auc, rows, created=False)
+    return RegisteredModel(name, str(model_version.version), auc, rows, created=False)
 
 
 def _register(
     client: MlflowClient, tracking_uri: str, name: str, pipeline: Pipeline, train: pd.DataFrame, auc: float
 ) -> str:
-    """Log the model and its run; the new version."""
+    """Log the model and its run, and return the new version."""
     import mlflow
     import mlflow.sklearn
     from mlflow.exceptions import MlflowException
@@ -162,19 +162,19 @@ def _register(
                 pyfunc_predict_fn="predict_proba",
                 signature=_signature(),
                 input_example=train[list(FEATURES)].head(5).reset_index(drop=True),
-                # Named here; MLflow would start another Python to find them out.
+                # Explicit, because MLflow starts another Python process to infer them.
                 pip_requirements=[f"{package}=={installed(package)}" for package in PACKAGES],
             )
-    # Through the client: `log_model(registered_model_name=...)` prints what our caller says better.
+    # `log_model(registered_model_name=...)` prints messages, so register through the client.
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # By its location: `models:/m-...` would be looked up in MLflow's global store, whatever this client's is.
+    # The artifact location, because MLflow resolves `models:/m-...` in its global store and not in the client's store.
     source = client.get_logged_model(logged.model_id).artifact_location
-    made = client.create_model_version(name, source, run_id=run.info.run_id, model_id=logged.model_id)
-    return str(made.version)
+    model_version = client.create_model_version(name, source, run_id=run.info.run_id, model_id=logged.model_id)
+    return str(model_version.version)
 
 
 def _signature() -> ModelSignature:
@@ -188,10 +188,10 @@ def _signature() -> ModelSignature:
 
 
 def _experiment(client: MlflowClient, tracking_uri: str) -> str:
-    """The experiment's id. Its artefacts lie beside the database: MLflow's own default is the current folder."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
+    """Return the experiment's ID. Artifacts are stored beside the database; MLflow's default is the current folder."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     folder = database_folder(tracking_uri)
     location = (folder / "mlartifacts").as_uri() if folder else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
@@ -199,7 +199,7 @@ def _experiment(client: MlflowClient, tracking_uri: str) -> str:
 
 @contextlib.contextmanager
 def _as_default(tracking_uri: str) -> Iterator[None]:
-    """`log_model` knows MLflow's global store only: ours inside, the caller's after."""
+    """Set MLflow's global store inside the block, because `log_model` uses only that one."""
     import mlflow
 
     variables = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")

