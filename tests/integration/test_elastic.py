@@ -72,7 +72,7 @@ def test_terminal_mlflow_and_report_show_it(burst):
     assert run.data.metrics["seconds_to_scale_in"] >= 2.0
     (page,) = project.folder.glob(".firesteel/runs/*/report.html")
     text = page.read_text()
-    assert "Executors one by one" in text
+    assert "Executor lifetimes" in text
     assert text.count('class="gone idle"') == 6  # once for wide screens, once for narrow ones
 
 

@@ -233,7 +233,7 @@ def test_one_plain_file_of_a_running_application(tmp_path):
 
 
 def test_a_codec_of_sparks_own_is_named():
-    with pytest.raises(StorageError, match="FS8006.*compressed in a way that only Spark reads"):
+    with pytest.raises(StorageError, match="FS8006.*a compression codec that only Spark supports"):
         list(read_events(b"x", "events_1_app-1.lz4"))
 
 

@@ -191,7 +191,7 @@ def test_rows_on_which_it_fails_are_counted_and_null_and_no_dead_letters(models)
         (
             "is wide",
             None,
-            "FS3006 output y: `double` does not fit what model moody returned: a frame with columns x, y.",
+            "FS3006 model moody returned a frame with columns x, y, which does not match output y (`double`).",
         ),
         ("does not load", None, "FS3012 model moody cannot be loaded in a worker: RuntimeError: not today"),
     ],

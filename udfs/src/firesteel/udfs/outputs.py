@@ -179,10 +179,10 @@ def _nan_as_null(array: pa.Array) -> pa.Array:
 
 
 def _mismatch(model: str, output: Output, prediction: Any) -> ModelError:
-    wanted = f"`{output.type} from {output.select}`" if output.select else f"`{output.type}`"
+    declared = f"`{output.type} from {output.select}`" if output.select else f"`{output.type}`"
     return ModelError(
         "FS3006",
-        f"output {output.name}: {wanted} does not fit what model {model} returned: {_shape(prediction)}.",
+        f"model {model} returned {_shape(prediction)}, which does not match output {output.name} ({declared}).",
         hint="Write `TYPE from [INDEX]` for a column of an array, `TYPE from NAME` for a column of a frame.",
     )
 

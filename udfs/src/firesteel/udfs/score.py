@@ -73,9 +73,9 @@ def score(df: DataFrame, spec: ScoreSpec) -> ScoredFrame:
     missing = [name for name in columns if name not in df.columns]
     if missing:
         raise ValueError(f"the DataFrame has no column {', '.join(missing)} (available: {', '.join(df.columns)})")
-    kept = [df.schema[name] for name in spec.keep]
+    kept_columns = [df.schema[name] for name in spec.keep]
     outputs = [StructField(output.name, _type(output.type)) for output in spec.result_columns]
-    schema = StructType([*kept, *outputs])
+    schema = StructType([*kept_columns, *outputs])
     tasks = df.sparkSession.sparkContext.accumulator({}, ReportsByPartition())
     zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
     operator = _operator(spec, schema, zone, tasks)
@@ -152,8 +152,8 @@ def score_batches(
                 continue
             rows = result.stop - result.start
             arrays = outputs_to_arrow(result.prediction, spec.outputs, types, rows, spec.model.name)
-            kept = table.slice(result.start, rows).select(spec.keep).combine_chunks()
-            columns = [_to_array(kept.column(name)).cast(schema.field(name).type) for name in spec.keep]
+            kept_columns = table.slice(result.start, rows).select(spec.keep).combine_chunks()
+            columns = [_to_array(kept_columns.column(name)).cast(schema.field(name).type) for name in spec.keep]
             report.rows_scored += rows
             clock.add("encode")
             if shadow is not None:

@@ -92,32 +92,32 @@ def load_flights(root_uri: str, progress: Progress | None = None, days: tuple[da
     """
     storage, root = locate(root_uri)
     first, last = days or (FIRST, LAST)
-    wanted = [str(first + timedelta(number)) for number in range((last - first).days + 1)]
+    days_text = [str(first + timedelta(number)) for number in range((last - first).days + 1)]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="load-flights") as pool:
-        folders = [join(root, table, f"dt={day}") for table in ("flights", "weather") for day in wanted]
-        here = dict(zip(folders, pool.map(lambda folder: _is_complete(storage, folder), folders), strict=True))
+        folders = [join(root, table, f"dt={day}") for table in ("flights", "weather") for day in days_text]
+        complete = dict(zip(folders, pool.map(lambda folder: _is_complete(storage, folder), folders), strict=True))
         missing = {
-            day for day in wanted for table in ("flights", "weather") if not here[join(root, table, f"dt={day}")]
+            day for day in days_text for table in ("flights", "weather") if not complete[join(root, table, f"dt={day}")]
         }
-        todo = [day for day in _days(root, missing) if not here[day.folder]] if missing else []
-        skipped = sum(here.values())
-        total, done = len(folders), skipped
+        pending = [day for day in _days(root, missing) if not complete[day.folder]] if missing else []
+        skipped = sum(complete.values())
+        total, completed = len(folders), skipped
         if progress:
-            progress(done, total)
-        writing = {pool.submit(_write, storage, day): day for day in todo}
+            progress(completed, total)
+        writing = {pool.submit(_write, storage, day): day for day in pending}
         try:
             for future in as_completed(writing):
                 future.result()
-                done += 1
+                completed += 1
                 if progress:
-                    progress(done, total)
+                    progress(completed, total)
         except BaseException:
             pool.shutdown(
                 wait=False, cancel_futures=True
             )  # Ctrl-C and the first error end the load; complete days stay
             raise
-    rows = {table: sum(day.rows for day in todo if f"/{table}/" in day.folder) for table in ("flights", "weather")}
-    return LoadReport(rows["flights"], rows["weather"], sum(len(day.files) for day in todo), len(todo), skipped)
+    rows = {table: sum(day.rows for day in pending if f"/{table}/" in day.folder) for table in ("flights", "weather")}
+    return LoadReport(rows["flights"], rows["weather"], sum(len(day.files) for day in pending), len(pending), skipped)
 
 
 def _is_complete(storage: Storage, folder: str) -> bool:

@@ -69,19 +69,19 @@ def from_registry() -> dict[str, Signature]:
     )
 
     on_spark = {name for name, entry in _registered_metrics.items() if "SparkDFExecutionEngine" in entry["providers"]}
-    found = {}
+    signatures = {}
     for name in sorted({*list_registered_expectation_implementations()} - _OURS):
         kind = get_expectation_impl(name)
         fields = {key: field.required for key, field in kind.__fields__.items() if key not in _EXCLUDED_ARGUMENTS}
         row_wise = getattr(kind, "map_metric", None)
         metrics = [f"{row_wise}.condition"] if row_wise else list(getattr(kind, "metric_dependencies", ()))
         spark = name in _TYPES_BY_SCHEMA or (name not in _OTHER_TABLES and on_spark.issuperset(metrics))
-        found[name] = Signature(
+        signatures[name] = Signature(
             tuple(sorted(key for key, required in fields.items() if required)),
             tuple(sorted(key for key, required in fields.items() if not required)),
             spark,
         )
-    return found
+    return signatures
 
 
 def render(signatures: dict[str, Signature]) -> str:

@@ -107,7 +107,7 @@ class Measurement:
         rows = rows_by_code.orderBy(F.col("n").desc(), F.col("code")).limit(TOP).collect()
         counts_by_code = {int(row["code"]): int(row["n"]) for row in rows}
         bins = top_of(counts_by_code)
-        counts = [counts_by_code[int(each)] for each in bins]
+        counts = [counts_by_code[int(code_value)] for code_value in bins]
         return replace(profile, bins=bins, counts=(*counts, profile.values - sum(counts)), bin_rows=profile.values)
 
     def _name(self, aggregate: str | int) -> str:
