@@ -244,7 +244,7 @@ def test_after_a_death_the_challenger_goes_first_and_the_wall_comes_second(model
         with task_attempt(context, spec, "job") as suited:
             _, _, deaths = mark.read_text().partition(" ")
         mark.write_text(f"{1 << 22} {deaths}")  # no process has this id: the attempt died
-        return suited.challenger.off if suited.challenger else None, suited.backends
+        return suited.challenger.off if suited.challenger else None, suited.backend
 
     assert [attempt(number) for number in range(3)] == [("", "reference"), (DIED, "reference"), (DIED, "guarded")]
     strict = replace(spec, on_error=ErrorBudget("fail"))

@@ -81,15 +81,11 @@ def facts(use: ExecutorUse) -> tuple[tuple[str, str], ...]:
     ]
     if use.scale_out_s:
         times = f" ({plural(len(use.scale_out_s), 'time')})" if len(use.scale_out_s) > 1 else ""
-        rows.append(
-            (
-                "Scale-out: from waiting tasks to the first task on a new executor",
-                f"at most {max(use.scale_out_s):.1f} s{times}",
-            )
-        )
+        seconds = f"at most {max(use.scale_out_s):.1f} s"
+        rows.append(("Scale-out time", f"{seconds} from waiting tasks to the first task on a new executor{times}"))
     if use.scale_in_s:
         executors = f" ({plural(len(use.scale_in_s), 'executor')})"
-        rows.append(("Scale-in: idle time before release", f"at most {max(use.scale_in_s):.1f} s{executors}"))
+        rows.append(("Scale-in time", f"at most {max(use.scale_in_s):.1f} s from idle to release{executors}"))
     if use.lost:
         rows.append(("Lost", plural(use.lost, "executor")))
     return tuple(rows)
