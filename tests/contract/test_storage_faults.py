@@ -1,4 +1,4 @@
-"""WebHDFS over bad links and with NameNodes that are not there, standing by, or silent. The good NameNode is real."""
+"""WebHDFS over bad links and with NameNodes that are absent, in standby, or silent. The good NameNode is real."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     assert (again.exit_code, again.error[:6], again.counts.scored) == (RowErrorBudget.exit_code, "FS5005", 0)
     assert project.published() == before
     register_mended(folder, tracking)
-    mended = project.pipeline({**LENIENT, "models:/flight_delay@champion": "models:/picky/2"})
-    result = replay(mended.plan(DAY, force=True), DAY, spark=spark)
+    fixed = project.pipeline({**LENIENT, "models:/flight_delay@champion": "models:/picky/2"})
+    result = replay(fixed.plan(DAY, force=True), DAY, spark=spark)
     assert (result.state, result.error, result.counts.scored) == ("published", "", 3)
     after = project.published()
     assert {path: data for path, data in after.items() if path in before} == before  # nothing was written again
@@ -59,7 +59,7 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
         f"{DAY}-{origin}-7" for origin in ("EWR", "JFK", "LGA")
     ]
     assert not any(each.open for each in dead_letters(area_of(first), ("scores",)))
-    assert replay(mended.plan(DAY, force=True), DAY, spark=spark) is None  # never twice
+    assert replay(fixed.plan(DAY, force=True), DAY, spark=spark) is None  # never twice
     undone = firesteel(
         "rollback", "pipeline.yaml", "--param", f"root={project.root}", "--interval", DAY, folder=project.folder
     )

@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
 
 
 def example(folder: Path, **replacements: str) -> Path:
-    """Copy the flights example to `folder`; each keyword is a text in pipeline.yaml and what stands for it.
+    """Copy the flights example to `folder`; each keyword is a text in pipeline.yaml and its replacement.
 
     A text that is not there is a fault of the test.
     """

@@ -18,7 +18,6 @@ RETIRED = {
     "Presence": "RunHeartbeat",
     "Shipment": "SubmitPackage",
     "Teller": "RunReporter",
-    "VERBS": "COMMANDS",
     "how many-eth": "the sequence number",
     "is no whole": "is not a valid",
     "kin": "task key",

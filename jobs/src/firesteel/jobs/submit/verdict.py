@@ -35,7 +35,7 @@ class Verdict:
 
 
 def tokens_before(plan: Plan) -> dict[tuple[str, str], int]:
-    """The newest attempt at each interval so far: whatever is newer afterwards is this submission's, or a rival's."""
+    """The newest attempt at each interval so far: whatever is newer afterwards is this submission's, or another run's."""
     return {place: record.token if record else 0 for place, _, record in _records(plan)}
 
 
