@@ -25,7 +25,7 @@ WEBHDFS_URL = "FIRESTEEL_WEBHDFS_URL"
 FILES = ("core-site.xml", "hdfs-site.xml")
 HTTP_PORT, HTTPS_PORT = 9870, 9871  # hdfs-default.xml
 RPC_PORT = 8020  # org.apache.hadoop.hdfs.client.HdfsClientConfigKeys.DFS_NAMENODE_RPC_PORT_DEFAULT
-_ANY_HOST = ("0.0.0.0", "[::]", "::")  # noqa: S104 - what hdfs-default.xml holds for "every interface"
+_ANY_HOST = ("0.0.0.0", "[::]", "::")  # noqa: S104 - the value for "every interface" in hdfs-default.xml
 _REFERENCE = re.compile(r"\$\{([^{}$\s]+)\}")
 _MAX_DEPTH = 20  # org.apache.hadoop.conf.Configuration.MAX_SUBST
 

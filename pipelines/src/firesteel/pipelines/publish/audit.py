@@ -180,10 +180,10 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
         for record in Ledger(store).history(sink):
             if record.state != "published":
                 continue
-            entry_of = known.get((record.profile, record.sink, record.interval, record.token))
-            if entry_of is None:
+            logged = known.get((record.profile, record.sink, record.interval, record.token))
+            if logged is None:
                 problems.append(f"{sink} {record.interval}: the publish of token {record.token} has no entry")
-            elif (entry_of.run_id, entry_of.plan_hash, entry_of.files_digest) != (
+            elif (logged.run_id, logged.plan_hash, logged.files_digest) != (
                 record.run_id,
                 record.plan_hash,
                 files_digest(record),
