@@ -11,6 +11,7 @@ from firesteel.jobs.cli.console import plain_console, show_plan
 from firesteel.jobs.cli.draw import trees
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.report.explain import write_explanation
+from firesteel.jobs.run.stages import interval_stages
 from firesteel.pipelines import Pipeline
 from support.data import write_days
 from support.specs import EXAMPLE, FixedBackend, example_with
@@ -48,7 +49,7 @@ def test_a_plan_as_a_page_says_all_that_is_drawn(tmp_path):
     write_days(tmp_path / "data", ["2013-06-01"])
     path = example_with(tmp_path / "p", {})
     plan = Pipeline.load(path, params={"root": f"file://{tmp_path}/data"}, backend=FixedBackend()).plan("2013-06-01")
-    text = write_explanation(plan, tmp_path / "out" / "plan.html").read_text(encoding="utf-8")
+    text = write_explanation(plan, interval_stages(plan), tmp_path / "out" / "plan.html").read_text(encoding="utf-8")
     assert text.count("<svg") == 2
     for word in ("features + scored", "weather.wind_speed", "not published yet", "http-equiv"):
         assert word in text

@@ -68,8 +68,9 @@ def explain(
         return
     if html is not None:
         from firesteel.jobs.report.explain import write_explanation
+        from firesteel.jobs.run.stages import interval_stages
 
-        click.echo(f"wrote {write_explanation(plan, html)}")
+        click.echo(f"wrote {write_explanation(plan, interval_stages(plan), html)}")
         return
     show_explanation(plan, rules=rules, lineage=lineage)
     if spark:
