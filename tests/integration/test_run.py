@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,10 +170,7 @@ def test_an_input_that_moves_during_the_run_is_refused(project, spark, runs):
 
 
 def test_an_alias_that_moves_after_the_plan_is_refused(project, spark, runs, tmp_path):
-    tracking = new_store(tmp_path / "mlflow.db")
-    from firesteel.jobs.demo.model import train_model
-
-    train_model(tracking)
+    tracking = f"sqlite:///{shutil.copy(project.tracking.removeprefix('sqlite:///'), tmp_path)}"
     mine = replace(project, tracking=tracking)
     plan = mine.pipeline().plan(DAY)
     client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)

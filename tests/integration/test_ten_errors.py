@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,7 @@ import mlflow
 import pytest
 
 from firesteel.conf.errors import FiresteelError
-from firesteel.jobs.demo.model import train_model
 from firesteel.jobs.run.plan_runner import run_plan
-from support.mlflow_store import new_store
 from support.picky import PICKY
 from support.runs import DAY
 
@@ -57,8 +56,7 @@ def test_more_bad_rows_than_the_budget(project, picky, spark, runs, golden):
 
 
 def test_an_alias_that_moved(project, spark, runs, tmp_path, golden):
-    tracking = new_store(tmp_path / "mlflow.db")
-    train_model(tracking)
+    tracking = f"sqlite:///{shutil.copy(project.tracking.removeprefix('sqlite:///'), tmp_path)}"
     client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)
     plan = replace(project, tracking=tracking).pipeline().plan(DAY)
     version = client.get_model_version_by_alias("flight_delay", "champion")
