@@ -33,7 +33,7 @@ def _said(folder, **options):
         ({}, []),
         ({"changes": {"spec_version: 1": "# comment\nspec_version: 1"}}, []),
         (
-            {"sql": {"-- One row a flight": "-- A flight"}},
+            {"sql": {"-- One row per flight": "-- A flight"}},
             [("step features", "SQL changed only in comments or white space", "nothing")],
         ),
         (

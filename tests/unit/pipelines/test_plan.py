@@ -102,7 +102,7 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
                 "features: signature ": "warmup: input_example\n      workers: {threads: 2}\n      features: signature "
             }
         },
-        {"sql": {"-- One row a flight": "-- A row for each flight", "SELECT\n": "select\n\n"}},
+        {"sql": {"-- One row per flight": "-- A row for each flight", "SELECT\n": "select\n\n"}},
     ]
     for options in same:
         shutil.rmtree(tmp_path / "project")

@@ -126,7 +126,7 @@ def test_a_params_value_that_looks_like_a_reference_is_no_path(tmp_path):
 
 
 def test_a_description_may_say_what_it_likes(tmp_path):
-    load(tmp_path, {"description: The chance": "description: By ${interval.ds} the chance"})
+    load(tmp_path, {"description: The probability": "description: By ${interval.ds} the probability"})
 
 
 # where they are resolved

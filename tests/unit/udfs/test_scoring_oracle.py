@@ -41,7 +41,7 @@ NAMES = ["a", "B", "x.y", "two words", "größe", "`tick`"]
 def _without_collections():
     """Each model collects garbage at its first call, a third of the time of hundreds of models; test_garbage.py is about it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "settle", lambda: None)
+        patch.setattr(engine, "freeze_objects", lambda: None)
         yield
 
 
