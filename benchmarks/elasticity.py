@@ -100,7 +100,7 @@ def recorded() -> dict[str, Any]:
         contenders.data.FILES = files
         root = write_days(folder, 64 * 40_000)
         saved = save_model(model, folder / "model")
-        columns = ", ".join(f"{each}: float" for each in FEATURES)
+        columns = ", ".join(f"{feature}: float" for feature in FEATURES)
         (folder / "pipeline.yaml").write_text(
             f"""
 spec_version: 1

@@ -60,23 +60,24 @@ def _compiling(results: Any) -> str:
 
 def _scoring(results: Any) -> str:
     warm, against = [], []
-    for each in results["warm"]:
-        seconds = {name: statistics.median(values) for name, values in each["seconds"].items()}
+    for result in results["warm"]:
+        seconds = {name: statistics.median(values) for name, values in result["seconds"].items()}
         for backend in ("native", "compiled"):
             if f"limit, {backend}" in seconds:
                 limit, ours, udf = seconds[f"limit, {backend}"], seconds[f"firesteel, {backend}"], seconds["spark_udf"]
-                name = f"{each['model']}, {backend}, {each['rows']:,} rows"
+                name = f"{result['model']}, {backend}, {result['rows']:,} rows"
                 warm.append((name, f"{limit:.2f} s", f"{ours:.2f} s", f"{udf:.2f} s", f"{limit / ours:.2f}"))
                 against.append((name, f"{udf / ours:.1f}"))
     ratios = dict(against)
     joined = {name: statistics.median(values) for name, values in results["join"]["seconds"].items()}
     engines = list(results["whole"][0]["seconds"])
     whole = [
-        (f"{each['model']}, {each['rows']:,} rows", *(f"{each['seconds'][name][0]:.1f} s" for name in engines))
-        for each in results["whole"]
+        (f"{result['model']}, {result['rows']:,} rows", *(f"{result['seconds'][name][0]:.1f} s" for name in engines))
+        for result in results["whole"]
     ]
     memory = [
-        (f"{each['rows']:,}", f"{each['own_mib']:.0f} MiB", f"{each['peak_mib']:.0f} MiB") for each in results["memory"]
+        (f"{result['rows']:,}", f"{result['own_mib']:.0f} MiB", f"{result['peak_mib']:.0f} MiB")
+        for result in results["memory"]
     ]
     repeats = len(results["join"]["seconds"]["firesteel"])
     return (
@@ -106,8 +107,12 @@ def _scoring(results: Any) -> str:
 
 def _gates(results: Any) -> str:
     rows = [
-        (f"{each['rows']:,}", *map(_median, each["seconds"].values()), each["ratios"]["great expectations / compiled"])
-        for each in results["sizes"]
+        (
+            f"{result['rows']:,}",
+            *map(_median, result["seconds"].values()),
+            result["ratios"]["great expectations / compiled"],
+        )
+        for result in results["sizes"]
     ]
     repeats = len(results["sizes"][0]["seconds"]["scan"])
     return (
@@ -146,7 +151,7 @@ def _transaction(results: Any) -> str:
 
 
 def _elasticity(results: Any) -> str:
-    runs_of = [each["runs"] for each in results["rounds"]]
+    runs_of = [result["runs"] for result in results["rounds"]]
     before, rounds = runs_of[:-3], runs_of[-3:]
     slow = statistics.median(wait for each in before for wait in each["firesteel"]["scale_out_s"])
     rows = []
@@ -167,11 +172,11 @@ def _elasticity(results: Any) -> str:
                 f"{statistics.median(waits):.1f} s" if waits else "",
             )
         )
-    lost = [each["runs"] for each in results["loss"]]
+    lost = [result["runs"] for result in results["loss"]]
     adds = [run["killed"]["makespan_s"] / run["quiet"]["makespan_s"] - 1 for run in lost]
     scoring = [run["killed"]["scoring_s"] / run["quiet"]["scoring_s"] - 1 for run in lost]
-    starts = [each["seconds"] for each in results["overhead"]]
-    more = statistics.median(each["firesteel run"] - each["spark-submit"] for each in starts)
+    starts = [result["seconds"] for result in results["overhead"]]
+    more = statistics.median(start["firesteel run"] - start["spark-submit"] for start in starts)
     head = (
         "policy",
         "makespan",
@@ -189,8 +194,8 @@ def _elasticity(results: Any) -> str:
         f"This time is the start\nof JVMs and Python: {slow:.1f} s on a machine about half as fast ({len(before)} earlier rounds).\n\n"
         f"An executor that is killed after 90 % of an interval's tasks adds {statistics.median(adds):.0%} to the makespan and "
         f"{statistics.median(scoring):.0%} to the scoring stage (medians of {len(lost)};\ntarget: at most 15 %). From the command to the first "
-        f"task, `firesteel run` takes {_median([each['firesteel run'] for each in starts])}, a hand-written job with `spark-submit` "
-        f"{_median([each['spark-submit'] for each in starts])} (medians of {len(starts)});\n"
+        f"task, `firesteel run` takes {_median([start['firesteel run'] for start in starts])}, a hand-written job with `spark-submit` "
+        f"{_median([start['spark-submit'] for start in starts])} (medians of {len(starts)});\n"
         f"the median of the differences is {more:.1f} s (target: at most 2 s).\n\n"
         "[Elasticity](../concepts/elasticity.md) shows a simulation of other cluster sizes from recorded tasks.\n"
     )
@@ -229,8 +234,8 @@ def _spread(rows: list[Any]) -> float:
     for (place, job, contender, number), duration in seconds.items():
         if contender == "firesteel":
             ratios.setdefault((place, job), []).append(duration / seconds[place, job, "Netty", number])
-    quartiles = [statistics.quantiles(each, n=4) for each in ratios.values()]
-    return statistics.median(each[2] - each[0] for each in quartiles)
+    quartiles = [statistics.quantiles(ratio, n=4) for ratio in ratios.values()]
+    return statistics.median(quartile[2] - quartile[0] for quartile in quartiles)
 
 
 def _verbs(results: Any) -> str:

@@ -127,7 +127,7 @@ def _fetch(reader: Client, asked: Sequence[Range]) -> None:
     answer = reader.receive()
     blocks = decode(answer.kind, answer.body)
     assert isinstance(blocks, Blocks), blocks
-    assert all(hasattr(each, "table") for each in blocks.results), blocks.results
+    assert all(hasattr(result, "table") for result in blocks.results), blocks.results
     reader.release(blocks.lease)
 
 

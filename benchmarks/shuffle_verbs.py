@@ -149,7 +149,7 @@ def put(owner: Client, folder: Path, size: int) -> list[Range]:
     blocks = [secrets.token_bytes(size) for _ in range(FETCH_BYTES // size)]
     data = folder / APP / f"{size}.data"
     data.write_bytes(b"".join(blocks))
-    owner.register(0, size, str(data), "", Table.of([(len(each), crc32c(each)) for each in blocks]))
+    owner.register(0, size, str(data), "", Table.of([(len(block), crc32c(block)) for block in blocks]))
     return [Range(0, size, reduce, reduce + 1) for reduce in range(len(blocks))]
 
 
@@ -163,7 +163,7 @@ def fetch(reader: Client, asked: Sequence[Range], fetches: int) -> int:
         answer = reader.receive()
         blocks = decode(answer.kind, answer.body)
         assert isinstance(blocks, Blocks), blocks
-        assert all(hasattr(each, "table") for each in blocks.results), blocks.results
+        assert all(hasattr(result, "table") for result in blocks.results), blocks.results
         reader.release(blocks.lease)
         if sent < fetches:
             reader.send(Fetch("node-b", 120_000, tuple(asked)))

@@ -30,7 +30,7 @@ class FiresteelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def _compile(self, target: Path) -> None:
         """Compile the jar with the code of this checkout, even if firesteel is installed."""
-        roots = [str(Path(self.root, component, "src")) for component in ("conf", "rdma_shuffle")]
+        roots = [str(Path(self.root, component, "src")) for component in ("api", "conf", "rdma_shuffle")]
         sys.path[:0] = roots
         try:
             from firesteel.rdma_shuffle.jar import compile_jar, spark_jars

@@ -26,7 +26,7 @@ class Model:
         self._predict = scorer(Path(folder))
 
     def __call__(self, *columns: daft.Series):  # type: ignore[no-untyped-def]  # noqa: ANN204
-        return self._predict(matrix([each.to_arrow().to_numpy(zero_copy_only=False) for each in columns]))
+        return self._predict(matrix([column.to_arrow().to_numpy(zero_copy_only=False) for column in columns]))
 
 
 def main(source: str, model: str, target: str) -> None:

@@ -52,7 +52,7 @@ def score_all(workers: ProcessPoolExecutor, source: Path, model: Path, target: P
     """All files of a day; rows."""
     target.mkdir(parents=True)
     files = sorted(source.glob("*.parquet"))
-    jobs = [workers.submit(score_file, str(each), str(model), str(target / each.name), form) for each in files]
+    jobs = [workers.submit(score_file, str(file), str(model), str(target / file.name), form) for file in files]
     return sum(job.result() for job in jobs)
 
 

@@ -39,7 +39,7 @@ def main(source: str, model: str, target: str) -> None:
     """Score a folder."""
     Path(target).mkdir(parents=True)
     with ProcessPoolExecutor(2, get_context("spawn"), _open, (model,)) as workers:
-        jobs = [workers.submit(_one, str(each), f"{target}/{each.name}") for each in Path(source).glob("*.parquet")]
+        jobs = [workers.submit(_one, str(path), f"{target}/{path.name}") for path in Path(source).glob("*.parquet")]
         for job in jobs:
             job.result()
 

@@ -245,7 +245,7 @@ def test_walk_gives_files_sorted_by_their_whole_path(there):
     for name in names:
         storage.create(f"{root}/{name}", name.encode())
     storage.mkdirs(f"{root}/nothing/in/it")
-    assert [each.path for each in storage.walk(root)] == sorted(f"{root}/{name}" for name in names)
+    assert [file.path for file in storage.walk(root)] == sorted(f"{root}/{name}" for name in names)
 
 
 def test_rename_moves_a_folder_whole(there):
@@ -255,7 +255,7 @@ def test_rename_moves_a_folder_whole(there):
     storage.mkdirs(f"{root}/to")
     storage.rename(f"{root}/from", f"{root}/to/dt=1")
     assert storage.status(f"{root}/from") is None
-    assert [each.path for each in storage.walk(f"{root}/to")] == [f"{root}/to/dt=1/2", f"{root}/to/dt=1/x/1"]
+    assert [file.path for file in storage.walk(f"{root}/to")] == [f"{root}/to/dt=1/2", f"{root}/to/dt=1/x/1"]
 
 
 @pytest.mark.parametrize("target", ["empty folder", "full folder", "file"])
@@ -269,9 +269,9 @@ def test_rename_never_touches_a_target_that_is_there(there, source, target):
         storage.create(f"{root}/to/f", b"old")
     else:
         storage.mkdirs(f"{root}/to")
-    before = [(each.path, storage.read(each.path)) for each in storage.walk(root)]
+    before = [(file.path, storage.read(file.path)) for file in storage.walk(root)]
     assert code_of(storage.rename, f"{root}/from", f"{root}/to") == "FS8004"
-    assert [(each.path, storage.read(each.path)) for each in storage.walk(root)] == before
+    assert [(file.path, storage.read(file.path)) for file in storage.walk(root)] == before
     assert storage.status(f"{root}/from") is not None
 
 
@@ -343,7 +343,7 @@ def test_names_come_back_as_they_went(there, name):
     storage.create(f"{root}/in/{name}/{name}", name.encode())
     storage.mkdirs(f"{root}/out")
     storage.rename(f"{root}/in/{name}", f"{root}/out/{name}")
-    assert [each.path for each in storage.walk(root)] == [f"{root}/out/{name}/{name}"]
+    assert [file.path for file in storage.walk(root)] == [f"{root}/out/{name}/{name}"]
     assert storage.read(f"{root}/out/{name}/{name}") == name.encode()
     assert storage.status(f"{root}/out/{name}").name == name
     assert storage.delete(f"{root}/out/{name}") is True

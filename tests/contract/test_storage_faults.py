@@ -158,7 +158,7 @@ def test_a_rename_with_a_lost_answer_is_done_once_and_reported_right(real, lose,
     with Link(url, b"op=RENAME", lose=lose, times=times) as link, over(link.url) as storage:
         storage.rename(f"{root}/from", f"{root}/to")
         assert link.lost == (times if lose == "request" else 1), "done after the first: it must not be sent again"
-    assert [each.path for each in direct.walk(root)] == [f"{root}/to/f"]
+    assert [file.path for file in direct.walk(root)] == [f"{root}/to/f"]
 
 
 @pytest.mark.integration

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 def staged(project: ScoringProject) -> list[str]:
     storage, base = locate(f"{project.root}/_firesteel/points/staging")
-    return [each.path for each in storage.walk(base)]
+    return [file.path for file in storage.walk(base)]
 
 
 @pytest.fixture

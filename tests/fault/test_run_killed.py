@@ -59,7 +59,7 @@ def test_a_killed_driver_leaves_whole_data_and_the_next_run_ends_it(project, spa
 def row_of(project: ScoringProject, number: int) -> float:
     """The score that `held` gives to one row of a file; the row passes the filter."""
     storage, base = locate(project.root)
-    path = next(each.path for each in storage.walk(base) if each.name == f"part-{number}.parquet")
+    path = next(file.path for file in storage.walk(base) if file.name == f"part-{number}.parquet")
     return float(pq.read_table(io.BytesIO(storage.read(path))).column("a")[7].as_py()) * 2
 
 

@@ -37,7 +37,7 @@ def reason_of(error: pytest.ExceptionInfo[ShuffleFault]) -> Reason:
 
 
 def read_all(client: Client, blocks: Blocks) -> list[bytes]:
-    return [client.read(each) for each in blocks.results]
+    return [client.read(result) for result in blocks.results]
 
 
 # -- the way it should be --------------------------------------------------------------------------------------------
@@ -51,14 +51,14 @@ def test_blocks_of_this_node_are_files_and_of_another_are_shared_memory(cluster:
         local = b.fetch("node-b", asked)
         assert local.lease == 0
         assert read_all(b, local) == blocks
-        assert {type(extent) for each in local.results if isinstance(each, Found) for extent in each.extents} == {
+        assert {type(extent) for result in local.results if isinstance(result, Found) for extent in result.extents} == {
             FileExtent
         }
         remote = a.fetch("node-b", asked)
         assert read_all(a, remote) == blocks
-        assert {type(extent) for each in remote.results if isinstance(each, Found) for extent in each.extents} == {
-            SlabExtent
-        }
+        assert {
+            type(extent) for result in remote.results if isinstance(result, Found) for extent in result.extents
+        } == {SlabExtent}
         assert near.gauge("leases") == 1
         a.release(remote.lease)
         settled(near)
@@ -497,9 +497,9 @@ def test_a_full_disk_under_the_spool_is_no_space(cluster: Cluster, small_disk: P
     with near.client() as a, far.client() as b:
         asked = [far.put(b, 0, number, [secrets.token_bytes(3 * MIB)])[0] for number in range(2)]
         small = far.put(b, 1, 0, [b"small"])
-        for each in a.fetch("node-b", asked).results:
-            assert isinstance(each, Missing)
-            assert each.reason is Reason.NO_SPACE
+        for result in a.fetch("node-b", asked).results:
+            assert isinstance(result, Missing)
+            assert result.reason is Reason.NO_SPACE
         assert read_all(a, a.fetch("node-b", small)) == [b"small"]
 
 
@@ -507,7 +507,7 @@ def test_pinned_memory_is_bounded_over_applications_and_visible(cluster: Cluster
     node = cluster.node("node-a", "--slab-bytes", "1m", "--pinned-bytes", "2m").start()
     clients = [node.client(f"app-{number}", secrets.token_bytes(32)) for number in range(3)]
     welcomes = [client.welcome for client in clients]
-    assert [len(each.slabs) for each in welcomes if each] == [1, 1, 0]
+    assert [len(welcome.slabs) for welcome in welcomes if welcome] == [1, 1, 0]
     assert node.gauge("pinned_bytes") == node.gauge("pinned_bytes_limit") == 2 * MIB
     assert len(node.slabs()) == 2
     clients[0].end()
@@ -524,7 +524,7 @@ def test_blocks_larger_than_the_slab_and_more_blocks_than_it_holds_arrive(cluste
         blocks = [secrets.token_bytes(size) for size in (3 * MIB, 400_000, 400_000, 400_000, 400_000, 10)]
         held = a.fetch("node-b", far.put(b, 0, 0, blocks))
         assert read_all(a, held) == blocks
-        kinds = {type(extent) for each in held.results if isinstance(each, Found) for extent in each.extents}
+        kinds = {type(extent) for result in held.results if isinstance(result, Found) for extent in result.extents}
         assert kinds == {FileExtent, SlabExtent}
         assert near.gauge("spool_bytes") >= 3 * MIB
         a.release(held.lease)

@@ -72,7 +72,7 @@ def test_each_deadly_row_is_a_dead_letter_and_all_others_are_published(spark, tm
     check(project, LETTERS)
     assert [event.facts.get("again") for event in told if event.kind == "scoring"] == [None, "a Python worker died"]
     facts = dict(result.intervals[0].scoring)
-    reasons = [each["reason"] for each in facts["backends"]]
+    reasons = [fact["reason"] for fact in facts["backends"]]
     assert "a worker crashed; each call runs in its own process" in reasons
     assert len(reasons) == 1 or operator == "direct", "tasks that were done before are not done again"
 
@@ -89,7 +89,7 @@ def test_a_task_that_is_tried_again_finds_the_row_by_itself_and_other_tasks_run_
     (interval,) = json.loads(done.stdout)["intervals"]
     assert interval["counts"]["dead_letter"] == len(LETTERS)
     facts = dict(interval["scoring"])
-    assert [each["reason"] for each in facts["backends"]] == [
+    assert [fact["reason"] for fact in facts["backends"]] == [
         "a worker crashed; each call runs in its own process",
         "the model has no native model behind its pyfunc",
     ]

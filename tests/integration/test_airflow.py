@@ -108,7 +108,7 @@ def begun(airflow, dag: str) -> str:
 def ended(airflow, dag: str) -> dict:
     """The tasks of a DAG's run once all have ended."""
     run = begun(airflow, dag)
-    wait_for(lambda: all(each["state"] in DONE for each in airflow.home.tasks(dag, run).values()), f"{dag} ends")
+    wait_for(lambda: all(task["state"] in DONE for task in airflow.home.tasks(dag, run).values()), f"{dag} ends")
     return airflow.home.tasks(dag, run)
 
 
@@ -206,11 +206,11 @@ def test_a_deferred_task_publishes_and_returns_what_the_next_one_finds_done(airf
 def test_each_published_partition_is_an_event_of_an_asset(airflow):
     ended(airflow, "deferred")
     events = airflow.home.call("GET", "assets/events", params={"limit": 100})["asset_events"]
-    found = {each["uri"]: each["extra"] for each in events}
+    found = {event["uri"]: event["extra"] for event in events}
     result = airflow.home.xcom("deferred", airflow.runs["deferred"], "score")
     sink = f"file://{airflow.specs}/plain/data/scores"
     partitions = result["intervals"][0]["partitions"]
-    assert {f"{sink}/{each}" for each in partitions} < set(found)
+    assert {f"{sink}/{partition}" for partition in partitions} < set(found)
     assert found[f"{sink}/{partitions[0]}"]["interval"] == DAY
     assert found["file:///scores"]["partitions"] == partitions
 

@@ -96,7 +96,7 @@ def test_values_and_types_are_sparks(spark, points):
 
 def test_conditions_keep_the_rows_that_spark_keeps(spark, points):
     for text in (
-        each for each in VALUES if translated(f"SELECT {each} AS c FROM points").columns[0][1][1] == "boolean"
+        value for value in VALUES if translated(f"SELECT {value} AS c FROM points").columns[0][1][1] == "boolean"
     ):
         sql = f"SELECT i, l, s AS name FROM points AS p WHERE {text}"
         made = translated(sql)

@@ -119,10 +119,10 @@ def test_rows_that_the_model_fails_on_are_expected_or_shown(run, picky):
         {**tracked(picky), **PICKY},
     )
     assert stated.state == "passed", stated
-    assert [each.summary for each in silent.differences] == [
+    assert [difference.summary for difference in silent.differences] == [
         "the model failed on 1 row, and the case has no `dead_letter`"
     ]
-    assert [each.summary for each in wrong.differences] == ["2 rows expected, 1 found"]
+    assert [difference.summary for difference in wrong.differences] == ["2 rows expected, 1 found"]
 
 
 def test_rows_that_a_gate_takes_out_reach_no_step_and_its_verdict_is_on_all(run):
@@ -141,7 +141,7 @@ def test_rows_that_a_gate_takes_out_reach_no_step_and_its_verdict_is_on_all(run)
         {"mostly: 0.8, severity: warning}": "on_fail: quarantine}"},
     )
     assert taking.state == "passed", taking
-    assert [each.summary for each in keeping.differences] == ["2 rows expected, 1 found"]
+    assert [difference.summary for difference in keeping.differences] == ["2 rows expected, 1 found"]
 
 
 EXACT = {

@@ -70,7 +70,7 @@ def test_spark_and_the_driver_find_the_same_profile_with_and_without_bins(spark,
     first, second = (spark.createDataFrame(_rows(chance, rows), SCHEMA) for _ in range(2))
     by_spark = DriftChecks()
     gate, result = _by_spark(first, by_spark, least_rows=1)
-    assert all(each.success for each in result.expectations)
+    assert all(expectation.success for expectation in result.expectations)
     found: dict[str, Profile] = {column: each for (_, column), each in by_spark.profiles.items()}
     assert len(found) == (9 if rows else 0)
     _same(found, _by_driver(first, gate, DriftChecks()), seed)
@@ -86,7 +86,7 @@ def test_spark_and_the_driver_find_the_same_profile_with_and_without_bins(spark,
     _same(now, _by_driver(second, gate, DriftChecks(earlier)), seed)
     if rows > 80:
         assert all(now[name].bins == found[name].bins for name in ("d", "f", "i", "s", "b"))
-        drifted = [each.column for each in result.expectations if not each.success]
+        drifted = [expectation.column for expectation in result.expectations if not expectation.success]
         assert not drifted, "the same distribution"
 
 
@@ -191,21 +191,21 @@ def run(spark, runs, project, start, end="", psi_max=0.2, severity="critical"):
 
 def test_drift_of_the_scores_stops_the_day_that_drifts_and_leaves_those_before(spark, project, runs):
     result = run(spark, runs, project, DAY, "2024-01-03")
-    assert [each.state for each in result.intervals] == ["published", "published", "failed"]
+    assert [interval.state for interval in result.intervals] == ["published", "published", "failed"]
     assert (result.exit_code, result.error[:6]) == (3, "FS7001")
     assert "drift on p: PSI" in result.error
     assert "expected PSI at most 0.2, mean shift at most 2 standard deviations against the last success" in result.error
     assert "Nothing was published" in result.error
     folders = set(project.published().column("folder").to_pylist())
     assert {folder.partition("/")[0] for folder in folders} == {f"dt={DAY}", "dt=2024-01-02"}
-    first, second, third = ([e for gate in each.gates for e in gate.expectations] for each in result.intervals)
+    first, second, third = ([e for gate in interval.gates for e in gate.expectations] for interval in result.intervals)
     assert [each.note for each in first if each.type == "drift"] == ["no baseline: this is the first success"] * 3
     assert [(each.observed["psi"], each.note) for each in second if each.type == "drift"] == [
         (0, f"baseline {DAY}")
     ] * 3
     assert [each.success for each in third] == [True, True, False, True]
     record = ledger(project).published("scores", "2024-01-02")
-    assert {(each.on, each.column) for each in record.profiles} == {
+    assert {(profile.on, profile.column) for profile in record.profiles} == {
         ("points", "c"),
         ("sink:scores", "p"),
         ("sink:scores", "origin"),
@@ -219,7 +219,7 @@ def test_drift_of_the_scores_stops_the_day_that_drifts_and_leaves_those_before(s
     assert warned.state == "published", warned.error
     assert "output_ok" in warned.to_json()
     after = run(spark, runs, project, "2024-01-04", "2024-01-05")
-    (few, lost) = ([e for gate in each.gates for e in gate.expectations] for each in after.intervals)
+    (few, lost) = ([e for gate in interval.gates for e in gate.expectations] for interval in after.intervals)
     assert after.intervals[0].state == "published", after.error
     assert few[0].note == "not compared: 60 rows in this interval, fewer than 500"
     assert all(each.note.startswith("not compared") for each in few if each.type == "drift")
@@ -229,15 +229,20 @@ def test_drift_of_the_scores_stops_the_day_that_drifts_and_leaves_those_before(s
 
 def test_the_executors_find_in_much_data_what_the_driver_finds_in_little(spark, project, runs, monkeypatch):
     run(spark, runs, project, DAY)
-    ours = {(each.on, each.column): each for each in ledger(project).published("scores", DAY).profiles}
+    ours = {(profile.on, profile.column): profile for profile in ledger(project).published("scores", DAY).profiles}
     with monkeypatch.context() as patched:
         patched.setattr(staged_files, "MAX_VALUES", 1)
         forced = Pipeline.load(project.folder / "pipeline.yaml").plan(DAY, force=True)
         result = run_plan(forced, spark=spark, runs=runs)
     assert result.state == "published", result.error
-    sparks = {(each.on, each.column): each for each in ledger(project).published("scores", DAY).profiles}
+    sparks = {(profile.on, profile.column): profile for profile in ledger(project).published("scores", DAY).profiles}
     p, other = ours["sink:scores", "p"], sparks["sink:scores", "p"]
     assert (p.bins, p.counts, p.rows) == (other.bins, other.counts, other.rows)
-    drifted = [each for gate in result.intervals[0].gates for each in gate.expectations if each.type == "drift"]
+    drifted = [
+        expectation
+        for gate in result.intervals[0].gates
+        for expectation in gate.expectations
+        if expectation.type == "drift"
+    ]
     assert [(each.success, each.note) for each in drifted] == [(True, f"baseline {DAY}")] * 3
     assert isinstance(Measurement("r", "p", "double", None).aggregates(), dict)

@@ -66,10 +66,12 @@ def test_results_stand_in_the_order_of_the_plan_with_their_counts(frame: DataFra
         expect("row_count_matches", of="features", less="dead_letter"),
     )
     result = run_gate(plan, frame, row_counts={"features": 1003}, counts=Counts(dead_letter=3))
-    assert [each.type for each in result.expectations] == [each.type for each in plan.expectations]
-    assert [each.success for each in result.expectations] == [False, True, True, True, True]
-    assert [each.unexpected_count for each in result.expectations] == [1, 0, 1, 143, None]
-    assert [each.element_count for each in result.expectations] == [1000, 1000, 1000, 1000, None]
+    assert [expectation.type for expectation in result.expectations] == [
+        expectation.type for expectation in plan.expectations
+    ]
+    assert [expectation.success for expectation in result.expectations] == [False, True, True, True, True]
+    assert [expectation.unexpected_count for expectation in result.expectations] == [1, 0, 1, 143, None]
+    assert [expectation.element_count for expectation in result.expectations] == [1000, 1000, 1000, 1000, None]
     assert result.expectations[3].observed == 0.857
     assert result.expectations[4].observed == 1000
     assert not result.success
@@ -99,7 +101,7 @@ def test_results_are_strict_json_and_the_same_twice(frame: DataFrame) -> None:
         expect("expect_column_values_to_be_of_type", column="x", type_="DoubleType"),
     )
     first, second = run_gate(plan, frame), run_gate(plan, frame, cache=False)
-    assert json.dumps([asdict(each) for each in first.expectations], allow_nan=False)
+    assert json.dumps([asdict(expectation) for expectation in first.expectations], allow_nan=False)
     assert first.expectations == second.expectations
 
 

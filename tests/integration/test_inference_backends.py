@@ -58,8 +58,8 @@ def run(ref: ModelRef, table: pa.Table, backends: str, rows: int = 16) -> tuple[
     values = pa.Table.from_batches(found, schema).to_pylist()
     # XGBoost's messages begin with the time of day.
     dead_letters = [
-        (dict(each.row)["id"], each.error, re.sub(r"\[\d\d:\d\d:\d\d\]", "", each.message))
-        for each in report.dead_letters
+        (dict(letter.row)["id"], letter.error, re.sub(r"\[\d\d:\d\d:\d\d\]", "", letter.message))
+        for letter in report.dead_letters
     ]
     return [(row["id"], row["y"]) for row in values], dead_letters, report
 

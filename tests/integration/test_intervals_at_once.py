@@ -46,7 +46,7 @@ def ledger(project):
 
 def staged(project):
     storage, base = locate(f"file://{project.folder}/data/_firesteel/staging")
-    return [each.path for each in storage.walk(base)]
+    return [file.path for file in storage.walk(base)]
 
 
 def test_two_at_once_publish_what_one_by_one_would(spark, project):
@@ -79,7 +79,7 @@ def test_a_failure_leaves_alone_what_runs_beside_it_and_begins_nothing_more(spar
     result = run_plan(plan, spark=spark, runs=project.folder / "runs", on_event=seen)
     assert (result.state, result.exit_code) == ("failed", 6)
     assert result.error.startswith("FS6001")
-    states = {each.interval: each.state for each in result.intervals}
+    states = {interval.interval: interval.state for interval in result.intervals}
     assert states == {"2024-01-02": "published", "2024-01-04": "failed"}
     assert project.rows() == {"2024-01-02": 40}
     assert staged(project) == []

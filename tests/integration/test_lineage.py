@@ -83,12 +83,12 @@ def test_a_server_learns_what_was_read_which_model_scored_it_and_what_was_publis
     assert (written["rowCount"], written["fileCount"], written["size"]) == (60, first.files, first.bytes)
     assert output["facets"]["dataQualityAssertions"]["assertions"][2]["assertion"] == "row_count_matches"
     fields = output["facets"]["columnLineage"]["fields"]
-    of_score = {(each["name"].rpartition("/")[2], each["field"]) for each in fields["p_delay"]["inputFields"]}
+    of_score = {(field["name"].rpartition("/")[2], field["field"]) for field in fields["p_delay"]["inputFields"]}
     assert of_score == {
         (FLIGHTS, "distance"), (FLIGHTS, "dep_delay"), (FLIGHTS, "sched_dep_time"), ("flight_delay", "predict_proba"),
         *((WEATHER, column) for column in ("temp", "wind_speed", "precip", "visib")),
     }  # fmt: skip
-    assert [each["transformations"][0]["subtype"] for each in fields["flight_id"]["inputFields"]] == ["IDENTITY"]
+    assert [field["transformations"][0]["subtype"] for field in fields["flight_id"]["inputFields"]] == ["IDENTITY"]
     own = done["run"]["facets"]["firesteel_run"]
     assert (own["runId"], own["mlflowRunId"], own["planHash"]) == (
         result.run_id, result.mlflow_run_id, plan.intervals[0].plan_hash,
@@ -112,15 +112,15 @@ def test_a_file_on_hdfs_is_one_a_run_and_a_failed_gate_is_in_it(project, spark, 
     (file,) = storage.walk(path)
     assert f"{storage.base_uri}{file.path}" == result.lineage.place == f"{place}/{result.run_id}.jsonl"
     events = [json.loads(line) for line in storage.read(file.path).decode().splitlines()]
-    assert [(each["job"]["name"], each["eventType"]) for each in events] == [
+    assert [(event["job"]["name"], event["eventType"]) for event in events] == [
         (WHOLE, "START"), (JOB, "START"), (JOB, "FAIL"), (WHOLE, "FAIL"),
     ]  # fmt: skip
     assert events[2]["run"]["facets"]["errorMessage"]["message"] == result.intervals[0].error
     tests = events[2]["run"]["facets"]["test"]["tests"]
-    assert [each["name"] for each in tests if each["status"] == "fail"] == [
+    assert [test["name"] for test in tests if test["status"] == "fail"] == [
         "output_ok.expect_column_values_to_be_between(p_delay)"
     ]
-    assert all(check_event(each) for each in events)
+    assert all(check_event(event) for event in events)
 
 
 def test_without_its_server_a_run_publishes_and_says_so_and_with_required_it_does_not_begin(project, spark, runs):

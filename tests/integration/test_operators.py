@@ -274,8 +274,8 @@ def test_files_have_the_size_that_the_sink_asks_for(spark, tmp_path, runs, opera
         assert any(expected in reason for reason in plan.resources.reasons)
         assert run_plan(plan, spark=spark, runs=runs).state == "published"
         files = list((tmp_path / "data" / "scores").rglob("*.parquet"))
-        rows.append(sum(pq.read_metadata(each).num_rows for each in files))
-        sizes.append(sorted(each.stat().st_size for each in files if not each.parent.name.startswith("_")))
+        rows.append(sum(pq.read_metadata(file).num_rows for file in files))
+        sizes.append(sorted(file.stat().st_size for file in files if not file.parent.name.startswith("_")))
     assert rows[0] == rows[1]
     # Each of the two tasks, or partitions of the exchange, has one smaller file: its last.
     full = sizes[1][2:]

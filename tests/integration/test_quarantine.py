@@ -76,7 +76,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert counts.quarantined == len(no_b | low_c)
     assert (counts.dropped, counts.balanced) == (0, True)
     gate = result.intervals[0].gates[0]
-    assert [gate.success, *(each.success for each in gate.expectations)] == [True, False, False]
+    assert [gate.success, *(expectation.success for expectation in gate.expectations)] == [True, False, False]
     assert gate.expectations[0].note == f"{len(no_b):,} rows quarantined"
     (found,) = quarantined(project.store, ("scores",))
     assert (found.relation, found.interval, found.run_id, found.state) == ("points", DAY, result.run_id, "active")

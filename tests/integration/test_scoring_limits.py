@@ -60,7 +60,7 @@ def test_a_row_that_hangs_is_cut_and_the_worker_lives_on(spark, tmp_path):
     first = score(frame, spec)
     assert sorted(row["id"] for row in first.df.collect()) == [each for each in range(16) if each != 13]
     dead_letters = first.report().dead_letters
-    assert [(dict(each.row)["id"], each.error, each.message) for each in dead_letters] == [
+    assert [(dict(letter.row)["id"], letter.error, letter.message) for letter in dead_letters] == [
         (13, "BatchTimeout", "no result within 0.5 s")
     ]
     # On local[2] a task whose worker dies is not tried again: one task, one worker, one load for all of it.

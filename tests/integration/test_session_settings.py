@@ -115,7 +115,7 @@ def planned(rows: Path, operator: str, zone: str, configuration: dict[str, str])
 
 def published(rows: Path, operator: str) -> pa.Table:
     table = pa.concat_tables(
-        pq.ParquetFile(each).read() for each in (rows / f"out-{operator}" / f"dt={DAY}").glob("*.parquet")
+        pq.ParquetFile(path).read() for path in (rows / f"out-{operator}" / f"dt={DAY}").glob("*.parquet")
     )
     return table.set_column(1, "at", table.column("at").cast(pa.timestamp("us", "UTC"))).sort_by("id")
 

@@ -129,7 +129,7 @@ def test_metrics_stand_in_sparks_own_system(tmp_path, shuffle_digests):
         """The last value of each executor's file: its lines are `seconds,value`."""
         files = (tmp_path / "csv").glob(f"*.plugin.firesteel.shuffle.ShufflePlugin.{metric}.csv")
         lines = [path.read_text().splitlines() for path in files]
-        return sum(int(each[-1].split(",")[1]) for each in lines if len(each) > 1)
+        return sum(int(line[-1].split(",")[1]) for line in lines if len(line) > 1)
 
     with ScriptedService(tmp_path) as service:
         conf = plugin_conf(service.socket, nettyFallback="false") | settings

@@ -245,7 +245,7 @@ def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None
     assert run.data.metrics["gates_passed"] == 4
     assert run.data.tags["firesteel.run_id"] == "run-1"
     assert "dt=2013-06-02/origin=JFK" in run.data.tags["firesteel.published"]
-    assert {each.path for each in client.list_artifacts(tracker.run_id)} == {
+    assert {artifact.path for artifact in client.list_artifacts(tracker.run_id)} == {
         "plan.json",
         "spec.yaml",
         "result.json",
@@ -256,8 +256,8 @@ def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None
 
     experiment = client.get_experiment_by_name("batch/flights")
     children = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{tracker.run_id}'")
-    assert {each.data.tags["firesteel.interval"] for each in children} == {"2013-06-01", "2013-06-02"}
-    assert {each.info.status for each in children} == {"FINISHED"}
+    assert {child.data.tags["firesteel.interval"] for child in children} == {"2013-06-01", "2013-06-02"}
+    assert {child.info.status for child in children} == {"FINISHED"}
     found = client.search_runs(
         [experiment.experiment_id], f"tags.`firesteel.plan_hash` = '{plan.intervals[1].plan_hash}'"
     )
@@ -270,11 +270,11 @@ def test_nothing_is_written_to_the_working_directory_and_no_global_of_mlflow_cha
     import mlflow
 
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run()
-    seen = {each.name for each in tmp_path.iterdir()}
+    seen = {path.name for path in tmp_path.iterdir()}
     plan = pinned_plan(1, "")
     with RunTracker.open(plan, "run-1", store.uri) as tracker:
         tracker.finish(sample_result(plan, ()))
-    assert {each.name for each in tmp_path.iterdir()} == seen
+    assert {path.name for path in tmp_path.iterdir()} == seen
     assert (tmp_path / "store" / "mlartifacts").is_dir()
     assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run()) == before
 
@@ -364,8 +364,8 @@ def test_a_store_that_goes_away_does_not_stop_a_run(store: SimpleNamespace, capl
     result = tracker.finish(sample_result(plan, (published(plan, 1),)))
     assert result.mlflow_run_id == tracker.run_id
     assert tracker.problems
-    assert all("FS9003" in each for each in tracker.problems)
-    assert len([each for each in caplog.records if "without all of its MLflow record" in each.message]) == 1
+    assert all("FS9003" in problem for problem in tracker.problems)
+    assert len([record for record in caplog.records if "without all of its MLflow record" in record.message]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,7 @@ def test_a_server_gives_models_by_digest_and_takes_runs(
     found = resolve(f"models:/{NAME}@champion", server)
     assert found.folder == tmp_path / "cache" / "firesteel" / "models" / found.plan.digest
     assert found.plan.digest == resolve(str(model_folder), "").plan.digest, "a download is the same bytes"
-    assert [each.name for each in found.folder.parent.iterdir()] == [found.plan.digest], "nothing half done stays"
+    assert [path.name for path in found.folder.parent.iterdir()] == [found.plan.digest], "nothing half done stays"
     assert fetch_pinned(found.plan, server) == found.folder
     (found.folder / "model.skops").write_bytes(b"changed in the cache")
     assert fetch_pinned(found.plan, server) == found.folder, "a spoiled cache is fetched again"
@@ -402,7 +402,11 @@ def test_a_server_gives_models_by_digest_and_takes_runs(
         result = tracker.finish(sample_result(plan, (published(plan, 1),)))
     assert result.mlflow_uri.startswith(f"{server}/#/experiments/")
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
-    assert {each.path for each in client.list_artifacts(tracker.run_id)} == {"plan.json", "spec.yaml", "result.json"}
+    assert {artifact.path for artifact in client.list_artifacts(tracker.run_id)} == {
+        "plan.json",
+        "spec.yaml",
+        "result.json",
+    }
     assert client.get_experiment_by_name("/batch/flight_delay") is not None
     assert capfd.readouterr().out == "", "standard output belongs to --json"
 

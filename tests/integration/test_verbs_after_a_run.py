@@ -42,7 +42,7 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     first = project.pipeline(LENIENT)
     assert run_plan(first.plan(DAY), spark=spark, runs=runs).counts.dead_letter == 3
     before = project.published()
-    assert [(each.rows, each.open) for each in dead_letters(area_of(first), ("scores",))] == [(3, True)]
+    assert [(letter.rows, letter.open) for letter in dead_letters(area_of(first), ("scores",))] == [(3, True)]
     again = replay(first.plan(DAY, force=True), DAY, spark=spark)  # the same model: they fail again
     assert (again.exit_code, again.error[:6], again.counts.scored) == (RowErrorBudget.exit_code, "FS5005", 0)
     assert project.published() == before
@@ -58,7 +58,7 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     assert sorted(row["flight_id"] for row in rows if row["_model_version"] == "2") == [
         f"{DAY}-{origin}-7" for origin in ("EWR", "JFK", "LGA")
     ]
-    assert not any(each.open for each in dead_letters(area_of(first), ("scores",)))
+    assert not any(letter.open for letter in dead_letters(area_of(first), ("scores",)))
     assert replay(fixed.plan(DAY, force=True), DAY, spark=spark) is None  # never twice
     undone = firesteel(
         "rollback", "pipeline.yaml", "--param", f"root={project.root}", "--interval", DAY, folder=project.folder
@@ -94,10 +94,10 @@ def test_a_killed_backfill_resumes_with_the_same_model(project, spark, runs, tmp
     assert kill_driver_at(file, "journaled", 2).returncode == -signal.SIGKILL
     left = skip_published(load_or_plan(pipeline, start, end, resume=True, on_progress=no_progress))
     assert left.models == plan.models
-    assert [each.action for each in left.intervals] == ["skip", "score", "score"]
+    assert [interval.action for interval in left.intervals] == ["skip", "score", "score"]
     result = run_plan(left, spark=spark, runs=runs, keep_going=True)
     # The second was journaled: it is rolled forward, and then found to be published.
-    assert [each.state for each in result.intervals] == ["skipped", "skipped", "published"]
+    assert [interval.state for interval in result.intervals] == ["skipped", "skipped", "published"]
     assert project.rows() == 180
     assert project.leftovers() == []
     delete_if_complete(left, start, end, result)
@@ -111,7 +111,7 @@ def test_a_failed_interval_of_a_backfill_does_not_stop_the_others(project, spark
     flights = Path(project.root.removeprefix("file://")) / "flights" / "dt=2013-06-02" / "origin=JFK" / "part-0.parquet"
     flights.write_bytes(flights.read_bytes() + b" ")
     result = run_plan(plan, spark=spark, runs=runs, keep_going=True)
-    assert [each.state for each in result.intervals] == ["published", "failed", "published"]
+    assert [interval.state for interval in result.intervals] == ["published", "failed", "published"]
     assert (result.exit_code, result.error[:6]) == (PlanDrift.exit_code, "FS6001")
 
 

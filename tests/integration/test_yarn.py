@@ -82,7 +82,7 @@ def test_its_version_is_that_of_the_client_of_pyspark(yarn):
 
 
 def test_doctor_says_what_it_has(yarn_env):
-    found = {each.subject: each for each in machine_checks(None, "", {})}
+    found = {check.subject: check for check in machine_checks(None, "", {})}
     assert found["hadoop"].state == found["yarn"].state == "ok"
     assert re.fullmatch(r"2 nodes; free: \d of 6 cores, .* of 8\.0 GiB", found["yarn"].found)
 
@@ -204,7 +204,7 @@ def test_a_gate_that_fails_on_the_cluster_gives_its_exit_code_and_no_second_driv
     assert "FS7001" in done.stderr
     assert "FAILED  points" in done.stdout
     assert "driver 2" in done.stderr  # YARN starts one after every bad end
-    assert [each.state for each in attempts(project)] == ["failed"]
+    assert [attempt.state for attempt in attempts(project)] == ["failed"]
     assert not published_bytes(project)
     assert leftovers(project) == []
 
@@ -244,7 +244,7 @@ def recovery(record_property) -> Callable[[str, float], None]:
 
 def published_once(project: ScoringProject, quiet) -> None:
     assert published_bytes(project) == quiet
-    assert [each.state for each in attempts(project)].count("published") == 1
+    assert [attempt.state for attempt in attempts(project)].count("published") == 1
     assert leftovers(project) == []
 
 
@@ -379,5 +379,5 @@ def test_a_driver_that_dies_on_the_cluster_is_followed_by_one_that_goes_on(
         done = submitted(project, "--deploy-mode", "cluster")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "driver 2" in done.stderr
-    assert [each.state for each in attempts(project)] == ["died", "published"]
+    assert [attempt.state for attempt in attempts(project)] == ["died", "published"]
     published_once(project, quiet)

@@ -70,7 +70,7 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
     )
     sink = plan.sinks[0]
     if sink.mode == "replace_partitions":
-        directories = next(each.directories for each in interval.outputs if each.sink == sink.name)
+        directories = next(output.directories for output in interval.outputs if output.sink == sink.name)
         published = sum(_rows_below(f"{sink.path}/{directory}".rstrip("/")) for directory in directories)
         assert published == counts.scored, f"{place}: {published} rows are published, {counts.scored} are counted"
     source = mapped_source(plan)
@@ -93,7 +93,7 @@ def mapped_source(plan: Plan) -> SourcePlan | None:
             relation = step.reads[0]
         else:
             return None
-    return next(each for each in plan.sources if each.name == relation)
+    return next(source for source in plan.sources if source.name == relation)
 
 
 def _maps(sql: str) -> bool:

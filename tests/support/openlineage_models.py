@@ -70,7 +70,7 @@ def _one_of(kinds: list[Any], value: Any, place: str) -> Any:
     problems = []
     for kind in kinds:
         if isinstance(value, dict) and attr.has(kind):
-            tag = next((each.default for each in attr.fields(kind) if each.name == "type"), attr.NOTHING)
+            tag = next((field.default for field in attr.fields(kind) if field.name == "type"), attr.NOTHING)
             if tag is not attr.NOTHING and tag != value.get("type"):
                 continue
         try:

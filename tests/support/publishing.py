@@ -73,9 +73,9 @@ def visible(root_uri: str) -> Content:
     """All that a reader of the sink sees."""
     storage, sink = locate(sink_of(root_uri))
     return {
-        each.path[len(sink) + 1 :]: storage.read(each.path).decode()
-        for each in storage.walk(sink)
-        if each.name != "_current"
+        file.path[len(sink) + 1 :]: storage.read(file.path).decode()
+        for file in storage.walk(sink)
+        if file.name != "_current"
     }
 
 
@@ -83,7 +83,7 @@ def below(root_uri: str, kind: str) -> list[str]:
     """Files below one folder of the store."""
     store = area_of(root_uri)
     folder = f"{store.base}/{kind}"
-    return [each.path[len(folder) + 1 :] for each in store.storage.walk(folder)]
+    return [file.path[len(folder) + 1 :] for file in store.storage.walk(folder)]
 
 
 def folders_below(root_uri: str, kind: str) -> list[str]:

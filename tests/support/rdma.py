@@ -12,7 +12,7 @@ from firesteel.rdma_shuffle.transport.verbs.unavailable import VerbsUnavailable
 def _devices() -> tuple[list[str], str]:
     """Names, and why there are none."""
     found, reason = [], f"no RDMA device in {INFINIBAND}"
-    for name in sorted(each.name for each in INFINIBAND.iterdir()) if INFINIBAND.is_dir() else []:
+    for name in sorted(path.name for path in INFINIBAND.iterdir()) if INFINIBAND.is_dir() else []:
         try:
             choose_port(name)
             load()

@@ -199,7 +199,7 @@ def failed(plan: Plan, day: int, error: str) -> IntervalResult:
 
 def sample_result(plan: Plan, intervals: tuple[IntervalResult, ...], **changes) -> RunResult:
     """A run of these intervals."""
-    states = {each.state for each in intervals}
+    states = {interval.state for interval in intervals}
     state = "failed" if "failed" in states else "published" if "published" in states else "skipped"
     result = RunResult(
         run_id="20130604T101112-7f3a",

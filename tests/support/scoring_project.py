@@ -140,7 +140,7 @@ class ScoringProject:
     def dead(self) -> list[Any]:
         """The dead letters of all runs: (id, error, message)."""
         storage, base = locate(f"{self.root}/_firesteel/points/dead_letter")
-        lines = [json.loads(line) for each in storage.walk(base) for line in storage.read(each.path).splitlines()]
+        lines = [json.loads(line) for file in storage.walk(base) for line in storage.read(file.path).splitlines()]
         return sorted((line["row"]["id"], line["error"], line["message"]) for line in lines)
 
 

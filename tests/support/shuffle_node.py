@@ -32,7 +32,7 @@ def free_port() -> int:
 def table_of(blocks: Sequence[bytes]) -> Table:
     from google_crc32c import value as crc32c
 
-    return Table.of([(len(each), crc32c(each)) for each in blocks])
+    return Table.of([(len(block), crc32c(block)) for block in blocks])
 
 
 class Node:

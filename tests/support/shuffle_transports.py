@@ -161,7 +161,7 @@ def pieces_of(blocks: list[bytes], shuffle: int = 0, map_id: int = 1) -> list[Pi
 
 
 async def read(two: Two, pieces: list[Piece], application: str = "app") -> bytes:
-    into = two.buffer(sum(each.length for each in pieces))
+    into = two.buffer(sum(piece.length for piece in pieces))
     await two.near.read("far", application, pieces, memoryview(into))
     return bytes(into)
 

@@ -49,7 +49,7 @@ class FixedBackend:
             Column("dep_hour", "int", nullable=False),
             Column("distance", "int", nullable=False),
             Column("dep_delay", self.dep_delay, nullable=False),
-            *(Column(each, "double", nullable=False) for each in doubles),
+            *(Column(double, "double", nullable=False) for double in doubles),
         )
         return ModelPlan(
             name,

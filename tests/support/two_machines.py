@@ -76,7 +76,9 @@ def read() -> None:
     asked = [Range(0, map_id, reduce, reduce + 1) for map_id in range(MAPS) for reduce in range(len(SIZES))]
     with client() as mine:
         got = mine.fetch("node-b", asked, 60)
-        right = [mine.read(each) for each in got.results] == [each for map_id in range(MAPS) for each in blocks(map_id)]
+        right = [mine.read(result) for result in got.results] == [
+            block for map_id in range(MAPS) for block in blocks(map_id)
+        ]
         mine.release(got.lease)
         tell("whole", {"right": right, "status": json.loads(status(BASE / "s"))})
         reasons: set[str] = set()
@@ -88,8 +90,8 @@ def read() -> None:
             except ShuffleFault as fault:
                 reasons.add(fault.reason.name)
                 continue
-            reasons |= {each.reason.name for each in got.results if isinstance(each, Missing)}
-            whole = all(mine.read(each) is not None for each in got.results if isinstance(each, Found))
+            reasons |= {result.reason.name for result in got.results if isinstance(result, Missing)}
+            whole = all(mine.read(result) is not None for result in got.results if isinstance(result, Found))
             mine.release(got.lease)
             if not whole:
                 reasons.add("BYTES ARE WRONG")

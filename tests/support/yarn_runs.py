@@ -54,7 +54,7 @@ def attempts(project: ScoringProject) -> list[LedgerRecord]:
 def leftovers(project: ScoringProject) -> list[str]:
     """What no ended run may leave: staged files, and results that nobody took."""
     storage, base = project.store.storage, project.store.base
-    return [each.path for kind in ("staging", "submissions") for each in storage.walk(f"{base}/{kind}")]
+    return [file.path for kind in ("staging", "submissions") for file in storage.walk(f"{base}/{kind}")]
 
 
 def made(folder: Path, root: str, kind: str, operator: str = "direct") -> ScoringProject:

@@ -281,7 +281,7 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         except CannotLook as error:
             self.log.warning("%s", error)
             return "running"
-        return next((str(each["state"]) for each in runs), "unknown")
+        return next((str(run["state"]) for run in runs), "unknown")
 
     def _until_announced(self, call: Call, run_id: str, driver: Driver, tail: Tail) -> None:
         """Wait until the storage knows of the run, so that the trigger can; or until it has ended."""

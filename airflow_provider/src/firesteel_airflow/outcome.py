@@ -86,7 +86,7 @@ def decide(
             return Outcome("succeed", _done(result), result)
         text = f"the driver ended with 0, and the ledger shows nothing published for {', '.join(lacking[:5])}"
         return Outcome("retry", text, result)
-    mine = [each for each in intervals if each["published"] and each["published"]["run_id"] == run_id]
+    mine = [interval for interval in intervals if interval["published"] and interval["published"]["run_id"] == run_id]
     if intervals and len(mine) == len(intervals):
         ended = "died" if exit_code is None else f"ended with {exit_code}"
         text = f"the driver {ended} after it had published: {_done(result)}"
@@ -119,9 +119,9 @@ def _lacking(brief: Mapping[str, Any], intervals: Sequence[Mapping[str, Any]]) -
     """Intervals that should be published and are not. A run that skipped one may have had no input for it."""
     known = {each["interval"]: each["state"] for each in brief.get("intervals", ())}
     return [
-        f"{each['sink']} {each['interval']}"
-        for each in intervals
-        if each["published"] is None and known.get(each["interval"], "published") == "published"
+        f"{interval['sink']} {interval['interval']}"
+        for interval in intervals
+        if interval["published"] is None and known.get(interval["interval"], "published") == "published"
     ]
 
 

@@ -110,7 +110,7 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
         call = Call.of(self.call)
         code, out, err = await self._ask(call, call.status(self.run_id))
         runs = parsed(code, out, err)["runs"]
-        return next((str(each["state"]) for each in runs if each["run_id"] == self.run_id), "unknown")
+        return next((str(run["state"]) for run in runs if run["run_id"] == self.run_id), "unknown")
 
     async def _ask(self, call: Call, words: list[str]) -> tuple[int, str, str]:
         loop = id(asyncio.get_running_loop())

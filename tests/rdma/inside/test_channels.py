@@ -124,7 +124,7 @@ def test_a_read_of_what_is_not_registered_breaks_the_channel_and_the_bytes_come_
 
     with caplog.at_level(logging.WARNING):
         run(test)
-    (told,) = [each.getMessage() for each in caplog.records if "come by TCP" in each.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "come by TCP" in record.getMessage()]
     assert "IBV_WC_REM_ACCESS_ERR" in told or "IBV_WC_REM_INV_REQ_ERR" in told
 
 
@@ -320,7 +320,7 @@ def test_staging_waits_for_others_room_first_come_first_served(run):
     async def test(ends: Ends) -> None:
         ends.two.far_shelf.put("app", 0, 1, blocks)
         pieces = pieces_of(blocks)
-        found = await asyncio.gather(*(read(ends.two, [each]) for each in pieces))
+        found = await asyncio.gather(*(read(ends.two, [piece]) for piece in pieces))
         assert list(found) == blocks
         assert ends.near.fallbacks == {}
 

@@ -40,7 +40,7 @@ def pair(
 
 
 def read_all(client, blocks: Blocks) -> list[bytes]:
-    return [client.read(each) for each in blocks.results]
+    return [client.read(result) for result in blocks.results]
 
 
 def test_blocks_come_by_rdma_and_the_status_says_so(cluster: Cluster) -> None:

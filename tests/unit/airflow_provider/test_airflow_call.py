@@ -30,7 +30,7 @@ CALL = Call(
 def test_what_lives_in_airflows_environment_imports_nothing_of_ours():
     modules = ("assets", "call", "cluster", "driver", "lineage", "outcome", "parts", "provider", "reaper")
     heavy = ("pyspark", "mlflow", "great_expectations", "pydantic", "click", "sqlglot", "requests", "airflow")
-    code = f"import sys; import firesteel_airflow, {', '.join(f'firesteel_airflow.{each}' for each in modules)}; print([n for n in {heavy} if n in sys.modules])"
+    code = f"import sys; import firesteel_airflow, {', '.join(f'firesteel_airflow.{module}' for module in modules)}; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
@@ -181,4 +181,6 @@ def test_the_provider_tells_airflow_its_options():
     info = get_provider_info()
     options = info["config"]["firesteel"]["options"]
     assert set(options) == {"command", "work_folder"}
-    assert all(set(each) == {"description", "version_added", "type", "example", "default"} for each in options.values())
+    assert all(
+        set(option) == {"description", "version_added", "type", "example", "default"} for option in options.values()
+    )

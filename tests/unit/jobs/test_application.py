@@ -113,8 +113,8 @@ def test_an_application_is_killed_by_name(serve, monkeypatch):
 def test_doctor_says_that_nobody_answers_and_nothing_where_no_yarn_is_configured(tmp_path, monkeypatch):
     monkeypatch.delenv("YARN_CONF_DIR", raising=False)
     monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
-    assert "yarn" not in {each.subject for each in machine_checks(None, "", {})}
+    assert "yarn" not in {check.subject for check in machine_checks(None, "", {})}
     address = "<name>yarn.resourcemanager.webapp.address</name><value>127.0.0.1:1</value>"
     (tmp_path / "yarn-site.xml").write_text(f"<configuration><property>{address}</property></configuration>")
-    found = {each.subject: each for each in machine_checks(None, "", {})}["yarn"]
+    found = {check.subject: check for check in machine_checks(None, "", {})}["yarn"]
     assert (found.state, found.found) == ("note", "no ResourceManager answers at http://127.0.0.1:1")

@@ -21,9 +21,11 @@ def pipeline():
 def test_a_part_has_its_intervals_and_no_others(pipeline):
     plan = sample_plan(5)
     part = select_part(pipeline, plan, "2013-06-02..2013-06-03")
-    assert [each.id for each in part.intervals] == ["2013-06-02", "2013-06-03"]
+    assert [interval.id for interval in part.intervals] == ["2013-06-02", "2013-06-03"]
     assert part.models == plan.models
-    assert [each.id for each in select_part(pipeline, plan, "2013-06-05..2013-06-30").intervals] == ["2013-06-05"]
+    assert [interval.id for interval in select_part(pipeline, plan, "2013-06-05..2013-06-30").intervals] == [
+        "2013-06-05"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_a_part_that_is_none_is_refused(pipeline, part, problem):
 def test_what_is_only_planned_does_nothing_and_says_so():
     before = sample_plan(2)
     after = skip_all(before)
-    assert [each.action for each in before.intervals] == ["score", "score"]
-    assert [(each.action, each.reason) for each in after.intervals] == [
-        ("skip", f"planned: {each.reason}") for each in before.intervals
+    assert [interval.action for interval in before.intervals] == ["score", "score"]
+    assert [(interval.action, interval.reason) for interval in after.intervals] == [
+        ("skip", f"planned: {interval.reason}") for interval in before.intervals
     ]

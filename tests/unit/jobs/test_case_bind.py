@@ -271,7 +271,8 @@ def test_rows_are_written_in_the_types_of_the_contract(tmp_path):
 
     storage, _ = locate(source.path)
     found = {
-        each.name: each.type for each in read_schema("flights", storage, path, storage.status(path).length).columns
+        column.name: column.type
+        for column in read_schema("flights", storage, path, storage.status(path).length).columns
     }
     assert found == {
         "flight_id": "string", "sched_dep_time": "int", "dep_delay": "double", "distance": "int", "hour": "int",

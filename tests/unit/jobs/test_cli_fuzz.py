@@ -66,13 +66,15 @@ def arguments(draw: st.DrawFn) -> list[str]:
     """A command with some of its options, each with some value, and some positional arguments."""
     path, command = draw(st.sampled_from(CALLS))
     words = [*path]
-    options = [each for each in command.params if isinstance(each, click.Option) and each.opts[0] not in FLAGS_LEFT_OUT]
+    options = [
+        param for param in command.params if isinstance(param, click.Option) and param.opts[0] not in FLAGS_LEFT_OUT
+    ]
     required = [each for each in options if each.required]
     for option in [*required, *draw(st.lists(st.sampled_from(options), max_size=3))] if options else []:
         words.append(option.opts[0])
         if not option.is_flag:
             words.append(draw(st.sampled_from([*VALUES, *PATHS, "2013-06-01"])))
-    positional = sum(isinstance(each, click.Argument) for each in command.params)
+    positional = sum(isinstance(param, click.Argument) for param in command.params)
     words += draw(st.lists(st.sampled_from([*PATHS, *["pipeline.yaml"] * 8, *VALUES]), max_size=positional))
     return words
 
@@ -104,7 +106,7 @@ def check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         return
     if "--json" in words:
         errors = json.loads(captured.out)["errors"]
-        assert all(re.fullmatch(r"FS\d{4}", each["code"]) and each["hint"] for each in errors), (words, errors)
+        assert all(re.fullmatch(r"FS\d{4}", error["code"]) and error["hint"] for error in errors), (words, errors)
     else:
         assert re.search(r"^FS\d{4} ", captured.err, re.MULTILINE), (words, said)
 

@@ -129,7 +129,7 @@ def test_the_plan_is_the_one_that_was_made(deployment, plan, tmp_path):
 
 def test_secrets_are_mounted_by_name_and_stand_nowhere(deployment, tmp_path):
     volumes = manifests.driver_pod(deployment)["spec"]["volumes"]
-    secret = next(each["secret"] for each in volumes if each["name"] == "secrets")
+    secret = next(volume["secret"] for volume in volumes if volume["name"] == "secrets")
     assert [item["path"] for item in secret["items"]] == ["mlflow/password", "store/key"]
     assert secret["defaultMode"] == 0o440
     assert "secrets" not in str(manifests.executor_pod(deployment))

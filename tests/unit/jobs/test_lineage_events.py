@@ -93,8 +93,8 @@ def test_a_score_comes_from_its_features_and_from_the_model_and_a_key_from_itsel
 
     def edges(column):
         return [
-            ((each["namespace"], each["name"]), each["field"], each["transformations"][0].get("subtype"))
-            for each in fields[column]["inputFields"]
+            ((field["namespace"], field["name"]), field["field"], field["transformations"][0].get("subtype"))
+            for field in fields[column]["inputFields"]
         ]
 
     assert edges("flight_id") == [(flights, "flight_id", "IDENTITY")]
@@ -105,11 +105,11 @@ def test_a_score_comes_from_its_features_and_from_the_model_and_a_key_from_itsel
         (model, "predict_proba", "TRANSFORMATION"),
     ]
     decides = output["facets"]["columnLineage"]["dataset"]
-    assert {(each["field"], each["transformations"][0]["type"]) for each in decides} == {
+    assert {(entry["field"], entry["transformations"][0]["type"]) for entry in decides} == {
         ("dt", "INDIRECT"),
         ("origin", "INDIRECT"),
     }
-    read = {(each["namespace"], each["name"]) for each in all_events()[2]["inputs"]}
+    read = {(event["namespace"], event["name"]) for event in all_events()[2]["inputs"]}
     assert model in read  # every end of an edge is a data set of the event
     assert flights in read
 
@@ -128,7 +128,7 @@ def test_what_was_published_has_its_statistics_and_its_version_and_what_failed_h
 
 
 def test_two_intervals_of_other_files_read_other_versions_of_a_source():
-    versions = [each["inputs"][0]["facets"]["version"]["datasetVersion"] for each in all_events()[2:5]]
+    versions = [event["inputs"][0]["facets"]["version"]["datasetVersion"] for event in all_events()[2:5]]
     assert len(set(versions)) == 3
 
 

@@ -55,7 +55,7 @@ def lines(folder) -> list[dict]:
 
 
 def kinds(events) -> list[tuple[str, str]]:
-    return [(each["job"]["name"], each["eventType"]) for each in events]
+    return [(event["job"]["name"], event["eventType"]) for event in events]
 
 
 def test_a_server_gets_every_event_in_order_with_the_token():
@@ -66,7 +66,7 @@ def test_a_server_gets_every_event_in_order_with_the_token():
     ]  # fmt: skip
     assert set(server.requests) == {("/api/v1/lineage", f"Bearer {TOKEN}")}
     assert (result.lineage.sent, result.lineage.lost) == (6, 0)
-    assert all(check_event(each) for each in server.events)
+    assert all(check_event(event) for event in server.events)
 
 
 def test_a_file_has_one_line_an_event_and_nothing_beside_it_is_left(tmp_path):
@@ -75,7 +75,7 @@ def test_a_file_has_one_line_an_event_and_nothing_beside_it_is_left(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [written]
     assert kinds(lines(tmp_path)) == [(WHOLE, "START"), (JOB, "START"), (JOB, "COMPLETE"), (WHOLE, "COMPLETE")]
     assert str(result.lineage) == f"4 events to file://{written}"
-    assert all(check_event(each) for each in lines(tmp_path))
+    assert all(check_event(line) for line in lines(tmp_path))
 
 
 def test_a_run_that_is_killed_leaves_whole_lines_of_what_it_had_sent(tmp_path):

@@ -124,7 +124,7 @@ def test_names_and_errors_are_escaped() -> None:
     evil = "<script>alert(1)</script>\"'&"
     plan = sample_plan(1)
     plan = replace(
-        plan, pipeline=evil, owner=evil, sources=tuple(replace(each, name=evil) for each in plan.sources[:1])
+        plan, pipeline=evil, owner=evil, sources=tuple(replace(source, name=evil) for source in plan.sources[:1])
     )
     done = replace(
         published(plan, 1), distributions=((evil, published(plan, 1).distributions[0][1]),), partitions=(evil,)

@@ -46,6 +46,6 @@ def test_a_run_without_a_model_says_nothing():
 def test_rows_of_a_run_that_died_are_told(capsys):
     plan = sample_plan(2)
     intervals = [published(plan, number) for number in (1, 2)]
-    resumed = tuple(replace(each, scoring=(*each.scoring, ("resumed_rows", 700))) for each in intervals)
+    resumed = tuple(replace(interval, scoring=(*interval.scoring, ("resumed_rows", 700))) for interval in intervals)
     show_result(sample_result(plan, resumed), as_json=False)
     assert "resumed      1,400 rows were scored by a dead run" in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_a_commit_that_was_cut_short_is_gone_on_with(staging, moved):
     """The driver died after it had moved some of the files."""
     storage = LocalStorage()
     tasks = [leave(staging, number) for number in range(2)]
-    files = [file for each in tasks for file in each.result.files]
+    files = [file for task in tasks for file in task.result.files]
     commit_some = result_of(*tasks)
     commit_some = replace(commit_some, files=commit_some.files[:moved])
     for file in commit_some.files:
@@ -105,5 +105,5 @@ def test_after_the_commit_the_marks_still_say_what_is_done(staging):
     tasks = [leave(staging, number) for number in range(2)]
     commit(storage, staging, result_of(*tasks))
     found = finished_tasks(storage, staging)
-    assert [each.splits for each in found] == [each.splits for each in tasks]
+    assert [each.splits for each in found] == [task.splits for task in tasks]
     assert all(file.temporary == file.final for each in found for file in each.result.files)

@@ -55,7 +55,7 @@ def test_in_cluster_mode_plan_code_environment_and_log_settings_travel(plan, tmp
     assert "spark.driver.extraJavaOptions" not in found  # it would name a file of this machine
     assert found["--py-files"] == str(wheel)
     files = found["--files"].split(",")
-    assert [Path(each).name for each in files] == ["p.json", "log4j2.properties"]
+    assert [Path(file).name for file in files] == ["p.json", "log4j2.properties"]
     assert line[-4:] == ["--submission", "S7", "--plan", "p.json"]
 
 

@@ -154,7 +154,7 @@ def test_an_executor_that_is_lost_is_no_scaling_in():
     log.removed(20, "1", "Executor decommission: spark scale down")
     log.end(21)
     use = executor_use(log.sorted())
-    assert [(each.why, each.idle_s) for each in use.executors] == [("lost", 0.0), ("idle", 8.0)]
+    assert [(executor.why, executor.idle_s) for executor in use.executors] == [("lost", 0.0), ("idle", 8.0)]
     assert (use.lost, use.scale_in_s) == (1, (8.0,))
     assert use.scale_out_s == (5.0,)  # its task waits again from 4 s on
 

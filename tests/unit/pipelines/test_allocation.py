@@ -55,7 +55,7 @@ def record(input_bytes, work_s, *, slots=1, whole_s=0):
 
 
 def errors_of(folder, executors, configuration=None, **resources):
-    return [each.what for each in load(folder, executors, configuration, **resources).errors]
+    return [error.what for error in load(folder, executors, configuration, **resources).errors]
 
 
 def test_sort_is_one_consistent_set(tmp_path):
@@ -177,7 +177,7 @@ def test_a_budget_limits_executors_and_refuses_what_one_cannot_do(tmp_path):
         check_executor_hours(made, Where("pipeline.yaml", 1))
     made, _ = proposal(tmp_path / "first", {"max": 40, "max_executor_hours": 0.2}, many)
     check_executor_hours(made, Where("pipeline.yaml", 1))
-    assert any("the run stops at 0.2 executor-hours" in each for each in made.reasons)
+    assert any("the run stops at 0.2 executor-hours" in reason for reason in made.reasons)
 
 
 def test_pauses_cost_each_executor():
@@ -277,7 +277,7 @@ def test_all_contradictions_are_shown_at_once(tmp_path):
     )
     with pytest.raises(SpecErrors) as caught:
         raise SpecErrors.of(list(loaded.errors))
-    assert [each.code for each in caught.value.errors] == ["FS1017"] * 3
+    assert [error.code for error in caught.value.errors] == ["FS1017"] * 3
 
 
 def test_intervals_at_once_share_fairly_and_ask_for_as_many_times_the_executors(tmp_path):

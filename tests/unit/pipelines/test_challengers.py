@@ -80,7 +80,7 @@ def test_one_that_is_not_published_is_in_no_hash(tmp_path, data):
 def test_one_that_is_published_makes_columns_and_its_bytes_are_in_the_hash(tmp_path, data):
     base = planned(tmp_path, data)
     plan = planned(tmp_path, data, RIVAL | PUBLISHED)
-    assert [(each.name, each.type, each.select) for each in plan.score_step.challenger.outputs] == [
+    assert [(output.name, output.type, output.select) for output in plan.score_step.challenger.outputs] == [
         ("next_p_delay", "double", "[1]")
     ]
     assert [column.name for column in plan.sinks[0].columns][:3] == ["flight_id", "p_delay", "next_p_delay"]
@@ -137,7 +137,7 @@ def test_mistakes_are_named_with_their_place(tmp_path, changes, expected):
     line = next(n for n, text in enumerate(lines, 1) if "publish_challenger" in text or "challenger: {url" in text)
     with pytest.raises(SpecErrors) as caught:
         Pipeline.load(path, params={"root": "file:///x"}, backend=TwoModels())
-    found = [str(each) for each in caught.value.errors]
+    found = [str(error) for error in caught.value.errors]
     wanted = expected.format(where=f"pipeline.yaml:{line}:7", line=line)
     assert any(each.startswith(wanted) for each in found), found
 
@@ -147,13 +147,13 @@ def test_a_difference_says_what_became_of_the_challenger(tmp_path, data):
         planned(tmp_path, data, changes, backend)
         for changes, backend in ((None, TwoModels()), (RIVAL, TwoModels()), (RIVAL, TwoModels("9")))
     )
-    said = [(each.of, each.words, each.touches) for each in diff(plain, quiet).changes]
+    said = [(change.of, change.words, change.touches) for change in diff(plain, quiet).changes]
     assert said == [("step scored", "challenger models:/flight_delay@challenger is new", "nothing")]
-    said = [(each.of, each.words, each.touches) for each in diff(quiet, newer).changes]
+    said = [(change.of, change.words, change.touches) for change in diff(quiet, newer).changes]
     assert said == [("step scored challenger", "v8 (sha 88888888) -> v9 (sha 99999999)", "nothing")]
     assert diff(quiet, newer).scored_again == ()
     shown = [planned(tmp_path, data, RIVAL | PUBLISHED, TwoModels(version)) for version in "89"]
-    assert [each.touches for each in diff(*shown).changes] == ["results"]
+    assert [change.touches for change in diff(*shown).changes] == ["results"]
     assert diff(*shown).scored_again == (DAY,)
 
 

@@ -17,7 +17,7 @@ def place(tmp_path):
 
 def files(place: SinkInterval) -> dict[str, bytes]:
     storage = place.storage
-    return {each.name: storage.read(each.path) for each in storage.walk(place.store.base)}
+    return {file.name: storage.read(file.path) for file in storage.walk(place.store.base)}
 
 
 def test_a_draft_is_put_in_place_whole_and_nothing_is_left(place):

@@ -30,9 +30,7 @@ def store(tmp_path):
 
 
 def states(store, name=RUN):
-    return [
-        (each.started.run_id, each.state, each.ended.exit_code if each.ended else None) for each in runs(store, name)
-    ]
+    return [(run.started.run_id, run.state, run.ended.exit_code if run.ended else None) for run in runs(store, name)]
 
 
 def test_a_run_is_running_until_it_says_how_it_ended(store):

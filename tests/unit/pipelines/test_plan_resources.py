@@ -128,7 +128,7 @@ def test_a_file_has_the_rows_that_earlier_runs_say_make_its_size(tmp_path):
     logical = optimize(first_logical_plan(loaded.spec, analyze(loaded), {}))[0]
     first = propose(logical, {}, [_interval()], ())
     assert (first.file_rows, first.file_input_bytes) == (0, 0)
-    assert any("nothing is published yet" in each for each in first.reasons)
+    assert any("nothing is published yet" in reason for reason in first.reasons)
     conf = dict(spark_conf(logical.spec.resources, {}, first, file_bytes=64 * MIB))
     assert conf["spark.sql.adaptive.advisoryPartitionSizeInBytes"] == str(256 * MIB)
     # 1 KiB a row, half as many bytes as were read; a run that published nothing says nothing.

@@ -228,7 +228,7 @@ def test_the_audit_log_holds_each_publish_once_and_in_a_chain(root_uri):
     publish(root_uri, "r2", NEWER)
     back(root_uri)
     entries = read_audit(area_of(root_uri))
-    assert [(each.action, each.run_id, each.user) for each in entries] == [
+    assert [(entry.action, entry.run_id, entry.user) for entry in entries] == [
         ("run", "r1", "ann"),
         ("run", "r2", "ann"),
         ("rollback", "back", "ann"),

@@ -34,7 +34,7 @@ def test_lineage_goes_through_steps_and_models_to_the_sources(tmp_path):
     }
     logical, _ = optimized(tmp_path, case)
     columns, rows = lineage(logical)
-    found = {each.column: (each.values, each.models) for each in columns}
+    found = {column.column: (column.values, column.models) for column in columns}
     of_p = (("flights", "distance"), ("flights", "hour"), ("weather", "temp"))
     assert found == {
         "dt": ((("flights", "dt"),), ()),
@@ -42,7 +42,7 @@ def test_lineage_goes_through_steps_and_models_to_the_sources(tmp_path):
         "o": ((("flights", "origin"),), ()),
         "one": ((), ()),
     }
-    assert {each.column: each.copied for each in columns} == {"dt": True, "p": False, "o": False, "one": False}
+    assert {column.column: column.copied for column in columns} == {"dt": True, "p": False, "o": False, "one": False}
     assert rows[0].rows == (
         ("flights", "dep_delay"),
         ("flights", "distance"),

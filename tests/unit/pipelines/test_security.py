@@ -22,7 +22,7 @@ def sketch(tmp_path, security: str, changes: dict[str, str] | None = None):
 def errors_of(tmp_path, security: str, changes: dict[str, str]) -> list[str]:
     with pytest.raises(SpecErrors) as caught:
         sketch(tmp_path, security, changes)
-    return [str(each) for each in caught.value.errors]
+    return [str(error) for error in caught.value.errors]
 
 
 def test_strict_turns_on_authentication_encryption_redaction_and_no_ui(tmp_path):

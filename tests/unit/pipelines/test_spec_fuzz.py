@@ -136,7 +136,7 @@ def test_a_params_value_never_becomes_sql_or_a_reference(value, tmp_path):
     ],
 )
 def test_a_path_that_climbs_out_is_refused(change, code, tmp_path):
-    assert code in {each.code for each in _errors(example_with(tmp_path, change))}
+    assert code in {error.code for error in _errors(example_with(tmp_path, change))}
 
 
 def test_a_link_out_of_the_specs_folder_is_refused(tmp_path):
@@ -144,9 +144,9 @@ def test_a_link_out_of_the_specs_folder_is_refused(tmp_path):
     outside.write_text("SELECT 1", encoding="utf-8")
     path = example_with(tmp_path / "p", {"sql/features.sql": "link.sql"})
     (tmp_path / "p" / "link.sql").symlink_to(outside)
-    assert {each.code for each in _errors(path)} == {"FS1015"}
+    assert {error.code for error in _errors(path)} == {"FS1015"}
 
 
 @pytest.mark.parametrize("root", ["file:///a/../b", "file:///a\nb", "hdfs://nn/%2E%2E/x"])
 def test_a_location_param_that_climbs_out_is_refused(root, tmp_path):
-    assert {each.code for each in _errors(example_with(tmp_path, {}), {"root": root})} & {"FS1015", "FS1008"}
+    assert {error.code for error in _errors(example_with(tmp_path, {}), {"root": root})} & {"FS1015", "FS1008"}

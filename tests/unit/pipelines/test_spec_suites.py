@@ -51,7 +51,7 @@ def load(folder, suite=SUITE, gate="    suite: suites/flights.json\n"):
 
 
 def expectations(loaded, gate="input_ok"):
-    assert loaded.errors == (), [str(each) for each in loaded.errors]
+    assert loaded.errors == (), [str(error) for error in loaded.errors]
     return [(each.type, each.severity, each.arguments) for each in loaded.spec.gates[gate].expect]
 
 
@@ -127,7 +127,7 @@ def _with_kwargs(**kwargs):
     ],
 )
 def test_what_is_wrong_with_a_suite_is_said_with_its_place(tmp_path, suite, expected):
-    found = [str(each) for each in load(tmp_path, suite).errors]
+    found = [str(error) for error in load(tmp_path, suite).errors]
     assert any(each.startswith(expected) for each in found), found
 
 

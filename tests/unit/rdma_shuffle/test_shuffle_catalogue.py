@@ -21,7 +21,7 @@ def handed_over(
     data, index = folder / app / f"{name}.data", folder / app / f"{name}.index"
     data.write_bytes(b"".join(blocks))
     index.write_bytes(b"index")
-    return str(data), str(index), Table.of([(len(each), 7) for each in blocks])
+    return str(data), str(index), Table.of([(len(block), 7) for block in blocks])
 
 
 def reopened(catalogue: Catalogue, folder: Path) -> tuple[Catalogue, tuple[int, int]]:

@@ -101,7 +101,7 @@ def test_the_text_for_prometheus_has_each_metric_once_with_its_type() -> None:
     samples = [line.split(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(samples) == len(set(samples))
     types = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
-    assert {each.partition("{")[0] for each in samples} == types
+    assert {sample.partition("{")[0] for sample in samples} == types
 
 
 def test_a_counter_that_nobody_documented_cannot_be_counted() -> None:

@@ -73,9 +73,8 @@ def read(
         schema = schema_of(columns)
         return reader.schema(schema).parquet(*files) if files else spark.createDataFrame([], schema)
     if not files:
-        raise StorageError(
-            "FS8003", f"{uri} has no published rows.", hint="Pass a sink of a pipeline to get an empty DataFrame."
-        )
+        hint = "Declare `contract.columns`" if columns else "Pass a sink of a pipeline"
+        raise StorageError("FS8003", f"{uri} has no published rows.", hint=f"{hint} to get an empty DataFrame.")
     # Intervals may be published by different versions of a spec: one file does not have the columns of all.
     return reader.option("mergeSchema", "true").parquet(*files)
 

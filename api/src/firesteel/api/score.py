@@ -79,11 +79,11 @@ def score(
         FS3001, FS3003 or FS3005 if the model, its signature or its alias does not exist; FS3002 if `df` lacks a feature, or has it with
         a type that the model does not take; FS3009 if its format is not trusted.
     SpecError
-        FS1004 if an output's type is not valid; FS1013 if a column would be there twice.
+        FS1004 if an output's type is not valid; FS1005 if `outputs` is empty; FS1013 if a column would be there twice.
     SqlError
         FS2004 if `df` has no column of `keep`.
     SpecErrors
-        If more than one of these is wrong.
+        If more than one feature, output or kept column is wrong.
     RuntimeFault
         FS9003 if MLflow cannot be reached.
 

@@ -237,13 +237,15 @@ def _challenger(intervals: tuple[IntervalResult, ...]) -> list[str]:
 
     from firesteel.jobs.report.agreement import combine_agreements, output_line, summarize_rows
 
-    whole = combine_agreements([each.agreement for each in intervals if each.agreement is not None])
+    whole = combine_agreements([interval.agreement for interval in intervals if interval.agreement is not None])
     if whole is None:
         return []
     version = f" v{whole.version}" if whole.version else ""
     colour = "yellow" if whole.failed or whole.problem else "green"
     lines = [f"  challenger   [{colour}]{escape(whole.uri)}{version}[/]: {escape(summarize_rows(whole))}"]
-    lines += [f"                 {escape(each.output)}: {output_line(each, whole.tolerance)}" for each in whole.outputs]
+    lines += [
+        f"                 {escape(output.output)}: {output_line(output, whole.tolerance)}" for output in whole.outputs
+    ]
     return lines
 
 

@@ -105,7 +105,7 @@ def _note(deployment: Deployment) -> str:
     """What has to be there first, for people."""
     lines = ["Written by `firesteel submit --target k8s --render`. The image needs Spark 4.3 and firesteel."]
     if deployment.secrets:
-        keys = " ".join(f"--from-file={each.scope}.{each.key}=..." for each in deployment.secrets)
+        keys = " ".join(f"--from-file={secret.scope}.{secret.key}=..." for secret in deployment.secrets)
         name = f"{deployment.name}-secrets"
         lines.append(f"Secrets: kubectl -n {deployment.namespace} create secret generic {name} {keys}")
     if deployment.secret_settings:

@@ -166,7 +166,11 @@ class IntervalContext:
             FS7001 when a critical expectation failed, FS7003 when one could not be evaluated.
         """
         metrics = self.metrics
-        compared = {str(dict(each.kwargs).get("of")) for each in gate.expectations if each.type == "row_count_matches"}
+        compared = {
+            str(dict(expectation.kwargs).get("of"))
+            for expectation in gate.expectations
+            if expectation.type == "row_count_matches"
+        }
         rows = {name: count for name in compared if (count := self.rows_of(name)) is not None}
         with metrics.timed("gates"):
             result = run_gate(

@@ -37,7 +37,7 @@ def execution_order(plan: Plan, work: Sequence[IntervalPlan], at_once: int) -> l
     alone at the end while executors idle. A plan with a drift gate keeps the order of time, since it compares with the interval
     before.
     """
-    compares = any(each.type == "drift" for gate in plan.gates for each in gate.expectations)
+    compares = any(expectation.type == "drift" for gate in plan.gates for expectation in gate.expectations)
     if at_once == 1 or compares:
         return list(work)
     return sorted(work, key=lambda interval: -interval.input_bytes)

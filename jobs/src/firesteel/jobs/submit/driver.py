@@ -70,7 +70,7 @@ def _wait_for_leases(plan: Plan) -> None:
     """Until the leases of a driver that died on another machine have run out. On the same machine its death is seen at once."""
     storage, base = locate(plan.storage)
     store = StateStore(storage, base, plan.pipeline, plan.profile)
-    places = [SinkInterval(store, sink.name, each.id) for sink in plan.sinks for each in plan.intervals]
+    places = [SinkInterval(store, sink.name, interval.id) for sink in plan.sinks for interval in plan.intervals]
     deadline = time.monotonic() + PATIENCE_S
     for place in places:
         while (states := read_states(place)) and is_held(place, states[-1]) and time.monotonic() < deadline:

@@ -124,7 +124,7 @@ def _left_out(libraries: Path, without: set[str]) -> frozenset[str]:
 
 
 def _names(found: Distribution) -> list[str]:
-    return [PurePosixPath(each).as_posix() for each in found.files or ()]
+    return [PurePosixPath(file).as_posix() for file in found.files or ()]
 
 
 def _editable(found: Distribution) -> str:

@@ -153,5 +153,5 @@ def _texts(values: Any) -> Iterator[str]:
     if isinstance(values, str):
         yield values
     elif isinstance(values, tuple | list):
-        for each in values:
-            yield from _texts(each)
+        for value in values:
+            yield from _texts(value)

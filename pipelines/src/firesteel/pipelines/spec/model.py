@@ -218,7 +218,9 @@ class RowErrors(Part):
     action: Literal["fail", "dead_letter"] = Field(
         "fail", description="`fail` the run, or write the row to the dead letters and continue."
     )
-    retries: int = Field(0, ge=0, le=10, description="Times that a failed row is scored again.")
+    retries: int = Field(
+        0, ge=0, le=10, description="Times that a failed batch, and each failed row of it, is scored again."
+    )
     max_rows: int | None = Field(None, ge=0, description="Most dead letters of an interval. Default: 1000.")
     max_fraction: float | None = Field(
         None,

@@ -144,7 +144,7 @@ class Connection:
         )
 
     def _send(self, before: bytes, *messages: Any) -> None:
-        body = b"".join(_with_length(each.SerializeToString()) for each in messages)
+        body = b"".join(_with_length(message.SerializeToString()) for message in messages)
         self._socket.sendall(before + struct.pack(">I", len(body)) + body)
 
     def _read(self, count: int) -> bytes:
@@ -165,7 +165,7 @@ def _classes() -> Mapping[str, Any]:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto
-    scalars = {each: getattr(field, f"TYPE_{each.upper()}") for each in _SCALARS}
+    scalars = {scalar: getattr(field, f"TYPE_{scalar.upper()}") for scalar in _SCALARS}
     file = descriptor_pb2.FileDescriptorProto(name="firesteel.proto", package="firesteel", syntax="proto2")
     for name, fields in _MESSAGES.items():
         declared = file.message_type.add(name=name)
