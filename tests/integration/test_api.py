@@ -73,17 +73,17 @@ def test_a_registered_model_is_scored_by_its_alias(spark, flight_model, monkeypa
     rows = scored.toPandas().sort_values("distance")
     assert list(rows) == ["distance", "on_time", "late"]
     np.testing.assert_allclose(rows[["on_time", "late"]], expected, rtol=1e-12)
-    with pytest.raises(firesteel.ModelError, match=r"FS3005 models:/flight_delay@nobody: no such alias"):
+    with pytest.raises(firesteel.ModelError, match=r"FS3005 models:/flight_delay@nobody: the alias does not exist"):
         firesteel.score(scored, "models:/flight_delay@nobody", outputs)
 
 
 def test_what_does_not_fit_is_said_at_once_and_before_any_row_is_read(spark, points, ridge):
     with pytest.raises(
-        firesteel.ModelError, match="FS3002 model model .* needs `a: double`; the DataFrame has no such"
+        firesteel.ModelError, match="FS3002 model model .* needs `a: double`, but the DataFrame does not have this"
     ) as one:
         firesteel.score(points.drop("a"), str(ridge), {"p": "double"})
     assert one.value.exit_code == 2
-    with pytest.raises(firesteel.ModelError, match=r"the DataFrame gives `string`\. Add CAST\(a AS DOUBLE\)"):
+    with pytest.raises(firesteel.ModelError, match=r"but the DataFrame has `string`\. Add CAST\(a AS DOUBLE\)"):
         firesteel.score(points.withColumn("a", F.lit("x")), str(ridge), {"p": "double"})
     with pytest.raises(firesteel.SpecErrors) as several:
         firesteel.score(

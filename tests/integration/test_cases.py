@@ -63,7 +63,7 @@ def test_the_starter_passes_its_cases_without_a_registry(tmp_path):
     environ = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}  # nobody listens there
     done = firesteel("test", folder=tmp_path, environ=environ)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "PASS   an event without an amount stays" in done.stdout
+    assert "PASS   an event without an amount is kept" in done.stdout
     assert "2 passed in" in done.stdout
 
 

@@ -159,7 +159,7 @@ def test_a_cluster_says_what_runs_and_leaves_nothing(tmp_path):
         state = state_of(tmp_path)
         assert state is not None
         assert (state.owner, state.processes, state.addresses) == (os.getpid(), pids, {"nowhere": "none"})
-        with pytest.raises(RuntimeError, match="up already"), cluster:
+        with pytest.raises(RuntimeError, match="already running"), cluster:
             pass
         assert all(map(runs, pids.values()))
     assert not any(map(runs, pids.values()))

@@ -350,7 +350,7 @@ def test_the_demo_is_made_from_nothing_by_one_command(tmp_path):
     again = firesteel("init", "demo", "--demo", "flights", "--no-run", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
-    assert "registered already" in again.stdout
+    assert "already registered" in again.stdout
 
 
 WITHOUT_A_MODEL = """

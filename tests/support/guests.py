@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,9 +53,7 @@ def many_mappings(wanted: int = 1 << 20) -> Iterator[None]:
         limit.write_text(str(before))
 
 
-def pytest_in(
-    guest: Guest, args: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None
-) -> dict[str, str]:
+def pytest_in(guest: Guest, args: Sequence[str], seconds: float) -> dict[str, str]:
     """Run pytest in the guest; returns what became of each test: passed, failed or skipped."""
     command = [
         sys.executable,

@@ -271,7 +271,7 @@ def test_reads_that_are_cancelled_while_a_channel_is_made_leave_no_channel_at_th
         assert await read(ends.two, pieces_of(blocks)) == blocks[0]
         await ends.settle()
         async with asyncio.timeout(20):
-            while len(ends.far.serving) > len(ends.channels):  # noqa: ASYNC110 - the last PART is on its way
+            while len(ends.far.serving) > len(ends.channels):  # noqa: ASYNC110 - the last DISCONNECT is on its way
                 await asyncio.sleep(0.005)
         assert resources()["qp"] == 2 * len(ends.channels)
 

@@ -23,8 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.cli.run_options import taken_over
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
+    from firesteel.jobs.run.plan_runner import run_plan
     from firesteel.jobs.utf8 import in_utf8
-    from firesteel.pipelines import Pipeline, Plan
+    from firesteel.pipelines import Plan
 
     in_utf8()
     end_politely()
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
                 result = run_submitted(plan, options.submission, run_id=options.run_id)
             else:
-                result = Pipeline.run(plan, run_id=options.run_id)
+                result = run_plan(plan, run_id=options.run_id)
             tell.result(result, plan)
     except (FiresteelError, KeyboardInterrupt) as error:
         if interrupted(error):

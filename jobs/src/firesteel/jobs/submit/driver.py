@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, kind_of
 from firesteel.conf.hadoop import CONF_DIR
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.secret_settings import take_delivered
 from firesteel.jobs.submit.application import attempt_of
 from firesteel.jobs.submit.handover import Handover, Stopped
-from firesteel.pipelines import Pipeline
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, is_held, read_states
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.storage.open import locate
@@ -38,7 +38,7 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
     Raises
     ------
     FiresteelError
-        As `Pipeline.run`; it is left as well.
+        As in `run_plan`; it is left as well.
     """
     _use_shipped_configuration()
     take_delivered()
@@ -51,7 +51,7 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
             return found
         _wait_for_leases(plan)
     try:
-        result = Pipeline.run(plan, run_id=run_id)
+        result = run_plan(plan, run_id=run_id)
     except FiresteelError as error:
         place.leave_error(error)
         raise

@@ -121,7 +121,9 @@ public final class ServiceConnection implements Closeable {
 
     /** Send a message that has no answer. */
     void tell(Wire.Out message, long deadline) throws IOException {
+        answered = false; // a frame that is cut off must not be followed by another
         socket.write(message.frame(0), deadline);
+        answered = true;
     }
 
     private ByteBuffer receive(byte expected, int request, long deadline) throws IOException {
@@ -140,7 +142,7 @@ public final class ServiceConnection implements Closeable {
         return body;
     }
 
-    /** Whether the last request was answered, so that a late answer cannot be taken for the answer of the next one. */
+    /** Whether the last message was sent whole and answered. A late answer cannot be taken for the answer of the next request. */
     boolean usable() {
         return answered;
     }

@@ -57,7 +57,7 @@ def choose_port(device: str | None = None, gid_index: int | None = None, root: P
         raise VerbsUnavailable(
             FallbackReason.NO_DEVICE,
             f"{what} in {root}.",
-            f"Available: {', '.join(names)}." if names else "Run firesteel doctor --rdma.",
+            f"Available: {', '.join(names)}." if names else "Peers are read by TCP. For Soft-RoCE run: rdma link add",
         )
     rejected: list[str] = []
     for name in [device] if device else names:
