@@ -91,7 +91,7 @@ def test_each_operator_scores_both_in_one_scan_and_publishes_the_champion_alone(
     assert tracked.data.params["challenger.m"].endswith(f"sha {plan.score_step.challenger.pinned.digest[:12]}")
     page = Path(result.report).read_text(encoding="utf-8")
     assert "Champion against challenger" in page
-    assert "Nothing of it was published." in page
+    assert "The challenger's scores are not published." in page
     assert page.count('class="point"') == 2 * len(first.outputs[0].sample) > 100
     capsys.readouterr()
     show_result(result, as_json=False)
