@@ -45,7 +45,11 @@ def test_every_public_name_is_on_the_page():
 @pytest.mark.parametrize("document", ["README.md", "docs/how-to/from-spark-udf.md"])
 def test_what_a_page_shows_on_a_dataframe_runs(document, folder, spark):
     """`flights`, a DataFrame, is the reader's own."""
-    shown = [block for block in blocks(ROOT / document) if block.language == "python" and "firesteel.score(" in block.text and not block.not_run]
+    shown = [
+        block
+        for block in blocks(ROOT / document)
+        if block.language == "python" and "firesteel.score(" in block.text and not block.not_run
+    ]
     flights = firesteel.Pipeline.load("pipeline.yaml").frame("features", "2013-06-01", spark=spark)
     for block in shown:
         names = {"flights": flights}
