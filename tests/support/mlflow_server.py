@@ -20,7 +20,7 @@ class MlflowServer:
     """`uri` is its address. A context manager."""
 
     def __init__(self, folder: Path) -> None:
-        new_store(folder / "mlflow.db")
+        new_store(folder / "mlflow.db", "mlflow-artifacts:/0")
         self._folder = folder
         self._port = remembered_ports(folder / "ports.json", ["mlflow"])["mlflow"]
         self._process: subprocess.Popen[bytes] | None = None

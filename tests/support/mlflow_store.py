@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +14,14 @@ from tempfile import TemporaryDirectory
 import mlflow
 
 
-def new_store(path: Path) -> str:
+def new_store(path: Path, artifacts: str = "") -> str:
     """Make an empty store unless there is one, as a copy of one that MLflow made once for this environment; its URI."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(_template(), path)
+        artifacts = artifacts or (path.parent / "mlruns" / "0").absolute().as_uri()
+        with closing(sqlite3.connect(path)) as store, store:  # the template has the folder in which it was made
+            store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (artifacts,))
     return f"sqlite:///{path}"
 
 
