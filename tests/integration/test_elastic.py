@@ -64,7 +64,7 @@ def test_one_executor_becomes_four_and_one_again(burst):
 
 def test_terminal_mlflow_and_report_show_it(burst):
     project, done = burst
-    assert "  executors    4 executors at most, " in done.stdout
+    assert "  executors    peak 4 executors, " in done.stdout
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     (experiment,) = client.search_experiments(filter_string="name LIKE 'firesteel/%'")
     (run,) = client.search_runs([experiment.experiment_id], "params.pipeline = 'bursty'")

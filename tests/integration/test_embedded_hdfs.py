@@ -139,7 +139,7 @@ def _reads(storage: Storage, path: str) -> bool:
 def test_a_name_directory_that_cannot_be_is_said(tmp_path):
     (tmp_path / "name").write_text("a file where the folder should be")
     with (
-        pytest.raises(RuntimeFault, match="FS9005 the NameNode cannot format its directory:  ") as caught,
+        pytest.raises(RuntimeFault, match="FS9005 the NameNode cannot format its directory: ") as caught,
         EmbeddedHdfs(tmp_path),
     ):
         pass
