@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 
 import mlflow
@@ -34,7 +35,9 @@ def test_a_submission_that_is_ended_was_cancelled_and_has_not_failed(held, by):
     marks = held.folder / "marks"
     words = [sys.executable, "-m", "firesteel.jobs.cli.main", "submit", "--start", DAY, "--run", "--run-id", "ended"]
     with (held.folder / "said").open("w") as said:
-        client = forks.Popen(words, cwd=held.folder, stdout=said, stderr=said, start_new_session=True)
+        client = subprocess.Popen(
+            words, cwd=held.folder, stdout=said, stderr=said, start_new_session=True, env=forks.own_workers()
+        )
     try:
         wait_for(lambda: len(holding(marks)) == 2 or client.poll() is not None, "both tasks are in mid-batch", 200)
         if by == "SIGTERM to the client":

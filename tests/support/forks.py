@@ -72,6 +72,11 @@ class Popen(subprocess.Popen):
         return self.returncode
 
 
+def own_workers() -> dict[str, str]:
+    """Return the environment of a driver whose Python workers are below its JVM, for tests that wait for their end."""
+    return {name: value for name, value in os.environ.items() if name != VARIABLE}
+
+
 def run(words: list[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
     """`subprocess.run` with its output captured as text."""
     with Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:

@@ -110,6 +110,7 @@ def started_driver(plan_file: Path) -> Iterator[subprocess.Popen[str]]:
             stderr=log,
             text=True,
             cwd=plan_file.parent,
+            env=forks.own_workers(),
         )
         try:
             yield driver
