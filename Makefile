@@ -1,4 +1,4 @@
-# The steps that people and CI run. Each installs what it needs; nothing has to be there but Python 3.11, JDK 17 and Maven.
+# The steps that people and CI run. Each installs what it needs. Requires Python 3.11, JDK 17 and Maven.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -54,7 +54,7 @@ lint: env  ## ruff, mypy, import-linter
 	$(BIN)/mypy $(addsuffix /src,$(COMPONENTS)) tools
 	$(BIN)/python tools/imports.py
 
-format: env  ## let ruff format and mend
+format: env  ## format and fix with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

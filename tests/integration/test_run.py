@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -235,6 +236,21 @@ def test_steps_after_the_score_count_what_they_drop(project, spark, runs):
     assert counts.rows_in == 60
     assert 0 < counts.dropped < 60
     assert counts.scored == project.rows() == 60 - counts.dropped
+
+
+def test_a_step_after_the_score_that_duplicates_rows_publishes_nothing(project, spark, runs):
+    pipeline = project.pipeline(
+        {
+            "gates:\n": "  twice: {sql: SELECT s.* FROM scored s JOIN weather w ON s.origin = w.origin}\n\ngates:\n",
+            "from: scored": "from: twice",
+            "      - {type: row_count_matches, of: features, less: dead_letter}\n": "",
+        }
+    )
+    result = run_plan(pipeline.plan(DAY), spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("failed", 3)
+    assert result.error.startswith("FS7002")
+    assert re.search(r" -[\d,]+ dropped", result.error)
+    assert project.published() == {}
 
 
 def test_the_command_line_runs_skips_and_shows_status(project):

@@ -1,7 +1,7 @@
 """The spark-submit entry: `spark-submit ... run_plan.py --plan plan.json`. Everything it needs is in the plan.
 
-The exit code is firesteel's; in cluster mode spark-submit may return 0 all the same, so whoever orchestrates reads the
-ledger (`firesteel status`). With `--submission` the result is left in the storage, for `firesteel submit` to pick up.
+The exit code is firesteel's. In cluster mode, spark-submit can return 0 for a failed run, so schedulers read `firesteel status`.
+With `--submission`, the result is stored for `firesteel submit`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plan", required=True, type=Path, help="A plan made by `firesteel plan -o plan.json`.")
     parser.add_argument("--run-id", default="", help="The run's id, as `firesteel submit --run-id` registered it.")
     parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
-    parser.add_argument("--submission", default="", help="Whose result it is, where the driver runs on the cluster.")
+    parser.add_argument(
+        "--submission", default="", help="Id of the submission. Store the result under this id (cluster mode)."
+    )
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.console import show_result
@@ -31,14 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     end_politely()
     try:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
-        with taken_over(plan, options.run_id) as tell:
+        with taken_over(plan, options.run_id) as reporter:
             if options.submission:
                 from firesteel.jobs.submit.driver import run_submitted
 
                 result = run_submitted(plan, options.submission, run_id=options.run_id)
             else:
                 result = run_plan(plan, run_id=options.run_id)
-            tell.result(result, plan)
+            reporter.result(result, plan)
     except (FiresteelError, KeyboardInterrupt) as error:
         if interrupted(error):
             sys.stderr.write(f"{CANCELLED}\n")

@@ -35,8 +35,8 @@ class Counts:
 
     @property
     def balanced(self) -> bool:
-        """Return whether all input rows are accounted for: none is lost and none is duplicated."""
-        return self.rows_in == self.scored + self.dead_letter + self.quarantined + self.dropped
+        """Return whether all input rows are accounted for. A negative `dropped` means that a step after the score duplicates rows."""
+        return self.dropped >= 0 and self.rows_in == self.scored + self.dead_letter + self.quarantined + self.dropped
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(

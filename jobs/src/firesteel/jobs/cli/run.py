@@ -48,7 +48,7 @@ def run(
 ) -> int:
     """Plan a range of intervals and execute the plan. Skips intervals that the same plan has already published.
 
-    With --sample, published intervals are sampled too, gates are not evaluated, and neither the ledger nor MLflow has a record.
+    With --sample, score published intervals too, skip the gates, and write nothing to the ledger and to MLflow.
     """
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 @click.option(
     "--interval", required=True, callback=named, metavar="INTERVAL", help="Interval to read, such as 2013-06-01."
 )
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most rows to print.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of rows to print."
+)
 @click.option(
     "--sample",
     type=Fraction(),
     default=None,
     metavar="PART",
-    help="Take only this part of the rows, such as 1%: of those that the model scores, or of the step's own.",
+    help="Use this fraction of the rows, such as 1%. For a scored step, sample the input of the model; otherwise, sample the step.",
 )
 @cluster_options
 @json_option

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 def status(
     spec: Path, profile: str, params: dict[str, str], start: str | None, end: str | None, run: str, as_json: bool
 ) -> None:
-    """Show the latest attempt of each interval. If it published nothing, also show the run whose rows readers see.
+    """Show the latest attempt of each interval. If that attempt published nothing, also show the run that published the current rows.
 
     With --start, show the published record, the latest attempt and the current holder of each interval, and how the run
-    of --run ended. Schedulers read this output instead of exit codes: the journal of a killed driver may still publish,
-    and spark-submit may return 0 for a failed run.
+    of --run ended. Schedulers read this output instead of exit codes: after a driver is killed, the next run can still
+    complete its publish, and spark-submit may return 0 for a failed run.
 
     \b
     Examples:

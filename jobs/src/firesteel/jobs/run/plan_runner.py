@@ -97,7 +97,7 @@ def run_plan(
         return result
     folder = (runs or Path.cwd() / RUNS_FOLDER) / run_id
     _prepare(folder)
-    spool.deliver(_area(plan))
+    spool.deliver(_state_store(plan))
     with (
         RunTracker.open(plan, run_id) as tracker,
         LineageRecord.open(
@@ -130,7 +130,7 @@ def run_plan(
         result = _report(result, plan, folder)
         result = tracker.finish(result, folder / "report.html")
         if tracker.problems:
-            spool.keep(_area(plan), plan, result, tracker.problems)
+            spool.keep(_state_store(plan), plan, result, tracker.problems)
     on_event(Event("run_done", facts={"state": result.state}))
     return result
 
@@ -159,14 +159,14 @@ def _report(result: RunResult, plan: Plan, folder: Path) -> RunResult:
     return result
 
 
-def _area(plan: Plan) -> StateStore:
+def _state_store(plan: Plan) -> StateStore:
     storage, base = locate(plan.storage)
     return StateStore(storage, base, plan.pipeline, plan.profile)
 
 
 def _permit(plan: Plan, run_id: str, at: str) -> None:
     """Check the site's policies before anything is read: another user may have made the plan, or the policies are newer."""
-    store = _area(plan)
+    store = _state_store(plan)
     for interval in [interval for interval in plan.intervals if interval.action == "score"][:1]:
         attempt = Attempt(run_id, interval.plan_hash, os_user(), socket.gethostname(), at)
         for sink in plan.sinks:
@@ -180,7 +180,7 @@ def _permit(plan: Plan, run_id: str, at: str) -> None:
 
 def _prune(plan: Plan) -> None:
     """Delete old dead letters and quarantined rows. An error is logged only: the run has published."""
-    store = _area(plan)
+    store = _state_store(plan)
     for sink in plan.sinks:
         for what, prune, keep_s in (
             ("dead letters", prune_dead_letters, sink.keep_dead_letters_s),

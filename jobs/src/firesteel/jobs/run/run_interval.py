@@ -33,7 +33,7 @@ class IntervalOutcome:
 
 
 def run_interval(context: IntervalContext, stages: Sequence[Stage]) -> IntervalOutcome:
-    """Run the stages of an interval. Interrupts are not caught: the transaction aborts when they pass it.
+    """Run the stages of an interval. Interrupts propagate, and the transaction aborts.
 
     Parameters
     ----------

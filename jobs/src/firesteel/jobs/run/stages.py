@@ -42,7 +42,7 @@ def interval_stages(plan: Plan) -> tuple[Stage, ...]:
 
 
 def staging_stages(plan: Plan, check_rows: Stage) -> tuple[Stage, ...]:
-    """Return the stages from the score to the publish. `check_rows` stops an interval with too few staged rows."""
+    """Return the stages from the score to the last check; the caller adds the publish. `check_rows` stops an interval with too few staged rows."""
     sink, step, scored = plan.sinks[0], plan.score_step, plan.scored_relations
     after = tuple(step for step in plan.steps if isinstance(step, SqlStepPlan) and step.name in scored)
     gates = tuple(gate for gate in plan.gates if gate.on == f"sink:{sink.name}" or gate.on in scored)
