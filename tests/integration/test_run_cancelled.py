@@ -16,6 +16,7 @@ from support import forks
 from support.held import holding
 from support.runs import firesteel
 from support.scoring_project import DAY, ScoringProject
+from support.waiting import runs as alive
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -43,7 +44,9 @@ def test_a_cancelled_run_says_so_in_one_line_and_in_the_history(tmp_path, operat
     marks = tmp_path / "marks"
     words = [sys.executable, "-m", "firesteel.jobs.cli.main", "run", "--start", DAY, "--end", NEXT_DAY]
     with (tmp_path / "stderr").open("w") as stderr:
-        driver = forks.Popen(words, cwd=tmp_path, stdout=stderr, stderr=stderr, start_new_session=True)
+        driver = forks.Popen(
+            words, cwd=tmp_path, stdout=stderr, stderr=stderr, start_new_session=True, env=forks.own_workers()
+        )
     try:
         wait_for(lambda: bool(holding(marks)) or driver.poll() is not None, "a task is in mid-batch", 200)
         if how == "SIGTERM":
@@ -52,6 +55,8 @@ def test_a_cancelled_run_says_so_in_one_line_and_in_the_history(tmp_path, operat
             for _ in range(2):
                 os.killpg(driver.pid, signal.SIGINT)
         code = driver.wait(100)
+        # A worker that outlives its driver for a moment must not be told to go on and stage its file.
+        wait_for(lambda: not any(map(alive, holding(marks))), "the workers have ended with their driver")
     finally:
         (marks / "go").touch()
         driver.kill()

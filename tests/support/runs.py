@@ -125,7 +125,9 @@ def end_driver_at(plan_file: Path, boundary: str) -> subprocess.CompletedProcess
 
 
 def _driver(code: str, plan_file: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return forks.run([sys.executable, "-c", code, str(plan_file), *words], timeout=500, cwd=plan_file.parent)
+    return forks.run(
+        [sys.executable, "-c", code, str(plan_file), *words], timeout=500, cwd=plan_file.parent, env=forks.own_workers()
+    )
 
 
 def firesteel(
