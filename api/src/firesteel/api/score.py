@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -12,12 +11,10 @@ from firesteel.pipelines.analysis import parse_output
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.planner.signature import find_features
 from firesteel.pipelines.spec.refs import did_you_mean
-from firesteel.udfs.spec import ErrorBudget, ModelRef, Output, ScoreSpec
+from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-_REGISTERED = re.compile(r"models:/+(?P<name>[^/@]+)")
 
 
 @scrubbed
@@ -108,8 +105,8 @@ def score(
     """
     from pyspark.sql import SparkSession
 
-    from firesteel.jobs.tracking.registry import resolve_model
-    from firesteel.udfs.model import distribute_model
+    from firesteel.jobs.run.models import distribute
+    from firesteel.jobs.tracking.registry import resolve_model, short_name
     from firesteel.udfs.score import score as score_frame
 
     if not isinstance(df.sparkSession, SparkSession):
@@ -117,9 +114,8 @@ def score(
     kept = tuple(df.columns if keep is None else keep)
     output_columns, errors = _outputs(outputs, kept)
     errors += _missing(kept, df.columns)
-    registered = _REGISTERED.match(model)
     resolved = resolve_model(
-        registered["name"] if registered else model.rstrip("/").rpartition("/")[2],
+        short_name(model),
         model,
         method=method,
         trust_formats=tuple(trust_formats),
@@ -133,9 +129,8 @@ def score(
     errors += feature_errors
     if errors:
         raise errors[0] if len(errors) == 1 else SpecErrors.of(errors)
-    archive = distribute_model(df.sparkSession, resolved.folder, pinned.digest)
     spec = ScoreSpec(
-        model=ModelRef(pinned.name, pinned.digest, archive, method),
+        model=distribute(df.sparkSession, pinned, resolved.folder),
         features=model_inputs.columns,
         feature_names=model_inputs.names,
         keep=kept,

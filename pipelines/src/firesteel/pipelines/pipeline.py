@@ -263,6 +263,4 @@ class Pipeline:
             raise SpecError(
                 "FS1004", f"sample is {sample}; it must be more than 0 and at most 1.", hint="Write 0.01 for 1%."
             )
-        plan = self.plan(interval, force=True)
-        only = replace(plan, intervals=plan.intervals[-1:])  # those before it are the spec's lookback
-        return default_backend().frame(only, step, sample=sample, spark=spark)
+        return default_backend().frame(self.plan(interval, force=True), step, sample=sample, spark=spark)

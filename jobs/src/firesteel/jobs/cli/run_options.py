@@ -110,7 +110,5 @@ def taken_over(plan: Plan, run_id: str) -> Iterator[RunReporter]:
 def _heartbeat(base_uri: str, pipeline: str, profile: str, run_id: str) -> RunHeartbeat:
     from firesteel.pipelines.publish.heartbeat import RunHeartbeat
     from firesteel.pipelines.publish.state_store import StateStore
-    from firesteel.pipelines.storage.open import locate
 
-    storage, base = locate(base_uri)
-    return RunHeartbeat(StateStore(storage, base, pipeline, profile), run_id)
+    return RunHeartbeat(StateStore.at(base_uri, pipeline, profile), run_id)

@@ -67,27 +67,18 @@ def show(
 
 def _rows(plan: Plan, step: str, sample: float | None, limit: int) -> tuple[list[str], list[list[Any]]]:
     """Return the columns and at most `limit` rows, with values that JSON has."""
-    from dataclasses import replace
-
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
     from firesteel.jobs.preview.relation import preview
-    from firesteel.jobs.spark.lower import spark_fault
+    from firesteel.jobs.spark.lower import spark_errors
     from firesteel.jobs.spark.session import open_session
 
-    only = replace(plan, intervals=plan.intervals[-1:])  # those before it are the spec's lookback
-    with open_session(only) as session:
-        try:
-            frame = preview(session, only, step, sample).frame
-            rows = frame.limit(limit).collect()
-        except (PySparkException, Py4JError) as error:
-            raise spark_fault(error) from error
+    with open_session(plan) as session, spark_errors():
+        frame = preview(session, plan, step, sample).frame
+        rows = frame.limit(limit).collect()
     return frame.columns, [[_json_value(value) for value in row] for row in rows]
 
 
 def _json_value(value: Any) -> Any:
-    """Return a value of Spark's as JSON has it; what JSON does not have, NaN among it, as text."""
+    """Return a value of Spark as a JSON value. Values that JSON lacks, such as NaN, become text."""
     if isinstance(value, dict):
         return {str(key): _json_value(inner) for key, inner in value.items()}
     if hasattr(value, "asDict"):

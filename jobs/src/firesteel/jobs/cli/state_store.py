@@ -16,10 +16,8 @@ def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[
     """Return the loaded spec and its state store. Raise SpecErrors if the spec has errors."""
     from firesteel.pipelines.publish.transaction import StateStore
     from firesteel.pipelines.spec.load import load_spec
-    from firesteel.pipelines.storage.open import locate
 
     loaded = load_spec(spec, profile=profile, params=params)
     if loaded.errors:
         raise SpecErrors.of(list(loaded.errors))
-    storage, base = locate(loaded.spec.storage)
-    return loaded, StateStore(storage, base, loaded.spec.name, loaded.profile)
+    return loaded, StateStore.at(loaded.spec.storage, loaded.spec.name, loaded.profile)

@@ -1,4 +1,4 @@
-"""The rows of one relation for one interval, as a run would compute them. Gates are not evaluated."""
+"""Compute the rows of one relation for one interval, as a run does. Gates are not evaluated."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import SpecError
+from firesteel.jobs.run.models import distribute
 from firesteel.jobs.run.scoring import score_spec
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.spec.refs import did_you_mean
-from firesteel.udfs.model import ModelRef, distribute_model
 from firesteel.udfs.score import score
 
 if TYPE_CHECKING:
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from firesteel.udfs.score import ScoredFrame
 
 _SEED = 0
-"""Of every sample: the same plan and fraction give the same rows, as long as Spark reads the files in the same partitions."""
+"""The seed of samples. The same plan and fraction give the same rows while Spark reads the files in the same partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The rows of a relation; `scored` counts the model's rows after an action, where the relation needs the model."""
+    """The rows of a relation. `scored` has the counts of the model after an action; None if the relation needs no model."""
 
     frame: DataFrame
     scored: ScoredFrame | None
 
 
 def preview(session: SparkSession, plan: Plan, relation: str, sample: float | None = None) -> Preview:
-    """Return the rows of a source or step for the plan's first interval.
+    """Return the rows of a source or step for the plan's last interval.
 
     Parameters
     ----------
     session
-        A session of the plan's own, as `open_session` gives it: views of the plan's sources and steps are made in it.
+        A session of `open_session`. It gets a view of each source and of each step that the relation needs.
     sample
-        The fraction of rows to take: of the score step's input where the relation needs scores, else of the relation.
+        The fraction of rows to take. If the relation needs scores, the input of the score step is sampled; otherwise, the relation.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def preview(session: SparkSession, plan: Plan, relation: str, sample: float | No
         FS1010 when the plan has no such source or step.
     """
     needed = _needed(plan, relation)
-    interval = plan.intervals[0]
+    interval = plan.intervals[-1]  # a spec with `lookback` plans the intervals before it, too
     scored: ScoredFrame | None = None
     read_sources(session, plan, interval)
     for step in plan.steps:
@@ -83,9 +83,7 @@ def _needed(plan: Plan, relation: str) -> set[str]:
 
 def _score(session: SparkSession, plan: Plan, step: ScoreStepPlan, sample: float | None) -> ScoredFrame:
     model = next(model for model in plan.models if model.name == step.model)
-    folder = fetch_pinned(model, plan.tracking.uri)
-    archive = distribute_model(session, folder, model.digest)
-    spec = score_spec(step, ModelRef(model.name, model.digest, archive, model.method))
+    spec = score_spec(step, distribute(session, model, fetch_pinned(model, plan.tracking.uri)))
     return score(_sampled(session.table(step.input), sample), spec)
 
 

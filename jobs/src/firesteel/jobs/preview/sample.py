@@ -1,4 +1,4 @@
-"""Score a sample of the planned intervals into a scratch folder. The ledger, MLflow and the sinks learn nothing of it."""
+"""Score a sample of the planned intervals into a scratch folder. Nothing is written to the ledger, MLflow and the sinks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.redaction import scrubbed
 from firesteel.jobs.preview.relation import preview
 from firesteel.jobs.run.staged_files import StagedFiles
-from firesteel.jobs.spark.lower import spark_fault, write_staged
+from firesteel.jobs.spark.lower import spark_errors, write_staged
 from firesteel.jobs.spark.session import open_session
 from firesteel.pipelines.publish.state_store import file_name
 from firesteel.pipelines.storage.open import locate
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
 
 FOLDER = "sample"
-"""Below the spec's `storage`. Nothing deletes it but its owner."""
+"""The folder in the spec's `storage`. firesteel never deletes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class SampledInterval:
     Attributes
     ----------
     rows_in
-        Rows of the sample: those that the model got, or all that were written where no model scores.
+        Rows of the sample: the input rows of the model; all written rows if no model scores.
     rows
         Rows in the files.
     failed
         Rows that the model failed on.
     path
-        The URI of the folder with the files, partitioned as the sink is.
+        The URI of the folder with the files. It has the partitions of the sink.
     """
 
     interval: str
@@ -52,14 +52,14 @@ class SampledInterval:
 def score_sample(plan: Plan, fraction: float, spark: SparkSession | None = None) -> tuple[SampledInterval, ...]:
     """Compute a sink's rows from a sample, for each interval of a plan, and write them to a scratch folder.
 
-    Gates are not evaluated. Rows that the model fails on are left out where `on_error` of the step is `dead_letter`.
+    Gates are not evaluated. If `on_error` of the step is `dead_letter`, rows that the model fails on are excluded.
 
     Parameters
     ----------
     fraction
-        The part of the rows that the model gets; of the sink's rows where no model scores.
+        The fraction of the model's input rows; of the sink's rows if no model scores.
     spark
-        A session of the caller's; without one Spark is started and stopped.
+        The session to use. By default, Spark is started and stopped.
 
     Raises
     ------
@@ -74,24 +74,15 @@ def score_sample(plan: Plan, fraction: float, spark: SparkSession | None = None)
 def _sampled(
     session: SparkSession, plan: Plan, interval: IntervalPlan, fraction: float, run_id: str
 ) -> SampledInterval:
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
     sink = plan.sinks[0]
     storage, base = locate(plan.storage)
     path = join(base, FOLDER, run_id, file_name(interval.id))
-    step = plan.score_step
-    version = next((model.version for model in plan.models if step and model.name == step.model), "")
-    lineage = {"_run_id": run_id, "_model_version": version, "_plan_hash": interval.plan_hash}
+    lineage = {"_run_id": run_id, "_model_version": plan.model_version, "_plan_hash": interval.plan_hash}
     uri = f"{storage.base_uri}{path}"
-    try:
+    with spark_errors():
         relation = preview(session, replace(plan, intervals=(interval,)), sink.source, fraction)
         write_staged(relation.frame, sink, lineage, uri)
-        rows = StagedFiles.below(storage, path).rows()
-        if rows is None:
-            rows = session.read.parquet(uri).count()
-    except (PySparkException, Py4JError) as error:
-        raise spark_fault(error) from error
+        rows = StagedFiles.below(storage, path).count(session, uri)
     report = relation.scored.report() if relation.scored else None
     return SampledInterval(
         interval.id,

@@ -48,8 +48,7 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
 
 def skip_published(plan: Plan) -> Plan:
     """Return the plan with the intervals skipped that the ledger shows as published by it."""
-    storage, base = locate(plan.storage)
-    ledger = Ledger(StateStore(storage, base, plan.pipeline, plan.profile))
+    ledger = Ledger(StateStore.at(plan.storage, plan.pipeline, plan.profile))
     published = {sink.name: frozenset(ledger.intervals(sink.name)) for sink in plan.sinks}
 
     def done(interval: IntervalPlan) -> bool:

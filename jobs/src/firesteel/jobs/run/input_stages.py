@@ -151,9 +151,7 @@ def write_quarantine(split: SplitRows, store: StateStore, relation: str, interva
     writer = split.quarantined.hint("rebalance").write
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.mode("errorifexists").parquet(uri)
-    written = StagedFiles.below(store.storage, path).rows()
-    if written is None:
-        written = split.quarantined.sparkSession.read.parquet(uri).count()
+    written = StagedFiles.below(store.storage, path).count(split.quarantined.sparkSession, uri)
     if written != split.rows_quarantined:
         raise GateFailed(
             "FS7002",

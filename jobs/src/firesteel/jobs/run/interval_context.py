@@ -105,7 +105,7 @@ class IntervalContext:
     reason: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = StateStore(*locate(self.plan.storage), self.plan.pipeline, self.plan.profile)
+        self.store = StateStore.at(self.plan.storage, self.plan.pipeline, self.plan.profile)
         self.reason = self.interval.reason
 
     @property
@@ -129,17 +129,11 @@ class IntervalContext:
         return next(output.directories for output in self.interval.outputs if output.sink == self.sink.name)
 
     @property
-    def model_version(self) -> str:
-        """Version of the score step's model; empty where no model scores."""
-        step = self.plan.score_step
-        return next((model.version for model in self.plan.models if step and model.name == step.model), "")
-
-    @property
     def lineage(self) -> dict[str, str]:
         """Values of the sink's lineage columns."""
         return {
             "_run_id": self.attempt.run_id,
-            "_model_version": self.model_version,
+            "_model_version": self.plan.model_version,
             "_plan_hash": self.attempt.plan_hash,
         }
 

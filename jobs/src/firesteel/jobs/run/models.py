@@ -1,10 +1,10 @@
-"""Models on their way to the executors."""
+"""Send models to the executors."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from firesteel.conf.errors import FiresteelError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from firesteel.pipelines.plan.model import Plan
+    from firesteel.pipelines.plan.model import ModelPlan, Plan
     from firesteel.udfs.model import ModelRef
 
 _log = logging.getLogger(__name__)
@@ -30,16 +30,16 @@ class ChallengerModel:
 NO_CHALLENGER = ChallengerModel()
 
 
-def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
-    """Send the plan's models to the executors."""
+def distribute(session: SparkSession, model: ModelPlan, folder: Path) -> ModelRef:
+    """Send the files of a pinned model to the executors, and return the reference by which they load it."""
     from firesteel.udfs.model import ModelRef, distribute_model
 
-    return {
-        model.name: ModelRef(
-            model.name, model.digest, distribute_model(session, folders[model.name], model.digest), model.method
-        )
-        for model in plan.models
-    }
+    return ModelRef(model.name, model.digest, distribute_model(session, folder, model.digest), model.method)
+
+
+def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
+    """Send the plan's models to the executors."""
+    return {model.name: distribute(session, model, folders[model.name]) for model in plan.models}
 
 
 def distribute_challenger(session: SparkSession, plan: Plan) -> ChallengerModel:
@@ -51,18 +51,16 @@ def distribute_challenger(session: SparkSession, plan: Plan) -> ChallengerModel:
         The sink publishes the challenger's scores, and the challenger cannot be loaded.
     """
     from firesteel.jobs.tracking.registry import fetch_pinned
-    from firesteel.udfs.model import ModelRef, distribute_model
 
     planned = plan.score_step.challenger if plan.score_step else None
     if planned is None or planned.pinned is None or planned.error:
         return ChallengerModel(reason=planned.error if planned else "")
     model = planned.pinned
     try:
-        folder = fetch_pinned(model, plan.tracking.uri)
-        archive = distribute_model(session, folder, model.digest)
+        sent = distribute(session, model, fetch_pinned(model, plan.tracking.uri))
     except FiresteelError as error:
         if planned.outputs:
             raise
         _log.warning("the challenger of %s is not scored: %s", model.name, error)
         return ChallengerModel(reason=str(error))
-    return ChallengerModel(ModelRef(f"{model.name} challenger", model.digest, archive, model.method))
+    return ChallengerModel(replace(sent, name=f"{model.name} challenger"))

@@ -47,9 +47,7 @@ class CountRows:
         metrics, outcome = context.metrics, context.outcome
         staged = StagedFiles.below(context.sink_storage, context.transaction.staging_path)
         with metrics.timed("audit"):
-            rows = staged.rows()
-            if rows is None:
-                rows = read_staged(context.spark, self.sink, context.staging_uri, exists=True).count()
+            rows = staged.count(context.spark, context.staging_uri)
         rows_in = outcome.rows_in
         if self.step is None and rows_in != rows:  # Spark counts a part of a stage that ran again twice
             rows_in = context.spark.table(self.sink.source).count()
@@ -82,7 +80,7 @@ class CountRows:
         if dead_letters:
             store = context.store
             path = f"{store.base}/dead_letter/{step.name}/{context.interval.id}/{context.attempt.run_id}.jsonl"
-            write_dead_letters(store.storage, path, dead_letters, context.model_version)
+            write_dead_letters(store.storage, path, dead_letters, context.plan.model_version)
             check_error_budget(step, dead_letters, outcome.rows_in, f"{store.storage.base_uri}{path}")
 
 

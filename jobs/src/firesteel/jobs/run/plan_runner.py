@@ -160,8 +160,7 @@ def _report(result: RunResult, plan: Plan, folder: Path) -> RunResult:
 
 
 def _state_store(plan: Plan) -> StateStore:
-    storage, base = locate(plan.storage)
-    return StateStore(storage, base, plan.pipeline, plan.profile)
+    return StateStore.at(plan.storage, plan.pipeline, plan.profile)
 
 
 def _permit(plan: Plan, run_id: str, at: str) -> None:

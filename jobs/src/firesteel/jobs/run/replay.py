@@ -29,7 +29,6 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import person
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
-from firesteel.pipelines.storage.open import locate
 from firesteel.udfs.dead_letter_codec import decode_rows
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def replay(
     The result; None when no dead letter is open.
     """
     started = time.perf_counter()
-    store = StateStore(*locate(plan.storage), plan.pipeline, plan.profile)
+    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
     planned = next(candidate for candidate in plan.intervals if candidate.id == interval)
     files = tuple(file for file in dead_letters(store, tuple(sink.name for sink in plan.sinks), interval) if file.open)
     if not files:

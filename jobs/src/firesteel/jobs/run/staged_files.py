@@ -12,12 +12,14 @@ from firesteel.conf.partitions import is_data
 from firesteel.conf.types import is_number
 from firesteel.jobs.gates.distribution import describe
 from firesteel.jobs.gates.drift import drift_expectations, least_rows
+from firesteel.jobs.spark.lower import BY_NAME
 from firesteel.pipelines.storage.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import JsonValue
+    from pyspark.sql import SparkSession
 
     from firesteel.jobs.gates.drift import DriftChecks
     from firesteel.pipelines.plan.model import GatePlan, Plan, SinkPlan
@@ -79,6 +81,11 @@ class StagedFiles:
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return sum(pool.map(count, self.files))
+
+    def count(self, spark: SparkSession, uri: str) -> int:
+        """Return the number of rows: by the footers, or by a Spark job over `uri` when there are too many files."""
+        rows = self.rows()
+        return int(spark.read.option(*BY_NAME).parquet(uri).count()) if rows is None else rows
 
     def reasons(self) -> Counter[str]:
         """Count the values in the lists of the last column: the reasons why rows were quarantined."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
@@ -145,13 +147,25 @@ def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) 
     return spark.read.format(sink.format).schema(schema).option(*BY_NAME).load(uri)
 
 
+@contextmanager
+def spark_errors() -> Iterator[None]:
+    """Raise the errors of Spark as `spark_fault` returns them."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        raise spark_fault(error) from error
+
+
 def spark_fault(error: Exception) -> FiresteelError:
-    """What a failed Spark job means, by its condition: never by its prose.
+    """Return the error that a failed Spark job is shown as. The error's condition decides, never its text.
 
     Raises
     ------
     KeyboardInterrupt
-        This driver was interrupted, and what Spark raised came of that: py4j shuts the connection that it was waiting on.
+        This driver was interrupted, and Spark's error is a consequence: py4j closes the connection that it waits on.
     """
     if interrupted(error):
         raise KeyboardInterrupt from error

@@ -19,32 +19,31 @@ from firesteel.jobs.submit.application import attempt_of
 from firesteel.jobs.submit.handover import Handover, Stopped
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, is_held, read_states
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
-from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.result import RunResult
 
 SHIPPED = "__spark_conf__/__hadoop_conf__"
-"""Where YARN puts it: LOCALIZED_CONF_DIR and LOCALIZED_HADOOP_CONF_DIR of org.apache.spark.deploy.yarn.Client."""
+"""The folder in YARN containers: LOCALIZED_CONF_DIR and LOCALIZED_HADOOP_CONF_DIR of org.apache.spark.deploy.yarn.Client."""
 
 PATIENCE_S = LEASE_TTL_S + 10.0
 PAUSE_S = 1.0
 
 
 def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult:
-    """Run a plan and leave the result for who submitted it.
+    """Run a plan and store the result for `firesteel submit`.
 
     Raises
     ------
     FiresteelError
-        As in `run_plan`; it is left as well.
+        As in `run_plan`. The error is stored, too.
     """
     _use_shipped_configuration()
     take_delivered()
-    place = Handover.of(plan, submission)
+    handover = Handover.of(plan, submission)
     if attempt_of(os.environ.get("CONTAINER_ID", "")) > 1:
-        found = place.found()
+        found = handover.found()
         if isinstance(found, Stopped):
             raise kind_of(found.code)(found.code, f"the first attempt ended with: {found.what}", hint=found.hint)
         if found is not None:
@@ -53,25 +52,28 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
     try:
         result = run_plan(plan, run_id=run_id)
     except FiresteelError as error:
-        place.leave_error(error)
+        handover.leave_error(error)
         raise
-    place.leave(result)
+    handover.leave(result)
     return result
 
 
 def _use_shipped_configuration() -> None:
-    """The Hadoop configuration of the submitter, which Spark sends along: the plan was made with it, and a node may have none."""
+    """Use the Hadoop configuration that Spark sends along: the plan was made with it, and the node may have none."""
     shipped = Path(SHIPPED).resolve()
     if (shipped / "core-site.xml").is_file():
         os.environ[CONF_DIR] = str(shipped)
 
 
 def _wait_for_leases(plan: Plan) -> None:
-    """Until the leases of a driver that died on another machine have run out. On the same machine its death is seen at once."""
-    storage, base = locate(plan.storage)
-    store = StateStore(storage, base, plan.pipeline, plan.profile)
-    places = [SinkInterval(store, sink.name, interval.id) for sink in plan.sinks for interval in plan.intervals]
+    """Wait until the leases of a dead driver on another machine expire. On the same machine, its death is visible at once."""
+    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+    sink_intervals = [SinkInterval(store, sink.name, interval.id) for sink in plan.sinks for interval in plan.intervals]
     deadline = time.monotonic() + PATIENCE_S
-    for place in places:
-        while (states := read_states(place)) and is_held(place, states[-1]) and time.monotonic() < deadline:
+    for sink_interval in sink_intervals:
+        while (
+            (states := read_states(sink_interval))
+            and is_held(sink_interval, states[-1])
+            and time.monotonic() < deadline
+        ):
             time.sleep(PAUSE_S)

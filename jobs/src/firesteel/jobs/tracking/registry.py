@@ -37,6 +37,12 @@ class ResolvedModel:
     folder: Path
 
 
+def short_name(uri: str) -> str:
+    """Return the registered name in a model's URI, or the last folder of its path."""
+    registered = _REGISTERED.match(uri)
+    return registered["name"] if registered else uri.rstrip("/").rpartition("/")[2]
+
+
 def resolve_model(
     name: str,
     uri: str,

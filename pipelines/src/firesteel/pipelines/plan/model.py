@@ -461,6 +461,12 @@ class Plan:
         return next((step for step in self.steps if isinstance(step, ScoreStepPlan)), None)
 
     @property
+    def model_version(self) -> str:
+        """Return the version of the score step's model; empty if no model scores."""
+        step = self.score_step
+        return next((model.version for model in self.models if step and model.name == step.model), "")
+
+    @property
     def scored_relations(self) -> frozenset[str]:
         """Return the names of the score step and of the steps that depend on it."""
         scored = {step.name for step in self.steps if isinstance(step, ScoreStepPlan)}

@@ -53,7 +53,6 @@ from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlSte
 from firesteel.pipelines.spec.refs import constant_args
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.select import UNKNOWN
-from firesteel.pipelines.storage.open import locate
 
 _SEVERITY: dict[str | None, Literal["critical", "warning"]] = {
     "warn": "warning",
@@ -115,7 +114,7 @@ def build_plan(
     inputs = listing.wait_for_inputs(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
     plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), requested[0], incomplete)
     code = _code_parts(loaded, analysis)
-    published = Published.of(Ledger(StateStore(*locate(spec.storage), spec.name, loaded.profile)), tuple(spec.sinks))
+    published = Published.of(Ledger(StateStore.at(spec.storage, spec.name, loaded.profile)), tuple(spec.sinks))
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     intervals = []
     for number, slot in enumerate(requested, start=1):

@@ -38,6 +38,11 @@ class StateStore:
     pipeline: str
     profile: str
 
+    @classmethod
+    def at(cls, uri: str, pipeline: str, profile: str) -> StateStore:
+        """Return the state store of a pipeline and profile at the URI that the spec calls `storage`."""
+        return cls(*locate(uri), pipeline, profile)
+
     def folder(self, kind: str, sink: str) -> str:
         """Return the folder of one sink's intervals, for one kind of file."""
         return join(self.base, kind, file_name(self.profile), file_name(sink))
