@@ -88,7 +88,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder, and those that need a cluster by their fixtures. `long` stands beside the tests.
+    """Mark each test by its folder, and those that need a cluster by their fixtures. Tests have the mark `long` in their own file.
 
     Unit tests run last: their files are short, and so the workers end at the same time.
     """

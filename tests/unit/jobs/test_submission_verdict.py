@@ -54,7 +54,10 @@ def test_success_of_the_cluster_is_failure_when_the_ledger_does_not_hold_it(plan
     verdict = decide(plan, before, None, "application_1 FINISHED SUCCEEDED")
     assert verdict.exit_code == 1
     assert verdict.text.startswith("FS9031")
-    assert "application_1 FINISHED SUCCEEDED, and the ledger has not scores 2013-06-02" in verdict.text
+    assert (
+        "application_1 FINISHED SUCCEEDED, and the ledger has no record of scores 2013-06-02 for this plan"
+        in verdict.text
+    )
 
 
 def test_a_failed_attempt_gives_the_exit_code_of_its_error(plan):

@@ -1,4 +1,4 @@
-"""The backend that `firesteel.pipelines` finds by its entry point: MLflow models, GX expectations, Spark runs."""
+"""The backend on MLflow, Great Expectations and Spark, which `firesteel.pipelines` finds by its entry point."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class SparkBackend:
         return resolved.plan
 
     def check_expectation(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
-        """Look the expectation up in the generated table of Great Expectations' own."""
+        """Check an expectation against the generated table of Great Expectations' types."""
         from firesteel.jobs.gates.check import check_kwargs
 
         return check_kwargs(type_, kwargs)
 
     def check_failing_rows(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
-        """Only expectations that compile to a condition on a row."""
+        """Accept only expectations that compile to a condition on a row."""
         from firesteel.jobs.gates.check import check_failing_rows
 
         return check_failing_rows(type_, kwargs)
 
     def environment(self) -> str:
-        """Major and minor versions: a patch release does not make anyone score a year again."""
+        """Return major and minor versions: a patch release does not score published intervals again."""
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         packages = ", ".join(f"{name} {_minor(version(name))}" for name in ("pyspark", "mlflow"))
         return f"{FRAMEWORK}, python {python}, {packages}"

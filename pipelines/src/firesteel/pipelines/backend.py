@@ -1,7 +1,7 @@
-"""What the compiler asks of the world above it: models, expectations, and the running of plans.
+"""The interface through which planning uses MLflow, Great Expectations and Spark.
 
-`firesteel.jobs` registers its implementation as the entry point `firesteel.backends: spark`. That keeps imports
-pointing down, and importing this package free of Spark and MLflow.
+`firesteel.jobs` registers its implementation as the entry point `firesteel.backends: spark`. So this package imports neither Spark
+nor MLflow.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ GROUP = "firesteel.backends"
 
 
 class Backend(Protocol):
-    """What `validate` and `plan` need beyond the spec and the storage."""
+    """The checks that `validate` and `plan` need in addition to the spec and the storage."""
 
     def resolve_model(self, name: str, model: Model, tracking_uri: str, where: Where) -> ModelPlan:
-        """Pin a model: alias -> version, digest of its bytes, signature. FS3xxx when that cannot be."""
+        """Return the model with its version, the digest of its files and its signature. Raise FS3xxx if it cannot be pinned."""
 
     def check_expectation(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
-        """What is wrong with an expectation's type or arguments, or None. Fast: no Great Expectations import."""
+        """Return the error in an expectation's type or arguments, or None. Does not import Great Expectations."""
 
     def check_failing_rows(self, type_: str, kwargs: Mapping[str, object]) -> str | None:
-        """Why the rows that fail an expectation cannot be told from the others, or None."""
+        """Return the reason why an expectation cannot identify its failing rows, or None."""
 
     def environment(self) -> str:
-        """The versions that results depend on, for the plan hash."""
+        """Return the versions that results depend on, for the plan hash."""
 
 
 class RunBackend(Backend, Protocol):
@@ -52,7 +52,7 @@ class RunBackend(Backend, Protocol):
     def frame(
         self, plan: Plan, relation: str, *, sample: float | None = None, spark: object | None = None
     ) -> Any:  # pyspark's DataFrame
-        """Return the rows of a source or step for the plan's only interval; see `Pipeline.frame`."""
+        """Return the rows of a source or step for the plan's last interval; see `Pipeline.frame`."""
 
 
 def default_backend() -> RunBackend:

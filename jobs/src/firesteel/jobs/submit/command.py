@@ -34,7 +34,7 @@ def submit_line(
     secrets_file
         A properties file that has these settings for spark-submit itself: then they are not on the line.
     run_id
-        An id that the client has registered; the driver goes on with it.
+        The id that the client has registered. The driver continues its heartbeat.
     """
     line = [
         str(_spark_home() / "bin" / "spark-submit"),

@@ -19,7 +19,6 @@ from firesteel.jobs.submit.handover import Stopped
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
-from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
@@ -71,15 +70,14 @@ def decide(
     sink, interval_id = missing or (failed.sink, failed.interval)  # type: ignore[union-attr]
     fault = RuntimeFault(
         "FS9031",
-        f"{ended_as}, and the ledger has not {sink} {interval_id} of this plan.",
-        hint="Look at the driver's log; run again: what was finished is not done twice.",
+        f"{ended_as}, and the ledger has no record of {sink} {interval_id} for this plan.",
+        hint="Read the driver's log, and run again: published intervals are skipped.",
     )
     return Verdict(fault.exit_code, str(fault))
 
 
 def _records(plan: Plan) -> list[tuple[tuple[str, str], IntervalPlan, LedgerRecord | None]]:
-    storage, base = locate(plan.storage)
-    ledger = Ledger(StateStore(storage, base, plan.pipeline, plan.profile))
+    ledger = Ledger(StateStore.at(plan.storage, plan.pipeline, plan.profile))
     return [
         ((sink.name, interval.id), interval, ledger.latest(sink.name, interval.id))
         for sink in plan.sinks
