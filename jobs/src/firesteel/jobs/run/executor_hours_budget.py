@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 EVERY_S = 1.0
+TASKS_END_S = 10.0
+"""The longest wait for the tasks of cancelled jobs. Spark kills a Python worker two seconds after its task was cancelled."""
 _log = logging.getLogger(__name__)
 
 
@@ -84,12 +86,20 @@ class ExecutorHoursBudget:
         self._context.cancelJobsWithTag(self._tag)
 
     def interrupt(self) -> None:
-        """Cancel the run's jobs because the run is interrupted. Their errors are no failures then."""
+        """Cancel the run's jobs because the run is interrupted, and wait for their tasks. Their errors are no failures then."""
         from py4j.protocol import Py4JError
 
         self._interrupted.set()
         with suppress(Py4JError, OSError):  # a JVM that is gone has no jobs
             self.cancel()
+            deadline = time.monotonic() + TASKS_END_S
+            while self._has_tasks() and time.monotonic() < deadline:  # other jobs of the session may go on for ever
+                time.sleep(0.1)
+
+    def _has_tasks(self) -> bool:
+        """Whether the session runs a job or a task. A task ends some time after its job was cancelled."""
+        tracker = self._context._jsc.sc().statusTracker()  # noqa: SLF001 - PySpark's own tracker knows no executors
+        return bool(tracker.getActiveJobIds()) or any(one.numRunningTasks() for one in tracker.getExecutorInfos())
 
     def error(self, interval: str, expected_s: float = 0.0) -> RuntimeFault:
         """Return the error of the interval that was stopped, or not started."""
