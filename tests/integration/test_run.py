@@ -115,7 +115,7 @@ def test_a_failed_output_gate_publishes_nothing(project, spark, runs):
     stands = run_plan(pipeline.plan(DAY), spark=spark, runs=runs).run_id
     before = project.published()
     strict = project.pipeline({"min_value: 0, max_value: 1": "min_value: 0, max_value: 0.000001"})
-    result = run_plan(strict.plan(DAY), spark=spark, runs=runs)
+    result = run_plan(strict.plan(DAY, force=True), spark=spark, runs=runs)
     assert (result.state, result.exit_code) == ("failed", 3)
     assert result.error.startswith("FS7001")
     assert "Nothing was published" in result.error
@@ -134,7 +134,7 @@ def test_a_failed_input_gate_stops_before_scoring_and_a_warning_does_not(project
     assert result.state == "published"
     assert [check.success for check in result.intervals[0].gates[0].expectations] == [True, False]
     critical = project.pipeline({"mostly: 0.8, severity: warning": "mostly: 0.99"})
-    result = run_plan(critical.plan(DAY), spark=spark, runs=runs)
+    result = run_plan(critical.plan(DAY, force=True), spark=spark, runs=runs)
     assert (result.state, result.exit_code) == ("failed", 3)
     assert "score and stage" not in dict(result.intervals[0].seconds)
 

@@ -45,9 +45,9 @@ def test_status_with_start_shows_the_published_record_of_each_interval(root, cap
     words = ["status", SPEC, "--param", f"root={root}", "--start", DAY, "--end", "2013-06-02"]
     assert invoke(words) == 0
     header, published, empty = capsys.readouterr().out.splitlines()
-    assert " ".join(header.split()) == "interval sink published by rows partitions latest attempt held by"
-    assert published.split() == f"{DAY} {SINK} first 1,234 1 failed, t2 -".split()
-    assert empty.split() == f"2013-06-02 {SINK} - - - - -".split()
+    assert " ".join(header.split()) == "interval sink published by rows partitions verdict latest attempt held by"
+    assert published.split() == f"{DAY} {SINK} first 1,234 1 passed failed, t2 -".split()
+    assert empty.split() == f"2013-06-02 {SINK} - - - - - -".split()
     assert invoke([*words, "--json"]) == 0
     state = json.loads(capsys.readouterr().out)
     assert [interval["interval"] for interval in state["intervals"]] == [DAY, "2013-06-02"]

@@ -172,12 +172,24 @@ def test_what_changed_since_an_interval_was_published_is_named(tmp_path, data):
     assert other.plan(DAY).intervals[0].reason == (
         "changed since it was published: model delay (v7 dddddddd -> v8 eeeeeeee)"
     )
-    gates = pipeline(tmp_path / "gates", data, {"max_value: 1}": "max_value: 0.9}"})
-    assert gates.plan(DAY).intervals[0].reason.startswith("changed since it was published: gates (")
-    taking = pipeline(tmp_path / "taking", data, {"mostly: 0.8, severity: warning}": "mostly: 0.8, on_fail: drop}"})
-    reason = taking.plan(DAY).intervals[0].reason
-    assert "gates (" in reason
-    assert "; spec (" in reason  # which rows are scored is no matter of verdicts alone
+
+
+def test_a_change_of_gates_that_keep_all_rows_is_audited_and_any_other_change_is_scored(tmp_path, data):
+    pipe = pipeline(tmp_path, data)
+    publish(pipe, pipe.plan(DAY).intervals[0], data)
+    loose = {"max_value: 1}": "max_value: 2}"}
+    gates = pipeline(tmp_path / "gates", data, loose).plan(DAY).intervals[0]
+    assert (gates.action, gates.audited_gates) == ("audit", ("output_ok",))
+    assert re.fullmatch(r"changed since it was published: gate output_ok \(\w{8} -> \w{8}\)", gates.reason)
+    both = pipeline(tmp_path / "both", data, {**loose, "mostly: 0.8": "mostly: 0.7"}).plan(DAY).intervals[0]
+    assert (both.action, len(both.audited_gates)) == ("audit", 2)
+    taking = {"mostly: 0.8, severity: warning}": "mostly: 0.8, on_fail: drop}"}
+    excluding = pipeline(tmp_path / "taking", data, taking).plan(DAY).intervals[0]
+    assert (excluding.action, excluding.audited_gates) == ("score", ())
+    assert "; spec (" in excluding.reason  # it changes which rows are scored
+    other = pipeline(tmp_path / "other", data, loose, backend=FixedBackend(digest="e" * 64)).plan(DAY).intervals[0]
+    assert other.action == "score"
+    assert pipeline(tmp_path / "forced", data, loose).plan(DAY, force=True).intervals[0].action == "score"
 
 
 def test_a_publish_of_which_nothing_is_known_is_changed_as_a_whole(tmp_path, data):

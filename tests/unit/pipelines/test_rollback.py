@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.conf.errors import LeaseConflict, StorageError
+from firesteel.conf.errors import GateFailed, LeaseConflict, StorageError
 from firesteel.pipelines.publish.audit import read_audit, verify
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import recover
@@ -99,6 +99,55 @@ def test_a_version_that_is_not_retained_any_more_cannot_come_back(root_uri):
         back(root_uri, to="r0")
     assert caught.value.code == "FS8010"
     assert visible(root_uri) == AFTER
+
+
+def audit(root_uri: str, run_id: str, error: str = "") -> None:
+    store = area_of(root_uri)
+    with Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id)) as transaction:
+        if error:
+            transaction.fail(error, action="audit")
+        else:
+            published = Ledger(store).published(SINK, INTERVAL)
+            assert published
+            transaction.record_audit(published)
+
+
+def test_an_audit_changes_no_file_and_a_rollback_goes_behind_it(root_uri):
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    audit(root_uri, "a1")
+    audit(root_uri, "a2")
+    assert visible(root_uri) == AFTER_NEWER
+    current = Ledger(area_of(root_uri)).published(SINK, INTERVAL)
+    assert current
+    assert (current.action, current.run_id, current.plan_hash) == ("audit", "a2", "plan-a2")
+    assert {file.path for file in current.files} == set(NEWER)
+    assert len(current_files(sink_of(root_uri))) == len(NEWER)
+    with pytest.raises(StorageError, match="is already the published version"):
+        back(root_uri, to="r2")
+    assert back(root_uri).plan_hash == "plan-r1"
+    assert visible(root_uri) == AFTER
+    assert verify(area_of(root_uri), (SINK,)) == []
+
+
+def test_a_failed_audit_makes_an_interval_suspect_until_it_is_published_or_rolled_back(root_uri):
+    ledger = Ledger(area_of(root_uri))
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEWER)
+    audit(root_uri, "broken", "FS7003 the gate cannot be evaluated.")
+    assert ledger.suspect(SINK, INTERVAL) == ""
+    audit(root_uri, "wrong", "FS7001 gate output_ok fails.")
+    publish_failed = attempt_of("other")
+    with Transaction.begin(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, publish_failed) as transaction:
+        transaction.fail("FS9002 the job died.")
+    assert ledger.suspect(SINK, INTERVAL) == "FS7001 gate output_ok fails."
+    assert len(current_files(sink_of(root_uri))) == len(NEWER)
+    with pytest.raises(GateFailed, match="gate output_ok fails") as caught:
+        current_files(sink_of(root_uri), refuse_suspect=True)
+    assert caught.value.code == "FS7006"
+    back(root_uri)
+    assert ledger.suspect(SINK, INTERVAL) == ""
+    assert current_files(sink_of(root_uri), refuse_suspect=True)
 
 
 def test_nothing_published_is_nothing_to_roll_back(root_uri):

@@ -24,6 +24,7 @@ def read(
     intervals: Sequence[str] = (),
     *,
     timeout_s: float = 60.0,
+    refuse_suspect: bool = False,
 ) -> DataFrame:
     """Return the published rows of a sink: of each interval its current version, all of it or an error.
 
@@ -41,6 +42,8 @@ def read(
         The intervals to read, such as ``2013-06-01``; by default all that were ever published.
     timeout_s : float, optional
         How long to wait for an interval that is being published, in seconds.
+    refuse_suspect : bool, optional
+        Raise an error for an interval whose published rows fail gates that were changed after the publish.
 
     Returns
     -------
@@ -50,6 +53,8 @@ def read(
 
     Raises
     ------
+    GateFailed
+        FS7006 if an interval is suspect and `refuse_suspect` is true.
     StorageError
         FS8003 if nothing is published there. FS8011 if an interval is not complete within `timeout_s`.
 
@@ -67,7 +72,7 @@ def read(
 
     columns = sink.columns if isinstance(sink, SinkPlan) else ()
     uri = _uri(sink.path if isinstance(sink, SinkPlan) else os.fspath(sink))
-    files = current_files(uri, intervals, timeout_s=timeout_s)
+    files = current_files(uri, intervals, timeout_s=timeout_s, refuse_suspect=refuse_suspect)
     reader = spark.read.option("basePath", uri).option(*BY_NAME)
     if columns and all(column.type != UNKNOWN for column in columns):
         schema = schema_of(columns)

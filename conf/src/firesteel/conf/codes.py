@@ -109,6 +109,7 @@ CODES: dict[str, Code] = {
     "FS6002": Code("the model or the alias changed after the plan was made", "Run `plan` again, or pin the version."),
     "FS6003": Code("another major version of firesteel made the plan", "Run `plan` again."),
     "FS6004": Code("there is no unfinished backfill of this range", "Run without --resume to start one."),
+    "FS6005": Code("another version was published after the plan was made", "Run `plan` again."),
     # gates and publish
     "FS7001": Code("a critical expectation failed", "Read the report; nothing was published."),
     "FS7002": Code(
@@ -122,6 +123,10 @@ CODES: dict[str, Code] = {
     "FS7005": Code(
         "an interval would publish fewer rows than its sink allows",
         "Check filters, gates and dead letters; if the count is right, set `on_empty: allow` or lower `min_rows`.",
+    ),
+    "FS7006": Code(
+        "a published interval is suspect: changed gates fail on its rows",
+        "Correct the gate, publish the interval again, or roll it back.",
     ),
     "FS7501": Code("another driver holds the lease", "Wait for that run, or cancel it; this run changed nothing."),
     "FS7502": Code("another driver took over the lease", "Use the other run's result; this driver was too slow."),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from firesteel.conf.errors import StorageError
+from firesteel.conf.errors import GateFailed, StorageError
 from firesteel.pipelines.publish.current import read_pointer
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore, children
@@ -21,7 +21,9 @@ from firesteel.pipelines.storage.paths import join
 _POLL_S = 0.2
 
 
-def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float = 60.0) -> list[str]:
+def current_files(
+    sink: str, intervals: Sequence[str] = (), *, timeout_s: float = 60.0, refuse_suspect: bool = False
+) -> list[str]:
     """Return the URIs of the published files.
 
     Parameters
@@ -32,9 +34,13 @@ def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float 
         Intervals to read. Default: all published ones.
     timeout_s
         Seconds to wait for a swap in progress.
+    refuse_suspect
+        Raise an error for an interval whose published rows fail gates that were changed after the publish.
 
     Raises
     ------
+    GateFailed
+        FS7006 when an interval is suspect and `refuse_suspect` is set.
     StorageError
         FS8003 when nothing was published to the sink; FS8011 when an interval is still incomplete after `timeout_s`.
     """
@@ -44,6 +50,12 @@ def current_files(sink: str, intervals: Sequence[str] = (), *, timeout_s: float 
     deadline = time.monotonic() + timeout_s
     files: list[str] = []
     for interval in intervals or ledger.intervals(pointer.sink):
+        if refuse_suspect and (reason := ledger.suspect(pointer.sink, interval)):
+            raise GateFailed(
+                "FS7006",
+                f"{sink} {interval} is suspect. {reason}",
+                hint="Correct the gate, publish the interval again, or read without `refuse_suspect`.",
+            )
         while True:
             record = ledger.published(pointer.sink, interval)
             expected = {join(path, file.path): file.length for file in record.files} if record else {}

@@ -131,6 +131,9 @@ class Agreement:
         return replace(self, outputs=tuple(replace(output, sample=()) for output in self.outputs))
 
 
+IntervalState = Literal["published", "audited", "skipped", "failed"]
+
+
 @dataclass(frozen=True, slots=True)
 class IntervalResult:
     """The result of one interval.
@@ -139,8 +142,8 @@ class IntervalResult:
     ----------
     interval : str
         Its name, such as ``2013-06-01``.
-    state : {"published", "skipped", "failed"}
-        What happened; `reason` says why it was planned or skipped.
+    state : {"published", "audited", "skipped", "failed"}
+        What happened; `reason` says why it was planned or skipped. In an audited interval, changed gates passed on the published rows.
     plan_hash : str
         The hash of everything that its rows depend on.
     counts : Counts
@@ -158,7 +161,7 @@ class IntervalResult:
     """
 
     interval: str
-    state: Literal["published", "skipped", "failed"]
+    state: IntervalState
     reason: str
     plan_hash: str
     counts: Counts = Counts()

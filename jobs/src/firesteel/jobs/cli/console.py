@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from firesteel.conf.quantities import byte_size
+from firesteel.conf.quantities import byte_size, plural
 from firesteel.jobs.report.executors import summary
 from firesteel.jobs.report.scored import scored_by
 
@@ -57,6 +57,10 @@ def show_plan(plan: Plan) -> None:
     console.print(
         f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(interval.input_bytes for interval in work))} to read."
     )
+    if audits := sum(interval.action == "audit" for interval in plan.intervals):
+        console.print(
+            f"{plural(audits, 'interval')} to audit: changed gates check the published rows, nothing is scored."
+        )
     if work:
         _resources(console, plan)
 
@@ -183,6 +187,10 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
             f"  published    {len(published)} intervals, {partitions} partitions, "
             f"{sum(interval.files for interval in published)} files, "
             f"{byte_size(sum(interval.bytes for interval in published))}"
+        )
+    if audited := [interval for interval in result.intervals if interval.state == "audited"]:
+        console.print(
+            f"  audited      {plural(len(audited), 'interval')}: the changed gates pass on the published rows"
         )
     if skipped:
         console.print(f"  skipped      {len(skipped)} intervals: {escape(skipped[0].reason)}")

@@ -80,6 +80,8 @@ def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> N
                 f"{record.interval} of {record.sink}: readers see the rows of run {published.run_id}, "
                 f"published on {published.ended_at}."
             )
+            if ledger.suspect(record.sink, record.interval):
+                click.echo(f"{record.interval} of {record.sink}: these rows are suspect: changed gates fail on them.")
 
 
 def _show_intervals(loaded: LoadedSpec, store: StateStore, start: str, end: str, run: str, *, as_json: bool) -> None:
@@ -105,7 +107,7 @@ def _show_table(state: dict[str, Any]) -> None:
             f"run {run['run_id']}: {run['state']}{code}, started {run['started_at']} by {run['user']}@{run['host']}"
         )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("interval", "sink", "published by", "rows", "partitions", "latest attempt", "held by"):
+    for name in ("interval", "sink", "published by", "rows", "partitions", "verdict", "latest attempt", "held by"):
         table.add_column(name, justify="right" if name in {"rows", "partitions"} else "left")
     for interval in state["intervals"]:
         published, latest, holder = interval["published"], interval["newest"], interval["held_by"]
@@ -115,6 +117,7 @@ def _show_table(state: dict[str, Any]) -> None:
             published["run_id"] if published else "-",
             f"{published['rows']['scored']:,}" if published else "-",
             f"{published['partitions_total']:,}" if published else "-",
+            "suspect" if interval["suspect"] else "passed" if published else "-",
             f"{latest['state']}, {latest['ended_at']}" if latest else "-",
             f"{holder['run_id']} ({holder['user']}@{holder['host']}, since {holder['since']})" if holder else "-",
         )

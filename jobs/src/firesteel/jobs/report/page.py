@@ -192,6 +192,14 @@ def verdict(result: RunResult, gates: tuple[GateTable, ...]) -> Verdict:
                 f"{_those(failed)} not published. Published before the failure: {_names(published)} ({rows}).",
             )
         return Verdict("bad", f"Failed{intervals}", "Nothing was published. Earlier versions are unchanged.")
+    audited = [interval for interval in result.intervals if interval.state == "audited"]
+    if audited and not published:
+        detail = (
+            f"The changed gates pass on the published rows. {len(skipped)} skipped."
+            if skipped
+            else "The changed gates pass on the published rows."
+        )
+        return Verdict("good", f"Audited {plural(len(audited), 'interval')}", detail)
     if not published:
         detail = "Nothing was published: all intervals are up to date." if skipped else "The plan has no intervals."
         return Verdict("idle", f"Skipped {plural(len(skipped), 'interval')}", detail)

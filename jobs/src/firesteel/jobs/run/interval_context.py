@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from firesteel.pipelines.publish.lease import Attempt
     from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
     from firesteel.pipelines.publish.transaction import Transaction
-    from firesteel.pipelines.result import GateResult
+    from firesteel.pipelines.result import GateResult, IntervalState
     from firesteel.pipelines.storage.base import Storage
     from firesteel.udfs.model import ModelRef
     from firesteel.udfs.report import ScoreReport
@@ -160,12 +160,7 @@ class IntervalContext:
             FS7001 when a critical expectation failed, FS7003 when one could not be evaluated.
         """
         metrics = self.metrics
-        compared = {
-            str(dict(expectation.kwargs).get("of"))
-            for expectation in gate.expectations
-            if expectation.type == "row_count_matches"
-        }
-        rows = {name: count for name in compared if (count := self.rows_of(name)) is not None}
+        rows = {name: count for name in gate.compared if (count := self.rows_of(name)) is not None}
         with metrics.timed("gates"):
             result = run_gate(
                 gate, frame, row_counts=rows, counts=metrics.counts, drifts=metrics.drifts, measured=profiles
@@ -176,7 +171,7 @@ class IntervalContext:
         raise_if_failed(result, gate)
         return result
 
-    def result(self, state: Literal["published", "skipped", "failed"], error: str = "") -> IntervalResult:
+    def result(self, state: IntervalState, error: str = "") -> IntervalResult:
         """Return the result of the interval with the metrics measured so far."""
         metrics = self.metrics
         return IntervalResult(

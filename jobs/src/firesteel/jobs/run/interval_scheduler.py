@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.identity import os_user
+from firesteel.jobs.run.audit import audit_stages
 from firesteel.jobs.run.executor_hours_budget import ExecutorHoursBudget
 from firesteel.jobs.run.interval_context import IntervalContext
 from firesteel.jobs.run.models import NO_CHALLENGER, ChallengerModel
@@ -151,7 +152,8 @@ class IntervalScheduler:
             self.challenger,
             self.tracker.run_id,
         )
-        return run_interval(context, interval_stages(self.plan))
+        audits = interval.action == "audit"
+        return run_interval(context, audit_stages(self.plan, interval) if audits else interval_stages(self.plan))
 
     def _send(self, event: Event) -> None:
         """Send one event at a time, from any thread."""

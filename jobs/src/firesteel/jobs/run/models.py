@@ -38,8 +38,10 @@ def distribute(session: SparkSession, model: ModelPlan, folder: Path) -> ModelRe
 
 
 def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:
-    """Send the plan's models to the executors."""
-    return {model.name: distribute(session, model, folders[model.name]) for model in plan.models}
+    """Send the plan's models that have a folder to the executors."""
+    return {
+        model.name: distribute(session, model, folders[model.name]) for model in plan.models if model.name in folders
+    }
 
 
 def distribute_challenger(session: SparkSession, plan: Plan) -> ChallengerModel:

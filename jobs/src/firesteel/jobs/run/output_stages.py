@@ -16,7 +16,9 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.result import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import DataFrame
 
     from firesteel.jobs.run.interval_context import IntervalContext
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan, ScoreStepPlan, SinkPlan
@@ -114,25 +116,35 @@ class GateOutputs:
         return "; ".join(f"{verb} {names}" for verb, names in parts if names)
 
     def run(self, context: IntervalContext) -> None:
-        metrics, sink, scores = context.metrics, self.sink, tuple(self.scores)
-        types = {**drift_columns(context.plan, sink), **self.scores}
-        rows = metrics.counts.scored
+        sink, rows = self.sink, context.metrics.counts.scored
+        staged = StagedFiles.below(context.sink_storage, context.transaction.staging_path)
+        frame = read_staged(context.spark, sink, context.staging_uri, exists=rows > 0)
+        check_outputs(context, self.gates, sink, self.scores, staged, frame)
+
+
+def check_outputs(
+    context: IntervalContext,
+    gates: Sequence[GatePlan],
+    sink: SinkPlan,
+    scores: Mapping[str, str],
+    files: StagedFiles,
+    frame: DataFrame,
+) -> None:
+    """Check gates on a sink's files, which `frame` reads, and on the steps after the score; measure the distributions of `scores`."""
+    metrics = context.metrics
+    types = {**drift_columns(context.plan, sink), **scores}
+    with metrics.timed("audit"):
+        loaded = files.load(tuple(types), metrics.counts.scored) if types else None
+    for gate in gates:
+        if gate.on.startswith("sink:"):
+            context.check_gate(gate, frame, loaded.profiles(gate, metrics.drifts, types) if loaded else {})
+        else:
+            context.check_gate(gate, context.spark.table(gate.on))
+    if scores:
         with metrics.timed("audit"):
-            staged = StagedFiles.below(context.sink_storage, context.transaction.staging_path)
-            loaded = staged.load(tuple(types), rows) if types else None
-        for gate in self.gates:
-            if gate.on.startswith("sink:"):
-                frame = read_staged(context.spark, sink, context.staging_uri, exists=rows > 0)
-                context.check_gate(gate, frame, loaded.profiles(gate, metrics.drifts, types) if loaded else {})
-            else:
-                context.check_gate(gate, context.spark.table(gate.on))
-        if scores:
-            with metrics.timed("audit"):
-                if loaded is not None:
-                    metrics.distributions = loaded.distribution(scores)
-                else:
-                    frame = read_staged(context.spark, sink, context.staging_uri, exists=rows > 0)
-                    metrics.distributions = tuple(distribution(frame, scores))
+            metrics.distributions = (
+                tuple(distribution(frame, tuple(scores))) if loaded is None else loaded.distribution(tuple(scores))
+            )
 
 
 def check_min_rows(plan: Plan, interval: IntervalPlan, sink: SinkPlan, counts: Counts, store: StateStore) -> None:

@@ -20,7 +20,7 @@ from firesteel.jobs.lineage.record import LineageRecord
 from firesteel.jobs.report.write import write_report
 from firesteel.jobs.run.executor_hours_budget import ExecutorHoursBudget
 from firesteel.jobs.run.interval_scheduler import IntervalScheduler, skip
-from firesteel.jobs.run.models import distribute_challenger, distribute_models
+from firesteel.jobs.run.models import NO_CHALLENGER, distribute_challenger, distribute_models
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.spark.shuffle import shuffle_in_use
 from firesteel.jobs.timeline.eventlog import EventLog
@@ -109,7 +109,8 @@ def run_plan(
         ) as lineage,
     ):
         on_event = lineage.watching(on_event)
-        folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models}
+        scores = any(interval.action == "score" for interval in plan.intervals)  # an audit needs no model
+        folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models if scores}
         result = tracker.stamp(result)
         with open_session(plan, spark, events=folder / EVENTS) as session:
             log = EventLog.of(session)
@@ -117,7 +118,7 @@ def run_plan(
             on_event(Event("session", facts=asdict(shuffle)))
             result = replace(result, shuffle=shuffle)
             models = distribute_models(session, plan, folders)
-            challenger = distribute_challenger(session, plan)
+            challenger = distribute_challenger(session, plan) if scores else NO_CHALLENGER
             with ExecutorHoursBudget(session, plan.resources.max_executor_hours, f"firesteel-{run_id}") as budget:
                 scheduler = IntervalScheduler(
                     session, plan, models, tracker, lineage, on_event, keep_going, budget, challenger
@@ -166,7 +167,7 @@ def _state_store(plan: Plan) -> StateStore:
 def _permit(plan: Plan, run_id: str, at: str) -> None:
     """Check the site's policies before anything is read: another user may have made the plan, or the policies are newer."""
     store = _state_store(plan)
-    for interval in [interval for interval in plan.intervals if interval.action == "score"][:1]:
+    for interval in [interval for interval in plan.intervals if interval.action != "skip"][:1]:
         attempt = Attempt(run_id, interval.plan_hash, os_user(), socket.gethostname(), at)
         for sink in plan.sinks:
             permit(

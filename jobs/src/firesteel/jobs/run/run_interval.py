@@ -79,10 +79,11 @@ def _run_stages(context: IntervalContext, stages: Sequence[Stage]) -> IntervalRe
                         context.reason = skip.reason
                         return context.result("skipped")
         except FiresteelError as error:
-            transaction.fail(str(error), context.metrics.counts)
+            audits = interval.action == "audit"
+            transaction.fail(str(error), context.metrics.counts, action="audit" if audits else "run")
             raise
         publish.run(context)  # records its own failures: after the journal this attempt may still succeed
-    return context.result("published")
+    return context.result("audited" if interval.action == "audit" else "published")
 
 
 @contextmanager

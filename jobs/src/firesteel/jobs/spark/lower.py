@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -145,6 +145,15 @@ def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) 
     if not exists:
         return spark.createDataFrame([], schema)
     return spark.read.format(sink.format).schema(schema).option(*BY_NAME).load(uri)
+
+
+def read_files(spark: SparkSession, sink: SinkPlan, uris: Sequence[str], base_uri: str) -> DataFrame:
+    """Return the rows of a sink's files. The folders between `base_uri` and the files give the partition columns."""
+    schema = schema_of(sink.columns)
+    if not uris:
+        return spark.createDataFrame([], schema)
+    reader = spark.read.format(sink.format).schema(schema).option("basePath", base_uri)
+    return reader.option(*BY_NAME).load(list(uris))
 
 
 @contextmanager

@@ -82,5 +82,5 @@ def _records(plan: Plan) -> list[tuple[tuple[str, str], IntervalPlan, LedgerReco
         ((sink.name, interval.id), interval, ledger.latest(sink.name, interval.id))
         for sink in plan.sinks
         for interval in plan.intervals
-        if interval.action == "score"
+        if interval.action != "skip"
     ]

@@ -513,7 +513,7 @@ def run_metrics(result: RunResult) -> dict[str, float]:
     metrics["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0
     if result.executors:
         metrics |= executor_metrics(result.executors)
-    for state in ("published", "skipped", "failed"):
+    for state in ("published", "audited", "skipped", "failed"):
         metrics[f"intervals_{state}"] = sum(interval.state == state for interval in result.intervals)
     return metrics
 

@@ -23,6 +23,9 @@ from firesteel.pipelines.spec.model import Spec
 Parts = tuple[tuple[str, str], ...]
 """(name, fingerprint) of each hash input, sorted by name."""
 
+GATE = "gate "
+"""Prefix of the hash input of a gate."""
+
 Args = tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]
 """SQL step -> arg -> value."""
 
@@ -36,7 +39,7 @@ _TEXTS = {"description", "meta", "notes"}
 
 
 def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
-    """Return the hash inputs `spec` and `gates`. Gates are separate because most change no row; those that exclude rows are in both.
+    """Return the hash inputs `spec` and `gate NAME` of each gate. Most gates change no row; those that exclude rows are in both.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         ]
     if excluding := _excluding(gates):
         meaning["gates"] = excluding
-    return (("gates", _digest(gates)), ("spec", _digest(meaning)))
+    return (*((f"{GATE}{name}", _digest(gate)) for name, gate in sorted(gates.items())), ("spec", _digest(meaning)))
 
 
 def _excluding(gates: Mapping[str, Any]) -> list[Any]:
@@ -126,6 +129,14 @@ def changed_parts(before: Parts, now: Parts) -> tuple[str, ...]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     )
+
+
+def changed_gates(before: Parts, now: Parts) -> frozenset[str] | None:
+    """Return the names of the gates that were changed, added or removed; None if another hash input differs, too."""
+    changed = {name for name, _ in set(before) ^ set(now)}
+    if not all(name.startswith(GATE) for name in changed):
+        return None
+    return frozenset(name.removeprefix(GATE) for name in changed)
 
 
 def _manifest(source: SourceInput) -> str:

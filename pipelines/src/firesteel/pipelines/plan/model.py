@@ -211,6 +211,12 @@ class GatePlan:
     expectations: tuple[Expectation, ...]
 
     @property
+    def compared(self) -> frozenset[str]:
+        """Return the relations whose numbers of rows the gate compares with that of its own."""
+        checks = (check for check in self.expectations if check.type == "row_count_matches")
+        return frozenset(str(dict(check.kwargs).get("of")) for check in checks)
+
+    @property
     def excludes_rows(self) -> bool:
         """Return whether the gate excludes rows of its relation."""
         return any(expectation.failing_rows != "keep" for expectation in self.expectations)
@@ -263,7 +269,7 @@ class IntervalPlan:
     id: str
     start: str
     end: str
-    action: Literal["score", "skip"]
+    action: Literal["score", "audit", "skip"]
     reason: str
     plan_hash: str
     inputs: tuple[SourceInput, ...]
@@ -272,6 +278,8 @@ class IntervalPlan:
     """The named inputs of `plan_hash`. The ledger stores them, so that the next plan can report what changed."""
     args: tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...] = ()
     """SQL step -> its args with their values, for steps whose args refer to the interval."""
+    audited_gates: tuple[str, ...] = ()
+    """The gates that the action `audit` checks on the published files and on the inputs."""
 
     def bound(self, step: SqlStepPlan) -> SqlStepPlan:
         """Return a SQL step with the values of its args for this interval."""
@@ -474,6 +482,18 @@ class Plan:
             if isinstance(step, SqlStepPlan) and scored & set(step.reads):
                 scored.add(step.name)
         return frozenset(scored)
+
+    @property
+    def auditable_gates(self) -> frozenset[str]:
+        """Return the gates that can be checked without a score: on the sink's files, or on relations that are the same as at the score."""
+        scored, sinks = self.scored_relations, {f"sink:{sink.name}" for sink in self.sinks}
+        if any(gate.excludes_rows for gate in self.gates):  # the relations of the inputs have lost the excluded rows
+            return frozenset(gate.name for gate in self.gates if gate.on in sinks and not gate.compared)
+        return frozenset(
+            gate.name
+            for gate in self.gates
+            if not scored & gate.compared and (gate.on in sinks or gate.on not in scored)
+        )
 
     def to_json(self) -> str:
         """Return the plan as JSON: the same bytes for the same plan. Secrets are in it as references only.

@@ -116,6 +116,7 @@ def build_plan(
     code = _code_parts(loaded, analysis)
     published = Published.of(Ledger(StateStore.at(spec.storage, spec.name, loaded.profile)), tuple(spec.sinks))
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
+    gates, auditable = frozenset(gate.name for gate in plan.gates), plan.auditable_gates
     intervals = []
     for number, slot in enumerate(requested, start=1):
         on_progress("ledger", number, len(requested))
@@ -130,7 +131,9 @@ def build_plan(
         if read is None:
             intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
         else:
-            intervals.append(decide(interval, published, force=request.force, appends=appends))
+            intervals.append(
+                decide(interval, published, force=request.force, appends=appends, gates=gates, auditable=auditable)
+            )
     listing.check_contracts([interval.inputs for interval in intervals if interval.action != "skip"], plan.sources)
     proposal = propose(logical, spec.configuration, intervals, published.recent())
     check_executor_hours(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)

@@ -1,11 +1,11 @@
-"""Decide for each interval whether to score or skip it, by its hash inputs and the ledger."""
+"""Decide for each interval whether to score, audit or skip it, by its hash inputs and the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from firesteel.pipelines.plan.fingerprint import Parts, changed_parts
+from firesteel.pipelines.plan.fingerprint import Parts, changed_gates, changed_parts
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -41,7 +41,13 @@ class Published:
 
 
 def decide(
-    plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str] = frozenset()
+    plan: IntervalPlan,
+    published: Published,
+    *,
+    force: bool,
+    appends: frozenset[str] = frozenset(),
+    gates: frozenset[str] = frozenset(),
+    auditable: frozenset[str] = frozenset(),
 ) -> IntervalPlan:
     """Return the interval with its `action` and `reason`.
 
@@ -49,6 +55,8 @@ def decide(
     ----------
     appends
         The sinks in mode `append_once`: a plan is never appended twice, even with `force`.
+    gates, auditable
+        The gates of the plan, and those that can be checked without a score.
     """
     appended = [published.last(output.sink, plan.id) for output in plan.outputs if output.sink in appends]
     if appended and all(record is not None and record.holds(plan.plan_hash) for record in appended):
@@ -62,6 +70,11 @@ def decide(
     if all(record.plan_hash == plan.plan_hash for record in known):
         when = known[0].ended_at if known else ""
         return replace(plan, action="skip", reason=f"already published with the same plan hash ({when})")
+    changed = [changed_gates(record.hash_inputs, plan.hash_inputs) for record in known]
+    names = frozenset[str]().union(*(each or () for each in changed))
+    if known and None not in changed and names & gates <= auditable:
+        reason = _changes(known, plan.hash_inputs, plan.outputs)
+        return replace(plan, action="audit", reason=reason, audited_gates=tuple(sorted(names & gates)))
     return replace(plan, action="score", reason=_changes(known, plan.hash_inputs, plan.outputs))
 
 

@@ -118,6 +118,7 @@ def open_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
     """Return the runs whose dead letters the published data lacks.
 
     After a run, its own are open. An append adds its own to the open ones. A replay removes those that it replayed and adds its own.
+    An audit changes none.
     A rollback restores the open ones of the restored version.
     """
     published = {record.token: record for record in ledger.history(sink, interval) if record.state == "published"}
@@ -130,7 +131,8 @@ def _open(published: dict[int, LedgerRecord], token: int) -> frozenset[str]:
         return frozenset()
     if record.action == "rollback":
         return _open(published, record.restores)
-    if record.action in {"append", "replay"}:
+    if record.action in {"append", "replay", "audit"}:
         before = max((older for older in published if older < token), default=0)
-        return _open(published, before) - frozenset(record.replayed) | {record.run_id}
+        own = frozenset[str]() if record.action == "audit" else frozenset({record.run_id})
+        return _open(published, before) - frozenset(record.replayed) | own
     return frozenset({record.run_id})

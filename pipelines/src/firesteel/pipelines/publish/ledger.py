@@ -30,6 +30,17 @@ class Ledger:
                 return record
         return None
 
+    def suspect(self, sink: str, interval: str) -> str:
+        """Return why an audit found the published rows wrong; empty if none did since the latest publish."""
+        sink_interval = SinkInterval(self._store, sink, interval)
+        for token in reversed(_tokens(sink_interval)):
+            record = read_record(sink_interval, token)
+            if record.state == "published":
+                break
+            if record.action == "audit" and record.state == "failed" and record.error.startswith("FS7001"):
+                return record.error
+        return ""
+
     def history(self, sink: str, interval: str | None = None) -> list[LedgerRecord]:
         """Return all attempts, latest first."""
         sink_intervals = [

@@ -84,7 +84,7 @@ def _selected_by(published: dict[int, LedgerRecord], token: int) -> frozenset[st
         return frozenset()
     if record.action == "rollback":
         return _selected_by(published, record.restores)
-    own = frozenset() if record.action == "replay" else frozenset({record.run_id})
+    own = frozenset() if record.action in {"replay", "audit"} else frozenset({record.run_id})
     if record.action == "run":
         return own
     return own | _selected_by(published, max((earlier for earlier in published if earlier < token), default=0))

@@ -40,10 +40,10 @@ class LedgerRecord:
     `token` is the fencing token of its lease. It orders attempts and names the record's file. `hash_inputs` are the named inputs of
     the plan hash. `work_seconds` is the duration of reading, scoring and staging `input_bytes`; `task_seconds` is the sum over its
     tasks, of which `slots` run at the same time.
-    `action` is a run, an append, a replay of dead letters (`replayed` lists their runs), or a rollback to the version of the token
-    `restores` (0: the data before the first publish). `appended` are the hashes of all appended plans. `profiles` describe the columns
-    with a drift gate and are the baseline of later intervals. `policy` lists the digest and the rule number of each policy that
-    allowed the publish. `agreement` compares the model with its challenger.
+    `action` is a run, an append, a replay of dead letters (`replayed` lists their runs), an audit of the published files by changed
+    gates, or a rollback to the version of the token `restores` (0: the data before the first publish). `appended` are the hashes of
+    all appended plans. `profiles` describe the columns with a drift gate and are the baseline of later intervals. `policy` lists the
+    digest and the rule number of each policy that allowed the publish. `agreement` compares the model with its challenger.
     """
 
     pipeline: str
@@ -69,7 +69,7 @@ class LedgerRecord:
     slots: int = 0
     work_seconds: float = 0.0
     task_seconds: float = 0.0
-    action: Literal["run", "append", "replay", "rollback"] = "run"
+    action: Literal["run", "append", "replay", "rollback", "audit"] = "run"
     replayed: tuple[str, ...] = ()
     restores: int = 0
     appended: tuple[str, ...] = ()

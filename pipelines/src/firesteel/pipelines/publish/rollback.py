@@ -58,10 +58,12 @@ def _undone(sink_interval: SinkInterval, published: list[LedgerRecord], to: str)
         raise StorageError(
             "FS8010", f"{sink_interval}: nothing was published.", hint="List the attempts with `firesteel history`."
         )
+    # Audits after the latest publish have changed no file.
+    latest = max((at for at, record in enumerate(published) if record.action != "audit"), default=0)
     if not to:
-        return published[-1:]
+        return published[latest:]
     target = next((record.token for record in published if record.run_id == to), None)
-    if target is None or target == published[-1].token:
+    if target is None or target >= published[latest].token:
         others = ", ".join(record.run_id for record in published[:-1]) or "none"
         what = "has published nothing here" if target is None else "is already the published version"
         raise StorageError("FS8010", f"{sink_interval}: run {to} {what}.", hint=f"Use an earlier run: {others}.")

@@ -69,6 +69,7 @@ def _interval(target: SinkInterval, path: str) -> JsonValue:
         "held_by": _holder(target),
         "newest": _record(latest),
         "published": _record(published),
+        "suspect": ledger.suspect(target.sink, target.interval)[:MAX_TEXT],
     }
 
 

@@ -228,6 +228,30 @@ class Transaction:
         )
         return self._add(planned, record)
 
+    def record_audit(self, onto: LedgerRecord, profiles: tuple[Profile, ...] = ()) -> LedgerRecord:
+        """Record that the gates of the attempt's plan pass on the published files of `onto`. No file changes.
+
+        Parameters
+        ----------
+        profiles
+            Profiles that the audit measured; those of `onto` stay for other columns.
+        """
+        self._expect_open("record an audit")
+        record = self._record("published", onto.counts, planned=onto.partitions, mlflow_run_id=onto.mlflow_run_id)
+        measured = {(profile.on, profile.column): profile for profile in (*onto.profiles, *profiles)}
+        record = replace(
+            record,
+            action="audit",
+            files=onto.files,
+            appended=(*onto.appended, record.plan_hash) if onto.appended else (),
+            profiles=tuple(measured.values()),
+            agreement=onto.agreement,
+            slots=onto.slots,
+            work_seconds=onto.work_seconds,
+            task_seconds=onto.task_seconds,
+        )
+        return self._commit((), record)
+
     def _add(self, planned: tuple[str, ...], record: LedgerRecord) -> LedgerRecord:
         self._expect_open("append")
         check_planned(planned)
@@ -294,7 +318,9 @@ class Transaction:
         self._emit("cleaned")
         return record
 
-    def fail(self, error: str, counts: Counts = Counts()) -> LedgerRecord | None:
+    def fail(
+        self, error: str, counts: Counts = Counts(), *, action: Literal["run", "audit"] = "run"
+    ) -> LedgerRecord | None:
         """Record why the attempt failed. The transaction can no longer publish; leaving the block cleans up.
 
         Returns
@@ -302,12 +328,19 @@ class Transaction:
         The record; None if the storage refuses it, so that the caller can report the original error.
         """
         self._expect_open("fail")
-        return self._end("failed", error, counts)
+        return self._end("failed", error, counts, action)
 
-    def _end(self, state: Literal["failed", "cancelled"], error: str, counts: Counts = Counts()) -> LedgerRecord | None:
+    def _end(
+        self,
+        state: Literal["failed", "cancelled"],
+        error: str,
+        counts: Counts = Counts(),
+        action: Literal["run", "audit"] = "run",
+    ) -> LedgerRecord | None:
         self._state = _State.FAILED
         try:
-            return write_record(self._sink_interval, self._record(state, counts, error=error))
+            record = replace(self._record(state, counts, error=error), action=action)
+            return write_record(self._sink_interval, record)
         except FiresteelError as failure:
             _log.warning("%s: the ledger has no record that the attempt %s: %s", self._sink_interval, state, failure)
             return None
