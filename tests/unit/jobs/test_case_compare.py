@@ -144,9 +144,9 @@ def test_a_failure_is_shown_row_by_row(golden):
 
 
 def test_an_error_of_a_case_is_shown_with_its_code():
-    error = RuntimeFault("FS9002", "the Spark job died.", hint="The driver's log has the trace.")
+    error = RuntimeFault("FS9002", "the Spark job failed.", hint="The driver's log has the trace.")
     lines = report(CaseResult("a case", WHERE, 0.25, errors=(error,)))
-    assert lines[-1] == "  FS9002 the Spark job died. The driver's log has the trace."
+    assert lines[-1] == "  FS9002 the Spark job failed. The driver's log has the trace."
 
 
 def test_long_differences_are_cut_and_json_has_all_of_them():
@@ -161,5 +161,5 @@ def test_long_differences_are_cut_and_json_has_all_of_them():
 def test_the_exit_code_tells_a_failed_case_from_a_machine_that_failed():
     difference = compare(expectation([]), TABLE)
     passed, failed = CaseResult("a", WHERE, 0), CaseResult("b", WHERE, 0, (difference,))
-    broken = CaseResult("c", WHERE, 0, errors=(RuntimeFault("FS9002", "the Spark job died."),))
+    broken = CaseResult("c", WHERE, 0, errors=(RuntimeFault("FS9002", "the Spark job failed."),))
     assert [exit_code(each) for each in ([passed], [passed, failed], [failed, broken])] == [0, 2, 1]

@@ -110,7 +110,7 @@ def test_result_and_report_come_to_where_runs_of_this_machine_leave_them(plan, t
 @pytest.fixture
 def second_attempt(monkeypatch):
     monkeypatch.setenv("CONTAINER_ID", "container_e01_1700000000000_0001_02_000001")
-    monkeypatch.setattr("firesteel.jobs.submit.driver.take_delivered", lambda: None)  # there is no JVM here
+    monkeypatch.setattr("firesteel.jobs.submit.driver.load_delivered_secrets", lambda: None)  # there is no JVM here
 
 
 def test_a_second_driver_lets_the_result_of_the_first_stand(plan, second_attempt, tmp_path):

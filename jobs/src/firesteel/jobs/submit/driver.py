@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import FiresteelError, kind_of
 from firesteel.conf.hadoop import CONF_DIR
 from firesteel.jobs.run.plan_runner import run_plan
-from firesteel.jobs.spark.secret_settings import take_delivered
+from firesteel.jobs.spark.secret_settings import load_delivered_secrets
 from firesteel.jobs.submit.application import attempt_of
 from firesteel.jobs.submit.handover import Handover, Stopped
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, is_held, read_states
@@ -40,7 +40,7 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
         As in `run_plan`. The error is stored, too.
     """
     _use_shipped_configuration()
-    take_delivered()
+    load_delivered_secrets()
     handover = Handover.of(plan, submission)
     if attempt_of(os.environ.get("CONTAINER_ID", "")) > 1:
         found = handover.found()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.secrets import reveal
 from firesteel.conf.yarn import resourcemanager_urls
-from firesteel.jobs.spark.secret_settings import REDACTION, delivered, properties_file, secret_keys
+from firesteel.jobs.spark.secret_settings import REDACTION, delivery_settings, properties_file, secret_keys
 from firesteel.jobs.submit.application import Application, ResourceManagers, Watch
 from firesteel.jobs.submit.command import HERE, log_settings, submit_conf, submit_environment, submit_line
 from firesteel.jobs.submit.handover import Handover
@@ -137,7 +137,7 @@ def _deaf() -> Iterator[None]:
 def _secrets(plan: Plan, conf: Mapping[str, str], *, carried: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The path of the properties file, and the descriptor to pass on; nothing where there are no secrets."""
     settings = {key: reveal(conf[key]) for key in secret_keys(conf)}
-    if carried and (more := delivered([*conf.values(), *_texts(astuple(plan.tracking))])):
+    if carried and (more := delivery_settings([*conf.values(), *_texts(astuple(plan.tracking))])):
         settings |= more
         own = conf.get(REDACTION)
         if own:
