@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import RuntimeFault, SpecErrors, Where
 from firesteel.jobs.testing.bind import Expectation
-from firesteel.jobs.testing.compare import compare, unexpected_letters
+from firesteel.jobs.testing.compare import compare, unexpected_dead_letters
 from firesteel.jobs.testing.matching import match
 from firesteel.jobs.testing.model import Expected
 from firesteel.jobs.testing.result import CaseResult, GateDifference, exit_code
@@ -106,8 +106,8 @@ def test_types_that_only_spark_knows_are_checked_when_it_has_said_them():
 
 
 def test_dead_letters_that_nobody_spoke_of_are_a_difference():
-    assert unexpected_letters(Table((("error", "string"),), ()), WHERE) is None
-    found = unexpected_letters(Table((("error", "string"),), (("ValueError",),)), WHERE)
+    assert unexpected_dead_letters(Table((("error", "string"),), ()), WHERE) is None
+    found = unexpected_dead_letters(Table((("error", "string"),), (("ValueError",),)), WHERE)
     assert found.summary == "the model failed on 1 row, and the case has no `dead_letter`"
 
 
@@ -135,7 +135,7 @@ def test_a_failure_is_shown_row_by_row(golden):
         (compare(expectation(rows), TABLE), compare(expectation(None, count=4, relation="sink:scores"), TABLE)),
         (
             GateDifference(
-                "output_ok", WHERE, "pass expected, it fails: expect_column_values_to_not_be_null on p: 1 null"
+                "output_ok", WHERE, "pass expected, but it fails: expect_column_values_to_not_be_null on p: 1 null"
             ),
         ),
         description="What the price is made of.",
