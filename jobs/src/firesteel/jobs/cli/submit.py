@@ -86,7 +86,7 @@ def submit(
     In cluster mode the exit code comes from the ledger's records of the planned intervals, not from spark-submit.
     """
     from firesteel.jobs.submit.command import submit_line
-    from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, importable
+    from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, copy_as_zip
     from firesteel.pipelines import Pipeline
 
     if (target is None) != (render is None):
@@ -107,7 +107,7 @@ def submit(
         folder = Path(".firesteel", "plans")
         folder.mkdir(parents=True, exist_ok=True)
         if py_files:
-            package = replace(package, py_files=importable(py_files, folder))
+            package = replace(package, py_files=copy_as_zip(py_files, folder))
         path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
         write_text(path, made.to_json())
         click.echo(shlex.join(submit_line(made, path, package, run_id=run_id)))

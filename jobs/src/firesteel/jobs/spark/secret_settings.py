@@ -16,14 +16,17 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.secret_sources import variable
-from firesteel.conf.secrets import references, reveal, secrets_in
+from firesteel.conf.secrets import SecretRef, references, reveal, secrets_in
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from firesteel.pipelines.plan.model import Plan
 
 REDACTION = "spark.redaction.regex"
 SQL_REDACTION = "spark.sql.redaction.options.regex"
@@ -115,10 +118,24 @@ def check_secret_settings(spark: SparkSession, settings: Mapping[str, str]) -> N
             )
 
 
-def delivery_settings(texts: Iterable[str]) -> dict[str, str]:
-    """Return settings that send the secrets of `texts` to a driver on the cluster. Spark redacts their names by default."""
+def plan_secrets(plan: Plan, conf: Mapping[str, str]) -> tuple[SecretRef, ...]:
+    """Return the secrets that the settings and the plan's tracking refer to, sorted."""
+    texts = (*conf.values(), *_texts(astuple(plan.tracking)))
+    return tuple(sorted({reference for text in texts for reference in secrets_in(text)}))
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _texts(value)
+
+
+def delivery_settings(references: Iterable[SecretRef]) -> dict[str, str]:
+    """Return settings that send secrets to a driver on the cluster. Spark redacts their names by default."""
     settings: dict[str, str] = {}
-    for reference in dict.fromkeys(reference for text in texts for reference in secrets_in(text)):
+    for reference in references:
         value = reveal(str(reference))
         settings[f"{_DELIVERED}{variable(reference.scope, reference.key)}"] = b64encode(value.encode()).decode()
     return settings
