@@ -13,7 +13,7 @@ import api_page
 from firesteel.conf.codes import CODES
 from firesteel.conf.java import find_java
 from firesteel.jobs.cli.main import COMMANDS, cli
-from firesteel.jobs.testing.schema import case_schema
+from firesteel.jobs.testing.model import case_schema
 from firesteel.pipelines.spec.schema import spec_schema
 from firesteel.rdma_shuffle.jar import build_or_find, spark_jars
 

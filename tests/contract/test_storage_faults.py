@@ -255,7 +255,7 @@ def test_nobody_answers(monkeypatch):
     with over(one, two) as storage, pytest.raises(StorageError) as caught:
         storage.status("/x")
     assert caught.value.code == "FS8001"
-    for fact in (one, two, "Connection refused", "HADOOP_CONF_DIR is /etc/hadoop/conf", "hdfs://nn:8020"):
+    for fact in (one, two, "Connection refused", "Set HADOOP_CONF_DIR", "(it is /etc/hadoop/conf)", "hdfs://nn:8020"):
         assert fact in str(caught.value)
 
 

@@ -116,7 +116,7 @@ def test_a_driver_that_is_asked_to_end_aborts_and_gives_the_interval_back(projec
     plan_file.write_text(pipeline.plan(DAY).to_json(), encoding="utf-8")
     ended = end_driver_at(plan_file, "scoring")
     assert ended.returncode == 130, ended.stderr
-    assert "Cancelled. Intervals already published stay" in ended.stderr
+    assert "Cancelled. Published intervals stay published" in ended.stderr
     assert project.published() == {}
     assert run_plan(pipeline.plan(DAY), spark=spark, runs=tmp_path / "runs").state == "published"
     assert project.rows() == 60

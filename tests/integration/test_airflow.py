@@ -174,7 +174,7 @@ def test_the_dags_of_the_documents_are_built_in_airflows_environment(home):
 def test_data_that_a_gate_refuses_are_not_scored_again(home, specs):
     """By `dag.test()`, as an author tries a DAG; the task has three retries."""
     said = home.airflow("dags", "test", "refused", DAY, code=1)
-    assert "a gate refused the data; nothing was published: FS7001" in said
+    assert "a gate failed; nothing was published: FS7001" in said
     assert "DagRun failed" in said
     (record,) = Ledger(project_of(specs, "refused").store).history("scores")
     assert record.state == "failed"

@@ -92,9 +92,9 @@ def test_what_does_not_fit_is_said_at_once_and_before_any_row_is_read(spark, poi
     codes = [error.code for error in several.value.errors]
     assert codes == ["FS1004", "FS1013", "FS2004", "FS3002", "FS3002", "FS3002"], several.value
     assert "Did you mean `note`?" in str(several.value)
-    with pytest.raises(firesteel.SpecError, match="FS1005 outputs names no column"):
+    with pytest.raises(firesteel.SpecError, match="FS1005 outputs is empty"):
         firesteel.score(points, str(ridge), {})
-    with pytest.raises(firesteel.SpecError, match="FS1013 `id` is a column twice"):
+    with pytest.raises(firesteel.SpecError, match="FS1013 `id` is in `keep` or in the DataFrame twice"):
         firesteel.score(points.select("*", "id"), str(ridge), {"p": "double"})
     with pytest.raises(firesteel.ModelError, match="FS3001"):
         firesteel.score(points, str(ridge.parent / "none"), {"p": "double"})

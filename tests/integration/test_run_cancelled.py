@@ -63,7 +63,7 @@ def test_a_cancelled_run_says_so_in_one_line_and_in_the_history(tmp_path, operat
     said = (tmp_path / "stderr").read_text()
     assert code == 130, said
     lines = [line for line in said.splitlines() if line and "incubator" not in line]
-    assert lines == ["Cancelled. Intervals already published stay; the others are as they were."]
+    assert lines == ["Cancelled. Published intervals stay published; the others are unchanged."]
     history = json.loads(firesteel("history", "--json", folder=tmp_path).stdout)
     assert {record["state"] for record in history} == {"cancelled"}
     assert {record["interval"] for record in history} == ({DAY, NEXT_DAY} if at_once > 1 else {DAY})

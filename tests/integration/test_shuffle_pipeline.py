@@ -21,7 +21,7 @@ import pytest
 from firesteel.conf.errors import SpecErrors
 from firesteel.conf.shuffle import PLUGIN
 from firesteel.jobs.embedded.cluster import ask
-from firesteel.jobs.spark.shuffle import joined, with_plugin
+from firesteel.jobs.spark.shuffle import append_item, with_plugin
 from firesteel.rdma_shuffle.jar import build_or_find
 from support import forks
 from support.rdma import RDMA_DEVICES, VERBS
@@ -222,4 +222,4 @@ def test_the_jar_comes_with_the_plugin_and_with_nothing_else():
 
 @pytest.mark.parametrize(("words", "told"), [("", "b"), ("a", "a,b"), (" a , b ", "a,b"), ("b", "b")])
 def test_a_word_joins_a_list_once(words, told):
-    assert joined(words, "b") == told
+    assert append_item(words, "b") == told

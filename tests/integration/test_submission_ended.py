@@ -52,7 +52,7 @@ def test_a_submission_that_is_ended_was_cancelled_and_has_not_failed(held, by):
         client.kill()
     text = (held.folder / "said").read_text()
     assert code == 130, text
-    assert "Cancelled. Intervals already published stay" in text
+    assert "Cancelled. Published intervals stay published" in text
     (state,) = runs(held.store, "ended")
     assert (state.ended.exit_code, state.ended.brief.get("error", "")) == (130, ""), text
     tracked = mlflow.MlflowClient(f"sqlite:///{held.folder}/mlflow.db").search_runs(["1"])

@@ -1,7 +1,7 @@
-"""A real Airflow 3 in an environment of its own, with firesteel's provider, and firesteel itself elsewhere.
+"""A real Airflow 3 in its own environment with the firesteel provider. firesteel runs in another environment.
 
-The environment of Airflow is made once for its constraints and kept in the user's cache. An environment of each test session lies over
-it and has the provider, installed by pip.
+Airflow's environment is created once for its constraints, and kept in the user's cache. Each test session adds an environment
+on top, into which pip installs the provider.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PARTS = (
 
 
 def airflow_environment() -> Path:
-    """The environment's folder; about half a minute the first time, when packages are fetched."""
+    """Create the environment, and return its folder. The first time it downloads packages for about 30 s."""
     constraints = HERE / "constraints.txt"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(constraints.read_bytes() + version.encode()).hexdigest()[:16]
@@ -59,9 +59,9 @@ def airflow_environment() -> Path:
 
 
 def with_provider(environment: Path, wheel: Path, folder: Path) -> Path:
-    """An environment that has all of `environment`, and the provider's wheel as pip installs it.
+    """Create an environment with all of `environment` and the provider's wheel.
 
-    pip checks the wheel's dependencies, and has no index to fetch any from: those of Airflow must do.
+    pip checks the wheel's dependencies without an index, so Airflow's packages must satisfy them.
     """
     venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
     packages = next((environment / "lib").glob("python*")) / "site-packages"
@@ -74,7 +74,7 @@ def with_provider(environment: Path, wheel: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class AirflowHome:
-    """An AIRFLOW_HOME on SQLite, and what a person does with it."""
+    """An AIRFLOW_HOME on SQLite, with the actions of a user."""
 
     environment: Path
     folder: Path
@@ -84,7 +84,7 @@ class AirflowHome:
 
     @classmethod
     def make(cls, environment: Path, folder: Path, dags: Path, more: Mapping[str, str]) -> AirflowHome:
-        """Configure it by the environment, and make its database."""
+        """Configure Airflow by environment variables, and create its database."""
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
         kept = {
@@ -121,7 +121,7 @@ class AirflowHome:
         return home
 
     def airflow(self, *words: str, code: int = 0) -> str:
-        """Airflow's command line; what it printed, errors and all. It has to end with `code`."""
+        """Run Airflow's command line, and return its output with errors. It must end with `code`."""
         done = subprocess.run(
             [str(self.environment / "bin" / "python"), "-m", "airflow", *words],
             stdout=subprocess.PIPE,
@@ -137,7 +137,7 @@ class AirflowHome:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """API server, scheduler, DAG processor and triggerer, each a process, until the block ends."""
+        """Run the API server, the scheduler, the DAG processor and the triggerer as processes until the block ends."""
         logs = self.folder / "parts"
         logs.mkdir(exist_ok=True)
         started: list[subprocess.Popen[bytes]] = []
@@ -177,7 +177,7 @@ class AirflowHome:
             process.wait()
 
     def processes(self) -> list[int]:
-        """All processes of this home, by their environment: some have left the process groups that we know."""
+        """Return all processes of this home, by their environment: some have left the known process groups."""
         wanted, found = f"AIRFLOW_HOME={self.folder}".encode(), []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
@@ -186,7 +186,7 @@ class AirflowHome:
         return found
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Airflow's REST API, as its pages and people use it."""
+        """Call Airflow's REST API, as its pages do."""
         if not self.headers:
             token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
             self.headers["Authorization"] = f"Bearer {token}"
@@ -195,17 +195,17 @@ class AirflowHome:
         return answer.json()
 
     def trigger(self, dag: str, day: str) -> str:
-        """Start a run; its id."""
+        """Start a DAG run, and return its id."""
         made = self.call("POST", f"dags/{dag}/dagRuns", json={"logical_date": f"{day}T00:00:00Z"})
         return str(made["dag_run_id"])
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
-        """Task instances by task."""
+        """Return the task instances by task."""
         found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {each["task_id"]: each for each in found}
 
     def xcom(self, dag: str, run: str, task: str, key: str = "return_value") -> Any:
-        """What a task left."""
+        """Return the XCom value of a task."""
         value = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}")["value"]
         with contextlib.suppress(ValueError):
             while isinstance(value, str):  # as it is stored, which is JSON
@@ -213,7 +213,7 @@ class AirflowHome:
         return value
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
-        """A task's log, as it was written."""
+        """Return the log of a task."""
         path = self.folder / "logs" / f"dag_id={dag}" / f"run_id={run}" / f"task_id={task}" / f"attempt={attempt}.log"
         return path.read_text() if path.exists() else ""
 

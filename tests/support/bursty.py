@@ -1,4 +1,4 @@
-"""A pipeline with days of one file and days of many, and models that take their time: so long, or until executors came or went."""
+"""A pipeline with small and large days, and slow models. A model is slow for a fixed time, or until executors start or end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ configuration: {configuration}
 
 
 class Slow(mlflow.pyfunc.PythonModel):
-    """Answers after a tenth of a second a row."""
+    """Takes 0.1 s per row."""
 
     def predict(self, context, model_input, params=None):
         time.sleep(0.1 * len(model_input))
@@ -55,9 +55,9 @@ class Slow(mlflow.pyfunc.PythonModel):
 
 
 class Crowd(mlflow.pyfunc.PythonModel):
-    """Answers when as many executors are alive as `a` says, of those that ever scored; or, where it says 1, when only its own is.
+    """Answers when as many executors are alive as column `a` says, of those that ever scored; for 1, when only its own is.
 
-    However slow the machine is: a test of scaling that waits on what it is about, and not on a clock.
+    So tests of scaling wait for executors and not for time, whatever the machine's speed.
     """
 
     def __init__(self, marks: Path, deadline_s: float = 150.0) -> None:
@@ -80,14 +80,14 @@ class Crowd(mlflow.pyfunc.PythonModel):
 
 @dataclass(frozen=True, slots=True)
 class Bursty:
-    """Data below `root`, a URI; model and tracking in `folder`, and the data as well by default."""
+    """The pipeline. Data is below the URI `root`, by default in `folder`; the model and the tracking are in `folder`."""
 
     folder: Path
     crowd: bool = False
     root: str = ""
 
     def write(self, days: Mapping[str, int], wanted: Mapping[str, int] | None = None) -> None:
-        """Day -> how many files of 20 rows it has: a file is two seconds of work, or waits for the executors `wanted` that day."""
+        """Write as many files of 20 rows as `days` says. A file takes 2 s, or waits for as many executors as `wanted` says."""
         if not (self.folder / "model").exists():
             self._model()
         for day, files in days.items():
@@ -121,7 +121,7 @@ class Bursty:
         return Pipeline.load(path).plan(start, end, force=force)
 
     def rows(self) -> dict[str, int]:
-        """Published rows by day."""
+        """Return the published rows by day."""
         storage, base = locate(f"{self._root}/scores")
         found: dict[str, int] = {}
         for file in storage.walk(base):
@@ -149,7 +149,7 @@ class Bursty:
 
 
 def there(use: Mapping[str, Any], at_s: float) -> int:
-    """How many executors of a result's `executors` there were at a moment of the run, in seconds from its start."""
+    """Return how many executors of a result were alive at a time of the run, in seconds from its start."""
     return sum(
         life["added_s"] <= at_s and (life["removed_s"] is None or life["removed_s"] > at_s) for life in use["executors"]
     )

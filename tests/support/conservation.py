@@ -1,8 +1,7 @@
-"""Every run in a test is counted once more, by pyarrow and from the files alone.
+"""Count the rows of every run in a test a second time, by pyarrow and from the files alone.
 
-For each interval that a run publishes: the rows of the selected files are the rows that are published, dead letters, in quarantine or
-dropped. Where the SQL filters, joins or groups, the files do not say how many rows reach the score: then only what the run left is
-counted.
+For each published interval, the rows of the selected files must be published, dead letters, quarantined or dropped. Where the SQL
+filters, joins or groups, files do not show how many rows reach the score: then only the outputs of the run are counted.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def watch_runs(patch: pytest.MonkeyPatch) -> None:
 
 
 def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
-    """Hold what a run says of an interval to what lies in the storage."""
+    """Compare the counts of a run for an interval with the storage."""
     counts, interval = result.counts, next(each for each in plan.intervals if each.id == result.interval)
     place = f"{plan.pipeline} {interval.id}"
     dead_letters = _dead_letters(plan, interval, run_id)
@@ -120,7 +119,7 @@ def _rows_below(uri: str) -> int:
 
 
 def _rows(uri: str) -> int:
-    """By the footer."""
+    """Return the number of rows in the footer of a file."""
     storage, path = locate(uri)
     if storage.base_uri.startswith("file:"):
         return int(pq.read_metadata(path).num_rows)

@@ -1,4 +1,4 @@
-"""Small real data: flights and weather of a few days in local files, laid out as the flights example reads them."""
+"""Small real data: flights and weather of a few days in local files, in the layout of the flights example."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ORIGINS = ("EWR", "JFK", "LGA")
 
 
 def write_days(root: Path, days: list[str], *, rows: int = 20) -> None:
-    """Write `rows` flights a day and origin, with nulls, and weather for every hour; a _SUCCESS a day."""
+    """Write `rows` flights per day and origin, with nulls, weather for every hour, and a _SUCCESS file per day."""
     for day in days:
         for origin in ORIGINS:
             table = pa.table(

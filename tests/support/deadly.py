@@ -1,4 +1,4 @@
-"""A real model that some rows end the process of, each in a way of its own."""
+"""A real model whose process dies on some rows, in several ways."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Deadly(mlflow.pyfunc.PythonModel):
 
 
 def save_deadly(folder: Path) -> None:
-    """Save it as MLflow does."""
+    """Save the model with MLflow."""
     import cloudpickle
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

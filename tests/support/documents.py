@@ -1,4 +1,4 @@
-"""Fenced blocks of the Markdown that people read, so that tests can run them."""
+"""Fenced code blocks of the Markdown documents, so that tests can run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_RUN = re.compile(r"^<!-- not run: (?P<why>.+) -->$")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block; `not_run` says why tests only look at it."""
+    """A fenced block. `not_run` says why tests do not run it."""
 
     document: Path
     line: int
@@ -27,14 +27,14 @@ class Block:
 
 
 def documents() -> tuple[Path, ...]:
-    """What is written by hand; the generated reference is held against the code elsewhere."""
+    """Return the hand-written documents. Other tests compare the generated reference with the code."""
     generated = {"api.md", "cli.md", "errors.md", "faults.md", "performance.md", "shuffle.md", "spec.md", "tests.md"}
     found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     return tuple(sorted(path for path in found if path.parent.name != "reference" or path.name not in generated))
 
 
 def blocks(document: Path) -> Iterator[Block]:
-    """The blocks of a document, in order."""
+    """Return the blocks of a document, in order."""
     open_at, kind, indent, lines, why = 0, "", "", [], ""
     for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
         fence = _FENCE.match(line)

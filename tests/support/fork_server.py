@@ -1,9 +1,9 @@
-"""A Python process that has imported the heavy libraries and forks for each program that a test starts.
+"""A Python process that has imported the large libraries, and forks for each program that a test starts.
 
 Importing MLflow, scikit-learn, Great Expectations and PySpark takes 5 CPU seconds, in each driver and in each Python worker of
-Spark. A fork has them after 10 ms. It is a process of its own with its own environment, files and exit status, and can be killed.
+Spark. A fork has them after 10 ms. The fork has its own environment, files and exit status, and can be killed.
 
-Run as a program it is the server: ``python fork_server.py SOCKET``, until its standard input ends.
+``python fork_server.py SOCKET`` runs the server until its standard input ends.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ PRELOADED = (
 
 
 def request(words: list[str], files: list[int], environ: dict[str, str], cwd: str, *, session: bool) -> socket.socket:
-    """Ask the server of this process's environment for a program.
+    """Ask the fork server for a program.
 
     Parameters
     ----------
     words
-        What follows the interpreter: `-m MODULE ...`, `-c CODE ...` or `SCRIPT ...`.
+        The arguments of the interpreter: `-m MODULE ...`, `-c CODE ...` or `SCRIPT ...`.
     files
-        The file descriptors that become 0, 1 and 2.
+        The file descriptors for standard input, output and error.
 
     Returns
     -------
     socket.socket
-        It yields the process id and then, at the end of the process, its wait status: a line each.
+        It sends the process id, and at the end of the process its wait status, each on a line.
     """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(os.environ[VARIABLE])
@@ -57,9 +57,9 @@ def request(words: list[str], files: list[int], environ: dict[str, str], cwd: st
 
 
 def serve(path: str) -> None:
-    """Fork for each request until the standard input ends. Returns in each forked process, with its program to run.
+    """Fork for each request until the standard input ends. Return in each forked process with the program to run.
 
-    The first request waits for the imports, so that a session without requests needs no memory for them.
+    The first request waits for the imports, so a session without requests needs no memory for them.
     """
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{path}.new")
@@ -92,7 +92,7 @@ def _preload() -> None:
 
 
 def _start(connection: socket.socket) -> None:
-    """Fork once more. The parent reports the program's end and leaves; the child returns, ready to run it."""
+    """Fork again. The parent reports the end of the program and exits; the child returns and runs it."""
     size, files, _, _ = socket.recv_fds(connection, 4, 3)
     with connection.makefile("rb") as stream:
         call = json.loads(stream.read(int.from_bytes(size, "big")))
@@ -122,7 +122,7 @@ def _start(connection: socket.socket) -> None:
 
 
 def _run(words: list[str]) -> None:
-    """Run a program as the interpreter would."""
+    """Run a program as the interpreter does."""
     more = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = list(dict.fromkeys([*more, *sys.path]))
     if words[0] == "-m":

@@ -1,4 +1,4 @@
-"""Python programs of tests as forks of a process that has the imports: what `subprocess` offers, without 5 CPU seconds of importing."""
+"""Run Python programs as forks of a process with the imports: the functions of `subprocess`, without 5 CPU seconds of imports."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run(words: list[str], *, timeout: float, **options: Any) -> subprocess.Compl
 
 @contextmanager
 def fork_server_of_session() -> Iterator[Mapping[str, str]]:
-    """Start a fork server; the environment variable by which this process and its children find it."""
+    """Start a fork server, and return the environment variable by which this process and its children find it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "forks")
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # no threads before a fork

@@ -1,4 +1,4 @@
-"""Guests with RDMA devices for tests, and what they need."""
+"""Virtual machines (guests) with RDMA devices for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VARIABLES = {"SPARK_LOCAL_IP": "127.0.0.1", "PYTHONUNBUFFERED": "1", "PYTHONDONT
 
 
 def guest_kernel() -> Path:
-    """The kernel, or a skip with the reason why there is none."""
+    """Return the kernel, or skip the test with the reason."""
     if RDMA_DEVICES:
         pytest.skip(f"this machine has RDMA devices itself: {', '.join(RDMA_DEVICES)}")
     try:
@@ -32,9 +32,9 @@ def guest_kernel() -> Path:
 
 @contextmanager
 def many_mappings(wanted: int = 1 << 20) -> Iterator[None]:
-    """Let processes of the host have so many mappings meanwhile: in User-Mode Linux each page of a guest's process may be one.
+    """Raise the limit of memory mappings of host processes meanwhile: in User-Mode Linux each page of a guest process can be one.
 
-    The default of 65,530 is 256 MiB, less than a Python that has loaded MLflow and a model.
+    The default of 65,530 is 256 MiB, less than Python with MLflow and a model needs.
     """
     limit = Path("/proc/sys/vm/max_map_count")
     before = int(limit.read_text())
@@ -54,7 +54,7 @@ def many_mappings(wanted: int = 1 << 20) -> Iterator[None]:
 
 
 def pytest_in(guest: Guest, args: Sequence[str], seconds: float) -> dict[str, str]:
-    """Run pytest in the guest; returns what became of each test: passed, failed or skipped."""
+    """Run pytest in the guest, and return the result of each test: passed, failed or skipped."""
     command = [
         sys.executable,
         "-m",
@@ -79,5 +79,5 @@ def pytest_in(guest: Guest, args: Sequence[str], seconds: float) -> dict[str, st
 
 
 def told(done: Done) -> str:
-    """The end of what a guest said."""
+    """Return the end of a guest's output."""
     return f"status {done.status}\n{done.output[-12000:]}\n{done.console[-2000:]}"

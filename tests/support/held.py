@@ -1,4 +1,4 @@
-"""A real model that waits, in the middle of a batch, until a test has done its harm."""
+"""A real model that waits in the middle of a batch, so that a test can kill or change something."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Held(mlflow.pyfunc.PythonModel):
     Parameters
     ----------
     folder
-        A process that waits leaves its id as the name of a file here, and goes on once there is a file `go`.
+        A waiting process creates a file here with its id as the name. It continues when a file `go` exists.
     """
 
     def __init__(self, folder: str, at: float | None = None) -> None:
@@ -43,7 +43,7 @@ class Held(mlflow.pyfunc.PythonModel):
 
 
 def save_held(folder: Path, marks: Path, at: float | None = None) -> None:
-    """Save it as MLflow does."""
+    """Save the model with MLflow."""
     import cloudpickle
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -56,13 +56,13 @@ def save_held(folder: Path, marks: Path, at: float | None = None) -> None:
 
 
 def holding(marks: Path) -> list[int]:
-    """The processes that wait."""
+    """Return the ids of the waiting processes."""
     return sorted(int(path.name) for path in marks.iterdir() if path.name.isdigit())
 
 
 @contextmanager
 def in_mid_batch(marks: Path, harm: Callable[[list[int]], None], timeout_s: float = 240.0) -> Iterator[None]:
-    """Do harm, with the ids of the processes that wait, once one does; then let all go on."""
+    """Call a function with the ids of the waiting processes when one waits; then let all continue."""
     failed: list[BaseException] = []
 
     def act() -> None:

@@ -1,4 +1,4 @@
-"""Looking for secrets: in every byte below a folder, in texts, and on the command lines of all processes."""
+"""Search for secrets: in all bytes below a folder, in texts, and on the command lines of all processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from firesteel.conf.redaction import forms
 
 
 def in_text(text: str | bytes, *values: str) -> list[str]:
-    """The forms of the values that stand in a text."""
+    """Return the encodings of the values that a text contains."""
     data = text.encode() if isinstance(text, str) else text
     return [form for value in values for form in sorted(forms(value)) if form.encode() in data]
 
 
 def in_files(folder: Path, *values: str, but: Path) -> list[str]:
-    """Files below `folder` that hold a value in any form; the rows of Parquet files as well, which are compressed."""
+    """Return the files below `folder` that contain a value in any encoding, also in the compressed rows of Parquet files."""
     found = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.is_relative_to(but):
@@ -33,7 +33,7 @@ def in_files(folder: Path, *values: str, but: Path) -> list[str]:
 
 
 class CommandLines:
-    """All command lines that `ps` shows while the block runs."""
+    """Records all command lines that `ps` shows during the block."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -60,7 +60,7 @@ class CommandLines:
 def run(
     words: list[str], folder: Path, environ: dict[str, str], timeout_s: float = 560.0
 ) -> tuple[subprocess.CompletedProcess[str], set[str]]:
-    """Run a program to its end; what it did, and every command line of that time."""
+    """Run a program, and return its result and every command line of that time."""
     with CommandLines() as watch:
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=folder, env=environ

@@ -1,4 +1,4 @@
-"""Lineage of the sample run, and a server that takes it: a real one, on loopback, that can be told to misbehave."""
+"""Lineage of the sample run, and a real HTTP server on loopback that receives events and can be told to fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def traced_plan(openlineage: LineagePlan | None = None, **changes: Any) -> Plan:
-    """The sample plan with column lineage."""
+    """Return the sample plan with column lineage."""
     plan = sample_plan(**changes)
     rows = (RowLineage("scores", (("flights", "dt"), ("flights", "origin"), ("weather", "dt"))),)
     return replace(plan, lineage=COLUMNS, row_lineage=rows, tracking=replace(plan.tracking, openlineage=openlineage))
@@ -31,7 +31,7 @@ def traced_plan(openlineage: LineagePlan | None = None, **changes: Any) -> Plan:
 
 @dataclass
 class LineageServer:
-    """What came in. `answer` is the status of the answers, `delay_s` what each waits."""
+    """The received events. `answer` is the HTTP status of answers, `delay_s` their delay in seconds."""
 
     url: str = ""
     answer: int = 200
@@ -41,13 +41,13 @@ class LineageServer:
     released: threading.Event = field(default_factory=threading.Event)
 
     def kinds(self) -> list[tuple[str, str]]:
-        """Job and kind of each event."""
+        """Return the job and the kind of each event."""
         return [(event["job"]["name"], event["eventType"]) for event in self.events]
 
 
 @contextmanager
 def lineage_server(context: Any = None) -> Iterator[LineageServer]:
-    """An HTTP server, or by an ssl.SSLContext one of HTTPS."""
+    """Start an HTTP server; with an ssl.SSLContext, an HTTPS server."""
     state = LineageServer()
 
     class Handler(BaseHTTPRequestHandler):

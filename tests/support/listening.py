@@ -1,4 +1,4 @@
-"""Where processes listen, by the kernel's own tables."""
+"""The listening sockets of processes, from the kernel's tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOOPBACK = "0100007F"  # 127.0.0.1, little endian
 
 
 def listening(pids: Iterable[int]) -> list[str]:
-    """The address of each listening TCP socket of the processes, as /proc/net/tcp writes it."""
+    """Return the address of each listening TCP socket of the processes, in the format of /proc/net/tcp."""
     links = set()
     for pid in pids:
         for fd in Path(f"/proc/{pid}/fd").iterdir():

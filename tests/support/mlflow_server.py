@@ -1,4 +1,4 @@
-"""A real MLflow tracking server, which a test may kill and start again on the same port and database."""
+"""A real MLflow tracking server, which a test can kill and start again with the same port and database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.waiting import wait_for
 
 
 class MlflowServer:
-    """`uri` is its address. A context manager."""
+    """The server at the address `uri`, as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         new_store(folder / "mlflow.db", "mlflow-artifacts:/0")
@@ -34,7 +34,7 @@ class MlflowServer:
         self.kill()
 
     def start(self) -> None:
-        """Start it; returns when it answers."""
+        """Start the server. Return when it answers."""
         words = ["server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
         words += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
         words += ["--artifacts-destination", str(self._folder / "artifacts")]
@@ -53,7 +53,7 @@ class MlflowServer:
         assert process.poll() is None, (self._folder / "log").read_text()
 
     def kill(self) -> None:
-        """SIGKILL, to it and to its workers."""
+        """Kill the server and its workers with SIGKILL."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(30)

@@ -1,4 +1,4 @@
-"""Real models of each flavor, small, saved as MLflow saves them. Features `a`, `b`, `c`."""
+"""Small real models of each flavor, saved with MLflow. Their features are `a`, `b` and `c`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = {"logistic": "predict_proba", "forest": "predict_proba"}
 
 
 def training(dtypes: dict[str, str] | None = None) -> tuple[pd.DataFrame, np.ndarray]:
-    """400 rows of three features and a label that depends on them."""
+    """Return 400 rows of three features, and a label that depends on them."""
     seed = np.random.default_rng(7)
     frame = pd.DataFrame(seed.normal(scale=20, size=(400, 3)), columns=list(FEATURES))
     label = (frame["a"] + frame["b"] * frame["c"] / 20 + seed.normal(size=400) > 0).to_numpy().astype(int)
@@ -26,12 +26,12 @@ def training(dtypes: dict[str, str] | None = None) -> tuple[pd.DataFrame, np.nda
 
 
 def save(kind: str, folder: Path, *, dtypes: dict[str, str] | None = None, example: bool = False) -> ModelRef:
-    """Save one model.
+    """Save a model.
 
     Parameters
     ----------
     dtypes
-        Of the training frame, and so of the signature.
+        The types of the training frame, and so of the signature.
     """
     frame, label = training(dtypes)
     options = {"signature": infer_signature(frame, label.astype(float)), "pip_requirements": []}

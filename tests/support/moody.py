@@ -1,4 +1,4 @@
-"""A real model that behaves as its mood says: the challenger that nobody hopes for."""
+"""A real model that misbehaves on request, as a challenger can."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from firesteel.udfs.spec import ModelRef
 
 
 class Moody(mlflow.pyfunc.PythonModel):
-    """The score of a row is its `a`, and a little more, unless the mood is otherwise."""
+    """The score of a row is its `a` plus a small number, unless the mood says otherwise."""
 
     def __init__(self, mood: str) -> None:
         self.mood = mood
@@ -37,7 +37,7 @@ class Moody(mlflow.pyfunc.PythonModel):
 
 
 def save_moody(folder: Path, mood: str) -> ModelRef:
-    """Save it as MLflow does."""
+    """Save the model with MLflow."""
     import cloudpickle
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

@@ -1,4 +1,4 @@
-"""Specs that were changed at random."""
+"""Specs with random changes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _get(value, path):
 
 
 def mutated(chance: random.Random, spec: Any) -> Any:
-    """A copy of a spec with one to five changes: keys that are gone or renamed, values that are odd or stand elsewhere."""
+    """Copy a spec with one to five changes: removed or renamed keys, and odd or moved values."""
     spec = copy.deepcopy(spec)
     for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
         paths = [path for path in _paths(spec) if path]

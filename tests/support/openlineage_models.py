@@ -1,4 +1,4 @@
-"""Hold an event's JSON to the classes of the official client: every key known, every facet of the class that it names."""
+"""Check the JSON of an event against the classes of the official client: every key must be known, every facet of the class that it names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FACETS = _facet_classes()
 
 
 def check_event(event: dict[str, Any]) -> RunEvent:
-    """The event as the client's object. AssertionError or ValueError where it is none."""
+    """Return the event as an object of the client. Raise AssertionError or ValueError if it is not valid."""
     found = _build(RunEvent, event, "event")
     for place in (event["run"], event["job"], *event["inputs"], *event["outputs"]):
         for facet in place["facets"].values():

@@ -1,7 +1,7 @@
-"""The oracle of scoring: what a model's own pyfunc predicts for the same rows in pandas, row by row.
+"""The oracle of scoring: the predictions of a model's own pyfunc for the same rows in pandas, row by row.
 
-Rows are Python values by column. `frame_of` makes the frame that a data scientist would have in a notebook, without any code of
-the product; `scored_rows` sends the same rows through the operator.
+Rows are Python values by column. `frame_of` creates the frame of a notebook without code of the product; `scored_rows` sends the
+same rows through the operator.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INSTANTS = st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2250, 1, 1))  # noq
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of column: Arrow's, what MLflow's signature says of it, its values, and its pandas form."""
+    """A column type: its Arrow type, its type in MLflow's signature, its values, and its pandas form."""
 
     arrow: pa.DataType
     mlflow: Any
@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> pa.Table:
-    """The rows as a Parquet file or Spark would have them."""
+    """Return the rows as a Parquet file or Spark has them."""
 
     def arrow_value(value: Any, kind: pa.DataType) -> Any:
         if pa.types.is_timestamp(kind) and kind.tz and value is not None:
@@ -99,7 +99,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> pa
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> pd.DataFrame:
-    """The rows as a notebook would have them."""
+    """Return the rows as a notebook has them."""
 
     def pandas_value(value: Any, kind: pa.DataType) -> Any:
         if pa.types.is_list(kind) and value is not None:
@@ -120,7 +120,7 @@ def frame_of(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> pd
 
 
 def predicted(model: Any, rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> list[Any]:
-    """What the pyfunc returns for the rows; where it raises, for each row by itself, with the exception of each that it refuses."""
+    """Return the predictions of the pyfunc. If it raises, predict row by row, with the exception of each rejected row."""
     try:
         return list(model.predict(frame_of(rows, kinds)))
     except Exception as error:  # noqa: BLE001 - a model may raise anything
@@ -132,7 +132,7 @@ def predicted(model: Any, rows: Sequence[Mapping[str, Any]], kinds: Mapping[str,
 def scored_rows(
     ref: ModelRef, table: pa.Table, spec: ScoreSpec, types: Mapping[str, pa.DataType]
 ) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-    """Scores by id and errors by id, through the operator. Each row is in exactly one of them."""
+    """Score rows with the operator; return scores by id and errors by id. Each row is in exactly one of them."""
     schema = pa.schema([("id", pa.int64()), *types.items()])
     report = TaskReport(0, 0)
     out = list(score_batches(table.to_batches(), spec, schema, report))
@@ -146,25 +146,25 @@ def scored_rows(
 
 
 def spec_of(ref: ModelRef, features: Sequence[str], outputs: Mapping[str, str], **options: Any) -> ScoreSpec:
-    """A scoring that keeps `id` and puts rows that fail aside."""
+    """Return a score spec that keeps `id`, and writes rows that fail to dead letters."""
     outs = tuple(Output(name, *text.split(" from ")) for name, text in outputs.items())
     return ScoreSpec(ref, tuple(features), ("id",), outs, on_error=ErrorBudget("dead_letter", 10_000), **options)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal values; all that says "no value" is alike."""
+    """Return whether two values are equal; all missing values are equal."""
     if missing(one) or missing(other):
         return missing(one) and missing(other)
     return bool(one == other)
 
 
 def missing(value: Any) -> bool:
-    """None, NaN, NaT or NA."""
+    """Return whether a value is None, NaN, NaT or NA."""
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def described(value: Any) -> str:
-    """A value with its type, in words that do not depend on numpy's or Python's own scalars."""
+    """Describe a value with its type, the same for scalars of numpy and Python."""
     if missing(value):
         return "None" if value is None else "missing"
     if isinstance(value, bool | np.bool_):
@@ -187,7 +187,7 @@ def described(value: Any) -> str:
 
 
 class Describe(mlflow.pyfunc.PythonModel):
-    """Returns what it sees of each row: the columns in their order, the types and the values."""
+    """Returns the columns in order, the types and the values of each row."""
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         names = [

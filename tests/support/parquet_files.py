@@ -1,4 +1,4 @@
-"""Parquet files as other writers make them, each with the values that are in them."""
+"""Parquet files of other writers, with the values that they contain."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Written:
-    """A file, what was written to it, and how."""
+    """A file, the values that were written to it, and the writer."""
 
     path: Path
     table: pa.Table
@@ -104,7 +104,7 @@ class Written:
 
 
 def written(folder: Path, count: int, seed: int = 0) -> Iterator[Written]:
-    """`count` files of some columns each, by several writers."""
+    """Write `count` files of some columns each, with several writers."""
     chance = random.Random(seed)
     for number in range(count):
         names = chance.sample(list(COLUMNS), 8)
@@ -121,7 +121,7 @@ def written(folder: Path, count: int, seed: int = 0) -> Iterator[Written]:
 
 
 def by_pandas(path: Path) -> Written:
-    """What `DataFrame.to_parquet` makes of pandas' own types, with an index."""
+    """Write pandas' own types with an index by `DataFrame.to_parquet`."""
     frame = pd.DataFrame(
         {
             "whole": pd.array([1, None, 3], dtype="Int32"),
@@ -142,7 +142,7 @@ def by_pandas(path: Path) -> Written:
 
 
 def as_declared(values: pa.ChunkedArray, kind: pa.DataType) -> list[Any]:
-    """The values in the Arrow type that Spark gives a declared type, by casts that lose nothing."""
+    """Return the values in the Arrow type that Spark gives a declared type, by lossless casts."""
     found = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(found, pa.ExtensionArray):
         found = found.storage

@@ -11,7 +11,7 @@ from support.mlflow_store import new_store
 
 
 class Picky(mlflow.pyfunc.PythonModel):
-    """A real model that fails on some rows: flights of 107 miles."""
+    """Fails on flights of 107 miles."""
 
     def predict(self, context, model_input, params=None):
         if (model_input["distance"] == 107).any():
@@ -20,7 +20,7 @@ class Picky(mlflow.pyfunc.PythonModel):
 
 
 class Mended(mlflow.pyfunc.PythonModel):
-    """The next version, which scores them all."""
+    """The next version, which scores all flights."""
 
     def predict(self, context, model_input, params=None):
         return model_input["distance"] / 1000.0
@@ -32,7 +32,7 @@ def register_mended(folder: Path, uri: str) -> None:
 
 
 def register_picky(folder: Path) -> str:
-    """Log it as models:/picky/1 in a registry of its own; the tracking URI."""
+    """Log the model as models:/picky/1 in a new registry, and return the tracking URI."""
     uri = new_store(folder / "mlflow.db")
     mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).create_registered_model("picky")
     _register(folder, uri, Picky())

@@ -1,6 +1,6 @@
-"""Publishing without Spark: files are staged by hand, in this process or in one that dies at a chosen moment.
+"""Publish without Spark: the test stages files, in this process or in one that dies at a chosen moment.
 
-Run as a program, it is a driver: ``python -m support.publishing '<JSON of Driver>'``. It prints one line of JSON.
+As a program it is a driver: ``python -m support.publishing '<JSON of Driver>'`` prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def attempt_of(run_id: str) -> Attempt:
 
 
 def put(root_uri: str, content: Content) -> None:
-    """Data that was in the sink before."""
+    """Write data to the sink before the publish."""
     storage, sink = locate(sink_of(root_uri))
     for path, text in content.items():
         storage.create(f"{sink}/{path}", text.encode())
 
 
 def visible(root_uri: str) -> Content:
-    """All that a reader of the sink sees."""
+    """Return everything that a reader of the sink sees."""
     storage, sink = locate(sink_of(root_uri))
     return {
         file.path[len(sink) + 1 :]: storage.read(file.path).decode()
@@ -80,14 +80,14 @@ def visible(root_uri: str) -> Content:
 
 
 def below(root_uri: str, kind: str) -> list[str]:
-    """Files below one folder of the store."""
+    """Return the files below a folder of the store."""
     store = area_of(root_uri)
     folder = f"{store.base}/{kind}"
     return [file.path[len(folder) + 1 :] for file in store.storage.walk(folder)]
 
 
 def folders_below(root_uri: str, kind: str) -> list[str]:
-    """Files and folders below one interval's folder of the store."""
+    """Return the files and folders below an interval's folder of the store."""
     store = area_of(root_uri)
     folder = f"{store.base}/{kind}/test/{SINK}/{INTERVAL}"
     return [each.name for each in store.storage.list(folder)] if store.storage.status(folder) else []
@@ -101,7 +101,7 @@ def stage(transaction: Transaction, storage: Storage, content: Content) -> None:
 
 
 def publish(root_uri, run_id, content, planned=PLANNED, *, on_event=lambda _: None, ttl_s=60.0):
-    """A whole publish in this process."""
+    """Run a complete publish in this process."""
     store = area_of(root_uri)
     with Transaction.begin(
         store, SINK, sink_of(root_uri), INTERVAL, attempt_of(run_id), on_event=on_event, lease_ttl_s=ttl_s
@@ -117,7 +117,7 @@ def recover_all(root_uri, *, on_event=lambda _: None):
 class Counted:
     """A storage that counts the calls that change something, and calls back before and after each.
 
-    Heartbeats, which come from another thread at any time, are not counted.
+    Heartbeats are not counted: another thread writes them at any time.
     """
 
     def __init__(self, inner: Storage, on_call) -> None:
@@ -168,9 +168,9 @@ class Counted:
 
 @dataclass(frozen=True)
 class Driver:
-    """What a driver process does, and the signal that it sends itself: at its n-th event, or before its n-th call.
+    """A driver process, and the signal that it sends itself: at its n-th event, or before its n-th call.
 
-    One that takes over stages only what it did not find staged.
+    A driver that takes over stages only files that are not staged yet.
     """
 
     root_uri: str
@@ -194,7 +194,7 @@ class Driver:
         )
 
     def run(self) -> tuple[int, dict[str, object]]:
-        """Wait for its end: the exit status and what it printed."""
+        """Wait for the end of the driver; return its exit status and its output."""
         return finish(self.start())
 
 
@@ -206,7 +206,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, dict[str, object]]:
 
 
 def wait_stopped(process: subprocess.Popen[str]) -> bool:
-    """Wait until a driver has stopped itself. False when it ended before it came to that."""
+    """Wait until a driver has stopped itself. Return False if it ended before."""
     wait_for(lambda: process.poll() is not None or state_of(process.pid) == "T", "the driver has stopped or ended", 120)
     return process.poll() is None
 

@@ -1,7 +1,7 @@
-"""Spark's JVMs of tests live for seconds: C1 compiles them, and they take Spark's classes from an archive, parsed and verified.
+"""Options that make Spark's short-lived test JVMs start faster: C1 compiles, and Spark's classes come from a CDS archive.
 
-The archive is made once for an environment and lies in it (JEP 350: dynamic AppCDS). A JVM whose class path differs does without.
-A third of the CPU seconds of a small job, and half of the time.
+The archive is created once per environment and stored in it (JEP 350: dynamic AppCDS). A JVM with another class path ignores it.
+This saves a third of the CPU time of a small job, and half of its duration.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ java.wait()
 
 
 def quick_jvm() -> str:
-    """Options for a JVM that runs Spark; the first call in an environment takes half a minute, and no other call waits for it."""
+    """Return the options for a JVM that runs Spark. The first call in an environment takes 30 s."""
     release = (find_java().home / "release").read_bytes()
     digest = hashlib.sha256(f"{release!r} {version('pyspark')} {_TYPICAL}".encode()).hexdigest()[:16]
     archive = Path(sys.prefix, f"spark-{digest}.jsa")
@@ -60,7 +60,7 @@ def quick_jvm() -> str:
 
 @contextmanager
 def quick_executors(cluster: EmbeddedStandalone) -> Iterator[EmbeddedStandalone]:
-    """Run a cluster whose executors are quick: they inherit it from their Workers."""
+    """Run a cluster whose executors inherit the options from their Workers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_TOOL_OPTIONS", quick_jvm())
         with cluster:

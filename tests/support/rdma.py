@@ -1,4 +1,4 @@
-"""The RDMA devices of this machine, if it has any that can be used: those of a guest, or real ones."""
+"""The usable RDMA devices of this machine: those of a guest, or real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases of the compiler's rules: small pipelines in `tests/unit/pipelines/rules/NAME.yaml`."""
+"""The test cases of the compiler's rules: small pipelines in `tests/unit/pipelines/rules/NAME.yaml`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ sinks: {s: {from: out, path: file:///tmp/none/out, partition_by: [dt]}}
 
 
 def cases():
-    """A pytest param (rule, case) for each."""
+    """Return a pytest param (rule, case) for each case."""
     for path in sorted(CASES.glob("*.yaml")):
         for case in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             yield pytest.param(path.stem, case, id=f"{path.stem}: {case['case']}")
 
 
 def optimized(folder, case) -> tuple[LogicalPlan, tuple]:
-    """The case after all rules, and what they did."""
+    """Return the case after all rules, and their effects."""
     path = folder / "pipeline.yaml"
     path.write_text(BASE + yaml.safe_dump({key: case[key] for key in ("steps", "gates") if key in case}))
     loaded = load_spec(path)

@@ -1,4 +1,4 @@
-"""Runs of the flights example for tests: a project on some storage with the demo's real model."""
+"""Runs of the flights example for tests: a project on some storage, with the demo's real model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ sys.exit(main.invoke(["apply", sys.argv[1], "--quiet"]))
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A copy of the flights example whose data lives at `root`."""
+    """A copy of the flights example with data at `root`."""
 
     folder: Path
     root: str
@@ -68,13 +68,13 @@ class Project:
     def pipeline(
         self, changes: Mapping[str, str] | None = None, sql: Mapping[str, str] | None = None, **params: str
     ) -> Pipeline:
-        """Load it, with changes to the spec and the SQL."""
+        """Load the pipeline, with changes to the spec and the SQL."""
         tracked = {"experiment: /batch/flight_delay": f'uri: "{self.tracking}", experiment: /batch/flight_delay'}
         path = example_with(self.folder, {**(changes or {}), **tracked}, sql)
         return Pipeline.load(path, params={"root": self.root, **params})
 
     def published(self) -> dict[str, bytes]:
-        """Every published file that a reader sees, and its bytes."""
+        """Return every published file that a reader sees, with its bytes."""
         storage, path = locate(f"{self.root}/scores")
         return {
             status.path[len(path) + 1 :]: storage.read(status.path)
@@ -83,25 +83,25 @@ class Project:
         }
 
     def rows(self) -> int:
-        """Published rows, from the files themselves."""
+        """Return the published rows, from the files."""
         import io
 
         return sum(pq.read_metadata(io.BytesIO(data)).num_rows for data in self.published().values())
 
     def leftovers(self) -> list[str]:
-        """Files below staging: what no ended run may leave."""
+        """Return the files below staging: an ended run must leave none."""
         storage, path = locate(f"{self.root}/_firesteel/flight_delay_scores/staging")
         return [status.path for status in storage.walk(path)]
 
 
 def kill_driver_at(plan_file: Path, boundary: str, count: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run a plan in a process of its own that kills itself, hard, at the `count`-th event of a kind."""
+    """Run a plan in a process that kills itself with SIGKILL at the `count`-th event of a kind."""
     return _driver(KILLING_DRIVER, plan_file, boundary, str(count))
 
 
 @contextmanager
 def started_driver(plan_file: Path) -> Iterator[subprocess.Popen[str]]:
-    """A driver in a process of its own, for a test to kill; what it said is in `driver.log` beside the plan."""
+    """Start a driver process for a test to kill. Its output is in `driver.log` beside the plan."""
     with plan_file.with_name("driver.log").open("w", encoding="utf-8") as log:
         driver = forks.Popen(
             [sys.executable, "-c", KILLING_DRIVER, str(plan_file), "never", "1"],
@@ -133,6 +133,6 @@ def _driver(code: str, plan_file: Path, *words: str) -> subprocess.CompletedProc
 def firesteel(
     *words: str, folder: Path, environ: Mapping[str, str] | None = None, timeout_s: float = 280
 ) -> subprocess.CompletedProcess[str]:
-    """The command line, as a person would call it."""
+    """Run the command line."""
     program = [sys.executable, "-m", "firesteel.jobs.cli.main", *words]
     return forks.run(program, timeout=timeout_s, cwd=folder, env={**os.environ, **(environ or {})})

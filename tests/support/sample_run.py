@@ -1,4 +1,4 @@
-"""A plan and results of the flights example, with numbers that add up: for tests of reports and records."""
+"""A plan and results of the flights example with consistent numbers, for tests of reports and records."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ GATES = (
 
 
 def sample_plan(days: int = 3, root: str = "hdfs://namenode:8020/ml", tracking_uri: str = "") -> Plan:
-    """The flights example for some days from 2013-06-01."""
+    """Return the plan of the flights example for some days from 2013-06-01."""
     return Plan(
         pipeline="flight_delay_scores",
         profile="prod",
@@ -139,7 +139,7 @@ def _interval_plan(day: int) -> IntervalPlan:
 
 
 def published(plan: Plan, day: int, *, dead: int = 0) -> IntervalResult:
-    """A published interval."""
+    """Return a published interval."""
     interval = plan.intervals[day - 1]
     rows = 880 + 17 * day
     counts = Counts(rows, rows - dead, dead)
@@ -184,7 +184,7 @@ def _scoring(rows: int) -> tuple[tuple[str, JsonValue], ...]:
 
 
 def failed(plan: Plan, day: int, error: str) -> IntervalResult:
-    """An interval whose output gate failed."""
+    """Return an interval whose output gate failed."""
     done = published(plan, day)
     return replace(
         done,
@@ -198,7 +198,7 @@ def failed(plan: Plan, day: int, error: str) -> IntervalResult:
 
 
 def sample_result(plan: Plan, intervals: tuple[IntervalResult, ...], **changes) -> RunResult:
-    """A run of these intervals."""
+    """Return the result of a run of these intervals."""
     states = {interval.state for interval in intervals}
     state = "failed" if "failed" in states else "published" if "published" in states else "skipped"
     result = RunResult(
@@ -272,7 +272,7 @@ def _output_gate(counts: Counts, bad: int) -> GateResult:
 
 
 def _distribution(rows: int) -> dict:
-    """A right-skewed histogram of `rows` values over [0, 1] in 20 bins."""
+    """Return a right-skewed histogram of `rows` values over [0, 1] in 20 bins."""
     weights = [math.exp(-((index - 2.5) ** 2) / 14) + 0.08 * math.exp(-((index - 15) ** 2) / 10) for index in range(20)]
     counts = [int(rows * weight / sum(weights)) for weight in weights]
     counts[2] += rows - sum(counts)

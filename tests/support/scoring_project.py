@@ -1,4 +1,4 @@
-"""A pipeline that only maps rows: one source, one SELECT, one model, on some storage. Data with nulls, two origins a day."""
+"""A pipeline that only maps rows: one source, one SELECT, one model. The data has nulls and two origins per day."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ resources: {{master: "local[2]"}}
 
 @dataclass(frozen=True, slots=True)
 class ScoringProject:
-    """Everything below `root`, which is a URI; models and tracking are local, in `folder`."""
+    """Data is below the URI `root`; models and tracking are local, in `folder`."""
 
     folder: Path
     root: str
@@ -67,11 +67,11 @@ class ScoringProject:
 
     @property
     def store(self) -> StateStore:
-        """What firesteel keeps of the pipeline."""
+        """Return the state store of the pipeline."""
         return StateStore(*locate(f"{self.root}/_firesteel/points"), "points", "default")
 
     def write_points(self, rows: int = 500, files: int = 3) -> None:
-        """Points of one day, with nulls and integers in `b`; several files and row groups for each origin."""
+        """Write the points of one day, with nulls and integers in `b`, in several files and row groups per origin."""
         storage, base = locate(self.root)
         seed = np.random.default_rng(5)
         for number in range(files * 2):
@@ -104,7 +104,7 @@ class ScoringProject:
         force: bool = False,
         args: str = "",
     ) -> Plan:
-        """Plan the day; `args` are more args of the SQL step."""
+        """Plan the day. `args` are additional args of the SQL step."""
         model = self.folder / f"model-{self.kind}"
         if not model.exists():
             if self.kind == "deadly":
@@ -126,7 +126,7 @@ class ScoringProject:
         return Pipeline.load(path).plan(DAY, DAY, force=force)
 
     def published(self) -> pa.Table:
-        """The published rows in the order of `id`, from the files, with the directories' names."""
+        """Return the published rows in the order of `id`, from the files, with the names of the directories."""
         storage, base = locate(f"{self.root}/scores")
         tables = []
         for status in storage.walk(base):
@@ -138,12 +138,12 @@ class ScoringProject:
         return pa.concat_tables(tables).sort_by("id")
 
     def dead(self) -> list[Any]:
-        """The dead letters of all runs: (id, error, message)."""
+        """Return the dead letters of all runs: (id, error, message)."""
         storage, base = locate(f"{self.root}/_firesteel/points/dead_letter")
         lines = [json.loads(line) for file in storage.walk(base) for line in storage.read(file.path).splitlines()]
         return sorted((line["row"]["id"], line["error"], line["message"]) for line in lines)
 
 
 def rows_of(published: pa.Table) -> str:
-    """Rows without what names the run; as text, in which NaN is NaN."""
+    """Return rows as text without the columns that name the run; NaN is `NaN`."""
     return json.dumps(published.drop_columns(["_run_id", "_scored_at"]).to_pydict())

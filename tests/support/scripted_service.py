@@ -1,6 +1,6 @@
-"""A node's shuffle service that does as the test says: what the Java client meets when a service goes wrong.
+"""A node's shuffle service that fails as the test says, for tests of the Java client.
 
-It keeps and serves map outputs for real, on one node and in this process; it speaks what PROTOCOL.md draws.
+It stores and serves map outputs on one node, in this process, by the protocol of PROTOCOL.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOT_HERE, UNREACHABLE, TIMEOUT, CORRUPT, NO_SPACE, UNKNOWN, REFUSED, MALFORMED =
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One map output: where its data lies, and length and CRC32C of each block."""
+    """A map output: the path of its data, and the length and CRC32C of each block."""
 
     data: str
     index: str
@@ -37,7 +37,7 @@ class Output:
     crcs: tuple[int, ...]
 
     def wrong(self) -> int:
-        """Blocks whose checksum is not of the file's bytes."""
+        """Return blocks whose checksum does not match the file."""
         if not self.data:
             return sum(map(bool, self.crcs))
         with open(self.data, "rb") as file:
@@ -46,7 +46,7 @@ class Output:
 
 @dataclass(slots=True)
 class Script:
-    """What goes wrong. Each may be changed while an application runs."""
+    """The failures. Each can be changed while an application runs."""
 
     slab_bytes: int = 0  # 0: extents of files; else blocks are lent in shared memory of this size
     on_register: Callable[[int, int], int] = lambda _shuffle, _map: 0  # the reason to refuse, or 0
@@ -57,7 +57,7 @@ class Script:
 
 
 class ScriptedService:
-    """Listens on `socket` while it is entered."""
+    """Listens on `socket` inside the `with` block."""
 
     def __init__(self, folder: Path, script: Script | None = None) -> None:
         self.folder = folder
@@ -103,7 +103,7 @@ class ScriptedService:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
-        """As a kill: every connection ends, the socket is gone."""
+        """Stop as a kill does: close every connection and remove the socket."""
         self.socket.unlink(missing_ok=True)
         with self._lock:
             connections, self._open = self._open, set()
@@ -263,7 +263,7 @@ class ScriptedService:
 
 @dataclass(slots=True)
 class Body:
-    """A frame's bytes, read in order."""
+    """The bytes of a frame, read in order."""
 
     bytes: bytes
     at: int = field(default=0)

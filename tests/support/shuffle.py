@@ -1,4 +1,4 @@
-"""Applications on the shuffle plugin, each in a process of its own."""
+"""Applications with the shuffle plugin, each in its own process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLAIN = {
 
 
 class Application:
-    """A Spark application that runs jobs by name, one after the other; what it wrote stays in `folder`."""
+    """A Spark application that runs jobs by name, one after the other. Its files stay in `folder`."""
 
     def __init__(self, folder: Path, master: str, conf: dict[str, str], script: Path = JOBS) -> None:
         self.folder = folder
@@ -87,14 +87,14 @@ class Application:
         shutil.rmtree(Path(pyspark_home(), "work", self.about["app"]), ignore_errors=True)
 
     def run(self, job: str) -> Any:
-        """What the job returned; its failure fails the test with the end of the log."""
+        """Run a job, and return its result. A failure fails the test with the end of the log."""
         assert self._process.stdin is not None
         self._process.stdin.write(job + "\n")
         self._process.stdin.flush()
         return self._answer(job)["result"]
 
     def stop(self) -> None:
-        """End the application, so that its event log is whole."""
+        """End the application, so that its event log is complete."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
             self._process.wait(120)
@@ -107,15 +107,15 @@ class Application:
 
     @property
     def log(self) -> str:
-        """What the driver and, on local-cluster, the Workers logged."""
+        """Return the logs of the driver and, on local-cluster, of the Workers."""
         return (self.folder / "log").read_text()
 
     def executors(self, host: str = "") -> list[int]:
-        """The processes of its executors on this machine; of one host's alone if it is named."""
+        """Return the executor processes on this machine; with a host, only those of that host."""
         return executors_of(self.about["app"], host)
 
     def kill_executors(self, host: str = "") -> None:
-        """SIGKILL to all, or to one host's; returns when they are gone."""
+        """Kill all executors, or those of one host, with SIGKILL. Return when they have ended."""
         pids = self.executors(host)
         assert pids
         for pid in pids:
@@ -123,12 +123,12 @@ class Application:
         wait_for(lambda: not any(map(runs, pids)), "the executors are gone")
 
     def events(self) -> list[dict[str, Any]]:
-        """Its event log."""
+        """Return the event log."""
         (path,) = [path for path in (self.folder / "events").iterdir() if not path.name.startswith(".")]
         return [json.loads(line) for line in path.read_text().splitlines()]
 
     def map_tasks(self) -> Counter[tuple[int, int]]:
-        """How often a task of each (stage, partition) with map outputs succeeded."""
+        """Return how often a task of each (stage, partition) with map outputs succeeded."""
         ends = (event for event in self.events() if event["Event"] == "SparkListenerTaskEnd")
         return Counter(
             (event["Stage ID"], event["Task Info"]["Partition ID"])
@@ -138,7 +138,7 @@ class Application:
 
 
 def executors_of(application: str, host: str = "") -> list[int]:
-    """The processes of an application's executors on this machine; of one host's alone if it is named."""
+    """Return the executor processes of an application on this machine; with a host, only those of that host."""
     wanted = {b"org.apache.spark.executor.CoarseGrainedExecutorBackend", application.encode()}
     wanted |= {host.encode()} if host else set()
     found = []
@@ -150,7 +150,7 @@ def executors_of(application: str, host: str = "") -> list[int]:
 
 
 def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:
-    """The lines that a plain application needs."""
+    """Return the settings of a plain application."""
     from firesteel.rdma_shuffle.jar import build_or_find
 
     own = {f"spark.firesteel.shuffle.{key}": value for key, value in settings.items()}
@@ -166,7 +166,7 @@ def plugin_conf(socket: Path | str, **settings: str) -> dict[str, str]:
 def worker_on(
     host: str, standalone: EmbeddedStandalone, folder: Path, *, cores: int = 1, memory: str = "1g"
 ) -> Iterator[None]:
-    """One more Worker, on another address of this machine: to Spark it is another host."""
+    """Start a Worker on another address of this machine, which is another host for Spark."""
     before = standalone.alive_workers()
     command = [str(pyspark_home() / "bin" / "spark-class"), "org.apache.spark.deploy.worker.Worker", "--host", host]
     command += ["--cores", str(cores), "--memory", memory, "--webui-port", "0", "--work-dir", str(folder / "worker")]

@@ -1,6 +1,6 @@
-"""Shuffling jobs with a digest each: `python shuffle_jobs.py REQUEST.json`, then a job a line; answers a line of JSON.
+"""Shuffle jobs with a digest each: `python shuffle_jobs.py REQUEST.json` reads a job per line and answers a line of JSON.
 
-A process of its own: a SparkContext's settings are those of its JVM, and some tests kill parts of it.
+It is a separate process, because the settings of a SparkContext are those of its JVM, and some tests kill parts of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def digest(rows) -> str:
-    """Of rows in the order given."""
+    """Return the digest of rows in the given order."""
     state = hashlib.sha256()
     for row in rows:
         state.update(repr(tuple(row)).encode())
@@ -23,7 +23,7 @@ def digest(rows) -> str:
 
 
 def wide(spark, rows, partitions):
-    """Rows that compress badly: what a shuffle of features looks like."""
+    """Rows that compress badly, as in a shuffle of features."""
     return spark.range(0, rows, 1, partitions).selectExpr(
         "id", "id % 997 AS k", "xxhash64(id) >> 20 AS h", "sha2(cast(id AS string), 256) AS text"
     )
@@ -47,7 +47,7 @@ def join(spark):
 
 
 def many_maps(spark):
-    """Maps >> reduces: SparkUCX died of it."""
+    """Many more maps than reduces; SparkUCX failed on it."""
     rows = wide(spark, 20_000, 60).repartition(2, "k").selectExpr("count(*)", "bit_xor(xxhash64(*))").collect()
     return digest(rows)
 
@@ -58,7 +58,7 @@ def many_reduces(spark):
 
 
 def one_value(spark):
-    """Most blocks are empty, the rest is a row."""
+    """One block has a row, most are empty."""
     rows = wide(spark, 60, 10).repartition(20, "id").selectExpr("count(*)", "bit_xor(xxhash64(*))").collect()
     return digest(rows)
 
@@ -79,19 +79,19 @@ def skew_join(spark):
 
 
 def rdd(spark):
-    """Python's own records, and a shuffle with an aggregator."""
+    """Records of Python, and a shuffle with an aggregator."""
     pairs = spark.sparkContext.parallelize(range(10_000), 4).map(lambda x: (x % 101, x)).reduceByKey(add, 5)
     return digest(sorted(pairs.collect()))
 
 
 def rdd_4000(spark):
-    """What `speculation` must give."""
+    """The expected result of `speculation`."""
     pairs = spark.sparkContext.parallelize(range(4_000), 4)
     return digest(sorted(pairs.map(lambda x: (x % 53, x)).reduceByKey(add, 3).collect()))
 
 
 def speculation(spark):
-    """Both attempts of one map task commit: each goes on only when the other has begun."""
+    """Both attempts of a map task commit: each continues only when the other has started."""
     marks = os.environ["SHUFFLE_MARKS"]
 
     def meet(index, rows):
@@ -123,7 +123,7 @@ def second_stage(spark):
 
 
 def cancelled(spark):
-    """Stop a job while its reducers hold blocks."""
+    """Cancel a job while its reducers hold blocks."""
     import threading
 
     context, marks = spark.sparkContext, os.environ["SHUFFLE_MARKS"]
@@ -174,7 +174,7 @@ def main() -> None:
 
 
 def serve(job) -> None:
-    """Open the session that the request asks for, and answer each line with what `job` of session and line returns."""
+    """Open the session of the request, and answer each line with the result of `job` for session and line."""
     from pyspark.sql import SparkSession
 
     request = json.loads(Path(sys.argv[1]).read_text())

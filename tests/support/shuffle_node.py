@@ -1,4 +1,4 @@
-"""Real shuffle services as processes, on free ports of 127.0.0.1, and what a test says to them."""
+"""Real shuffle services as processes on free ports of 127.0.0.1, and requests to them."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class Node:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """At once, without a chance to clean up."""
+        """Kill the service without a chance to clean up."""
         assert self.process
         self.process.kill()
         self.process.wait(10)
 
     def stop(self) -> int:
-        """By SIGTERM; returns the exit status."""
+        """Stop the service by SIGTERM, and return its exit status."""
         if self.process is None or self.process.poll() is not None:
             return 0
         self.process.send_signal(signal.SIGCONT)
@@ -91,7 +91,7 @@ class Node:
             raise
 
     def client(self, application: str = APP, key: bytes | None = None) -> Client:
-        """A connection on which the application is claimed and authenticated."""
+        """Return a connection on which the application is claimed and authenticated."""
         key = key or self.cluster.key
         client = Client(self.socket, timeout_s=90)
         client.claim(application, key)
@@ -101,7 +101,7 @@ class Node:
     def put(
         self, client: Client, shuffle: int, map_id: int, blocks: Sequence[bytes], application: str = APP
     ) -> list[Range]:
-        """Register a map output; returns a range for each of its reduces."""
+        """Register a map output, and return a range for each of its reduces."""
         data = self.folder / application / f"shuffle_{shuffle}_{map_id}_0.data"
         data.write_bytes(b"".join(blocks))
         client.register(shuffle, map_id, str(data) if any(blocks) else "", "", table_of(blocks))
@@ -111,7 +111,7 @@ class Node:
         return self.folder / application / ".service" / "outputs" / f"{shuffle}" / f"{map_id}"
 
     def contents(self) -> set[str]:
-        """What is left in its folder, besides its own lock and emptied trash."""
+        """Return the content of its folder, except its lock and emptied trash."""
         wait_for(lambda: not list((self.folder / ".trash").iterdir()), "the trash is emptied")
         return {path.name for path in self.folder.iterdir()} - {".lock", ".trash"}
 
@@ -124,14 +124,14 @@ class Node:
         return found
 
     def slabs(self) -> list[Path]:
-        """Names in shared memory that are this process's."""
+        """Return the names in shared memory that belong to this process."""
         assert self.process
         found = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
         return sorted({Path(line.split()[-1]) for line in found if "/dev/shm/firesteel-" in line})
 
 
 class Cluster:
-    """Nodes that know each other. Ends all of them on exit, and holds that each ended in order."""
+    """Nodes that know each other. Ends all of them on exit, and checks their exit status."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -166,13 +166,13 @@ class Cluster:
 
 
 def pair(cluster: Cluster, *options: str) -> tuple[Node, Node]:
-    """Two nodes, started."""
+    """Return two started nodes."""
     first, second = cluster.node("node-a", *options), cluster.node("node-b", *options)
     return first.start(), second.start()
 
 
 def settled(node: Node) -> None:
-    """Wait until nothing is held or on its way any more."""
+    """Wait until no memory is lent and nothing is in transit."""
     names = ("lent_bytes", "fenced_bytes", "spool_bytes", "leases", "in_flight_bytes")
     wait_for(lambda: not any(node.gauge(name) for name in names), f"{node.name} holds nothing")
 

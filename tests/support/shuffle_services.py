@@ -1,4 +1,4 @@
-"""Real `firesteel-shuffled` processes, one for each address of this machine that stands for a node."""
+"""Real `firesteel-shuffled` processes, one per address of this machine; each address stands for a node."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NODES = ("127.0.0.1", "127.0.0.2")
 
 
 class Services:
-    """The services of the nodes; `socket` is what `spark.firesteel.shuffle.socket` takes for all of them.
+    """The services of the nodes. `socket` is the value of `spark.firesteel.shuffle.socket` for all of them.
 
-    `{number}` in one of `args` is the number of the node.
+    `{number}` in one of `args` is replaced by the number of the node.
     """
 
     def __init__(self, folder: Path, nodes: tuple[str, ...] = NODES, *args: str) -> None:
@@ -48,7 +48,7 @@ class Services:
             self._processes.pop(node).wait(30)
 
     def start(self, node: str) -> None:
-        """Start the node's service; returns when it answers."""
+        """Start the node's service. Return when it answers."""
         args = ["--socket", str(self.folder / node), "--folder", str(self.folder / f"outputs-{node}"), "--node", node]
         args += ["--listen", f"{node}:{self._ports[node]}", "--cluster-secret", str(self._secret)]
         for other in self.nodes:
@@ -63,21 +63,21 @@ class Services:
         assert process.poll() is None, (self.folder / f"{node}.log").read_text()
 
     def kill(self, node: str) -> None:
-        """SIGKILL."""
+        """Kill the service with SIGKILL."""
         process = self._processes.pop(node)
         process.kill()
         process.wait()
 
     def status(self, node: str) -> dict[str, Any]:
-        """What `--status` says."""
+        """Return the output of `--status`."""
         return json.loads(self._ask(node))
 
     def total(self, counter: str) -> int:
-        """The sum of a counter over the nodes."""
+        """Return the sum of a counter over the nodes."""
         return sum(self.status(node)["counters"][counter] for node in self.nodes)
 
     def gauge(self, name: str) -> int:
-        """The sum of a gauge over the nodes."""
+        """Return the sum of a gauge over the nodes."""
         return sum(self.status(node)["gauges"][name] for node in self.nodes)
 
     def _ask(self, node: str) -> str:

@@ -1,4 +1,4 @@
-"""Two transports in one process for tests: `near` asks, `far` owns. Real sockets, real files, real devices."""
+"""Two transports in one process: `near` requests and `far` owns, with real sockets, files and devices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 @dataclass
 class Shelf:
-    """A `Store` over real catalogues."""
+    """A `Store` with real catalogues."""
 
     folder: Path
     secrets: dict[str, bytes] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Shelf:
 
 @dataclass
 class Two:
-    """`near` asks, `far` owns; `far` is stopped by `fall`."""
+    """`near` requests and `far` owns; `fall` stops `far`."""
 
     near: Transport
     near_shelf: Shelf
@@ -116,7 +116,7 @@ async def two_by_tcp(
 
 @cache
 def _memory() -> mmap.mmap:
-    """What all tests register, one after the other: a guest has little memory."""
+    """The memory that all tests register in turn: a guest has little."""
     return mmap.mmap(-1, 128 * MIB)
 
 

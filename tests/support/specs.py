@@ -1,4 +1,4 @@
-"""Specs for tests: the flights example in a folder of the test's own, changed as the test wants."""
+"""Specs for tests: the flights example in a folder of the test, with changes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
 
 
 def example(folder: Path, **replacements: str) -> Path:
-    """Copy the flights example to `folder`; each keyword is a text in pipeline.yaml and its replacement.
+    """Copy the flights example to `folder`. Each keyword is a text in pipeline.yaml and its replacement.
 
-    A text that is not there is a fault of the test.
+    A text that does not exist fails the test.
     """
     return example_with(folder, replacements)
 
 
 def example_with(folder: Path, replacements: Mapping[str, str], sql: Mapping[str, str] | None = None) -> Path:
-    """As `example`, with texts that are no words, and with changes to sql/features.sql."""
+    """Copy the example with any texts replaced, also in sql/features.sql."""
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
     for path, changes in ((folder / "pipeline.yaml", replacements), (folder / "sql" / "features.sql", sql or {})):
         text = path.read_text(encoding="utf-8")
@@ -35,9 +35,9 @@ def example_with(folder: Path, replacements: Mapping[str, str], sql: Mapping[str
 
 
 class FixedBackend:
-    """A backend for tests of the compiler alone: one model with a fixed signature, no runs.
+    """A backend for tests of the compiler: one model with a fixed signature, no runs.
 
-    The real one is tested against MLflow, Great Expectations and Spark in tests/integration.
+    Tests in tests/integration test the real one with MLflow, Great Expectations and Spark.
     """
 
     def __init__(self, *, digest: str = "d" * 64, dep_delay: str = "double", version: str = "7") -> None:

@@ -1,4 +1,4 @@
-"""Generated partition trees: odd names, forms of values, missing levels, what other writers leave behind."""
+"""Generated partition trees with odd names, formats of values, missing levels, and leftovers of other writers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HIDDEN = ("_SUCCESS", "_temporary", "_started_12", ".crc", ".hidden")
 
 @dataclass
 class Generated:
-    """A tree on disk, what is selected of it, and the faults that were put in."""
+    """A tree on disk, what is selected of it, and its faults."""
 
     root: Path
     source: Source
@@ -44,11 +44,11 @@ class Generated:
 
     @property
     def partitions(self) -> dict[str, str]:
-        """Column -> Spark type."""
+        """The Spark type of each partition column."""
         return dict(self.source.partitions)
 
     def planned(self) -> SourceInput | FiresteelError | None:
-        """What planning makes of it for 2024-01-02: the input, None when it is skipped, or the first error."""
+        """Plan the tree for 2024-01-02; return the input, None if it is skipped, or the first error."""
         interval = Interval(column="dt", begin="2024-01-01")
         (slot,) = slots(interval, "2024-01-02", "2024-01-02")
         try:
@@ -60,7 +60,7 @@ class Generated:
         return errors[0] if errors else found
 
     def wanted(self) -> dict[str, set[Any]]:
-        """The selected values by column, as Python sees them."""
+        """Return the selected values by column, as Python values."""
         found: dict[str, set[Any]] = {}
         for column, select in self.source.select.items():
             texts = [str(each) for each in select] if isinstance(select, tuple) else [DAYS[0].isoformat()]
@@ -77,12 +77,12 @@ def _python(kind: str, text: str) -> Any:
 
 
 def generate(root: Path, seed: int, *, unfinished: bool = True) -> Generated:
-    """The tree of a seed below `root`.
+    """Create the tree of a seed below `root`.
 
     Parameters
     ----------
     unfinished
-        Whether there are `*.tmp` files, which Spark reads and we do not.
+        Whether there are `*.tmp` files, which Spark reads and firesteel does not.
     """
     chance = random.Random(seed)
     names = chance.sample(list(COLUMNS), chance.randint(1, 3))
@@ -110,7 +110,7 @@ def generate(root: Path, seed: int, *, unfinished: bool = True) -> Generated:
 
 
 def _form(chance: random.Random, name: str, value: Any) -> str:
-    """A way to write a value that means the same to Spark."""
+    """Return a format of a value that is the same for Spark."""
     kind = COLUMNS[name][0]
     if chance.random() < 0.6 or kind == "string":
         return value.isoformat() if isinstance(value, date) else str(value)
@@ -156,7 +156,7 @@ def _rows(path: Path, number: int) -> None:
 
 
 def _leave(folder: Path, chance: random.Random, *, unfinished: bool) -> None:
-    """What writers leave behind, and no reader may see."""
+    """Write leftovers of writers, which no reader may see."""
     if chance.random() < 0.3:
         _rows(folder / chance.choice(HIDDEN[1:]) / "part-9.parquet", -1)
     if chance.random() < 0.3:
@@ -168,7 +168,7 @@ def _leave(folder: Path, chance: random.Random, *, unfinished: bool) -> None:
 
 
 def _harm(tree: Generated, chance: random.Random) -> None:
-    """One fault somewhere in the tree."""
+    """Add one fault to the tree."""
     columns = list(tree.partitions)
     folders = [path for path in sorted(tree.root.rglob("*=*")) if path.is_dir() and "_temporary" not in str(path)]
     leaf = chance.choice(folders)
@@ -206,5 +206,5 @@ def _twice(name: str, kind: str) -> str:
 
 
 def _rest(tree: Generated, level: int) -> list[str]:
-    """Directories of the levels below."""
+    """Return the directories of the levels below."""
     return [partition_name(column, str(COLUMNS[column][1][0])) for column in list(tree.partitions)[level + 1 :]]

@@ -1,7 +1,7 @@
-"""One of two machines on a link, run in a guest: `python two_machines.py owner|reader`. What it says goes to /run/share.
+"""One of two machines on a link, run in a guest: `python two_machines.py owner|reader`. Its output goes to /run/share.
 
-The owner serves outputs that anyone can compute, until its machine is gone. The reader reads them, says how they came, and goes
-on reading until the owner is lost.
+The owner serves outputs with computable content until its machine is stopped. The reader reads them, reports the transport, and
+continues until the owner is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiting on a condition, with a deadline: never on time alone."""
+"""Wait for a condition with a deadline, and never only for time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0, *, every_s: float = 0.02) -> None:
-    """Return when the condition holds; fail the test when it does not in time. `every_s`: looking may cost others something."""
+    """Return when the condition holds; fail the test after the deadline. `every_s` is the pause between checks, in seconds."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -17,7 +17,7 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0, 
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     return state_of(pid) not in {"", "Z"}
 
 

@@ -1,8 +1,8 @@
-"""Everything that goes between a driver and its executors, kept: relays on 127.0.0.2 in front of ports of 127.0.0.1.
+"""Record everything that a driver and its executors exchange, by relays on 127.0.0.2 in front of ports of 127.0.0.1.
 
 ::
 
-    executor --> 127.0.0.2:PORT (the relay, which is what the driver says it is) --> 127.0.0.1:PORT (where it listens)
+    executor --> 127.0.0.2:PORT (the relay, whose address the driver advertises) --> 127.0.0.1:PORT (where the driver listens)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FRONT, BEHIND = "127.0.0.2", "127.0.0.1"
 
 
 class Relay:
-    """Takes connections for one port, and keeps what goes either way, each connection and direction for itself."""
+    """Accepts connections for one port, and records both directions of each connection separately."""
 
     def __init__(self) -> None:
         self._front = socket.create_server((FRONT, 0))
@@ -67,7 +67,7 @@ class Relay:
 
 @contextlib.contextmanager
 def relays(count: int) -> Iterator[list[Relay]]:
-    """Several relays; their ports are free on both addresses."""
+    """Several relays, whose ports are free on both addresses."""
     made: list[Relay] = []
     try:
         while len(made) < count:
@@ -85,25 +85,25 @@ def relays(count: int) -> Iterator[list[Relay]]:
 
 
 def holds(made: list[Relay], canary: bytes) -> bool:
-    """Whether any stream holds some bytes."""
+    """Return whether a stream contains some bytes."""
     return any(canary in stream for relay in made for stream in relay.streams)
 
 
 def carried(made: list[Relay]) -> int:
-    """Bytes in all streams."""
+    """Return the number of bytes in all streams."""
     return sum(len(stream) for relay in made for stream in relay.streams)
 
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority, and a server of its: files in PEM."""
+    """A certificate authority, and a server certificate: PEM files."""
 
     ca: Path
     server: ssl.SSLContext
 
 
 def authority(folder: Path) -> Authority:
-    """Make both; the server is 127.0.0.1."""
+    """Create both. The server is 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's authority")])
     now = datetime.datetime.now(datetime.UTC)
@@ -130,7 +130,7 @@ def authority(folder: Path) -> Authority:
 
 @contextlib.contextmanager
 def behind_tls(context: ssl.SSLContext, port: int) -> Iterator[int]:
-    """A port that speaks TLS, and leads to one of this machine that does not."""
+    """Open a TLS port that forwards to a plain port of this machine."""
     front = socket.create_server((BEHIND, 0))
 
     def serve() -> None:

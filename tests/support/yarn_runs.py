@@ -1,4 +1,4 @@
-"""The small scoring project on YARN, by `firesteel submit`, and what it has published."""
+"""The small scoring project on YARN, run by `firesteel submit`, and what it has published."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ configuration:
 
 
 def on_yarn(project: ScoringProject, more: str = "") -> None:
-    """Write the spec of a project for YARN: two executors of one core, and no columns that name the run."""
+    """Write the spec of a project for YARN: two executors with one core, and no columns that name the run."""
     path = project.folder / "pipeline.yaml"
     text = path.read_text().replace(", lineage_columns: [_run_id, _scored_at]", "")
     path.write_text(text.replace('resources: {master: "local[2]"}', ON_YARN.rstrip()) + more)
 
 
 def submitted(project: ScoringProject, *words: str):
-    """`firesteel submit --run`, as a person would call it."""
+    """Run `firesteel submit --run`."""
     return firesteel("submit", "--start", DAY, "--run", *words, folder=project.folder, timeout_s=560)
 
 
 def published_bytes(project: ScoringProject) -> Counter[tuple[str, str]]:
-    """How often each content was published in each directory: names of files tell the attempt, and are not compared."""
+    """Return how often each content was published in each directory. File names are not compared: they contain the attempt."""
     storage, base = locate(f"{project.root}/scores")
     return Counter(
         (folder, hashlib.sha256(storage.read(status.path)).hexdigest())
@@ -47,18 +47,18 @@ def published_bytes(project: ScoringProject) -> Counter[tuple[str, str]]:
 
 
 def attempts(project: ScoringProject) -> list[LedgerRecord]:
-    """What the ledger says, the oldest attempt first."""
+    """Return the attempts in the ledger, oldest first."""
     return list(reversed(Ledger(project.store).history("scores", DAY)))
 
 
 def leftovers(project: ScoringProject) -> list[str]:
-    """What no ended run may leave: staged files, and results that nobody took."""
+    """Return what no ended run may leave: staged files, and results that were not fetched."""
     storage, base = project.store.storage, project.store.base
     return [file.path for kind in ("staging", "submissions") for file in storage.walk(f"{base}/{kind}")]
 
 
 def made(folder: Path, root: str, kind: str, operator: str = "direct") -> ScoringProject:
-    """A project with data and a model, and its spec for one machine."""
+    """Return a project with data and a model, and its spec for one machine."""
     folder.mkdir(parents=True, exist_ok=True)
     project = ScoringProject(folder, root, kind)
     project.write_points(rows=120)

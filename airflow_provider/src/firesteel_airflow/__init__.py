@@ -1,7 +1,7 @@
-"""firesteel in Airflow 3: an operator, a trigger, a task group for backfills.
+"""firesteel in Airflow 3: an operator, a trigger and a task group for backfills.
 
 This package is installed in Airflow's environment, and firesteel is not: the two pin different packages. The operator starts
-firesteel's command line, which runs in an environment of its own.
+firesteel's command line, which runs in its own environment.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FiresteelOperator", "FiresteelTrigger", "backfill_group"]
 
-_HOMES = {"FiresteelOperator": "operator", "FiresteelTrigger": "trigger", "backfill_group": "backfill"}
+_MODULES = {"FiresteelOperator": "operator", "FiresteelTrigger": "trigger", "backfill_group": "backfill"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Events of assets: what was published, for the DAGs that wait for it."""
+"""Asset events for the published partitions, which start other DAGs."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ class Partition:
     facts: Mapping[str, Any]
 
 
-def partitions(result: Mapping[str, Any], kin: str) -> Iterator[Partition]:
-    """What this task published, by this try or one before it that could not say so.
+def partitions(result: Mapping[str, Any], task_key: str) -> Iterator[Partition]:
+    """Return the partitions that this task has published, in this try or an earlier one that emitted no events.
 
     Parameters
     ----------
-    kin
+    task_key
         The last part of the run ids of all tries of the task.
     """
     sink = next(iter(result["sinks"].values()), "").rstrip("/")
-    for each in result["intervals"]:
-        if not each["published_by"].endswith(f"-{kin}"):
+    for interval in result["intervals"]:
+        if not interval["published_by"].endswith(f"-{task_key}"):
             continue
-        facts = {"pipeline": result["pipeline"], "interval": each["interval"], "run_id": each["published_by"]}
-        for key in each["partitions"]:
+        facts = {"pipeline": result["pipeline"], "interval": interval["interval"], "run_id": interval["published_by"]}
+        for key in interval["partitions"]:
             yield Partition(f"{sink}/{key}" if key else sink, key, facts)
 
 
-def emit(context: Mapping[str, Any], outlets: Sequence[Any], result: Mapping[str, Any], kin: str) -> int:
-    """Attach what was published to the outlets of the task; how many partitions.
+def emit(context: Mapping[str, Any], outlets: Sequence[Any], result: Mapping[str, Any], task_key: str) -> int:
+    """Add events for the published partitions to the outlets of the task, and return the number of partitions.
 
-    An `AssetAlias` gets an event of an asset for each partition. An `Asset` gets one event with the facts of the run; in a DAG
-    whose timetable is `PartitionedAtRuntime`, one with the key of each partition.
+    An `AssetAlias` gets an asset event for each partition. An `Asset` gets one event with the facts of the run, and in a DAG
+    with the timetable `PartitionedAtRuntime` also the key of each partition.
     """
     from airflow.sdk import Asset, AssetAlias
 
-    published = list(partitions(result, kin))
+    published = list(partitions(result, task_key))
     facts = {name: result[name] for name in ("pipeline", "profile", "run_id", "state", "rows", "intervals_total")} | {
-        "partitions": [each.key for each in published]
+        "partitions": [partition.key for partition in published]
     }
     events = context["outlet_events"]
     keyed = bool(getattr(getattr(context["dag"], "timetable", None), "partitioned_at_runtime", False))
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
-            for each in published:
-                events[outlet].add(Asset(each.uri), extra=dict(each.facts))
+            for partition in published:
+                events[outlet].add(Asset(partition.uri), extra=dict(partition.facts))
         elif isinstance(outlet, Asset):
             events[outlet].extra.update(facts)
             if keyed:
-                events[outlet].add_partitions([each.key for each in published if each.key])
+                events[outlet].add_partitions([partition.key for partition in published if partition.key])
     return len(published)

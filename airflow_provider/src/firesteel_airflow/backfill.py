@@ -1,4 +1,4 @@
-"""A task group that scores a long range by one plan: pinned first, then part by part, each a task of its own in the grid."""
+"""A task group that scores a long range with one plan: `pin` stores the plan, then each part is a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def backfill_group(
     group: Mapping[str, Any] | None = None,
     **operator: Any,
 ) -> TaskGroup:
-    """Score all intervals from `start` to `end`, both included, by one version of the model.
+    """Score all intervals from `start` to `end`, both included, with one version of the model.
 
     ::
 
@@ -31,15 +31,15 @@ def backfill_group(
             `-> 2013-01 ..                                      at_once=2: two chains
             `-> 2013-02 ..
 
-    `pin` plans the whole range, and keeps the plan in the storage. Each part scores what the ledger does not show as published by that
-    plan. `finish` does what is left, which is nothing as a rule, and forgets the plan. All of it may be cleared and run again.
+    `pin` plans the whole range and stores the plan. Each part scores the intervals that this plan has not published. `finish` scores
+    the remaining ones, normally none, and deletes the plan. Every task can be cleared and run again.
 
     Parameters
     ----------
     every
-        How much of the range a task does.
+        The size of a part.
     at_once
-        Parts at the same time: so many chains.
+        The number of concurrent parts.
     group
         Further arguments of the TaskGroup.
     operator
@@ -49,15 +49,15 @@ def backfill_group(
     if last < first:
         raise ValueError(f"end {last} of task group {group_id} is before its start {first}")
     common = {**operator, "spec": spec, "mode": "backfill", "interval": first.isoformat(), "end": last.isoformat()}
-    with TaskGroup(group_id, **(group or {})) as made:
+    with TaskGroup(group_id, **(group or {})) as task_group:
         pin = FiresteelOperator(task_id="pin", pin=True, **common)
         finish = FiresteelOperator(task_id="finish", resume=True, **common)
         ends = [pin] * max(1, at_once)
-        for number, (name, begins, closes) in enumerate(parts(first, last, every)):
-            part = FiresteelOperator(task_id=name, part=f"{begins}..{closes}", **common)
+        for number, (name, part_start, part_end) in enumerate(parts(first, last, every)):
+            part = FiresteelOperator(task_id=name, part=f"{part_start}..{part_end}", **common)
             chain = number % len(ends)
             ends[chain] >> part
             ends[chain] = part
-        for each in dict.fromkeys(ends):
-            each >> finish
-    return made
+        for last_part in dict.fromkeys(ends):
+            last_part >> finish
+    return task_group

@@ -1,4 +1,4 @@
-"""The command lines of firesteel that one task needs, and the environment that they run in."""
+"""The firesteel commands of a task, and their environment."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Any, Literal
 
 Mode = Literal["run", "submit", "backfill"]
 
-LOOK_TIMEOUT_S = 300.0
-"""For one look at the ledger; NameNodes that restart are waited for, a minute or two."""
+STATUS_TIMEOUT_S = 300.0
+"""Time for one `firesteel status`, in seconds. It waits a minute or two for NameNodes that restart."""
 
-_OURS_ALONE = ("AIRFLOW", "_AIRFLOW", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Variables that begin so are Airflow's: its paths must not reach another interpreter, its secrets nobody at all."""
+_AIRFLOW_ONLY = ("AIRFLOW", "_AIRFLOW", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+"""Prefixes of Airflow's variables: its paths must not reach another interpreter, and its secrets no other program."""
 
 
 class NoFiresteel(Exception):
-    """The command is not there, or is not one that can run a pipeline. No retry mends that."""
+    """The command does not exist, or cannot run a pipeline. A retry does not help."""
 
 
-class CannotLook(Exception):
-    """The ledger could not be read; the text is firesteel's own."""
+class StatusUnavailable(Exception):
+    """`firesteel status` failed; the text is its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What to run: rendered, and made of text alone, so that a trigger can carry it.
+    """The rendered arguments of a task. They can be serialized for a trigger.
 
-    `folder` is the working directory, `environment` what is added to ours. `part` is of a backfill.
+    `folder` is the working directory, `environment` has additional variables, and `part` is a part of a backfill.
     """
 
     command: str
@@ -54,60 +54,59 @@ class Call:
     environment: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON, for `of`."""
+        """Return a mapping for JSON; `of` is the inverse."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Call:
-        """From `as_dict`; JSON has made lists of the tuples."""
-        made = dict(values)
+        """Return the call of a mapping from `as_dict`, in which JSON has turned tuples into lists."""
+        fields = dict(values)
         for name in ("arguments", "settings", "environment"):
-            made[name] = tuple((str(key), str(value)) for key, value in made[name])
-        return cls(**made)
+            fields[name] = tuple((str(key), str(value)) for key, value in fields[name])
+        return cls(**fields)
 
     def driver(self, run_id: str) -> list[str]:
-        """What does the work."""
-        verb = "backfill" if self.mode == "backfill" else self.mode
-        words = [self.command, verb, *self._spec(), "--start", self.start, "--run-id", run_id]
-        words += ["--end", self.end] if self.end else []
-        words += ["--run"] if self.mode == "submit" else []
-        words += ["--force"] if self.force else []
-        words += ["--pin"] if self.pin else []
-        words += ["--resume"] if self.resume else []
-        words += ["--part", self.part] if self.part else []
-        words += ["--master", self.master] if self.master else []
+        """Return the command of the driver."""
+        args = [self.command, self.mode, *self._spec(), "--start", self.start, "--run-id", run_id]
+        args += ["--end", self.end] if self.end else []
+        args += ["--run"] if self.mode == "submit" else []
+        args += ["--force"] if self.force else []
+        args += ["--pin"] if self.pin else []
+        args += ["--resume"] if self.resume else []
+        args += ["--part", self.part] if self.part else []
+        args += ["--master", self.master] if self.master else []
         for key, value in self.settings:
-            words += ["--conf", f"{key}={value}"]
-        return words
+            args += ["--conf", f"{key}={value}"]
+        return args
 
     def status(self, run: str) -> list[str]:
         """Return the command that reads the state of the intervals and the run from the ledger."""
         start, separator, end = self.part.partition("..")
         if not separator:
             start, end = self.start, self.end
-        words = [self.command, "status", *self._spec(), "--start", start, "--run", run, "--json"]
-        return [*words, "--end", end] if end else words
+        args = [self.command, "status", *self._spec(), "--start", start, "--run", run, "--json"]
+        return [*args, "--end", end] if end else args
 
     def cancel(self, run_id: str) -> list[str]:
-        """What forbids a run to publish."""
+        """Return the command that forbids a run to publish."""
         return [self.command, "cancel", run_id, *self._spec(), "--no-signal"]
 
     def recover(self) -> list[str]:
-        """What finishes or discards what a killed driver left, and releases its lease."""
+        """Return the command that completes or discards the work of a killed driver, and releases its lease."""
         return [self.command, "recover", *self._spec()]
 
     def surroundings(self, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """The environment of firesteel: ours without what is Airflow's own, and what the task adds."""
-        kept = {key: value for key, value in inherited.items() if not key.startswith(_OURS_ALONE)}
-        return {**kept, **dict(self.environment)}
+        """Return the environment of firesteel: the inherited one without Airflow's variables, and those of the task."""
+        variables = {key: value for key, value in inherited.items() if not key.startswith(_AIRFLOW_ONLY)}
+        return {**variables, **dict(self.environment)}
 
-    def look(self, run: str) -> dict[str, Any]:
-        """What the ledger says.
+    def read_status(self, run: str) -> dict[str, Any]:
+        """Return the state of the intervals and of the run, from the ledger.
 
         Raises
         ------
-        CannotLook
-            With what firesteel said.
+        StatusUnavailable
+            The ledger cannot be read.
         """
         try:
             done = subprocess.run(
@@ -115,51 +114,51 @@ class Call:
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                timeout=LOOK_TIMEOUT_S,
+                timeout=STATUS_TIMEOUT_S,
                 check=False,
                 cwd=self.folder or None,
                 env=self.surroundings(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise CannotLook(f"{type(error).__name__}: {error}") from error
-        return parsed(done.returncode, done.stdout, done.stderr)
+            raise StatusUnavailable(f"{type(error).__name__}: {error}") from error
+        return parse_status(done.returncode, done.stdout, done.stderr)
 
     def _spec(self) -> list[str]:
-        words = [self.spec]
+        args = [self.spec]
         if self.profile:
-            words += ["--profile", self.profile]
+            args += ["--profile", self.profile]
         for name, value in self.arguments:
-            words += ["--param", f"{name}={value}"]
-        return words
+            args += ["--param", f"{name}={value}"]
+        return args
 
 
-def parsed(code: int, out: str, err: str) -> dict[str, Any]:
-    """The answer of `firesteel status`; CannotLook when it is none."""
+def parse_status(code: int, out: str, err: str) -> dict[str, Any]:
+    """Return the output of `firesteel status`; raise StatusUnavailable if it failed."""
     if code == 0:
         try:
-            found: dict[str, Any] = json.loads(out)
+            status: dict[str, Any] = json.loads(out)
         except ValueError:
-            raise CannotLook(f"`firesteel status` gave no JSON: {out[:200]!r}") from None
-        return found
+            raise StatusUnavailable(f"the output of `firesteel status` is not JSON: {out[:200]!r}") from None
+        return status
     try:
-        said = "; ".join(f"{each['code']} {each['what']} {each['hint']}" for each in json.loads(out)["errors"])
+        reason = "; ".join(f"{error['code']} {error['what']} {error['hint']}" for error in json.loads(out)["errors"])
     except (ValueError, KeyError, TypeError):
-        said = (err.strip().splitlines() or ["it said nothing"])[-1]
-    raise CannotLook(f"`firesteel status` ended with {code}: {said}")
+        reason = (err.strip().splitlines() or ["there is no output"])[-1]
+    raise StatusUnavailable(f"`firesteel status` failed with exit code {code}: {reason}")
 
 
 def find_command(command: str) -> str:
-    """The path of firesteel's command.
+    """Return the path of the firesteel command.
 
     Raises
     ------
     NoFiresteel
-        It is not there; or it is that of Airflow's own environment, which cannot run a pipeline.
+        It does not exist, or belongs to Airflow's environment, which cannot run a pipeline.
     """
     hint = "Set [firesteel] command (AIRFLOW__FIRESTEEL__COMMAND) to bin/firesteel of the environment that has pyspark and MLflow."
-    found = shutil.which(command)
-    if found is None:
-        raise NoFiresteel(f"there is no command {command} here. {hint}")
-    if Path(found).parent == Path(sys.prefix, "bin") and find_spec("pyspark") is None:
-        raise NoFiresteel(f"{found} is of Airflow's own environment, which has no pyspark. {hint}")
-    return found
+    path = shutil.which(command)
+    if path is None:
+        raise NoFiresteel(f"the command {command} does not exist on this machine. {hint}")
+    if Path(path).parent == Path(sys.prefix, "bin") and find_spec("pyspark") is None:
+        raise NoFiresteel(f"{path} belongs to Airflow's environment, which has no pyspark. {hint}")
+    return path

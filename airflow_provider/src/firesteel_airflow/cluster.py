@@ -1,4 +1,4 @@
-"""Where Spark runs, from a connection of Airflow's type `spark`, as its own provider reads it."""
+"""The Spark master and settings of an Airflow connection of type `spark`, read as Airflow's Spark provider does."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _EXTRAS = {
     "principal": "spark.kerberos.principal",
     "keytab": "spark.kerberos.keytab",
 }
-"""What the extra of a connection says, as Spark settings."""
+"""The Spark setting of each key in the extra of a connection."""
 
 
 class WrongConnection(ValueError):
-    """The connection does not say where Spark runs, or says what the task cannot do."""
+    """The connection has no Spark master, or a setting that the task does not support."""
 
 
 def cluster_of(
     conn_id: str, conn_type: str, host: str, port: int | None, extra: Mapping[str, Any], *, submits: bool
 ) -> tuple[str, dict[str, str]]:
-    """Master and settings.
+    """Return the master and the settings of a connection.
 
     Parameters
     ----------
     submits
-        The task calls spark-submit, and so can leave the driver to the cluster.
+        The task calls spark-submit, so the driver can run on the cluster.
 
     Examples
     --------
@@ -37,13 +37,15 @@ def cluster_of(
     ('spark://master:7077', {})
     """
     if conn_type != "spark":
-        raise WrongConnection(f"connection {conn_id} is of type {conn_type!r}; it must be `spark`")
+        raise WrongConnection(f"connection {conn_id} has the type {conn_type!r}; expected `spark`")
     if not host:
-        raise WrongConnection(f"connection {conn_id} names no host: a master such as yarn, local[2] or spark://HOST")
+        raise WrongConnection(
+            f"connection {conn_id} has no host; expected a master such as yarn, local[2] or spark://HOST"
+        )
     settings = {key: str(extra[name]) for name, key in _EXTRAS.items() if extra.get(name)}
     if settings.get("spark.submit.deployMode") == "cluster" and not submits:
         raise WrongConnection(
-            f"connection {conn_id} asks for deploy-mode cluster: that needs mode='submit', since a driver of mode='run' runs here"
+            f"connection {conn_id} has deploy-mode cluster, but the driver of mode='run' runs on the worker. Set mode='submit'"
         )
     if not submits:
         settings.pop("spark.submit.deployMode", None)

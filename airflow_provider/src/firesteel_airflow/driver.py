@@ -22,7 +22,7 @@ END_WITH_PARENT = "FIRESTEEL_END_WITH_PARENT"
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A process on some machine, in words that a trigger elsewhere can carry."""
+    """A process on a machine, identified so that a trigger on another machine can refer to it."""
 
     machine: str
     pid: int
@@ -30,7 +30,7 @@ class Handle:
 
     @property
     def here(self) -> bool:
-        """Whether it runs where we run, and can be seen and ended."""
+        """Whether it runs on this machine, so that it can be watched and ended."""
         return bool(self.machine) and self.machine == machine_id()
 
     @property
@@ -83,7 +83,7 @@ def start(call: Call, run_id: str, work_folder: str, *, bound: bool) -> Driver:
 
 
 def log_path(work_folder: str, run_id: str) -> Path:
-    """Where a driver's words lie on the machine that it runs on."""
+    """Return the path of a driver's log on its machine."""
     folder = work_folder or str(Path(tempfile.gettempdir(), f"firesteel-airflow-{os.getuid()}"))
     return Path(folder, f"{run_id}.log")
 
@@ -109,23 +109,23 @@ def end(call: Call, run_id: str, handle: Handle, wait_s: float) -> subprocess.Po
 
 
 class Tail:
-    """The lines of a growing file, each given once."""
+    """Reads the lines of a growing file, each once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._at = 0
+        self._offset = 0
         self._rest = b""
 
     def lines(self, *, final: bool = False) -> list[str]:
-        """Whole lines that came since; with `final` also what has no line end."""
+        """Return the new complete lines; with `final` also the last one without a line end."""
         try:
             with self._path.open("rb") as file:
-                file.seek(self._at)
+                file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
             return []
-        self._at += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
         if final and self._rest:
-            whole, self._rest = [*whole, self._rest], b""
-        return [line.decode(errors="replace").rstrip() for line in whole]
+            lines, self._rest = [*lines, self._rest], b""
+        return [line.decode(errors="replace").rstrip() for line in lines]

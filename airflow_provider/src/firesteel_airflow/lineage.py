@@ -1,4 +1,4 @@
-"""Who started the run, for OpenLineage: the task and its DAG run, in the variables that integrations share."""
+"""The parent of a run for OpenLineage: the task and its DAG run, in the environment variables that integrations use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _log = logging.getLogger(__name__)
 
 
 def parent_environment(task_instance: Any) -> dict[str, str]:
-    """`OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID` as namespace/name/run id.
+    """Return `OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID` as namespace/name/run id.
 
-    Empty where Airflow's OpenLineage provider is missing or off: a parent that emits no events would be a dead end.
+    Return nothing if Airflow's OpenLineage provider is missing or off: the parent would have no events.
     """
     try:
         from airflow.providers.openlineage import conf
@@ -25,6 +25,6 @@ def parent_environment(task_instance: Any) -> dict[str, str]:
             "OPENLINEAGE_PARENT_ID": lineage_parent_id(task_instance),
             "OPENLINEAGE_ROOT_PARENT_ID": lineage_root_parent_id(task_instance),
         }
-    except Exception as error:  # noqa: BLE001 - lineage must not be what fails a task; the log says what is missing
-        _log.warning("no parent for OpenLineage: %s: %s", type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - lineage must not fail a task
+        _log.warning("the run has no parent in OpenLineage: %s: %s", type(error).__name__, error)
         return {}

@@ -1,4 +1,4 @@
-"""The operator: one task is one run of a pipeline, and a retry of it never does the same work twice."""
+"""The operator: one task is one run of a pipeline. A retry does not repeat finished work."""
 
 from __future__ import annotations
 
@@ -21,68 +21,67 @@ from airflow.sdk.exceptions import (
 )
 
 from firesteel_airflow.assets import emit
-from firesteel_airflow.call import Call, CannotLook, Mode, NoFiresteel, find_command
+from firesteel_airflow.call import Call, Mode, NoFiresteel, StatusUnavailable, find_command
 from firesteel_airflow.cluster import WrongConnection, cluster_of
 from firesteel_airflow.driver import Driver, Handle, Tail, end, log_path, start
 from firesteel_airflow.lineage import parent_environment
-from firesteel_airflow.outcome import GateFailure, NotReady, Outcome, Policy, by_code, decide
+from firesteel_airflow.outcome import GateFailure, NotReady, Outcome, Policy, decide, decide_by_code
 from firesteel_airflow.trigger import FiresteelTrigger
 
 _POLL_S = 0.2
-_ANNOUNCED_LOOK_S = 1.0
-_LOOKS = 3
+_REGISTERED_POLL_S = 1.0
+_STATUS_ATTEMPTS = 3
 _CHOICES = {
     "mode": ("run", "submit", "backfill"),
     "gate_failure": ("fail", "retry", "skip"),
     "not_ready": ("retry", "reschedule", "fail", "skip"),
 }
-_CODED = re.compile(r"FS\d{4}\b.*")
+_ERROR = re.compile(r"FS\d{4}\b.*")
 
 
 class FiresteelOperator(BaseOperator):  # type: ignore[misc]
-    """Runs a pipeline for an interval, by firesteel's own command in firesteel's own environment.
+    """Runs a pipeline for an interval with the firesteel command, in firesteel's own environment.
 
-    The ledger decides what became of a run. A driver is no child that dies with its worker: a retry after a worker's death finds it
-    and waits for it, or finds published what it published. What the task returns is small, and its keys are a contract: see
-    `docs/how-to/airflow.md`.
+    The ledger decides the outcome of a run. A driver outlives its worker: a retry after the worker's death waits for the driver, or
+    finds its intervals published. The task returns a small result with documented keys: see `docs/how-to/airflow.md`.
 
     Parameters
     ----------
     spec
         Path of the pipeline's YAML file on the worker.
     profile, arguments
-        The spec's profile, and values of its params. (`params` is a word of Airflow's own.)
+        The spec's profile, and values of its params. (`params` has another meaning in Airflow.)
     interval
-        The interval, or an instant in it; the default is the start of the DAG run's data interval.
+        The interval, or a time in it; by default, the start of the DAG run's data interval.
     end
-        The last interval, included, for more than one.
+        The last interval (inclusive), for more than one.
     mode
-        `run`: the driver runs on the worker. `submit`: by spark-submit, also in cluster mode. `backfill`: all of a range by one plan.
+        `run`: the driver runs on the worker. `submit`: spark-submit runs it, also in cluster mode. `backfill`: a long range with one plan.
     conn_id
-        A connection of type `spark`: its master, queue, deploy-mode, namespace, principal and keytab go before the spec's. Without
-        one the spec says where Spark runs.
+        A connection of type `spark`: its master, queue, deploy-mode, namespace, principal and keytab override those of the
+        spec. Without one the spec decides.
     deferrable
-        Leave the worker as soon as the run has begun; a trigger waits for its end.
+        Free the worker when the run has started; a trigger waits for its end.
     reconnect
-        Let a driver go on when its worker dies, so that the retry waits for it. Otherwise it ends with the worker.
+        Let the driver continue when its worker dies; the retry waits for it. Otherwise the driver ends with the worker.
     gate_failure
-        `fail` (no retry: the same data fail again), `retry` or `skip`.
+        `fail` (without a retry: the same data fails again), `retry` or `skip`.
     not_ready
-        `retry` (by the task's own retries), `reschedule` (after `not_ready_delay`, as often as needed), `fail` or `skip`.
+        `retry` (with the task's retries), `reschedule` (after `not_ready_delay`, as often as needed), `fail` or `skip`.
     force
-        Also what is published with the same plan.
+        Score intervals again that are published with the same plan.
     poll_interval
-        Seconds between looks at a run that is on another machine.
+        Seconds between checks of a run on another machine.
     kill_timeout
-        Seconds that a driver has to end in good order before it is killed.
+        Seconds for a driver to abort its transaction before it is killed.
     command, work_folder
-        Instead of `[firesteel] command` and `work_folder` of Airflow's configuration.
+        Override `[firesteel] command` and `work_folder` of Airflow's configuration.
     folder
-        The working directory of firesteel, in which `.firesteel/runs` gets the report; that of the spec by default.
+        The working directory of firesteel, in which it writes reports to `.firesteel/runs`. Default: the folder of the spec.
     environment
-        Variables for firesteel, e.g. JAVA_HOME or HADOOP_CONF_DIR. No variable of Airflow's own reaches it.
+        Environment variables for firesteel, such as JAVA_HOME or HADOOP_CONF_DIR. Airflow's own variables are not passed on.
     part, pin, resume
-        Of a backfill; see `backfill_group`.
+        Parts of a backfill; see `backfill_group`.
     """
 
     template_fields: Sequence[str] = ("spec", "profile", "interval", "end", "arguments", "folder", "environment")
@@ -120,7 +119,9 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         super().__init__(**kwargs)
         for name, value in (("mode", mode), ("gate_failure", gate_failure), ("not_ready", not_ready)):
             if value not in _CHOICES[name]:
-                raise ValueError(f"{name}={value!r} of task {self.task_id}: choose one of {', '.join(_CHOICES[name])}")
+                raise ValueError(
+                    f"task {self.task_id}: {name} is {value!r}; expected one of {', '.join(_CHOICES[name])}"
+                )
         self.spec = spec
         self.profile = profile
         self.interval = interval
@@ -148,14 +149,14 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         self._killed = False
 
     def execute(self, context: Any) -> Any:
-        """Run, or wait for what an earlier try left running; what the task returns."""
+        """Run the pipeline, or wait for the run of an earlier try. Return the summary of the run."""
         call, task_instance = self._call(context), context["ti"]
-        kin = _kin(task_instance)
+        task_key = _task_key(task_instance)
         if self.reconnect and task_instance.try_number > 1:
-            outcome = self._reconnected(context, call, kin)
+            outcome = self._wait_for_earlier_run(context, call, task_key)
             if outcome is not None:
-                return self._conclude(context, outcome, kin)
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{kin}"
+                return self._conclude(context, outcome, task_key)
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{task_key}"
         task_instance.xcom_push(key="firesteel_run_id", value=run_id)
         bound = not (self.reconnect or self.deferrable)
         try:
@@ -166,47 +167,48 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         self.log.info("run %s of %s (%s), pid %d", run_id, call.spec, call.profile or "no profile", driver.handle.pid)
         tail = Tail(driver.log)
         if self.deferrable:
-            self._until_announced(call, run_id, driver, tail)
+            self._wait_until_registered(call, run_id, driver, tail)
             if driver.process.poll() is None:
                 self._wait_deferred(call, run_id, driver.handle)
-        said = self._follow(driver, tail)
-        outcome = self._judge(call, run_id, driver.process.returncode, said)
+        last_error = self._follow(driver, tail)
+        outcome = self._decide(call, run_id, driver.process.returncode, last_error)
         driver.log.unlink(missing_ok=True)
-        return self._conclude(context, outcome, kin)
+        return self._conclude(context, outcome, task_key)
 
     def resume_run(
         self, context: Any, event: Mapping[str, Any], call: Mapping[str, Any], run_id: str, handle: list[Any]
     ) -> Any:
-        """Go on where the trigger saw the run end."""
-        made, there = replace(Call.of(call), environment=tuple(self.environment.items())), Handle(*handle)
+        """Resume the task after the trigger has seen the end of the run."""
+        resumed, driver = replace(Call.of(call), environment=tuple(self.environment.items())), Handle(*handle)
         if event["why"] == "late":
-            self._running = (made, run_id)
-            end(made, run_id, there, self.kill_timeout).wait()
-            raise AirflowException(f"run {run_id}: {event['text']}; its driver was ended")
+            self._running = (resumed, run_id)
+            end(resumed, run_id, driver, self.kill_timeout).wait()
+            raise AirflowException(f"run {run_id}: {event['text']}; its driver was stopped")
         if event["why"] == "blind":
             raise AirflowException(f"run {run_id}: the storage does not answer: {event['text']}")
         log = log_path(self._work_folder(), run_id)
-        said = self._tell(Tail(log).lines(final=True)) if there.here else ""
-        outcome = self._judge(made, run_id, None, said)
-        if there.here:
+        last_error = self._log_lines(Tail(log).lines(final=True)) if driver.here else ""
+        outcome = self._decide(resumed, run_id, None, last_error)
+        if driver.here:
             log.unlink(missing_ok=True)
-        return self._conclude(context, outcome, _kin(context["ti"]))
+        return self._conclude(context, outcome, _task_key(context["ti"]))
 
     def on_kill(self) -> None:
-        """End the driver and release its lease: by a process that goes on when Airflow kills this one, in five seconds."""
+        """End the driver and release its lease, in a process that continues when Airflow kills this one after five seconds."""
         self._killed = True
         if self._driver is None or self._running is None or self._driver.handle.gone:
             return
         call, run_id = self._running
-        self.log.info("ending run %s: it has %g s to abort its transaction", run_id, self.kill_timeout)
-        end(
-            call, run_id, self._driver.handle, self.kill_timeout
-        ).wait()  # not the driver's: a signal may find that locked
+        self.log.info("stopping run %s: it has %g s to abort its transaction", run_id, self.kill_timeout)
+        # Wait for the reaper, not for the driver: a signal handler may find the lock of its Popen taken.
+        end(call, run_id, self._driver.handle, self.kill_timeout).wait()
 
     def _call(self, context: Any) -> Call:
-        """The rendered task as command lines."""
+        """Return the call for the rendered task."""
         if not str(self.interval).strip():
-            raise AirflowFailException("`interval` is empty: a DAG run without a logical date has no data interval")
+            raise AirflowFailException(
+                "`interval` is empty, because a DAG run without a logical date has no data interval. Set `interval`."
+            )
         try:
             command = find_command(self.command or conf.get("firesteel", "command", fallback="firesteel"))
             master, settings = self._cluster()
@@ -233,22 +235,22 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
     def _cluster(self) -> tuple[str, dict[str, str]]:
         if self.conn_id is None:
             return "", {}
-        found = BaseHook.get_connection(self.conn_id)  # an unknown one is an error here, and not yarn by default
+        connection = BaseHook.get_connection(self.conn_id)  # an unknown connection is an error, not a default
         return cluster_of(
             self.conn_id,
-            found.conn_type,
-            found.host or "",
-            found.port,
-            found.extra_dejson,
+            connection.conn_type,
+            connection.host or "",
+            connection.port,
+            connection.extra_dejson,
             submits=self.mode == "submit",
         )
 
-    def _reconnected(self, context: Any, call: Call, kin: str) -> Outcome | None:
-        """Wait for the run of an earlier try that still lives; None when there is none, or when it came to nothing."""
+    def _wait_for_earlier_run(self, context: Any, call: Call, task_key: str) -> Outcome | None:
+        """Wait for a run of an earlier try that is still running; return None if there is none or it did not succeed."""
         try:
-            runs = call.look(kin)["runs"]
-        except CannotLook as error:
-            self.log.warning("no look at earlier tries: %s", error)
+            runs = call.read_status(task_key)["runs"]
+        except StatusUnavailable as error:
+            self.log.warning("the runs of earlier tries are unknown: %s", error)
             return None
         for run in runs:
             code = "" if run["exit_code"] is None else f", exit {run['exit_code']}"
@@ -259,7 +261,7 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         run = alive[-1]
         handle = Handle(run["machine"], run["pid"], run["process_start"])
         context["ti"].xcom_push(key="firesteel_run_id", value=run["run_id"])
-        self.log.info("its driver goes on (pid %d on %s): waiting for it", run["pid"], run["host"])
+        self.log.info("its driver is running (pid %d on %s): waiting for its end", run["pid"], run["host"])
         if self.deferrable:
             self._wait_deferred(call, run["run_id"], handle)
         while not handle.gone and not self._killed:
@@ -268,103 +270,103 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
                 break
         if self._killed:
             end(call, run["run_id"], handle, self.kill_timeout).wait()
-            raise AirflowException(f"run {run['run_id']} was ended with its task")
-        outcome = self._judge(call, run["run_id"], None, "")
-        if outcome.then == "succeed":
+            raise AirflowException(f"run {run['run_id']} was stopped with its task")
+        outcome = self._decide(call, run["run_id"], None, "")
+        if outcome.action == "succeed":
             return outcome
         self.log.info("run %s %s", run["run_id"], outcome.text)
         return None
 
     def _state(self, call: Call, run_id: str) -> str:
         try:
-            runs = call.look(run_id)["runs"]
-        except CannotLook as error:
+            runs = call.read_status(run_id)["runs"]
+        except StatusUnavailable as error:
             self.log.warning("%s", error)
             return "running"
         return next((str(run["state"]) for run in runs), "unknown")
 
-    def _until_announced(self, call: Call, run_id: str, driver: Driver, tail: Tail) -> None:
-        """Wait until the storage knows of the run, so that the trigger can; or until it has ended."""
+    def _wait_until_registered(self, call: Call, run_id: str, driver: Driver, tail: Tail) -> None:
+        """Wait until the run is registered in the storage, where the trigger reads it, or until it has ended."""
         while driver.process.poll() is None and not self._killed:
-            self._tell(tail.lines())
+            self._log_lines(tail.lines())
             try:
-                if call.look(run_id)["runs"]:
+                if call.read_status(run_id)["runs"]:
                     return
-            except CannotLook as error:
+            except StatusUnavailable as error:
                 self.log.warning("%s", error)
-            time.sleep(_ANNOUNCED_LOOK_S)
+            time.sleep(_REGISTERED_POLL_S)
 
     def _wait_deferred(self, call: Call, run_id: str, handle: Handle) -> None:
         limit = self.execution_timeout
-        words = [handle.machine, handle.pid, handle.process_start]
+        handle_values = [handle.machine, handle.pid, handle.process_start]
         self.defer(
             trigger=FiresteelTrigger(
                 call.as_dict(),
                 run_id,
-                words,
+                handle_values,
                 self.poll_interval,
                 self.kill_timeout,
                 time.time() + limit.total_seconds() if limit else 0.0,
             ),
             method_name="resume_run",
-            # Airflow encrypts what a trigger is given, and not this.
-            kwargs={"call": replace(call, environment=()).as_dict(), "run_id": run_id, "handle": words},
+            # Airflow encrypts the arguments of a trigger, but not these.
+            kwargs={"call": replace(call, environment=()).as_dict(), "run_id": run_id, "handle": handle_values},
         )
 
     def _follow(self, driver: Driver, tail: Tail) -> str:
-        """Log what the driver says until it ends; its last coded words."""
-        said = ""
+        """Log the output of the driver until it ends; return its last firesteel error."""
+        last_error = ""
         while driver.process.poll() is None:
-            said = self._tell(tail.lines()) or said
+            last_error = self._log_lines(tail.lines()) or last_error
             time.sleep(_POLL_S)
-        return self._tell(tail.lines(final=True)) or said
+        return self._log_lines(tail.lines(final=True)) or last_error
 
-    def _tell(self, lines: Sequence[str]) -> str:
-        """Log lines; the last of them that is an error of firesteel's."""
-        said = ""
+    def _log_lines(self, lines: Sequence[str]) -> str:
+        """Log lines; return the last firesteel error among them."""
+        last_error = ""
         for line in lines:
             if line.strip():
                 self.log.info("%s", line)
-            match = _CODED.match(line)
-            said = match[0] if match else said
-        return said
+            match = _ERROR.match(line)
+            last_error = match[0] if match else last_error
+        return last_error
 
-    def _judge(self, call: Call, run_id: str, exit_code: int | None, said: str) -> Outcome:
-        """What became of a run, by the ledger."""
+    def _decide(self, call: Call, run_id: str, exit_code: int | None, last_error: str) -> Outcome:
+        """Return the outcome of a run, by the ledger."""
         if self._killed:
-            raise AirflowException(f"run {run_id} was ended with its task")
+            raise AirflowException(f"run {run_id} was stopped with its task")
         policy = Policy(self.gate_failure, self.not_ready)
-        if exit_code == 2 and said:  # such a spec may not even say where its storage is
-            return by_code(exit_code, said, policy)
-        trouble = ""
-        for attempt in range(_LOOKS):
+        if exit_code == 2 and last_error:  # a wrong spec may not even name its storage
+            return decide_by_code(exit_code, last_error, policy)
+        problem = ""
+        for attempt in range(_STATUS_ATTEMPTS):
             try:
-                return decide(call.look(run_id), run_id, exit_code, said, policy, pinned=self.pin)
-            except CannotLook as error:
-                trouble = str(error)
-                self.log.warning("%s", trouble)
+                return decide(call.read_status(run_id), run_id, exit_code, last_error, policy, pinned=self.pin)
+            except StatusUnavailable as error:
+                problem = str(error)
+                self.log.warning("%s", problem)
                 time.sleep(attempt)
         if exit_code:
-            return by_code(exit_code, said, policy)
-        return Outcome("retry", f"the ledger cannot be read: {trouble}", {})
+            return decide_by_code(exit_code, last_error, policy)
+        return Outcome("retry", f"the ledger cannot be read: {problem}", {})
 
-    def _conclude(self, context: Any, outcome: Outcome, kin: str) -> Any:
-        """Return the result, or raise what Airflow acts on."""
-        if outcome.then != "succeed":
-            self._give_up(outcome)
+    def _conclude(self, context: Any, outcome: Outcome, task_key: str) -> Any:
+        """Return the result, or raise the exception for Airflow."""
+        if outcome.action != "succeed":
+            self._raise(outcome)
         self.log.info("%s", outcome.text)
         if self.outlets:
-            told = emit(context, self.outlets, outcome.result, kin)
-            self.log.info("%d partitions told to %d outlets", told, len(self.outlets))
+            partitions = emit(context, self.outlets, outcome.result, task_key)
+            self.log.info("emitted events of %d partitions to %d outlets", partitions, len(self.outlets))
         return dict(outcome.result)
 
-    def _give_up(self, outcome: Outcome) -> NoReturn:
-        if outcome.then == "fail":
+    def _raise(self, outcome: Outcome) -> NoReturn:
+        if outcome.action == "fail":
             raise AirflowFailException(outcome.text)
-        if outcome.then == "skip":
+        if outcome.action == "skip":
             raise AirflowSkipException(outcome.text)
-        if outcome.then == "reschedule":
-            self.log.info("%s; looking again in %s", outcome.text, self.not_ready_delay)
+        if outcome.action == "reschedule":
+            self.log.info("%s; checking again in %s", outcome.text, self.not_ready_delay)
             raise AirflowRescheduleException(datetime.now(UTC) + self.not_ready_delay)
         raise AirflowException(outcome.text)
 
@@ -372,7 +374,7 @@ class FiresteelOperator(BaseOperator):  # type: ignore[misc]
         return self.work_folder or str(conf.get("firesteel", "work_folder", fallback="") or "")
 
 
-def _kin(task_instance: Any) -> str:
-    """What the run ids of all tries of one task instance end in: how a retry knows its own."""
+def _task_key(task_instance: Any) -> str:
+    """Return the end of the run ids of all tries of a task instance, by which a retry finds them."""
     parts = (task_instance.dag_id, task_instance.task_id, task_instance.run_id, str(task_instance.map_index))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]

@@ -1,20 +1,20 @@
-"""What became of a run, from the ledger first and the exit code second, and what Airflow shall do about it.
+"""The outcome of a run, by the ledger and then by the exit code, and what the task does.
 
 ============  ==========================================  ============================================
 exit code     meaning                                     the task
 ============  ==========================================  ============================================
-0             the ledger shows the intervals              succeeds
-any           the ledger shows them, by this run          succeeds: the driver died after its publish
-0             the ledger does not show them               is tried again: spark-submit said 0 for a failure
-2             the spec, its SQL or its model              fails: the same spec fails again
-3             a gate refused the data                     fails, or as `gate_failure` says
-4             an input is not ready                       is tried again, or as `not_ready` says
+0             the ledger has the intervals                succeeds
+any           the ledger has them, by this run            succeeds: the driver died after its publish
+0             the ledger lacks them                       retries: spark-submit returned 0 for a failure
+2             the spec, its SQL or its model is wrong     fails: the same spec fails again
+3             a gate failed                               fails, or as `gate_failure` says
+4             an input is not ready                       retries, or as `not_ready` says
 5             too many rows could not be scored           fails: the same rows fail again
-6             what was planned has moved                  is tried again, with a new plan
-7             another driver holds the interval           is tried again
-7, FS7503     somebody cancelled the run                  fails
-130           somebody ended the driver                   fails
-1, a signal   storage, Spark, the machine                 is tried again
+6             data or model changed after the plan        retries with a new plan
+7             another driver holds the interval           retries
+7, FS7503     the run was cancelled                       fails
+130           the driver was interrupted                  fails
+1, a signal   storage, Spark or the machine failed        retries
 ============  ==========================================  ============================================
 """
 
@@ -24,26 +24,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Then = Literal["succeed", "fail", "retry", "reschedule", "skip"]
+Action = Literal["succeed", "fail", "retry", "reschedule", "skip"]
 GateFailure = Literal["fail", "retry", "skip"]
 NotReady = Literal["retry", "reschedule", "fail", "skip"]
 
 _CONTRACT = 1
-_WORDS = {
+_MEANINGS = {
     1: "failed",
     2: "the spec is wrong",
-    3: "a gate refused the data; nothing was published",
+    3: "a gate failed; nothing was published",
     4: "an input is not ready; nothing was read",
     5: "too many rows could not be scored; nothing was published",
-    6: "what was planned has moved",
+    6: "data or model changed after the plan",
     7: "another driver holds the interval",
-    130: "was ended",
+    130: "the driver was interrupted",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the task says about failures that are the data's."""
+    """What the task does about failures caused by data."""
 
     gate_failure: GateFailure = "fail"
     not_ready: NotReady = "retry"
@@ -51,61 +51,66 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the task does now, why, and what it returns when it succeeds."""
+    """What the task does, why, and what it returns on success."""
 
-    then: Then
+    action: Action
     text: str
     result: Mapping[str, Any]
 
 
 def decide(
-    found: Mapping[str, Any], run_id: str, exit_code: int | None, said: str, policy: Policy, *, pinned: bool = False
+    status: Mapping[str, Any],
+    run_id: str,
+    exit_code: int | None,
+    last_error: str,
+    policy: Policy,
+    *,
+    pinned: bool = False,
 ) -> Outcome:
-    """Judge a run.
+    """Return the outcome of a run.
 
     Parameters
     ----------
-    found
+    status
         The output of `firesteel status --start ... --json` after the run.
     exit_code
-        Of the process, where one was seen to end.
-    said
-        Its last words, for a failure that the storage has no record of.
+        The exit code of the process, if it was observed.
+    last_error
+        The last error in its log, for a failure without a record in the storage.
     pinned
-        The run was only to keep a plan: nothing has to be published.
+        The run only stores a plan, and publishes nothing.
     """
-    run = next((each for each in found["runs"] if each["run_id"] == run_id), None)
+    run = next((run for run in status["runs"] if run["run_id"] == run_id), None)
     if run is not None and run["exit_code"] is not None:
         exit_code = run["exit_code"]
     brief = (run or {}).get("brief") or {}
-    intervals = found["intervals"]
-    result = summary(brief, found, run_id, exit_code or 0)
+    intervals = status["intervals"]
+    result = summarize(brief, status, run_id, exit_code or 0)
     if exit_code == 0:
-        lacking = [] if pinned else _lacking(brief, intervals)
-        if not lacking:
+        missing = [] if pinned else _missing_intervals(brief, intervals)
+        if not missing:
             return Outcome("succeed", _done(result), result)
-        text = f"the driver ended with 0, and the ledger shows nothing published for {', '.join(lacking[:5])}"
+        text = f"the driver ended with 0, but the ledger shows nothing published for {', '.join(missing[:5])}"
         return Outcome("retry", text, result)
-    mine = [interval for interval in intervals if interval["published"] and interval["published"]["run_id"] == run_id]
-    if intervals and len(mine) == len(intervals):
+    own = [interval for interval in intervals if interval["published"] and interval["published"]["run_id"] == run_id]
+    if intervals and len(own) == len(intervals):
         ended = "died" if exit_code is None else f"ended with {exit_code}"
         text = f"the driver {ended} after it had published: {_done(result)}"
         return Outcome("succeed", text, {**result, "state": "published", "exit_code": 0, "error": ""})
-    error = str(brief.get("error") or "") or said
+    error = str(brief.get("error") or "") or last_error
     if exit_code is None or exit_code < 0:
         what = "the driver died" if exit_code is None else f"the driver was killed by signal {-exit_code}"
-        return Outcome("retry", f"{what}; nothing of what it was at is published. {error}".strip(), result)
-    text = f"{_WORDS.get(exit_code, f'ended with {exit_code}')}: {error}" if error else _WORDS.get(exit_code, "failed")
-    return Outcome(_then(exit_code, error, policy), text, result)
+        return Outcome("retry", f"{what}; its unfinished intervals are not published. {error}".strip(), result)
+    return decide_by_code(exit_code, error, policy, result)
 
 
-def by_code(exit_code: int, said: str, policy: Policy) -> Outcome:
-    """Judge a run that came to its end before it could say anything in the storage."""
-    words = _WORDS.get(exit_code, f"ended with {exit_code}")
-    return Outcome(_then(exit_code, said, policy), f"{words}: {said}" if said else words, {})
+def decide_by_code(exit_code: int, error: str, policy: Policy, result: Mapping[str, Any] | None = None) -> Outcome:
+    """Return the outcome of a run by its exit code, for a run that the ledger does not decide."""
+    meaning = _MEANINGS.get(exit_code, f"ended with {exit_code}")
+    return Outcome(_action(exit_code, error, policy), f"{meaning}: {error}" if error else meaning, result or {})
 
 
-def _then(exit_code: int, error: str, policy: Policy) -> Then:
+def _action(exit_code: int, error: str, policy: Policy) -> Action:
     if exit_code == 3:
         return policy.gate_failure
     if exit_code == 4:
@@ -115,9 +120,9 @@ def _then(exit_code: int, error: str, policy: Policy) -> Then:
     return "retry"
 
 
-def _lacking(brief: Mapping[str, Any], intervals: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Intervals that should be published and are not. A run that skipped one may have had no input for it."""
-    known = {each["interval"]: each["state"] for each in brief.get("intervals", ())}
+def _missing_intervals(brief: Mapping[str, Any], intervals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the intervals that should be published but are not. A run may skip an interval without input."""
+    known = {interval["interval"]: interval["state"] for interval in brief.get("intervals", ())}
     return [
         f"{interval['sink']} {interval['interval']}"
         for interval in intervals
@@ -125,17 +130,19 @@ def _lacking(brief: Mapping[str, Any], intervals: Sequence[Mapping[str, Any]]) -
     ]
 
 
-def summary(brief: Mapping[str, Any], found: Mapping[str, Any], run_id: str, exit_code: int) -> dict[str, Any]:
-    """What the task returns: the run in brief; what another run had published is told from the ledger.
+def summarize(brief: Mapping[str, Any], status: Mapping[str, Any], run_id: str, exit_code: int) -> dict[str, Any]:
+    """Return what the task returns: the summary of the run. Intervals that another run has published come from the ledger.
 
     The keys are those of `firesteel.pipelines.brief`, and `published_by` of each interval.
     """
-    published = {each["interval"]: each["published"] for each in found["intervals"] if each["published"]}
-    made: dict[str, Any] = {
+    published = {
+        interval["interval"]: interval["published"] for interval in status["intervals"] if interval["published"]
+    }
+    summary: dict[str, Any] = {
         "contract": _CONTRACT,
         "run_id": run_id,
-        "pipeline": found["pipeline"],
-        "profile": found["profile"],
+        "pipeline": status["pipeline"],
+        "profile": status["profile"],
         "state": "unknown",
         "exit_code": exit_code,
         "started_at": "",
@@ -143,41 +150,43 @@ def summary(brief: Mapping[str, Any], found: Mapping[str, Any], run_id: str, exi
         "rows": {},
         "intervals": [{"interval": name, "state": "published"} for name in published],
         "intervals_total": len(published),
-        "sinks": {each["sink"]: each["path"] for each in found["intervals"]},
+        "sinks": {interval["sink"]: interval["path"] for interval in status["intervals"]},
         "gates": [],
         "mlflow_run_id": "",
         "report": "",
         "error": "",
         **brief,
     }
-    made["intervals"] = [_interval(each, published.get(each["interval"])) for each in made["intervals"]]
-    if not made["rows"]:
-        made["rows"] = {"scored": sum(each["rows"] for each in made["intervals"])}
-    return made
+    summary["intervals"] = [
+        _interval(interval, published.get(interval["interval"])) for interval in summary["intervals"]
+    ]
+    if not summary["rows"]:
+        summary["rows"] = {"scored": sum(interval["rows"] for interval in summary["intervals"])}
+    return summary
 
 
-def _interval(each: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One interval, what matters to a reader first."""
-    made = {
-        "interval": each["interval"],
-        "state": each["state"],
+def _interval(interval: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the summary of an interval."""
+    facts = {
+        "interval": interval["interval"],
+        "state": interval["state"],
         "published_by": record["run_id"] if record else "",
-        "rows": each.get("rows", 0),
-        "partitions_total": each.get("partitions_total", 0),
-        "partitions": each.get("partitions", []),
-        "files": each.get("files", 0),
-        "bytes": each.get("bytes", 0),
-        "reason": each.get("reason", ""),
-        "error": each.get("error", ""),
+        "rows": interval.get("rows", 0),
+        "partitions_total": interval.get("partitions_total", 0),
+        "partitions": interval.get("partitions", []),
+        "files": interval.get("files", 0),
+        "bytes": interval.get("bytes", 0),
+        "reason": interval.get("reason", ""),
+        "error": interval.get("error", ""),
     }
-    if record is None or made["files"]:
-        return made
+    if record is None or facts["files"]:
+        return facts
     from_ledger = {key: record[key] for key in ("files", "bytes", "partitions", "partitions_total")}
-    return {**made, **from_ledger, "rows": record["rows"]["scored"]}
+    return {**facts, **from_ledger, "rows": record["rows"]["scored"]}
 
 
 def _done(result: Mapping[str, Any]) -> str:
-    partitions = sum(each["partitions_total"] for each in result["intervals"])
+    partitions = sum(interval["partitions_total"] for interval in result["intervals"])
     scored = result["rows"].get("scored", 0)
     return (
         f"{result['state']}, {result['intervals_total']:,} intervals, {partitions:,} partitions, {scored:,} rows scored"

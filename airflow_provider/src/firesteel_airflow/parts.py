@@ -1,4 +1,4 @@
-"""The parts of a long range of days, by the calendar."""
+"""Split a long range of days into calendar parts."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ Every = Literal["day", "week", "month", "year"]
 
 
 def parts(first: date, last: date, every: Every) -> Iterator[tuple[str, date, date]]:
-    """Name, first and last day of each part; parts begin with the calendar's months, years and Mondays."""
-    at = first
-    while at <= last:
-        after = _next(at, every)
-        closes = min(after - timedelta(days=1), last)
-        yield _name(at, every), at, closes
-        at = after
+    """Return the name, the first and the last day of each part. Parts begin on Mondays, or with months or years."""
+    day = first
+    while day <= last:
+        following = _next(day, every)
+        yield _name(day, every), day, min(following - timedelta(days=1), last)
+        day = following
 
 
-def _next(at: date, every: Every) -> date:
+def _next(day: date, every: Every) -> date:
     if every == "day":
-        return at + timedelta(days=1)
+        return day + timedelta(days=1)
     if every == "week":
-        return at + timedelta(days=7 - at.weekday())
+        return day + timedelta(days=7 - day.weekday())
     if every == "month":
-        return (at.replace(day=1) + timedelta(days=32)).replace(day=1)
+        return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
     if every == "year":
-        return at.replace(year=at.year + 1, month=1, day=1)
+        return day.replace(year=day.year + 1, month=1, day=1)
     raise ValueError(f"every={every!r}: choose day, week, month or year")
 
 
-def _name(at: date, every: Every) -> str:
-    return {"year": f"{at:%Y}", "month": f"{at:%Y-%m}"}.get(every, at.isoformat())
+def _name(day: date, every: Every) -> str:
+    return {"year": f"{day:%Y}", "month": f"{day:%Y-%m}"}.get(every, day.isoformat())
 
 
 def day_of(value: str | date) -> date:
-    """A day, from a date, a time, or text that begins with one."""
+    """Return the day of a date, a time, or a text that begins with a date."""
     if isinstance(value, datetime):
         return value.date()
     return value if isinstance(value, date) else date.fromisoformat(value[:10])

@@ -1,4 +1,4 @@
-"""What Airflow shows of this provider, and the section `[firesteel]` of its configuration."""
+"""The provider's metadata for Airflow, and the section `[firesteel]` of its configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _SINCE = "0.1.0"
 
 
 def get_provider_info() -> dict[str, object]:
-    """The provider, by the entry point `apache_airflow_provider`."""
+    """Return the provider's metadata (entry point `apache_airflow_provider`)."""
     return {
         "package-name": "firesteel-airflow",
         "name": "firesteel",
@@ -22,15 +22,15 @@ def get_provider_info() -> dict[str, object]:
         "triggers": [{"integration-name": "firesteel", "python-modules": ["firesteel_airflow.trigger"]}],
         "config": {
             "firesteel": {
-                "description": "Where firesteel is. It runs in an environment of its own, beside Airflow's.",
+                "description": "Paths of firesteel, which runs in its own environment beside Airflow's.",
                 "options": {
                     "command": _option(
-                        "firesteel's command: the one in the environment that has pyspark and MLflow.",
+                        "The firesteel command of the environment that has pyspark and MLflow.",
                         "/opt/firesteel/bin/firesteel",
                         "firesteel",
                     ),
                     "work_folder": _option(
-                        "Where drivers write their logs until a task has read them. Default: in the temporary directory.",
+                        "Folder for the logs of drivers until a task has read them. Default: a folder in the temporary directory.",
                         "/var/tmp/firesteel-airflow",  # noqa: S108 - an example in a text
                         "",
                     ),

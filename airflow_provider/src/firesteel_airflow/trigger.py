@@ -1,4 +1,4 @@
-"""The trigger of a deferred task: waits for a driver that goes on without the worker, by what the storage says of it."""
+"""The trigger of a deferred task. It waits for the end of a driver that runs without the worker."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from firesteel_airflow.call import LOOK_TIMEOUT_S, Call, CannotLook, parsed
+from firesteel_airflow.call import STATUS_TIMEOUT_S, Call, StatusUnavailable, parse_status
 from firesteel_airflow.driver import Handle, end
 
 _PROCESS_POLL_S = 0.5
-_FAILED_LOOKS = 20
-"""Looks in a row that may fail before the task is woken to say so: a NameNode may be away for a while."""
-_AT_ONCE = 4
-"""Looks of one triggerer at the same time; each is a process for a second or two."""
+_MAX_FAILURES = 20
+"""Failed reads of the status in a row after which the task resumes and fails: a NameNode may be away for a while."""
+_CONCURRENT = 4
+"""Concurrent commands of one triggerer; each is a process that runs for a second or two."""
 
-_looking: dict[int, asyncio.Semaphore] = {}
+_slots: dict[int, asyncio.Semaphore] = {}
 
 
 class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
-    """Fires when a run has ended, by whatever end.
+    """Fires when a run has ended, in any way.
 
-    A driver on the triggerer's own machine is watched as a process, and the ledger is read once, at its end. One elsewhere is
-    looked for in the storage every `poll_interval` seconds: it beats there.
+    The trigger watches the process of a driver on its own machine, and reads the ledger once at the end. For a driver on another
+    machine it reads the run's heartbeat from the storage every `poll_interval` seconds.
 
     Parameters
     ----------
     call
         `Call.as_dict()`.
     handle
-        Machine, pid and start of the driver.
+        Machine, pid and start time of the driver.
     end_by
         Seconds since the epoch; 0 for no limit.
     """
@@ -55,7 +55,7 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
         self.end_by = end_by
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Its class and arguments; Airflow encrypts them."""
+        """Return the class and the arguments of the trigger. Airflow encrypts them."""
         return (
             "firesteel_airflow.trigger.FiresteelTrigger",
             {
@@ -69,25 +69,25 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
         )
 
     def __repr__(self) -> str:
-        """The run alone: Airflow logs this, and `call` has the environment of the driver."""
+        """Return only the run: Airflow logs this, and `call` has the environment of the driver."""
         return f"<FiresteelTrigger run {self.run_id}>"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event: `{"why": "ended" | "late" | "blind", "text": ...}`."""
+        """Yield one event: `{"why": "ended" | "late" | "blind", "text": ...}`."""
         handle, failed = Handle(*self.handle), 0
         while True:
             if self.end_by and time.time() > self.end_by:
-                yield TriggerEvent({"why": "late", "text": "execution_timeout is over"})
+                yield TriggerEvent({"why": "late", "text": "execution_timeout is exceeded"})
                 return
             if handle.here and not handle.gone:
                 await asyncio.sleep(_PROCESS_POLL_S)
                 continue
             try:
-                state = await self._look()
-            except CannotLook as error:
+                state = await self._state()
+            except StatusUnavailable as error:
                 failed += 1
                 self.log.warning("%s", error)
-                if failed >= _FAILED_LOOKS:
+                if failed >= _MAX_FAILURES:
                     yield TriggerEvent({"why": "blind", "text": str(error)})
                     return
             else:
@@ -98,26 +98,26 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
             await asyncio.sleep(self.poll_interval)
 
     async def on_kill(self) -> None:
-        """The task was marked or cleared: the driver is ended, or, where it is out of reach, forbidden to publish."""
+        """The task was marked or cleared: end a local driver, and forbid a remote one to publish."""
         call, handle = Call.of(self.call), Handle(*self.handle)
         self.log.info("ending run %s", self.run_id)
         if handle.here:
             end(call, self.run_id, handle, self.kill_timeout)
             return
-        await self._ask(call, call.cancel(self.run_id))
+        await self._execute(call, call.cancel(self.run_id))
 
-    async def _look(self) -> str:
+    async def _state(self) -> str:
         call = Call.of(self.call)
-        code, out, err = await self._ask(call, call.status(self.run_id))
-        runs = parsed(code, out, err)["runs"]
+        code, out, err = await self._execute(call, call.status(self.run_id))
+        runs = parse_status(code, out, err)["runs"]
         return next((str(run["state"]) for run in runs if run["run_id"] == self.run_id), "unknown")
 
-    async def _ask(self, call: Call, words: list[str]) -> tuple[int, str, str]:
+    async def _execute(self, call: Call, args: list[str]) -> tuple[int, str, str]:
         loop = id(asyncio.get_running_loop())
-        async with _looking.setdefault(loop, asyncio.Semaphore(_AT_ONCE)):
+        async with _slots.setdefault(loop, asyncio.Semaphore(_CONCURRENT)):
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *words,
+                    *args,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,
@@ -125,11 +125,11 @@ class FiresteelTrigger(BaseTrigger):  # type: ignore[misc]
                     env=call.surroundings(),
                 )
             except OSError as error:
-                raise CannotLook(f"{type(error).__name__}: {error}") from error
+                raise StatusUnavailable(f"{type(error).__name__}: {error}") from error
             try:
-                out, err = await asyncio.wait_for(process.communicate(), LOOK_TIMEOUT_S)
+                out, err = await asyncio.wait_for(process.communicate(), STATUS_TIMEOUT_S)
             except TimeoutError:
                 process.kill()
                 await process.wait()
-                raise CannotLook(f"no answer within {LOOK_TIMEOUT_S:g} s") from None
+                raise StatusUnavailable(f"`firesteel` did not end within {STATUS_TIMEOUT_S:g} s") from None
             return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")

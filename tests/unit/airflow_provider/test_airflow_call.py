@@ -11,7 +11,7 @@ import pytest
 
 from firesteel.jobs.cli.main import invoke
 from firesteel_airflow.assets import partitions
-from firesteel_airflow.call import Call, CannotLook, NoFiresteel, find_command, parsed
+from firesteel_airflow.call import Call, NoFiresteel, StatusUnavailable, find_command, parse_status
 from firesteel_airflow.cluster import WrongConnection, cluster_of
 from firesteel_airflow.parts import parts
 from firesteel_airflow.provider import get_provider_info
@@ -77,16 +77,18 @@ def test_nothing_of_airflows_reaches_the_driver():
 
 def test_an_answer_that_is_none_says_what_firesteel_said():
     errors = {"errors": [{"code": "FS8001", "what": "no NameNode answers.", "hint": "Check it."}], "exit_code": 1}
-    with pytest.raises(CannotLook, match=r"ended with 1: FS8001 no NameNode answers\. Check it\."):
-        parsed(1, json.dumps(errors), "")
-    with pytest.raises(CannotLook, match="ModuleNotFoundError"):
-        parsed(1, "", "Traceback\nModuleNotFoundError: No module named 'click'\n")
-    with pytest.raises(CannotLook, match="no JSON"):
-        parsed(0, "hello", "")
+    with pytest.raises(StatusUnavailable, match=r"failed with exit code 1: FS8001 no NameNode answers\. Check it\."):
+        parse_status(1, json.dumps(errors), "")
+    with pytest.raises(StatusUnavailable, match="ModuleNotFoundError"):
+        parse_status(1, "", "Traceback\nModuleNotFoundError: No module named 'click'\n")
+    with pytest.raises(StatusUnavailable, match="is not JSON"):
+        parse_status(0, "hello", "")
 
 
 def test_a_command_that_is_not_there_is_named_with_what_to_set():
-    with pytest.raises(NoFiresteel, match=r"no command /nowhere/firesteel here\. Set \[firesteel\] command"):
+    with pytest.raises(
+        NoFiresteel, match=r"the command /nowhere/firesteel does not exist on this machine\. Set \[firesteel\] command"
+    ):
         find_command("/nowhere/firesteel")
 
 
@@ -98,7 +100,7 @@ def test_the_command_of_an_environment_without_pyspark_is_refused(monkeypatch, t
     assert find_command(str(command)) == str(command)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr("firesteel_airflow.call.find_spec", lambda _name: None)
-    with pytest.raises(NoFiresteel, match="Airflow's own environment"):
+    with pytest.raises(NoFiresteel, match="Airflow's environment"):
         find_command(str(command))
 
 
@@ -126,9 +128,9 @@ def test_a_connection_of_type_spark_says_where_spark_runs():
 @pytest.mark.parametrize(
     ("conn_type", "host", "extra", "problem"),
     [
-        ("http", "yarn", {}, "of type 'http'; it must be `spark`"),
-        ("spark", "", {}, "names no host"),
-        ("spark", "yarn", {"deploy-mode": "cluster"}, "needs mode='submit'"),
+        ("http", "yarn", {}, "the type 'http'; expected `spark`"),
+        ("spark", "", {}, "has no host"),
+        ("spark", "yarn", {"deploy-mode": "cluster"}, "Set mode='submit'"),
     ],
 )
 def test_a_connection_that_cannot_be_meant_is_refused(conn_type, host, extra, problem):

@@ -8,7 +8,7 @@ import pytest
 
 from firesteel.pipelines.brief import CONTRACT, MAX_PARTITIONS, brief
 from firesteel.pipelines.result import Counts, IntervalResult, RunResult
-from firesteel_airflow.outcome import Policy, by_code, decide
+from firesteel_airflow.outcome import Policy, decide, decide_by_code
 from support.sample_run import sample_plan
 
 RUN = "20260502T031000-ab59cc00"
@@ -59,27 +59,27 @@ def run_brief(state="published", exit_code=0, error="", partitions=(DIRECTORY,))
 )  # fmt: skip
 def test_each_exit_code_has_its_rule(code, then):
     outcome = decide(found(code=code, made={"error": "FS0000 why"}), RUN, code, "", Policy())
-    assert (outcome.then, "FS0000 why" in outcome.text) == (then, True)
-    assert by_code(code, "FS0000 why", Policy()).then == then
+    assert (outcome.action, "FS0000 why" in outcome.text) == (then, True)
+    assert decide_by_code(code, "FS0000 why", Policy()).action == then
 
 
 @pytest.mark.parametrize("choice", ["retry", "skip", "fail"])
 def test_a_gate_and_an_input_are_the_authors_choice(choice):
     policy = Policy(gate_failure=choice, not_ready=choice)
-    assert decide(found(code=3), RUN, 3, "", policy).then == choice
-    assert decide(found(code=4), RUN, 4, "", policy).then == choice
-    assert decide(found(code=4), RUN, 4, "", Policy(not_ready="reschedule")).then == "reschedule"
+    assert decide(found(code=3), RUN, 3, "", policy).action == choice
+    assert decide(found(code=4), RUN, 4, "", policy).action == choice
+    assert decide(found(code=4), RUN, 4, "", Policy(not_ready="reschedule")).action == "reschedule"
 
 
 def test_a_run_that_somebody_cancelled_is_not_tried_again():
     made = {"error": "FS7503 the run was cancelled by ada@there."}
-    assert decide(found(code=7, made=made), RUN, 7, "", Policy()).then == "fail"
+    assert decide(found(code=7, made=made), RUN, 7, "", Policy()).action == "fail"
 
 
 @pytest.mark.parametrize("code", [None, 1, -9, 130])
 def test_a_driver_that_died_after_its_publish_has_succeeded(code):
     outcome = decide(found(published=record(), state="dead"), RUN, code, "", Policy())
-    assert outcome.then == "succeed"
+    assert outcome.action == "succeed"
     assert "after it had published" in outcome.text
     assert outcome.result["state"] == "published"
     assert outcome.result["intervals"][0]["partitions"] == [DIRECTORY]
@@ -87,24 +87,24 @@ def test_a_driver_that_died_after_its_publish_has_succeeded(code):
 
 @pytest.mark.parametrize("code", [None, 1, -9])
 def test_what_another_run_had_published_is_no_success_of_this_one(code):
-    assert decide(found(published=record(OTHER), state="dead"), RUN, code, "", Policy()).then == "retry"
+    assert decide(found(published=record(OTHER), state="dead"), RUN, code, "", Policy()).action == "retry"
 
 
 def test_zero_is_believed_only_when_the_ledger_shows_it():
     outcome = decide(found(code=0, made=None), RUN, 0, "", Policy())
-    assert outcome.then == "retry"
+    assert outcome.action == "retry"
     assert f"nothing published for scores {DAY}" in outcome.text
-    assert decide(found(code=0, published=record(), made=run_brief()), RUN, 0, "", Policy()).then == "succeed"
-    assert decide(found(published=record(), known=False), RUN, 0, "", Policy()).then == "succeed"
+    assert decide(found(code=0, published=record(), made=run_brief()), RUN, 0, "", Policy()).action == "succeed"
+    assert decide(found(published=record(), known=False), RUN, 0, "", Policy()).action == "succeed"
 
 
 def test_an_interval_that_was_left_out_for_want_of_input_need_not_be_published():
-    assert decide(found(code=0, made=run_brief("skipped")), RUN, 0, "", Policy()).then == "succeed"
-    assert decide(found(code=0, made=None), RUN, 0, "", Policy(), pinned=True).then == "succeed"
+    assert decide(found(code=0, made=run_brief("skipped")), RUN, 0, "", Policy()).action == "succeed"
+    assert decide(found(code=0, made=None), RUN, 0, "", Policy(), pinned=True).action == "succeed"
 
 
 def test_the_storage_knows_the_exit_code_better_than_spark_submit():
-    assert decide(found(code=3, made={"error": "FS7001"}), RUN, 0, "", Policy()).then == "fail"
+    assert decide(found(code=3, made={"error": "FS7001"}), RUN, 0, "", Policy()).action == "fail"
 
 
 KEYS = {

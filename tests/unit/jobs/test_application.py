@@ -9,14 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from firesteel.jobs.doctor.machine import machine_checks
-from firesteel.jobs.submit.application import ResourceManagers, Watch
+from firesteel.jobs.submit.application import ApplicationMonitor, ResourceManagers
 from support.waiting import wait_for
 
 TAG = "firesteel-s7"
 
 
 class Manager(ThreadingHTTPServer):
-    """Answers each look with the next state, and from then on with the last; a standby with a page."""
+    """Answers each poll with the next state, and from then on with the last; a standby with a page."""
 
     def __init__(self, *states: dict[str, object], standby: bool = False) -> None:
         server = self
@@ -93,9 +93,9 @@ def test_each_change_is_told_once_and_a_second_driver_is_one(serve):
         app("FINISHED", finalStatus="SUCCEEDED", amContainerLogs=logs.format(2), diagnostics=" all\n good "),
     ]
     told = []
-    with Watch(ResourceManagers((serve(*states).url,)), TAG, told.append) as watch:
+    with ApplicationMonitor(ResourceManagers((serve(*states).url,)), TAG, told.append) as watch:
         wait_for(lambda: told and told[-1].ended, "the end was told")
-        last = watch.look()
+        last = watch.poll()
     assert [(str(each).partition(" ")[2], each.attempt) for each in told] == [
         ("ACCEPTED", 1), ("RUNNING", 1), ("RUNNING", 2), ("FINISHED SUCCEEDED", 2)
     ]  # fmt: skip

@@ -20,8 +20,8 @@ from firesteel.conf.errors import SpecErrors
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.testing.bind import Binder
 from firesteel.jobs.testing.load import load_cases
+from firesteel.jobs.testing.model import case_schema
 from firesteel.jobs.testing.prepare import CaseBackend, prepare
-from firesteel.jobs.testing.schema import case_schema
 from firesteel.pipelines.planner.contract import read_schema
 from support.specs import EXAMPLE, FixedBackend, example_with
 
@@ -121,7 +121,7 @@ def test_a_file_without_cases_and_two_cases_of_one_name_are_refused(spec):
     ]
     twice = CASE + "    expect: {features: {count: 0}}\n  - name: a\n    expect: {features: {count: 0}}\n"
     assert problems(spec, twice) == [
-        "FS1013 tests/a.yaml:5:5  two cases are called `a` (first at line 3). A name finds one case."
+        "FS1013 tests/a.yaml:5:5  two cases have the name `a` (first at line 3). Rename one; `-k` selects cases by name."
     ]
     assert "must be 1, found 2" in problems(spec, "test_version: 2\ncases: []\n")[0]
 
@@ -140,7 +140,10 @@ def test_cases_are_chosen_by_a_part_of_their_name_and_none_is_an_error(capsys):
         "min_distance excludes short flights"
     ]
     assert invoke(["test", spec, "-k", "nothing like it"]) == 2
-    assert "FS1101 no case's name holds `nothing like it`. Cases: `weather joins" in capsys.readouterr().err
+    assert (
+        "FS1101 no case has a name that contains `nothing like it`. Use a part of one of these names: `weather joins"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_spec_without_tests_says_where_they_go(tmp_path, capsys):
@@ -190,11 +193,11 @@ def test_data_files_hold_exact_values_with_their_lines(spec):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("f.csv", "flight_id,origin\na\n", "line 2 has 1 cells, the header 2"),
+        ("f.csv", "flight_id,origin\na\n", "line 2 has 1 cell, the header has 2"),
         ("f.json", "{}", "expected a list of mappings"),
         ("f.json", "[", "Expecting value"),
         ("f.parquet", "no", "Parquet"),
-        ("f.txt", "", "`f.txt` is none of .csv, .json, .parquet."),
+        ("f.txt", "", "`f.txt` is not a .csv, .json or .parquet file."),
     ],
 )
 def test_a_data_file_that_cannot_be_read_is_said(spec, name, text, message):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import RuntimeFault, SpecErrors, Where
 from firesteel.jobs.testing.bind import Expectation
-from firesteel.jobs.testing.compare import compare, unexpected_letters
+from firesteel.jobs.testing.compare import compare, unexpected_dead_letters
 from firesteel.jobs.testing.matching import match
 from firesteel.jobs.testing.model import Expected
 from firesteel.jobs.testing.result import CaseResult, GateDifference, exit_code
@@ -106,8 +106,8 @@ def test_types_that_only_spark_knows_are_checked_when_it_has_said_them():
 
 
 def test_dead_letters_that_nobody_spoke_of_are_a_difference():
-    assert unexpected_letters(Table((("error", "string"),), ()), WHERE) is None
-    found = unexpected_letters(Table((("error", "string"),), (("ValueError",),)), WHERE)
+    assert unexpected_dead_letters(Table((("error", "string"),), ()), WHERE) is None
+    found = unexpected_dead_letters(Table((("error", "string"),), (("ValueError",),)), WHERE)
     assert found.summary == "the model failed on 1 row, and the case has no `dead_letter`"
 
 
@@ -135,7 +135,7 @@ def test_a_failure_is_shown_row_by_row(golden):
         (compare(expectation(rows), TABLE), compare(expectation(None, count=4, relation="sink:scores"), TABLE)),
         (
             GateDifference(
-                "output_ok", WHERE, "pass expected, it fails: expect_column_values_to_not_be_null on p: 1 null"
+                "output_ok", WHERE, "pass expected, but it fails: expect_column_values_to_not_be_null on p: 1 null"
             ),
         ),
         description="What the price is made of.",
@@ -144,9 +144,9 @@ def test_a_failure_is_shown_row_by_row(golden):
 
 
 def test_an_error_of_a_case_is_shown_with_its_code():
-    error = RuntimeFault("FS9002", "the Spark job died.", hint="The driver's log has the trace.")
+    error = RuntimeFault("FS9002", "the Spark job failed.", hint="The driver's log has the trace.")
     lines = report(CaseResult("a case", WHERE, 0.25, errors=(error,)))
-    assert lines[-1] == "  FS9002 the Spark job died. The driver's log has the trace."
+    assert lines[-1] == "  FS9002 the Spark job failed. The driver's log has the trace."
 
 
 def test_long_differences_are_cut_and_json_has_all_of_them():
@@ -161,5 +161,5 @@ def test_long_differences_are_cut_and_json_has_all_of_them():
 def test_the_exit_code_tells_a_failed_case_from_a_machine_that_failed():
     difference = compare(expectation([]), TABLE)
     passed, failed = CaseResult("a", WHERE, 0), CaseResult("b", WHERE, 0, (difference,))
-    broken = CaseResult("c", WHERE, 0, errors=(RuntimeFault("FS9002", "the Spark job died."),))
+    broken = CaseResult("c", WHERE, 0, errors=(RuntimeFault("FS9002", "the Spark job failed."),))
     assert [exit_code(each) for each in ([passed], [passed, failed], [failed, broken])] == [0, 2, 1]

@@ -39,7 +39,7 @@ def test_a_strict_spec_has_it_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FIRESTEEL_POLICY", str(policy))
     found = look(tmp_path, capsys, {AT: f"security: {{ui_key: '${{secret:spark/ui}}'}}\n{AT}"})
     assert {state for state, _ in found.values()} == {"ok"}
-    assert found["ui"][1] == "asks for a token"
+    assert found["ui"][1] == "requires a token"
 
 
 def test_hdfs_and_servers_in_the_clear_are_named(tmp_path, capsys, monkeypatch):
@@ -50,7 +50,7 @@ def test_hdfs_and_servers_in_the_clear_are_named(tmp_path, capsys, monkeypatch):
         "configuration: {": 'configuration: {spark.eventLog.enabled: "true", ',
     }
     found = look(tmp_path, capsys, changes, root="hdfs://nn.example.org:8020/ml")
-    assert found["mlflow"] == ("note", "http://mlflow.example.org is reached in the clear")
+    assert found["mlflow"] == ("note", "http://mlflow.example.org is reached without encryption")
     assert found["webhdfs"][1].startswith("http://nn.example.org:9870")
     assert found["hdfs"][0] == found["hdfs wire"][0] == found["model"][0] == found["event log"][0] == "note"
 

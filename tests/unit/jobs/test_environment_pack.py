@@ -97,9 +97,9 @@ def test_what_cannot_be_packed_is_said(environment, tmp_path):
     install(
         environment, "mine", {"mine.pth": "/home\n"}, '{"url": "file:///home/mine", "dir_info": {"editable": true}}'
     )
-    with pytest.raises(RuntimeFault, match="mine is installed as a link to file:///home/mine"):
+    with pytest.raises(RuntimeFault, match="mine is an editable install of file:///home/mine"):
         pack(tmp_path / "e.tar.gz", environment)
     (environment / "pyvenv.cfg").unlink()
-    with pytest.raises(RuntimeFault, match="is no virtual environment"):
+    with pytest.raises(RuntimeFault, match="is not a virtual environment"):
         pack(tmp_path / "e.tar.gz", environment)
     assert list(tmp_path.iterdir()) == [environment]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from firesteel.jobs.interrupt import end_politely
+from firesteel.jobs.interrupt import raise_on_signals
 from firesteel.jobs.spark.lower import spark_fault
 from firesteel.pipelines.publish.process import children
 
@@ -19,7 +19,7 @@ from firesteel.pipelines.publish.process import children
 @pytest.fixture(autouse=True)
 def _polite():
     before = signal.getsignal(signal.SIGTERM)
-    end_politely()
+    raise_on_signals()
     yield
     signal.signal(signal.SIGTERM, before)
 

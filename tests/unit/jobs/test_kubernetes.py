@@ -152,9 +152,12 @@ def test_a_driver_may_touch_its_own_namespace_only(deployment):
 
 
 def test_without_an_image_or_with_a_plan_that_is_too_large_it_is_said(plan):
-    with pytest.raises(RuntimeFault, match=r"FS9033 no container image is given\. Pass --image, or set configuration"):
+    with pytest.raises(
+        RuntimeFault,
+        match=r"FS9033 there is no container image: neither --image nor the spec sets one\. Pass --image, or set configuration",
+    ):
         Deployment.of(plan)
     of_the_spec = replace(plan, spark_conf=(("spark.kubernetes.container.image", "i"),))
     assert Deployment.of(of_the_spec).image == "i"
-    with pytest.raises(RuntimeFault, match=r"FS9033 the plan has 1\.\d MiB, and a ConfigMap holds 1\.0 MiB"):
+    with pytest.raises(RuntimeFault, match=r"FS9033 the plan has 1\.\d MiB, but a ConfigMap can have at most 1\.0 MiB"):
         Deployment.of(replace(plan, spec_text="x" * (1 << 20)), image="i")

@@ -48,4 +48,4 @@ def test_rows_of_a_run_that_died_are_told(capsys):
     intervals = [published(plan, number) for number in (1, 2)]
     resumed = tuple(replace(interval, scoring=(*interval.scoring, ("resumed_rows", 700))) for interval in intervals)
     show_result(sample_result(plan, resumed), as_json=False)
-    assert "resumed      1,400 rows were scored by a dead run" in capsys.readouterr().out
+    assert "resumed      1,400 rows scored by a dead run" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from firesteel.jobs.spark.session import _own_interrupts, start_fault
+from firesteel.jobs.spark.session import _restored_sigint, start_fault
 
 JAVA = """An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.
 : java.net.BindException: bind(..) failed with error(-98): Address already in use: Service '{service}' failed after 0 retries ({how})! Consider
@@ -70,6 +70,6 @@ def test_any_other_cause_is_the_innermost_exception(text, cause):
 
 def test_ctrl_c_stays_with_the_caller_when_a_context_takes_it():
     before = signal.getsignal(signal.SIGINT)
-    with _own_interrupts():
+    with _restored_sigint():
         signal.signal(signal.SIGINT, lambda *_: None)
     assert signal.getsignal(signal.SIGINT) is before

@@ -9,8 +9,8 @@ import pytest
 
 from firesteel.conf.errors import GateFailed, LeaseConflict
 from firesteel.jobs.submit.driver import run_submitted
-from firesteel.jobs.submit.handover import Handover, Stopped
-from firesteel.jobs.submit.verdict import decide, tokens_before
+from firesteel.jobs.submit.result_store import DriverError, ResultStore
+from firesteel.jobs.submit.verdict import decide, latest_tokens
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
@@ -41,7 +41,7 @@ def record(plan, day: int, state: str = "published", *, token: int = 1, error: s
 
 
 def test_all_intervals_in_the_ledger_are_success_whatever_the_cluster_says(plan):
-    before = tokens_before(plan)
+    before = latest_tokens(plan)
     record(plan, 1)
     record(plan, 2)
     assert decide(plan, before, None, "application_1 FAILED").exit_code == 0
@@ -49,7 +49,7 @@ def test_all_intervals_in_the_ledger_are_success_whatever_the_cluster_says(plan)
 
 def test_success_of_the_cluster_is_failure_when_the_ledger_does_not_hold_it(plan):
     record(plan, 2, token=1)  # of an earlier run: it says nothing of this one
-    before = tokens_before(plan)
+    before = latest_tokens(plan)
     record(plan, 1)
     verdict = decide(plan, before, None, "application_1 FINISHED SUCCEEDED")
     assert verdict.exit_code == 1
@@ -61,7 +61,7 @@ def test_success_of_the_cluster_is_failure_when_the_ledger_does_not_hold_it(plan
 
 
 def test_a_failed_attempt_gives_the_exit_code_of_its_error(plan):
-    before = tokens_before(plan)
+    before = latest_tokens(plan)
     record(plan, 1)
     record(plan, 2, "failed", error=REFUSED)
     verdict = decide(plan, before, None, "application_1 FINISHED SUCCEEDED")
@@ -69,27 +69,27 @@ def test_a_failed_attempt_gives_the_exit_code_of_its_error(plan):
 
 
 def test_an_attempt_of_another_plan_is_not_success(plan):
-    before = tokens_before(plan)
+    before = latest_tokens(plan)
     record(plan, 1)
     record(plan, 2, plan_hash="f" * 64)
     assert decide(plan, before, None, "spark-submit ended with 0").exit_code == 1
 
 
 def test_what_the_driver_left_says_why_nothing_is_in_the_ledger(plan):
-    before = tokens_before(plan)
-    place = Handover.of(plan, "S7")
-    place.leave_error(LeaseConflict("FS7501", "held by another.", hint="Wait."))
-    left = place.take()
-    assert left == Stopped("FS7501", "held by another.", "Wait.", 7)
-    verdict = decide(plan, before, left, "application_1 FAILED")
+    before = latest_tokens(plan)
+    results = ResultStore.of(plan, "S7")
+    results.write_error(LeaseConflict("FS7501", "held by another.", hint="Wait."))
+    outcome = results.fetch()
+    assert outcome == DriverError("FS7501", "held by another.", "Wait.", 7)
+    verdict = decide(plan, before, outcome, "application_1 FAILED")
     assert (verdict.exit_code, verdict.text) == (7, "FS7501 held by another. Wait.")
-    assert place.take() is None
+    assert results.fetch() is None
 
 
 def test_a_driver_that_claims_success_is_not_believed(plan):
-    before = tokens_before(plan)
-    left = sample_result(plan, (published(plan, 1), published(plan, 2)))
-    assert decide(plan, before, left, "application_1 FINISHED SUCCEEDED").exit_code == 1
+    before = latest_tokens(plan)
+    outcome = sample_result(plan, (published(plan, 1), published(plan, 2)))
+    assert decide(plan, before, outcome, "application_1 FINISHED SUCCEEDED").exit_code == 1
 
 
 def test_result_and_report_come_to_where_runs_of_this_machine_leave_them(plan, tmp_path):
@@ -97,31 +97,31 @@ def test_result_and_report_come_to_where_runs_of_this_machine_leave_them(plan, t
     page = tmp_path / "container" / "report.html"
     page.write_text("<p>é</p>")
     result = sample_result(plan, (published(plan, 1), failed(plan, 2, REFUSED)), report=str(page), error=REFUSED)
-    place = Handover.of(plan, "S7")
-    place.leave(result)
-    taken = place.take(tmp_path / "runs")
+    results = ResultStore.of(plan, "S7")
+    results.write(result)
+    fetched = results.fetch(tmp_path / "runs")
     folder = tmp_path / "runs" / result.run_id
-    assert taken == replace(result, report=str(folder / "report.html"))
+    assert fetched == replace(result, report=str(folder / "report.html"))
     assert (folder / "report.html").read_bytes() == page.read_bytes()
-    assert (folder / "result.json").read_text() == taken.to_json()
+    assert (folder / "result.json").read_text() == fetched.to_json()
     assert not list((tmp_path / "_firesteel").rglob("submissions/*"))
 
 
 @pytest.fixture
 def second_attempt(monkeypatch):
     monkeypatch.setenv("CONTAINER_ID", "container_e01_1700000000000_0001_02_000001")
-    monkeypatch.setattr("firesteel.jobs.submit.driver.take_delivered", lambda: None)  # there is no JVM here
+    monkeypatch.setattr("firesteel.jobs.submit.driver.load_delivered_secrets", lambda: None)  # there is no JVM here
 
 
 def test_a_second_driver_lets_the_result_of_the_first_stand(plan, second_attempt, tmp_path):
     result = sample_result(plan, (published(plan, 1), failed(plan, 2, REFUSED)), error=REFUSED)
-    Handover.of(plan, "S7").leave(result)
+    ResultStore.of(plan, "S7").write(result)
     assert run_submitted(plan, "S7") == result
 
 
 def test_a_second_driver_lets_the_error_of_the_first_stand(plan, second_attempt):
-    Handover.of(plan, "S7").leave_error(GateFailed("FS7001", "12 rows are out of range."))
-    with pytest.raises(GateFailed, match="FS7001 the first attempt ended with: 12 rows are out of range"):
+    ResultStore.of(plan, "S7").write_error(GateFailed("FS7001", "12 rows are out of range."))
+    with pytest.raises(GateFailed, match="FS7001 the first attempt failed: 12 rows are out of range"):
         run_submitted(plan, "S7")
 
 
@@ -129,7 +129,7 @@ def test_a_driver_uses_the_configuration_that_was_sent_along_and_not_its_nodes(
     plan, second_attempt, tmp_path, monkeypatch
 ):
     result = sample_result(plan, (published(plan, 1), published(plan, 2)))
-    Handover.of(plan, "S7").leave(result)
+    ResultStore.of(plan, "S7").write(result)
     monkeypatch.setenv("HADOOP_CONF_DIR", "/etc/hadoop/of/the/node")
     sent = tmp_path / "container" / "__spark_conf__" / "__hadoop_conf__"
     sent.mkdir(parents=True)

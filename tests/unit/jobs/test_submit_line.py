@@ -11,7 +11,7 @@ import pytest
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.jobs.submit.command import submit_conf, submit_line
-from firesteel.jobs.submit.package import SubmitPackage, importable
+from firesteel.jobs.submit.package import SubmitPackage, copy_as_zip
 from support.sample_run import sample_plan
 
 
@@ -79,16 +79,16 @@ def test_an_interpreter_of_the_spec_is_kept(plan):
 @pytest.mark.parametrize(
     ("package", "master", "says"),
     [
-        (SubmitPackage("cluster"), "local[2]", "no Python driver on local"),
-        (SubmitPackage("cluster"), "spark://h:7077", "no Python driver on spark://h:7077"),
-        (SubmitPackage(archive="/no/e.tar.gz"), "yarn", "/no/e.tar.gz is not there"),
-        (SubmitPackage(archive="/etc/passwd"), "yarn", "not an archive that Spark unpacks: .tar.gz"),
+        (SubmitPackage("cluster"), "local[2]", "cannot run a Python driver on local"),
+        (SubmitPackage("cluster"), "spark://h:7077", "cannot run a Python driver on spark://h:7077"),
+        (SubmitPackage(archive="/no/e.tar.gz"), "yarn", "/no/e.tar.gz does not exist"),
+        (SubmitPackage(archive="/etc/passwd"), "yarn", "not an archive that Spark unpacks; expected .tar.gz"),
         (
             SubmitPackage(archive="hdfs:///e.zip", python="/usr/bin/python3"),
             "yarn",
-            "both an archive and an interpreter",
+            "--archive and --python exclude each other",
         ),
-        (SubmitPackage(archive="hdfs:///e.zip#a/b"), "yarn", "`a/b` is not a folder's name"),
+        (SubmitPackage(archive="hdfs:///e.zip#a/b"), "yarn", "`a/b` is not a folder name"),
     ],
 )
 def test_what_spark_cannot_do_is_said_before_it_starts(package, master, says):
@@ -110,9 +110,9 @@ def test_a_wheel_travels_as_what_spark_puts_on_executors_paths(tmp_path):
     wheel = tmp_path / "firesteel-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"PK")
     (tmp_path / "plans").mkdir()
-    sent = importable(wheel, tmp_path / "plans")
+    sent = copy_as_zip(wheel, tmp_path / "plans")
     assert sent == tmp_path / "plans" / "firesteel-0.1.0-py3-none-any.zip"
     assert sent.read_bytes() == b"PK"
     assert sent.suffix in SparkContext.PACKAGE_EXTENSIONS
     assert wheel.suffix not in SparkContext.PACKAGE_EXTENSIONS
-    assert importable(sent, tmp_path) == sent
+    assert copy_as_zip(sent, tmp_path) == sent

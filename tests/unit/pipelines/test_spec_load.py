@@ -80,7 +80,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             'p_delay: "double from [1]"',
             'p_delay: "dubble"',
-            "FS1004 pipeline.yaml:{line}:16  `dubble` is not a column type",
+            "FS1004 pipeline.yaml:{line}:16  `steps.scored.score.output.p_delay`: `dubble` is not a column type",
         ),
         (
             "distance: int!",
@@ -129,7 +129,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "batch: {rows: 8192, bytes: 32MiB}",
             "workers: {cpus: 3}",
-            "FS1004 pipeline.yaml:{line}:17  a task of scored requires 3 CPUs, but an executor has 2, so it would never start",
+            "FS1004 pipeline.yaml:{line}:17  `steps.scored.score.workers.cpus` is 3, but an executor has 2 cores, so no task could start",
         ),
         (
             "mode: replace_partitions",
@@ -139,7 +139,7 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "batch: {rows: 8192, bytes: 32MiB}",
             "workers: {gpus: 1}",
-            "FS1004 pipeline.yaml:{line}:17  a task of scored requires GPUs, but local[2] does not schedule GPUs.",
+            "FS1004 pipeline.yaml:{line}:17  `steps.scored.score.workers.gpus`: a task needs a GPU, but the master local[2] does not schedule GPUs.",
         ),
         (
             "{type: expect_column_values_to_not_be_null, column: p_delay}",
@@ -149,13 +149,13 @@ def test_five_mistakes_of_five_kinds_are_shown_at_once_with_lines(tmp_path):
         (
             "{type: expect_column_values_to_be_unique, column: flight_id}",
             "{type: expect_column_values_to_be_unique, column: flight_id, on_fail: quarantine}",
-            "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot quarantine: expect_column_values_to_be_unique does not check "
+            "FS7004 pipeline.yaml:{line}:9  gates.input_ok.expect.0: cannot quarantine: expect_column_values_to_be_unique does not check "
             "single rows.",
         ),
         (
             "{type: expect_column_values_to_not_be_null, column: dep_delay, mostly: 0.8, severity: warning}",
             "{type: expect_column_values_to_not_be_null, column: dep_delay, on_fail: drop, row_condition: x, condition_parser: spark}",
-            "FS7004 pipeline.yaml:{line}:9  gates.input_ok: cannot drop: expect_column_values_to_not_be_null with "
+            "FS7004 pipeline.yaml:{line}:9  gates.input_ok.expect.1: cannot drop: expect_column_values_to_not_be_null with "
             "`condition_parser` runs in Great Expectations, which does not identify rows.",
         ),
         (
@@ -242,12 +242,14 @@ def test_params_are_typed_and_ranged():
     assert errors_of(path, params={}) == [
         "FS1006 pipeline.yaml:9:3  param `root` (uri) has no value. Pass --param root=VALUE, or a --profile that sets it."
     ]
-    assert "FS1008 pipeline.yaml:11:3  param `min_distance`: 9999 is more than max 5000." in errors_of(
-        path, params={**ROOT, "min_distance": "9999"}
-    )
-    assert "FS1008 pipeline.yaml:11:3  param `min_distance`: expected a whole number, found 'far'." in errors_of(
-        path, params={**ROOT, "min_distance": "far"}
-    )
+    for value, problem in (
+        ("9999", "expected at most 5000 (its `max`), found 9999"),
+        ("far", "expected a whole number, found 'far'"),
+    ):
+        assert (
+            f"FS1008 pipeline.yaml:11:3  param `min_distance`: {problem}. "
+            "Set another value, or change the declaration `params.min_distance`."
+        ) in errors_of(path, params={**ROOT, "min_distance": value})
     assert any(
         "FS1009" in line and "Did you mean `origins`?" in line
         for line in errors_of(path, params={**ROOT, "origin": "JFK"})

@@ -84,7 +84,8 @@ def test_models_that_can_be_pinned_pass(uri):
 
 def test_one_bad_location_is_one_error(tmp_path):
     assert errors_of(tmp_path, {}, {"root": "/data"}) == [
-        "FS1008 pipeline.yaml:9:3  param `root`: expected a URI such as hdfs://namenode:8020/ml or file:///tmp/demo."
+        "FS1008 pipeline.yaml:9:3  param `root`: expected a URI such as hdfs://namenode:8020/ml or file:///tmp/demo. "
+        "Set another value, or change the declaration `params.root`."
     ]
 
 

@@ -74,9 +74,9 @@ def score(
     ------
     ModelError
         FS3001, FS3003 or FS3005 if the model, its signature or its alias does not exist; FS3002 if `df` lacks a feature, or has it with
-        a type that the model does not take; FS3009 if its format is not trusted.
+        a type that the model does not accept; FS3009 if its format is not trusted.
     SpecError
-        FS1004 if an output's type is not valid; FS1005 if `outputs` is empty; FS1013 if a column would be there twice.
+        FS1004 if an output's type is not valid; FS1005 if `outputs` is empty; FS1013 if the result would have a column twice.
     SqlError
         FS2004 if `df` has no column of `keep`.
     SpecErrors
@@ -143,22 +143,32 @@ def score(
 
 
 def _outputs(outputs: Mapping[str, str], kept: Sequence[str]) -> tuple[tuple[Output, ...], list[FiresteelError]]:
-    """Return the output columns, and what is wrong with them."""
+    """Return the output columns, and their errors."""
     columns: list[Output] = []
     errors: list[FiresteelError] = []
-    taken = [name.lower() for name in kept]
+    names = [name.lower() for name in kept]
     for name, text in outputs.items():
         try:
             columns.append(Output(name, *parse_output(text)))
         except ValueError as error:
-            errors.append(SpecError("FS1004", f"outputs[{name!r}]: {error}.", hint="Write it like `double`."))
-        if name.lower() in taken:
+            errors.append(
+                SpecError(
+                    "FS1004",
+                    f"outputs[{name!r}]: {error}.",
+                    hint="Write `double`, `double from [1]` or `double from COLUMN`.",
+                )
+            )
+        if name.lower() in names:
             errors.append(
                 SpecError("FS1013", f"`{name}` is both a kept column and an output.", hint="Rename the output.")
             )
-        taken.append(name.lower())
+        names.append(name.lower())
     if not outputs:
-        errors.append(SpecError("FS1005", "outputs names no column.", hint='Write it like {"p": "double"}.'))
+        errors.append(
+            SpecError(
+                "FS1005", "outputs is empty; expected at least one column.", hint='Write it like {"p": "double"}.'
+            )
+        )
     return tuple(columns), errors
 
 
@@ -167,8 +177,12 @@ def _missing(kept: Sequence[str], columns: list[str]) -> list[FiresteelError]:
     errors: list[FiresteelError] = []
     for name in dict.fromkeys(kept):
         if name not in columns:
-            hint = did_you_mean(name, columns) or f"The DataFrame has: {', '.join(columns)}."
+            hint = did_you_mean(name, columns) or f"Use one of its columns: {', '.join(columns)}."
             errors.append(SqlError("FS2004", f"the DataFrame has no column `{name}` to keep.", hint=hint))
         elif columns.count(name) > 1 or list(kept).count(name) > 1:
-            errors.append(SpecError("FS1013", f"`{name}` is a column twice.", hint="Rename or drop one of them."))
+            errors.append(
+                SpecError(
+                    "FS1013", f"`{name}` is in `keep` or in the DataFrame twice.", hint="Rename or drop one of them."
+                )
+            )
     return errors

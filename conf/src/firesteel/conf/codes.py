@@ -22,11 +22,17 @@ CODES: dict[str, Code] = {
     "FS1001": Code("the spec file cannot be read", "Check the path; a spec is a UTF-8 text file of at most 1 MiB."),
     "FS1002": Code("the file is not valid YAML", "Fix the YAML at the line shown; indent with spaces, not tabs."),
     "FS1003": Code("a key is unknown", "Use the suggested key; docs/reference/spec.md lists all keys."),
-    "FS1004": Code("a value has the wrong type or format", "Write the value in the format shown."),
+    "FS1004": Code(
+        "the value of a key has the wrong type or format",
+        "Change this value to what the message expects; docs/reference/spec.md describes each key.",
+    ),
     "FS1005": Code("a required key is missing", "Add the key."),
     "FS1006": Code("a param has no value", "Pass --param NAME=VALUE, or set a default."),
     "FS1007": Code("a ${...} reference is not defined", "Use one of the defined names."),
-    "FS1008": Code("a param's value is out of range or of the wrong type", "Pass a value within the declared range."),
+    "FS1008": Code(
+        "the value of a param has the wrong type, or its `min`, `max` or `choices` exclude it",
+        "Pass another value with --param NAME=VALUE, or change the declaration in `params`.",
+    ),
     "FS1009": Code("a --param or --profile is not declared in the spec", "Use a declared one, or declare it."),
     "FS1010": Code("a name is used but not defined", "Define it, or use one of the defined names."),
     "FS1011": Code("a mapping has a duplicate key", "Remove one of the two; YAML would silently use the last."),
@@ -100,12 +106,18 @@ CODES: dict[str, Code] = {
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Fix the row, or set on_error: dead_letter."),
     "FS5002": Code("the model's output does not match the declaration", "Correct `output`."),
-    "FS5003": Code("more rows failed to score than on_error allows", "Read the first error; nothing was published."),
+    "FS5003": Code(
+        "more rows failed to score than `on_error` allows",
+        "Read the first error, and fix the rows or the model; nothing was published.",
+    ),
     "FS5004": Code("the dead letters lack a column that the spec needs", "Run the interval again with --force."),
     "FS5005": Code("all dead letters failed again", "Fix the model or its dependencies; the dead letters stay open."),
     "FS5006": Code("a challenger was disabled", "Fix the challenger; the champion's scores are complete."),
     # drift
-    "FS6001": Code("an input partition changed after the plan was made", "Run `plan` again."),
+    "FS6001": Code(
+        "input files of an interval were added, deleted or changed after the plan was made",
+        "Run `firesteel plan` again, and apply the new plan; nothing was published.",
+    ),
     "FS6002": Code("the model or the alias changed after the plan was made", "Run `plan` again, or pin the version."),
     "FS6003": Code("another major version of firesteel made the plan", "Run `plan` again."),
     "FS6004": Code("there is no unfinished backfill of this range", "Run without --resume to start one."),
@@ -115,7 +127,10 @@ CODES: dict[str, Code] = {
     "FS7002": Code(
         "the row counts do not add up", "Compare rows_in with scored + dead_letter + quarantined + dropped."
     ),
-    "FS7003": Code("an expectation could not be evaluated", "Check its type, its arguments and its column."),
+    "FS7003": Code(
+        "an expectation of a gate cannot be evaluated",
+        "Correct the type, the arguments or the column of the expectation that the message names.",
+    ),
     "FS7004": Code(
         "an expectation cannot exclude rows",
         "Use `quarantine` and `drop` only for conditions on one row, before the score.",

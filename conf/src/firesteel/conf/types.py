@@ -51,14 +51,14 @@ TYPES = (
 VOID = "void"
 """The type of a column that holds only nulls and was written without a type."""
 
-NAMES = frozenset(each.name for each in TYPES)
-ALIASES = {alias: each.name for each in TYPES for alias in each.aliases}
-ARROW = {each.name: each.arrow for each in TYPES} | {VOID: "null"}
-MLFLOW = {each.name: each.mlflow for each in TYPES}
-FROM_MLFLOW = {each.mlflow: each.name for each in TYPES}
-"""Of types with one MLflow name, the last: what a model with that signature is given."""
-FROM_PARQUET = {physical: each.name for each in TYPES for physical in each.parquet}
-INTEGER_BITS = {each.name: each.bits for each in TYPES if each.bits}
+NAMES = frozenset(simple.name for simple in TYPES)
+ALIASES = {alias: simple.name for simple in TYPES for alias in simple.aliases}
+ARROW = {simple.name: simple.arrow for simple in TYPES} | {VOID: "null"}
+MLFLOW = {simple.name: simple.mlflow for simple in TYPES}
+FROM_MLFLOW = {simple.mlflow: simple.name for simple in TYPES}
+"""The last of the types with one MLflow name: a model with that signature gets this type."""
+FROM_PARQUET = {physical: simple.name for simple in TYPES for physical in simple.parquet}
+INTEGER_BITS = {simple.name: simple.bits for simple in TYPES if simple.bits}
 INTEGERS = tuple(INTEGER_BITS)
 """From the narrowest to the widest."""
 FLOATS = ("float", "double")
@@ -82,7 +82,7 @@ ENFORCED = {
 
 
 def is_number(type_: str) -> bool:
-    """Whether a Spark type is numeric.
+    """Return whether a Spark type is numeric.
 
     Examples
     --------

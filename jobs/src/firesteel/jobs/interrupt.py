@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a driver alike: on its way out the transaction aborts and the lease is released."""
+"""Interrupts: SIGINT and SIGTERM end a driver in the same way. The transaction aborts and the lease is released."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import signal
 import sys
 from types import FrameType
 
-CANCELLED = "Cancelled. Intervals already published stay; the others are as they were."
+CANCELLED = "Cancelled. Published intervals stay published; the others are unchanged."
 CANCELLED_EXIT = 130
 
 
-def end_politely() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt, once: the clean-up for one is not interrupted by the next.
+def raise_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, but only once: a second signal does not interrupt the clean-up.
 
-    A driver may be told twice: by an impatient person, or by Linux or a client when that dies or is told itself.
+    A driver may get two signals: from a user, from Linux or from a client that ends.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # `nohup` and a shell's `&` leave it ignored
@@ -22,12 +22,12 @@ def end_politely() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    if not interrupted(sys.exception()):  # what the interrupted code handles: in `finally`, `except` and `__exit__`
+    if not interrupted(sys.exception()):  # not while code in `finally`, `except` or `__exit__` handles the first one
         raise KeyboardInterrupt
 
 
 def interrupted(error: BaseException | None) -> bool:
-    """Whether an error is an interruption, or was raised while one was being handled."""
+    """Return whether an error is an interrupt, or was raised while one was handled."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True
@@ -36,6 +36,6 @@ def interrupted(error: BaseException | None) -> bool:
 
 
 def without_interrupts(record: logging.LogRecord) -> bool:
-    """A filter of log records: drops those that show the trace of an interruption."""
+    """Drop log records with the traceback of an interrupt (a filter for `logging`)."""
     error = record.exc_info[1] if record.exc_info else None
     return not interrupted(error)

@@ -24,13 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.cli.run_options import taken_over
-    from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
+    from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, interrupted, raise_on_signals
     from firesteel.jobs.run.plan_runner import run_plan
-    from firesteel.jobs.utf8 import in_utf8
+    from firesteel.jobs.utf8 import restart_in_utf8_mode
     from firesteel.pipelines import Plan
 
-    in_utf8()
-    end_politely()
+    restart_in_utf8_mode()
+    raise_on_signals()
     try:
         plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
         with taken_over(plan, options.run_id) as reporter:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
+from firesteel.conf.quantities import plural
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Gate, Score, ScoreStep, Sink, SqlStep, Workers
@@ -392,7 +393,8 @@ class _Analyzer:
             try:
                 outputs.append(Column(column, parse_output(text)[0]))
             except ValueError as error:
-                self.error("FS1004", f"{error}.", "steps", name, "score", "output", column)
+                what = f"`steps.{name}.score.output.{column}`: {error}."
+                self.error("FS1004", what, "steps", name, "score", "output", column)
                 outputs.append(Column(column, UNKNOWN))
             if column.lower() in {kept.lower() for kept in score.keep}:
                 self.error(
@@ -469,7 +471,7 @@ class _Analyzer:
         if workers.gpus and cores is not None:
             self.error(
                 "FS1004",
-                f"a task of {name} requires GPUs, but {resources.master} does not schedule GPUs.",
+                f"`steps.{name}.score.workers.gpus`: a task needs a GPU, but the master {resources.master} does not schedule GPUs.",
                 *path,
                 "gpus",
                 hint="Remove `gpus` and set CUDA_VISIBLE_DEVICES; Spark schedules GPUs only on clusters.",
@@ -479,14 +481,16 @@ class _Analyzer:
         if cores and workers.cpus > cores:
             self.error(
                 "FS1004",
-                f"a task of {name} requires {workers.cpus} CPUs, but an executor has {cores}, so it would never start.",
+                f"`steps.{name}.score.workers.cpus` is {workers.cpus}, but an executor has {plural(cores, 'core')}, so no task could start.",
                 *path,
                 "cpus",
+                hint=f"Set `cpus` to at most {cores}, or give executors more cores.",
             )
         elif cores and workers.gpus and cores != workers.cpus:
             self.error(
                 "FS1004",
-                f"an executor with GPUs runs one task at a time; {cores - workers.cpus} of its {cores} cores would be idle.",
+                f"`steps.{name}.score.workers.gpus`: an executor with GPUs runs one task at a time; "
+                f"{cores - workers.cpus} of its {cores} cores would be idle.",
                 *path,
                 "gpus",
                 hint=f"Set `cpus: {cores}`, or resources.executors.cores: {workers.cpus}.",

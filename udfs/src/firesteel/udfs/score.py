@@ -217,7 +217,7 @@ def _handle_failed_row(spec: ScoreSpec, table: pa.Table, failed: FailedRow, repo
     if len(report.dead_letters) > spec.on_error.max_rows:
         raise RowErrorBudget(
             "FS5003",
-            f"model {spec.model.name}: more than max_rows {spec.on_error.max_rows:,} dead letters in one task. First error: "
+            f"model {spec.model.name} failed on more rows of one task than on_error.max_rows ({spec.on_error.max_rows:,}). First error: "
             f"{report.dead_letters[0].error}. Nothing was published.",
-            hint="Fix the rows or the model. Raise `max_rows` only if these rows may be lost.",
+            hint="Fix the rows or the model. Raise `max_rows` only if these rows may be missing.",
         )

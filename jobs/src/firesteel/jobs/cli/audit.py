@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from firesteel.conf.quantities import plural
 from firesteel.jobs.cli.options import json_option, spec_options
 
 
@@ -52,5 +53,7 @@ def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> i
     elif problems:
         click.echo("\n".join(problems))
     else:
-        click.echo(f"{len(read_audit(store))} entries: the hashes are valid, and the ledger agrees with the log.")
+        click.echo(
+            f"{plural(len(read_audit(store)), 'entry', 'entries')}: the hashes are valid, and the ledger agrees with the log."
+        )
     return 1 if problems else 0

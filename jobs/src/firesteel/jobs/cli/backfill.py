@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from firesteel.conf.quantities import plural
 from firesteel.jobs.cli.options import json_option, named, quiet_option, spec_options
 from firesteel.jobs.cli.run_options import cluster_options, on_cluster, registered, run_id_option
 
@@ -71,7 +72,8 @@ def backfill(
             remaining = sum(interval.action != "skip" for interval in plan.intervals)
             versions = ", ".join(f"{model.name} v{model.version or '-'}" for model in plan.models)
             click.echo(
-                f"{remaining:,} of {len(plan.intervals):,} intervals to score with {versions or 'no model'}.", err=True
+                f"{remaining:,} of {plural(len(plan.intervals), 'interval')} to score with {versions or 'no model'}.",
+                err=True,
             )
         if pin:
             plan = stored.skip_all(plan)

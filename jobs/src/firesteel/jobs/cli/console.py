@@ -55,7 +55,7 @@ def show_plan(plan: Plan) -> None:
     console.print(_intervals(plan))
     work = [interval for interval in plan.intervals if interval.action == "score"]
     console.print(
-        f"\n{len(work)} of {len(plan.intervals)} intervals to score, {byte_size(sum(interval.input_bytes for interval in work))} to read."
+        f"\n{len(work)} of {plural(len(plan.intervals), 'interval')} to score, {byte_size(sum(interval.input_bytes for interval in work))} to read."
     )
     if audits := sum(interval.action == "audit" for interval in plan.intervals):
         console.print(
@@ -132,7 +132,9 @@ def _plan_challenger(console: Console, plan: Plan) -> None:
 def _resources(console: Console, plan: Plan) -> None:
     resources = plan.resources
     executors = (
-        f"{resources.executors} executors, {resources.slots} concurrent tasks" if resources.executors else plan.master
+        f"{plural(resources.executors, 'executor')}, {plural(resources.slots, 'concurrent task')}"
+        if resources.executors
+        else plan.master
     )
     console.print(
         f"\n[bold]requests[/] {executors}; scan tasks {resources.tasks:,}, shuffle partitions {resources.shuffle_partitions:,}, "
@@ -163,7 +165,7 @@ def _intervals(plan: Plan) -> Table:
             interval.action,
             f"{files:,}",
             byte_size(interval.input_bytes),
-            f"{replaced} partitions",
+            plural(replaced, "partition"),
             interval.reason,
         )
     return table
@@ -184,8 +186,8 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
     if published:
         partitions = sum(len(interval.partitions) for interval in published)
         console.print(
-            f"  published    {len(published)} intervals, {partitions} partitions, "
-            f"{sum(interval.files for interval in published)} files, "
+            f"  published    {plural(len(published), 'interval')}, {plural(partitions, 'partition')}, "
+            f"{plural(sum(interval.files for interval in published), 'file')}, "
             f"{byte_size(sum(interval.bytes for interval in published))}"
         )
     if audited := [interval for interval in result.intervals if interval.state == "audited"]:
@@ -193,7 +195,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
             f"  audited      {plural(len(audited), 'interval')}: the changed gates pass on the published rows"
         )
     if skipped:
-        console.print(f"  skipped      {len(skipped)} intervals: {escape(skipped[0].reason)}")
+        console.print(f"  skipped      {plural(len(skipped), 'interval')}: {escape(skipped[0].reason)}")
     counts = result.counts
     if counts.rows_in:
         console.print(
@@ -230,11 +232,11 @@ def _scored(result: RunResult) -> list[str]:
     for step in scored_by(result):
         lines.append(f"  operator     {step.operator}: {escape(step.reason)}")
         if step.resumed_rows:
-            lines.append(f"  resumed      {step.resumed_rows:,} rows were scored by a dead run")
+            lines.append(f"  resumed      {plural(step.resumed_rows, 'row')} scored by a dead run")
         for backend in step.backends:
             difference = "" if backend.difference is None else f", largest difference {backend.difference:.2g}"
             lines.append(
-                f"  backend      {escape(backend.name)}, {backend.rows:,} rows: {escape(backend.reason)}{difference}"
+                f"  backend      {escape(backend.name)}, {plural(backend.rows, 'row')}: {escape(backend.reason)}{difference}"
             )
     return lines
 
@@ -285,7 +287,7 @@ def _gates(intervals: tuple[IntervalResult, ...]) -> list[str]:
             else "[red]FAILED[/]"
         )
         lines.append(
-            f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {len(checks)} expectations met"
+            f"  gate         {name} on {results[0].on}: {mark}, {len(checks) - len(failed)} of {plural(len(checks), 'expectation')} met"
         )
         lines += [
             f"                 {check.severity}: {check.type} {check.column}: "

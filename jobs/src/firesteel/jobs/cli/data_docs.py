@@ -11,7 +11,9 @@ from firesteel.jobs.cli.report import run_folder
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default="")
+@click.argument(
+    "run", metavar="[RUN]", default="", help="Id of the run. Default: the latest run in the current folder."
+)
 @click.option(
     "--output",
     "-o",
@@ -21,7 +23,7 @@ from firesteel.jobs.cli.report import run_folder
 def data_docs(run: str, output: Path | None) -> None:
     """Build Great Expectations Data Docs from the gate results of a run, and print the path.
 
-    RUN is the id of a run (default: the latest run). The default folder is the folder of the run.
+    The default folder is the folder of the run.
     """
     from firesteel.jobs.gates.data_docs import build_data_docs
     from firesteel.jobs.gates.validations import FILE, read_validations

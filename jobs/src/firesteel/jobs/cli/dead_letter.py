@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from firesteel.conf.errors import StorageError, one_line
-from firesteel.jobs.cli.options import json_option, named, param_options, spec_options
+from firesteel.conf.quantities import plural
+from firesteel.jobs.cli.options import json_option, named, param_options, spec_argument, spec_options
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.dead_letters import DeadLetterFile
@@ -51,8 +52,8 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 
 
 @dead_letter.command("show")
-@click.argument("run", metavar="RUN")
-@click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
+@click.argument("run", metavar="RUN", help="Id of the run, as `dead-letter ls` shows it.")
+@spec_argument()
 @param_options
 @click.option("--interval", default="", help="Show only this interval.")
 @click.option(
@@ -92,7 +93,7 @@ def _show_head(file: DeadLetterFile) -> None:
     state = "open" if file.open else "closed"
     model = f", model version {file.model_version}" if file.model_version else ""
     head = click.style(f"{file.interval}  {file.step}", bold=True)
-    click.echo(f"{head}  {file.rows:,} rows, {state}{model}, run {file.run_id}")
+    click.echo(f"{head}  {plural(file.rows, 'row')}, {state}{model}, run {file.run_id}")
 
 
 def _as_dict(store: StateStore, file: DeadLetterFile) -> dict[str, Any]:

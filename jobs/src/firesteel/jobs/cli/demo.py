@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from firesteel.conf.errors import FiresteelError
-from firesteel.jobs.interrupt import end_politely
+from firesteel.jobs.interrupt import raise_on_signals
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start", default="2013-06-01", help="First day.")
     parser.add_argument("--end", default="2013-06-07", help="Last day (inclusive).")
     options = parser.parse_args(arguments)
-    end_politely()
+    raise_on_signals()
     try:
         return _demo(options.folder.resolve(), options.start, options.end)
     except FiresteelError as error:

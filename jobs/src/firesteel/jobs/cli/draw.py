@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
-from firesteel.conf.quantities import byte_size
+from firesteel.conf.quantities import byte_size, plural
 from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _sink(plan: Plan, sink: SinkPlan) -> str:
         if output.sink == sink.name
     )
     action = "appends to" if sink.mode == "append_once" else "replaces"
-    replaced = f", {action} {count:,} partitions" if count else f", {sink.mode}"
+    replaced = f", {action} {plural(count, 'partition')}" if count else f", {sink.mode}"
     return f"[bold green]{sink.name}[/]  publishes to {escape(sink.path)} by {', '.join(sink.partition_by)}{replaced}{gates}"
 
 
@@ -106,7 +106,7 @@ def _source(plan: Plan, source: SourcePlan) -> str:
         files = {file.path: file.length for item in inputs for file in item.files}
         partitions = {directory for item in inputs for directory in item.directories}
         size = byte_size(sum(files.values()))
-        lines.append(f"{len(files):,} files, {size} in {len(partitions):,} partitions")
+        lines.append(f"{plural(len(files), 'file')}, {size} in {plural(len(partitions), 'partition')}")
     return "\n".join(lines)
 
 
@@ -130,8 +130,8 @@ def _columns(names: tuple[str, ...] | list[str]) -> str:
         return "`plan` reads the columns from the data"
     names = [escape(name) for name in names]
     more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return f"{len(names)} columns: {', '.join(names[:NAMES_SHOWN])}{more}"
+    return f"{plural(len(names), 'column')}: {', '.join(names[:NAMES_SHOWN])}{more}"
 
 
 def _gate(expectations: tuple[object, ...]) -> str:
-    return f"{len(expectations)} expectation{'s' if len(expectations) != 1 else ''}"
+    return plural(len(expectations), "expectation")

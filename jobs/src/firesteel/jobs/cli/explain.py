@@ -9,7 +9,7 @@ import click
 
 from firesteel.conf.quantities import plural
 from firesteel.jobs.cli.files import read_text
-from firesteel.jobs.cli.options import OutputFile, json_option, param_options, quiet_option
+from firesteel.jobs.cli.options import OutputFile, json_option, param_options, quiet_option, spec_argument
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -23,7 +23,7 @@ _TOUCHES = {
 
 
 @click.command()
-@click.argument("path", metavar="[SPEC|PLAN]", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
+@spec_argument("path", "[SPEC|PLAN]", " or of a plan")
 @param_options
 @click.option(
     "--start",
@@ -84,8 +84,8 @@ def explain(
 
 
 @click.command("diff")
-@click.argument("old", metavar="OLD", type=click.Path(path_type=Path, exists=True))
-@click.argument("new", metavar="NEW", type=click.Path(path_type=Path, exists=True))
+@click.argument("old", metavar="OLD", type=click.Path(path_type=Path, exists=True), help="File of a spec or of a plan.")
+@click.argument("new", metavar="NEW", type=click.Path(path_type=Path, exists=True), help="File of a spec or of a plan.")
 @param_options
 @click.option("--start", default=None, metavar="INTERVAL", help="Also compare data and models, from this interval on.")
 @click.option(

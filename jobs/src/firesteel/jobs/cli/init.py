@@ -9,7 +9,12 @@ import click
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.argument(
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder of the project. Default: the current folder.",
+)
 @click.option(
     "--demo",
     type=click.Choice(["flights"]),

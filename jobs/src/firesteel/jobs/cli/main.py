@@ -22,8 +22,8 @@ from firesteel.jobs.cli.files import check_working_directory, file_fault
 from firesteel.jobs.cli.options import check_text
 from firesteel.jobs.cli.output import keep_output_open
 from firesteel.jobs.cli.parent import end_with_parent
-from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, end_politely, interrupted
-from firesteel.jobs.utf8 import in_utf8
+from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, interrupted, raise_on_signals
+from firesteel.jobs.utf8 import restart_in_utf8_mode
 
 COMMANDS = {
     "init": ("init", "Create a project. `--demo flights` adds data and a model."),
@@ -105,7 +105,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    in_utf8()
+    restart_in_utf8_mode()
     keep_output_open()
     code = invoke(arguments)
     # Python prints a traceback for a SIGINT that arrives while the process exits.
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def invoke(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    end_politely()
+    raise_on_signals()
     args = sys.argv[1:] if arguments is None else arguments
     try:
         end_with_parent()

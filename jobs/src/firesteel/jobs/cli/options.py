@@ -69,10 +69,20 @@ def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, 
     return mapping
 
 
+def spec_argument(name: str = "spec", metavar: str = "[SPEC]", also: str = "") -> Callable[[F], F]:
+    """Add the argument for the spec's file. `also` is what else the file may be."""
+    return click.argument(
+        name,
+        metavar=metavar,
+        type=click.Path(path_type=Path),
+        default=Path("pipeline.yaml"),
+        help=f"File of the pipeline spec{also}. Default: pipeline.yaml in the current folder.",
+    )
+
+
 def spec_options(function: F) -> F:
     """Add SPEC, --profile and --param."""
-    function = param_options(function)
-    return click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))(function)
+    return spec_argument()(param_options(function))
 
 
 def param_options(function: F) -> F:

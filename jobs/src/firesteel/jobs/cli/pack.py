@@ -24,11 +24,11 @@ def pack(output: Path, without: tuple[str, ...]) -> None:
 
     The jars of Spark are left out: containers use those of the cluster.
     """
-    from firesteel.conf.quantities import byte_size
+    from firesteel.conf.quantities import byte_size, plural
     from firesteel.jobs.submit.environment import pack as write
 
     packed = write(output, without=without)
     click.echo(
-        f"{output}: {packed.files:,} files, {byte_size(output.stat().st_size)}, {byte_size(packed.unpacked_bytes)} unpacked. "
+        f"{output}: {plural(packed.files, 'file')}, {byte_size(output.stat().st_size)}, {byte_size(packed.unpacked_bytes)} unpacked. "
         f"Every machine needs {packed.interpreter}."
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from firesteel.conf.quantities import plural
 from firesteel.jobs.cli.console import plain_console
 from firesteel.pipelines.events import Event, OnEvent, ignore
 
@@ -90,7 +91,7 @@ def running(plan: Plan, *, quiet: bool) -> Iterator[OnEvent]:
                 others = f", {len(parts)} concurrent intervals" if len(parts) > 1 else ""
                 bar.update(
                     task,
-                    description=f"{event.interval}: scoring, {done:,} of {known:,} tasks{others}",
+                    description=f"{event.interval}: scoring, {done:,} of {plural(known, 'task')}{others}",
                     completed=finished + sum(parts.values()),
                 )
             elif event.kind == "session" and facts["reason"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from firesteel.conf.quantities import plural
 from firesteel.jobs.cli.console import plain_console
 from firesteel.jobs.cli.options import json_option, spec_options
 
@@ -55,7 +56,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
     console = plain_console()
     for row in rows:
         head = f"[bold]{row['interval']}  {row['relation']}[/]"
-        console.print(f"{head}  {row['rows']:,} rows, {row['state']}, run {row['run_id']}", soft_wrap=True)
+        console.print(f"{head}  {plural(row['rows'], 'row')}, {row['state']}, run {row['run_id']}", soft_wrap=True)
         for reason, count in row["reasons"].items():
             console.print(f"  {count:>9,}  {reason}", soft_wrap=True)
         console.print(f"             {row['path']}", soft_wrap=True)

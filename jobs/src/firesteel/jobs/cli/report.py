@@ -11,12 +11,14 @@ from firesteel.jobs.cli.options import json_option
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default="")
+@click.argument(
+    "run", metavar="[RUN]", default="", help="Id of the run. Default: the latest run in the current folder."
+)
 @json_option
 def report(run: str, as_json: bool) -> None:
     """Print the path of a run's HTML report, one page that needs no network.
 
-    RUN is the id of a run (default: the latest run). With --json, print the result of the run. A run writes its report to
+    With --json, print the result of the run. A run writes its report to
     .firesteel/runs below the folder in which it was started, and logs a copy to MLflow.
     """
     folder = run_folder(run)

@@ -71,7 +71,9 @@ def run(
 
 
 @click.command()
-@click.argument("plan_file", type=click.Path(path_type=Path, exists=True), metavar="PLAN")
+@click.argument(
+    "plan_file", type=click.Path(path_type=Path, exists=True), metavar="PLAN", help="File that `plan -o` has written."
+)
 @json_option
 @quiet_option
 def apply(plan_file: Path, as_json: bool, quiet: bool) -> int:

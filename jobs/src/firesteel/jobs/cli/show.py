@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from firesteel.jobs.cli.options import Fraction, json_option, named, param_options
+from firesteel.jobs.cli.options import Fraction, json_option, named, param_options, spec_argument
 from firesteel.jobs.cli.run_options import cluster_options, on_cluster
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("step", metavar="STEP")
-@click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
+@click.argument("step", metavar="STEP", help="Name of a step or a source of the spec.")
+@spec_argument()
 @param_options
 @click.option(
     "--interval", required=True, callback=named, metavar="INTERVAL", help="Interval to read, such as 2013-06-01."

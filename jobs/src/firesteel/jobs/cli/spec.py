@@ -62,7 +62,7 @@ def validate(spec: Path, profile: str, params: dict[str, str], strict: bool, as_
 @click.option("-o", "--output", type=OutputFile(), help="Write to this file instead of standard output.")
 def schema(tests: bool, output: Path | None) -> None:
     """Print the JSON Schema of a spec, for editors. Name it in the first line of a spec: `# yaml-language-server: $schema=PATH`."""
-    from firesteel.jobs.testing.schema import case_schema
+    from firesteel.jobs.testing.model import case_schema
     from firesteel.pipelines.spec.schema import spec_schema
 
     text = json.dumps(case_schema() if tests else spec_schema(), indent=2) + "\n"

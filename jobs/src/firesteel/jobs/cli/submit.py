@@ -40,7 +40,7 @@ _KUBERNETES = "k8s://https://kubernetes.default.svc"
     "--archive",
     default="",
     metavar="ARCHIVE",
-    help="Send a Python environment made by `pack`: a path, or a URI that the cluster can read.",
+    help="Send a Python environment that `pack` has written: a path, or a URI that the cluster can read.",
 )
 @click.option(
     "--python",
@@ -86,7 +86,7 @@ def submit(
     In cluster mode the exit code comes from the ledger's records of the planned intervals, not from spark-submit.
     """
     from firesteel.jobs.submit.command import submit_line
-    from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, importable
+    from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, copy_as_zip
     from firesteel.pipelines import Pipeline
 
     if (target is None) != (render is None):
@@ -96,36 +96,36 @@ def submit(
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     if master or target:
         pipeline = pipeline.on_master(master or _KUBERNETES)
-    with registered(pipeline, run_id) as tell:
-        made = on_cluster(pipeline.plan(start, end, force=force, wait=execute), None, settings)
+    with registered(pipeline, run_id) as reporter:
+        plan = on_cluster(pipeline.plan(start, end, force=force, wait=execute), None, settings)
         if render is not None:
-            return _render(made, render, image, namespace, python)
-        mode = deploy_mode or ("cluster" if dict(made.spark_conf).get(MODE_KEY) == "cluster" else "client")
+            return _render(plan, render, image, namespace, python)
+        mode = deploy_mode or ("cluster" if dict(plan.spark_conf).get(MODE_KEY) == "cluster" else "client")
         submission = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         package = SubmitPackage(mode, py_files, archive, python, submission)
-        package.check(made.master)
+        package.check(plan.master)
         folder = Path(".firesteel", "plans")
         folder.mkdir(parents=True, exist_ok=True)
         if py_files:
-            package = replace(package, py_files=importable(py_files, folder))
-        path = folder / f"{made.short_hash}-{made.intervals[0].id}-{made.intervals[-1].id}.json"
-        write_text(path, made.to_json())
-        click.echo(shlex.join(submit_line(made, path, package, run_id=run_id)))
+            package = replace(package, py_files=copy_as_zip(py_files, folder))
+        path = folder / f"{plan.short_hash}-{plan.intervals[0].id}-{plan.intervals[-1].id}.json"
+        write_text(path, plan.to_json())
+        click.echo(shlex.join(submit_line(plan, path, package, run_id=run_id)))
         if not execute:
             return 0
-        code = _execute(made, path, package, run_id)
-        tell.code(code)
+        code = _execute(plan, path, package, run_id)
+        reporter.code(code)
     return code
 
 
-def _execute(made: Plan, path: Path, package: SubmitPackage, run_id: str) -> int:
+def _execute(plan: Plan, path: Path, package: SubmitPackage, run_id: str) -> int:
     from firesteel.jobs.cli.console import show_result
     from firesteel.jobs.submit.submission import run_submission
 
-    if package.mode == "cluster" and all(interval.action == "skip" for interval in made.intervals):
-        click.echo(f"nothing to do: {made.intervals[0].reason}", err=True)
+    if package.mode == "cluster" and all(interval.action == "skip" for interval in plan.intervals):
+        click.echo(f"nothing to do: {plan.intervals[0].reason}", err=True)
         return 0
-    ended = run_submission(made, path, package, _tell, run_id=run_id)
+    ended = run_submission(plan, path, package, _show_application, run_id=run_id)
     if ended.result is not None:
         show_result(ended.result, as_json=False)
     if ended.text:
@@ -142,7 +142,7 @@ def _render(plan: Plan, folder: Path, image: str, namespace: str, python: str) -
     return 0
 
 
-def _tell(application: Application) -> None:
+def _show_application(application: Application) -> None:
     attempt = f"  driver {application.attempt}" if application.attempt > 1 else ""
     url = f"  {application.tracking_url}" if application.tracking_url.startswith("http") else ""
     click.echo(f"  {application}{attempt}{url}", err=True)

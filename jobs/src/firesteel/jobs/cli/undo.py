@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from firesteel.jobs.cli.options import json_option, named, param_options, spec_options
+from firesteel.jobs.cli.options import json_option, named, param_options, spec_argument, spec_options
 
 
 @click.command()
@@ -52,8 +52,8 @@ def rollback(
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
-@click.argument("spec", type=click.Path(path_type=Path), default=Path("pipeline.yaml"))
+@click.argument("run", metavar="RUN", help="Id of the run, as `status` shows it.")
+@spec_argument()
 @param_options
 @click.option("--no-signal", is_flag=True, help="Forbid the run to publish, but do not signal its process.")
 @json_option

@@ -50,15 +50,15 @@ def _java() -> Check:
 
 
 def _packages() -> Check:
-    found, missing = [], []
+    installed, missing = [], []
     for name in ("pyspark", "mlflow", "great-expectations", "pyarrow", "pandas", "hdfs"):
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
     if missing:
         return Check("packages", "fail", f"missing: {', '.join(missing)}", "pip install firesteel")
-    return Check("packages", "ok", ", ".join(found))
+    return Check("packages", "ok", ", ".join(installed))
 
 
 def _hadoop() -> Check:
@@ -76,13 +76,13 @@ def _hadoop() -> Check:
             "hadoop",
             "fail",
             f"HADOOP_CONF_DIR={folder} lacks {', '.join(missing)}",
-            "Point it at the cluster's client configuration.",
+            "Set it to the folder of the cluster's client configuration.",
         )
     return Check("hadoop", "ok", f"HADOOP_CONF_DIR={folder}")
 
 
 def _yarn() -> Iterator[Check]:
-    """Nothing where no YARN is configured."""
+    """Check YARN; return no check if none is configured."""
     from firesteel.conf.yarn import resourcemanager_urls
     from firesteel.jobs.submit.application import ResourceManagers
 
@@ -93,19 +93,17 @@ def _yarn() -> Iterator[Check]:
         return
     if not urls:
         return
-    found = ResourceManagers(urls).capacity()
-    if found is None:
-        advice = (
-            "Is it up, and is yarn-site.xml the cluster's? Without it only the states of applications are not seen."
-        )
+    capacity = ResourceManagers(urls).capacity()
+    if capacity is None:
+        advice = "Check that it runs and that yarn-site.xml is the cluster's. Without it, `submit` cannot show states."
         yield Check("yarn", "note", f"no ResourceManager answers at {', '.join(urls)}", advice)
         return
     what = (
-        f"{plural(found.nodes, 'node')}; free: {found.free_cores} of {plural(found.cores, 'core')}, "
-        f"{byte_size(found.free_mib << 20)} of {byte_size(found.mib << 20)}"
+        f"{plural(capacity.nodes, 'node')}; free: {capacity.free_cores} of {plural(capacity.cores, 'core')}, "
+        f"{byte_size(capacity.free_mib << 20)} of {byte_size(capacity.mib << 20)}"
     )
-    advice = "" if found.nodes else "No NodeManager has registered: applications wait for one."
-    yield Check("yarn", "ok" if found.nodes else "note", what, advice)
+    advice = "" if capacity.nodes else "Start a NodeManager: none has registered, so applications wait."
+    yield Check("yarn", "ok" if capacity.nodes else "note", what, advice)
 
 
 def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
@@ -122,8 +120,8 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
     yield Check("spec", "ok", f"{path}: {loaded.spec.name}")
     try:
         storage, base = locate(loaded.spec.storage)
-        there = storage.status(base) is not None
-        yield Check("storage", "ok", f"{loaded.spec.storage} is reachable{'' if there else ', empty so far'}")
+        exists = storage.status(base) is not None
+        yield Check("storage", "ok", f"{loaded.spec.storage} is reachable{'' if exists else ', empty so far'}")
     except FiresteelError as error:
         yield Check("storage", "fail", error.what, error.hint)
     uri = loaded.spec.tracking.mlflow.uri
@@ -136,18 +134,18 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
 
 
 def _secrets(values: Iterable[str]) -> Iterator[Check]:
-    """Whether each secret of the spec can be had here. Nothing when it uses none."""
-    wanted = sorted({each for value in values for each in secrets_in(value)})
-    if not wanted:
+    """Check that each secret of the spec is found on this machine; return no check if there is none."""
+    references = sorted({reference for value in values for reference in secrets_in(value)})
+    if not references:
         return
     try:
         sources = secret_sources()
-        for each in wanted:
-            find_secret(each, sources)
+        for reference in references:
+            find_secret(reference, sources)
     except FiresteelError as error:
         yield Check("secrets", "fail", error.what, error.hint)
         return
-    yield Check("secrets", "ok", f"found: {', '.join(map(str, wanted))}")
+    yield Check("secrets", "ok", f"found: {', '.join(map(str, references))}")
 
 
 def _mlflow(uri: str) -> Check:
@@ -155,15 +153,15 @@ def _mlflow(uri: str) -> Check:
 
     try:
         missing = _missing_database(reveal(uri))
-        if missing is not None:  # to connect would make it, and looking must leave no trace
-            return Check("mlflow", "note", f"{missing} is not there yet", "The first run makes it.")
+        if missing is not None:  # connecting would create it, and a check must not change anything
+            return Check("mlflow", "note", f"{missing} does not exist yet", "The first run creates it.")
         return Check("mlflow", "ok", without_secrets(connect(uri).tracking_uri))
     except FiresteelError as error:
         return Check("mlflow", "fail", error.what, error.hint)
 
 
-def _lineage(asked: FileLineage | HttpLineage) -> Check:
-    """Whether events can be made here, and reach somebody. No event is sent: looking leaves no trace."""
+def _lineage(target: FileLineage | HttpLineage) -> Check:
+    """Check that events can be created and their target is reachable. No event is sent."""
     from firesteel.jobs.tracking.connect import without_secrets
     from firesteel.pipelines.storage.open import locate
 
@@ -171,25 +169,28 @@ def _lineage(asked: FileLineage | HttpLineage) -> Check:
         version("openlineage-python")
     except PackageNotFoundError:
         return Check("lineage", "fail", "openlineage-python is not installed", "pip install 'firesteel[lineage]'")
-    state: Literal["note", "fail"] = "fail" if asked.required else "note"  # runs go on without it
-    if isinstance(asked, FileLineage):
+    state: Literal["note", "fail"] = "fail" if target.required else "note"  # runs continue without it
+    if isinstance(target, FileLineage):
         try:
-            storage, path = locate(asked.path)
+            storage, path = locate(target.path)
             storage.status(path)
         except FiresteelError as error:
             return Check("lineage", state, error.what, error.hint)
-        return Check("lineage", "ok", f"files below {asked.path}")
+        return Check("lineage", "ok", f"files below {target.path}")
     try:
-        parts = urlsplit(reveal(asked.url))
+        parts = urlsplit(reveal(target.url))
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-        socket.create_connection(address, asked.timeout).close()
+        socket.create_connection(address, target.timeout).close()
     except FiresteelError as error:
         return Check("lineage", state, error.what, error.hint)
     except OSError as error:
         return Check(
-            "lineage", state, f"{without_secrets(asked.url)}: {error.strerror or error}", "Runs lose their events."
+            "lineage",
+            state,
+            f"{without_secrets(target.url)}: {error.strerror or error}",
+            "Start the server or correct the address: runs lose their events.",
         )
-    return Check("lineage", "ok", f"{without_secrets(asked.url)} takes connections")
+    return Check("lineage", "ok", f"{without_secrets(target.url)} accepts connections")
 
 
 def _missing_database(uri: str) -> Path | None:
@@ -205,26 +206,27 @@ def _rdma() -> Check:
     limits = f"memlock {memlock}, /dev/shm {state.shm_bytes >> 20} MiB free"
     if not state.ports:
         return Check(
-            "rdma", "note", f"no RDMA device; {limits}", "The node's shuffle service works over TCP and shared memory."
+            "rdma", "note", f"no RDMA device; {limits}", "The node's shuffle service uses TCP and shared memory."
         )
     ports = ", ".join(f"{port.device}/{port.port} {port.state} {port.rate} ({port.link_layer})" for port in state.ports)
     if not state.usable:
-        return Check("rdma", "note", f"{ports}; {limits}", "No port is ACTIVE with an address: bring the link up.")
+        return Check("rdma", "note", f"{ports}; {limits}", "Bring the link up: no port is ACTIVE with an address.")
     if state.shm_bytes < MIN_SHM:
         return Check("rdma", "note", f"{ports}; {limits}", "Give /dev/shm at least 1 GiB for slabs.")
-    return Check("rdma", "ok", f"{ports}; {limits}", "`firesteel doctor --rdma` checks it in detail, and reads by it.")
+    return Check("rdma", "ok", f"{ports}; {limits}", "`firesteel doctor --rdma` checks it in detail, with a read.")
 
 
 def _shuffle() -> Check:
-    """Whether this node's shuffle service answers; needed only by specs with `shuffle: {manager: rdma}`."""
+    """Check that this node's shuffle service answers. Only specs with `shuffle: {manager: rdma}` need it."""
     from firesteel.rdma_shuffle.client import status
     from firesteel.rdma_shuffle.settings import default_socket
 
     socket = default_socket()
     try:
-        told = json.loads(status(socket))
+        service = json.loads(status(socket))
     except FiresteelError as error:
         advice = f"Only `shuffle: {{manager: rdma}}` needs it: docs/how-to/shuffle.md. {error.what}"
         return Check("shuffle", "note", f"no firesteel-shuffled answers at {socket}", advice)
-    held = f"{plural(len(told['applications']), 'application')}, {byte_size(sum(each['bytes'] for each in told['applications']))}"
-    return Check("shuffle", "ok", f"firesteel-shuffled of {told['node']} at {socket}: {held}")
+    size = byte_size(sum(application["bytes"] for application in service["applications"]))
+    content = f"{plural(len(service['applications']), 'application')}, {size}"
+    return Check("shuffle", "ok", f"firesteel-shuffled of {service['node']} at {socket}: {content}")

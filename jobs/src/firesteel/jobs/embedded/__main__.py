@@ -17,7 +17,7 @@ from firesteel.jobs.embedded.hdfs_ha import EmbeddedHdfsHa
 from firesteel.jobs.embedded.processes import wait_until
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
-from firesteel.jobs.interrupt import end_politely
+from firesteel.jobs.interrupt import raise_on_signals
 
 DOWN_S = 60.0
 VARIABLES = {name: name for name in ("HADOOP_CONF_DIR", "SPARK_CONF_DIR", "SPARK_LOCAL_IP")} | {
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(cluster: Cluster) -> int:
-    end_politely()  # `down` sends SIGTERM, which then acts like Ctrl-C
+    raise_on_signals()  # `down` sends SIGTERM, which then acts like Ctrl-C
     try:
         with cluster:
             _say(*(f"{name}: {address}" for name, address in cluster.addresses.items()))

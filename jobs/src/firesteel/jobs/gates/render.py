@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from firesteel.conf.quantities import plural
 from firesteel.jobs.gates.check import DRIFT, FREE, ROW_COUNT_MATCHES
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def render_observed(result: ExpectationResult) -> str:
     if result.observed is None:
         return "no value"
     if result.type == ROW_COUNT_MATCHES:
-        return f"{result.observed:,} rows"
+        return plural(int(str(result.observed)), "row")
     if result.type == DRIFT and isinstance(result.observed, dict):
         return _drift_result(result.observed)
     return _short(result.observed)

@@ -287,5 +287,5 @@ def _not_evaluated(gate: GatePlan, expectation: Expectation, cause: str) -> Gate
         "FS7003",
         f"gate {gate.name} on {gate.on}: {expectation.type}{location} cannot be evaluated: {reason}. "
         "Nothing was published.",
-        hint="Check the expectation's type, arguments and column.",
+        hint=f"Correct its type, its arguments or its column under `gates.{gate.name}.expect`.",
     )

@@ -1,1 +1,1 @@
-"""What a plan needs to run on Kubernetes, as files to be looked at, changed and applied: by spark-submit or by the Spark operator."""
+"""Write a plan as Kubernetes files, which users review and apply with spark-submit or the Spark operator."""

@@ -1,36 +1,36 @@
-"""The objects of a deployment, as Kubernetes and the Spark operator read them: plain mappings, written as YAML elsewhere."""
+"""The objects of a deployment for Kubernetes and the Spark operator, as mappings."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from firesteel.conf.version import VERSION
-from firesteel.jobs.kubernetes.deployment import PLACE, SECRETS, Deployment
+from firesteel.jobs.kubernetes.deployment import PLAN_FOLDER, SECRETS, Deployment
 
 Object = dict[str, Any]
 
 SPARK = "4.3.0"
 SPARK_USER = 185
-"""Of Spark's own images (spark_uid in its Dockerfile)."""
+"""The user id of Spark's images (spark_uid in its Dockerfile)."""
 
 DRIVER, EXECUTOR = "spark-kubernetes-driver", "spark-kubernetes-executor"
-"""How Spark finds its own container in a pod template."""
+"""The names by which Spark finds its container in a pod template."""
 
 GRACE_S = 60
-"""A driver that is asked to end gives its lease back and removes what it staged."""
+"""Time in seconds for a terminated driver to release its lease and delete its staged files."""
 
-_OWN = (
+_FIELD_SETTINGS = (
     "spark.driver.cores", "spark.driver.memory", "spark.executor.cores", "spark.executor.memory",
     "spark.executor.instances", "spark.dynamicAllocation.enabled", "spark.dynamicAllocation.minExecutors",
     "spark.dynamicAllocation.maxExecutors", "spark.dynamicAllocation.initialExecutors",
     "spark.dynamicAllocation.shuffleTracking.enabled", "spark.kubernetes.container.image",
     "spark.kubernetes.namespace",
 )  # fmt: skip
-"""Settings that a SparkApplication has fields for."""
+"""Settings for which a SparkApplication has fields."""
 
 
 def labels(deployment: Deployment) -> dict[str, str]:
-    """What all objects are found by."""
+    """Return the labels of all objects."""
     return {
         "app.kubernetes.io/name": "firesteel",
         "app.kubernetes.io/instance": deployment.name,
@@ -40,9 +40,9 @@ def labels(deployment: Deployment) -> dict[str, str]:
 
 
 def rbac(deployment: Deployment) -> list[Object]:
-    """The driver's account, and what it may do: make and remove its executors, in its own namespace only."""
+    """Return the driver's service account, and its permission to create and delete executors in its namespace."""
     account = {"kind": "ServiceAccount", "name": deployment.account, "namespace": deployment.namespace}
-    made = ["pods", "services", "configmaps", "persistentvolumeclaims"]
+    managed = ["pods", "services", "configmaps", "persistentvolumeclaims"]
     verbs = ["create", "get", "list", "watch", "patch", "update", "delete", "deletecollection"]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": deployment.account}
     return [
@@ -51,7 +51,7 @@ def rbac(deployment: Deployment) -> list[Object]:
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
             "metadata": _metadata(deployment),
-            "rules": [{"apiGroups": [""], "resources": made, "verbs": verbs}],
+            "rules": [{"apiGroups": [""], "resources": managed, "verbs": verbs}],
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -64,7 +64,7 @@ def rbac(deployment: Deployment) -> list[Object]:
 
 
 def config_maps(deployment: Deployment) -> list[Object]:
-    """The driver's files, and the Hadoop configuration where there is one."""
+    """Return the driver's files, and the Hadoop configuration if there is one."""
     maps = [("", deployment.files), ("-hadoop", deployment.hadoop)]
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(deployment, suffix), "data": dict(data)}
@@ -74,12 +74,12 @@ def config_maps(deployment: Deployment) -> list[Object]:
 
 
 def driver_pod(deployment: Deployment) -> Object:
-    """The template of the driver's pod."""
-    mounts = [{"name": "plan", "mountPath": PLACE, "readOnly": True}]
+    """Return the template of the driver's pod."""
+    mounts = [{"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True}]
     volumes: list[Object] = [{"name": "plan", "configMap": {"name": deployment.name}}]
     variables = [{"name": "MLFLOW_DISABLE_TELEMETRY", "value": "true"}]
     if deployment.secrets:
-        items = [{"key": f"{each.scope}.{each.key}", "path": f"{each.scope}/{each.key}"} for each in deployment.secrets]
+        items = [{"key": f"{ref.scope}.{ref.key}", "path": f"{ref.scope}/{ref.key}"} for ref in deployment.secrets]
         secret = {"secretName": f"{deployment.name}-secrets", "defaultMode": 0o440, "items": items}
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
         volumes.append({"name": "secrets", "secret": secret})
@@ -94,7 +94,7 @@ def driver_pod(deployment: Deployment) -> Object:
 
 
 def executor_pod(deployment: Deployment) -> Object:
-    """The template of executors' pods: spread over nodes, so that one node takes few of them along."""
+    """Return the template of executor pods. They are spread over nodes, so that the loss of a node loses few executors."""
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -110,7 +110,7 @@ def executor_pod(deployment: Deployment) -> Object:
 
 
 def spark_application(deployment: Deployment) -> Object:
-    """The `SparkApplication` of the Spark operator. It is never started again by the operator: see the ledger first."""
+    """Return the `SparkApplication` of the Spark operator. The operator never restarts it: users check the ledger first."""
     settings = dict(deployment.settings)
     driver, executor = driver_pod(deployment), executor_pod(deployment)
     spec: Object = {
@@ -120,10 +120,10 @@ def spark_application(deployment: Deployment) -> Object:
         "image": deployment.image,
         "imagePullPolicy": "IfNotPresent",
         "sparkVersion": SPARK,
-        "mainApplicationFile": f"local://{PLACE}/run_plan.py",
-        "arguments": ["--plan", f"{PLACE}/plan.json"],
+        "mainApplicationFile": f"local://{PLAN_FOLDER}/run_plan.py",
+        "arguments": ["--plan", f"{PLAN_FOLDER}/plan.json"],
         "restartPolicy": {"type": "Never"},
-        "sparkConf": {key: value for key, value in driver_settings(deployment).items() if key not in _OWN},
+        "sparkConf": {key: value for key, value in driver_settings(deployment).items() if key not in _FIELD_SETTINGS},
         "driver": {
             "cores": int(settings.get("spark.driver.cores", "1")),
             "memory": settings.get("spark.driver.memory", "1g"),
@@ -150,13 +150,15 @@ def spark_application(deployment: Deployment) -> Object:
 
 
 def driver_settings(deployment: Deployment) -> dict[str, str]:
-    """Spark's settings for a driver that finds its files at PLACE, with cores asked for as they are used."""
-    made = dict(deployment.settings)
-    made.setdefault("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{PLACE}/log4j2.properties")
+    """Return Spark's settings for a driver with its files in PLAN_FOLDER. Pods request as many cores as Spark uses."""
+    settings = dict(deployment.settings)
+    settings.setdefault(
+        "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{PLAN_FOLDER}/log4j2.properties"
+    )
     for role in ("driver", "executor"):
-        made.setdefault(f"spark.kubernetes.{role}.request.cores", made.get(f"spark.{role}.cores", "1"))
-    made.setdefault("spark.kubernetes.executor.deleteOnTermination", "true")
-    return dict(sorted(made.items()))
+        settings.setdefault(f"spark.kubernetes.{role}.request.cores", settings.get(f"spark.{role}.cores", "1"))
+    settings.setdefault("spark.kubernetes.executor.deleteOnTermination", "true")
+    return dict(sorted(settings.items()))
 
 
 _INITIAL = "spark.dynamicAllocation.initialExecutors"
@@ -186,10 +188,10 @@ def _pod(deployment: Deployment, role: str, spec: Object) -> Object:
 
 
 def _container(name: str, variables: list[dict[str, str]], mounts: list[Object]) -> Object:
-    """CPU and memory come from Spark's settings, which know of overhead and Python; the disk from here."""
+    """Return a container that requests disk. Spark requests its CPU and memory, with overhead and Python workers."""
     secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    made: Object = {"name": name, "env": variables, "resources": {"requests": {"ephemeral-storage": "2Gi"}}}
-    return {**made, "securityContext": secure, **({"volumeMounts": mounts} if mounts else {})}
+    container: Object = {"name": name, "env": variables, "resources": {"requests": {"ephemeral-storage": "2Gi"}}}
+    return {**container, "securityContext": secure, **({"volumeMounts": mounts} if mounts else {})}
 
 
 def _template(pod: Object) -> Object:

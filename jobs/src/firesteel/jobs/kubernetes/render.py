@@ -1,13 +1,13 @@
-"""A deployment as a folder of files.
+"""Write a deployment as a folder of files.
 
 ::
 
-    DIR/kustomization.yaml       kubectl apply -k DIR        all of these, for the Spark operator:
-       |- rbac.yaml                the driver's account, and what it may do
-       |- configuration.yaml       the plan, its entry, log settings; the Hadoop configuration
+    DIR/kustomization.yaml       with the Spark operator: `kubectl apply -k DIR` applies these three files
+       |- rbac.yaml                the driver's service account and its permissions
+       |- configuration.yaml       the plan, its entry script, log settings; the Hadoop configuration
        `- spark-application.yaml   the application
-    DIR/submit.sh                without the operator: apply the first two, then run this; it is one spark-submit line
-       |- driver-pod.yaml          the templates that it names
+    DIR/submit.sh                without the operator: apply the first two files, then run this spark-submit command
+       |- driver-pod.yaml          pod templates of the command
        `- executor-pod.yaml
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.jobs.kubernetes import manifests
-from firesteel.jobs.kubernetes.deployment import IMAGE, NAMESPACE, PLACE, Deployment
+from firesteel.jobs.kubernetes.deployment import IMAGE, NAMESPACE, PLAN_FOLDER, Deployment
 
 if TYPE_CHECKING:
     from firesteel.jobs.kubernetes.manifests import Object
@@ -29,7 +29,7 @@ _APPLIED = ("rbac.yaml", "configuration.yaml", "spark-application.yaml")
 
 
 def render(deployment: Deployment, folder: Path) -> tuple[Path, ...]:
-    """Write all files, over older ones; their paths."""
+    """Write all files, replace existing ones, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "rbac.yaml": to_yaml(manifests.rbac(deployment)),
@@ -46,8 +46,8 @@ def render(deployment: Deployment, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in texts)
 
 
-def submit_words(deployment: Deployment) -> list[str]:
-    """The spark-submit line, to be run in the folder of the templates."""
+def submit_args(deployment: Deployment) -> list[str]:
+    """Return the spark-submit command, which runs in the folder of the pod templates."""
     settings = {
         **manifests.driver_settings(deployment),
         IMAGE: deployment.image,
@@ -58,28 +58,28 @@ def submit_words(deployment: Deployment) -> list[str]:
     }
     if deployment.hadoop:
         settings["spark.kubernetes.hadoop.configMapName"] = f"{deployment.name}-hadoop"
-    words = ["spark-submit", "--master", deployment.master, "--deploy-mode", "cluster", "--name", deployment.name]
+    args = ["spark-submit", "--master", deployment.master, "--deploy-mode", "cluster", "--name", deployment.name]
     for key, value in sorted(settings.items()):
-        words += ["--conf", f"{key}={value}"]
-    return [*words, f"local://{PLACE}/run_plan.py", "--plan", f"{PLACE}/plan.json"]
+        args += ["--conf", f"{key}={value}"]
+    return [*args, f"local://{PLAN_FOLDER}/run_plan.py", "--plan", f"{PLAN_FOLDER}/plan.json"]
 
 
 def to_yaml(objects: Sequence[Object], note: str = "") -> str:
-    """Documents of YAML; texts of several lines as they are."""
+    """Return objects as YAML documents. Texts of several lines stay readable."""
     from ruamel.yaml import YAML
     from ruamel.yaml.scalarstring import walk_tree
 
     writer = YAML()
     writer.indent(mapping=2, sequence=4, offset=2)
-    writer.width = 1 << 16  # a value that is broken in two cannot be searched for
+    writer.width = 1 << 16  # never wrap a value, so that text search finds it
     writer.explicit_start = len(objects) > 1
-    written = io.StringIO()
+    stream = io.StringIO()
     if note:
-        written.write("".join(f"# {line}\n" for line in note.splitlines()))
-    for each in objects:
-        walk_tree(each)
-        writer.dump(each, written)
-    return written.getvalue()
+        stream.write("".join(f"# {line}\n" for line in note.splitlines()))
+    for item in objects:
+        walk_tree(item)
+        writer.dump(item, stream)
+    return stream.getvalue()
 
 
 def _kustomization(deployment: Deployment) -> Object:
@@ -93,25 +93,24 @@ def _kustomization(deployment: Deployment) -> Object:
 
 def _script(deployment: Deployment) -> str:
     lines = ["#!/bin/sh", *(f"# {line}" for line in _note(deployment).splitlines()), "set -eu", 'cd "$(dirname "$0")"']
-    words = submit_words(deployment)
-    # An option and its value on one line.
-    pieces = [words[0]]
-    rest = iter(words[1:])
-    pieces += (shlex.join([word, next(rest)]) if word.startswith("--") else shlex.quote(word) for word in rest)
+    command, *options = submit_args(deployment)
+    rest = iter(options)
+    pieces = [command]  # an option and its value are one piece, on one line
+    pieces += (shlex.join([arg, next(rest)]) if arg.startswith("--") else shlex.quote(arg) for arg in rest)
     return "\n".join([*lines, "exec " + " \\\n  ".join(pieces), ""])
 
 
 def _note(deployment: Deployment) -> str:
-    """What has to be there first, for people."""
+    """Return a comment that says what the cluster must have first."""
     lines = ["Written by `firesteel submit --target k8s --render`. The image needs Spark 4.3 and firesteel."]
     if deployment.secrets:
         keys = " ".join(f"--from-file={secret.scope}.{secret.key}=..." for secret in deployment.secrets)
         name = f"{deployment.name}-secrets"
         lines.append(f"Secrets: kubectl -n {deployment.namespace} create secret generic {name} {keys}")
     if deployment.secret_settings:
-        lines.append(f"Set by the driver, from the secrets: {', '.join(deployment.secret_settings)}")
-    if deployment.left_out:
+        lines.append(f"The driver sets these from the secrets: {', '.join(deployment.secret_settings)}")
+    if deployment.omitted:
         lines.append(
-            f"Left out of the Hadoop configuration, for they look like secrets: {', '.join(deployment.left_out)}"
+            f"Omitted from the Hadoop configuration because they look like secrets: {', '.join(deployment.omitted)}"
         )
     return "\n".join(lines)

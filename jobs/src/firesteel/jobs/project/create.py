@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.jobs.testing.schema import case_schema
+from firesteel.jobs.testing.model import case_schema
 from firesteel.pipelines.spec.schema import spec_schema
 
 Say = Callable[[str], object]

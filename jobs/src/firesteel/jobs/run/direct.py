@@ -91,8 +91,8 @@ def plan_direct_job(
         return NotDirect(f"configuration sets {setting}")
     if difference := _type_difference(spark, chain, step):
         return NotDirect(difference)
-    places = [_place(chain.source.path), _place(sink.path)]
-    if any(place.scheme == "hdfs" for place in places) and find_spec("hdfs_native") is None:
+    file_systems = (_file_system(chain.source.path), _file_system(sink.path))
+    if any(system.scheme == "hdfs" for system in file_systems) and find_spec("hdfs_native") is None:
         return NotDirect("hdfs-native is not installed (pip install hdfs-native)")
     files = next((read.files for read in interval.inputs if read.source == chain.source.name), ())
     # Spark may start more executors while the job runs, so the tasks are as many as the plan expects slots.
@@ -195,7 +195,7 @@ def _spec(
     data = tuple(column.name for column in sink.columns if column.name not in sink.partition_by)
     return DirectSpec(
         scan=ScanSpec(
-            _place(source.path),
+            _file_system(source.path),
             locate(source.path)[1],
             schema,
             tuple((column.name, column.type) for column in partitions),
@@ -204,7 +204,7 @@ def _spec(
         score=scoring,
         scored=_schema([(name, kinds[name]) for name in (*step.keep, *(output.name for output in step.produced))]),
         write=WriteSpec(
-            _place(sink.path), staging, data, sink.partition_by, tuple(constants), codec, sink.file_bytes or 0
+            _file_system(sink.path), staging, data, sink.partition_by, tuple(constants), codec, sink.file_bytes or 0
         ),
     )
 
@@ -231,7 +231,8 @@ def _columns_read(chain: Chain, step: ScoreStepPlan) -> set[str]:
     return names
 
 
-def _place(uri: str) -> FileSystemSpec:
+def _file_system(uri: str) -> FileSystemSpec:
+    """Return how tasks reach the file system of a URI."""
     storage, _ = locate(uri)
     scheme, _, authority = storage.base_uri.partition("://")
     if scheme != "hdfs":

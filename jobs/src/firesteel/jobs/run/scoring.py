@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RowErrorBudget
+from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.run.models import NO_CHALLENGER, ChallengerModel
 from firesteel.pipelines.result import Agreement, OutputAgreement
@@ -173,13 +174,14 @@ def check_error_budget(step: ScoreStepPlan, dead_letters: tuple[DeadLetter, ...]
         return
     over = ""
     if bad > budget.max_rows:
-        over = f"max_rows {budget.max_rows:,}"
+        over = f"max_rows is {budget.max_rows:,}"
     elif rows_in and bad / rows_in > budget.max_fraction:
-        over = f"max_fraction {budget.max_fraction:g} of {rows_in:,}"
+        over = f"max_fraction is {budget.max_fraction:g} of {plural(rows_in, 'row')}"
     if over:
         first = dead_letters[0]
         raise RowErrorBudget(
             "FS5003",
-            f"{step.name}: {bad:,} bad rows > {over}. First: {first.error}. Rows: {place}. Nothing was published.",
-            hint="Fix the rows or the model. Raise the budget only if these rows may be lost.",
+            f"step {step.name}: the model failed on {plural(bad, 'row')}, but on_error.{over}. First error: {first.error}. "
+            f"The rows are in {place}. Nothing was published.",
+            hint=f"Fix the rows or the model. Raise `steps.{step.name}.score.on_error` only if these rows may be missing.",
         )

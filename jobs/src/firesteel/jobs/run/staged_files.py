@@ -13,7 +13,7 @@ from firesteel.conf.types import is_number
 from firesteel.jobs.gates.distribution import describe
 from firesteel.jobs.gates.drift import drift_expectations, least_rows
 from firesteel.jobs.spark.lower import BY_NAME
-from firesteel.pipelines.storage.ranges import Ranges
+from firesteel.pipelines.storage.ranges import RangeReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ class StagedFiles:
         import pyarrow as pa
 
         try:
-            return read(Ranges(self.storage, file.path, file.length))
+            return read(RangeReader(self.storage, file.path, file.length))
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).splitlines()[0]
             raise StorageError(

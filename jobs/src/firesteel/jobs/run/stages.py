@@ -140,15 +140,16 @@ def check_inputs(plan: Plan, interval: IntervalPlan) -> None:
         then = {file.path: file for file in planned.files}
         if now == then:
             continue
-        new, gone = sorted(now.keys() - then.keys()), sorted(then.keys() - now.keys())
+        new, deleted = sorted(now.keys() - then.keys()), sorted(then.keys() - now.keys())
         changed = sorted(name for name in now.keys() & then.keys() if now[name] != then[name])
         parts = [
             f"{len(names)} {what} ({names[0]})"
-            for what, names in (("new", new), ("gone", gone), ("changed", changed))
+            for what, names in (("new", new), ("deleted", deleted), ("changed", changed))
             if names
         ]
         raise PlanDrift(
             "FS6001",
-            f"{planned.source} {interval.id}: files moved since the plan: {', '.join(parts)}. Nothing was published.",
-            hint="Run `plan` again.",
+            f"source {planned.source}, interval {interval.id}: input files changed after the plan was made: {', '.join(parts)}. "
+            "Nothing was published.",
+            hint="Run `firesteel plan` again, and apply the new plan.",
         )

@@ -1,4 +1,4 @@
-"""Spark's own plan of an interval: analysed and optimised, nothing executed."""
+"""Spark's physical plan of an interval. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def physical_plan(plan: Plan, interval: IntervalPlan, session: SparkSession | None = None) -> str:
-    """What `DataFrame.explain("formatted")` prints for the relation of the first sink.
+    """Return what `DataFrame.explain("formatted")` prints for the relation of the first sink.
 
     Parameters
     ----------
     session
-        A session of the caller's; without one a session is started and stopped.
+        The caller's session. Without one a session is started and stopped.
 
     Raises
     ------
     SqlError, RuntimeFault
-        Spark refuses a step, or does not start.
+        Spark cannot analyse a step, or does not start.
     """
     with open_session(plan, session) as spark:
         frame = relation(spark, plan, interval, plan.sinks[0].source)
@@ -37,14 +37,14 @@ def physical_plan(plan: Plan, interval: IntervalPlan, session: SparkSession | No
 
 
 def relation(spark: SparkSession, plan: Plan, interval: IntervalPlan, name: str) -> DataFrame:
-    """A relation of the plan over an interval's files. Score steps stand with the rows they would give, and none of them."""
+    """Return a relation of the plan over an interval's files. Score steps have their schema, and load no model."""
     from firesteel.jobs.spark.types import schema_of
 
     read_sources(spark, plan, interval)
     for step in plan.steps:
         if isinstance(step, ScoreStepPlan):
             schema = schema_of(step.columns)
-            # The operator of a real run; its model is loaded by tasks, and no task runs here.
+            # The same Spark operator as in a run. Tasks would load the model, but no task runs here.
             frame = spark.table(step.input).select(*step.columns_read)
             frame.mapInArrow(lambda batches: batches, schema).createOrReplaceTempView(step.name)
         else:

@@ -1,4 +1,4 @@
-"""Stages of a plan -> DataFrames. Sources and SQL steps become temporary views of the plan's own session."""
+"""Translate the sources, SQL steps and sinks of a plan into DataFrames. Sources and steps become temporary views of the plan's session."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
 from firesteel.conf.identifiers import quoted
+from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.interrupt import interrupted
 from firesteel.jobs.spark.types import schema_of
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
 
 BY_NAME = ("__globPaths__", "false")
-"""Spark's own option: else it takes [ ] { } * ? in a path for a pattern, and reads other files."""
+"""Reader option of Spark. Without it, Spark treats [ ] { } * ? in a path as a pattern, and reads other files."""
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE[.\w]*\].*? file (?P<file>\S.*?)\.?\s+SQLSTATE")
 _PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?::|$)")
 
 
 def read_sources(spark: SparkSession, plan: Plan, interval: IntervalPlan) -> None:
-    """Make a view for each source: exactly the files of the manifest, only the columns that are needed."""
+    """Create a view of each source: exactly the files of the manifest, and only the columns that the plan needs."""
     for source in plan.sources:
-        files = next((each.files for each in interval.inputs if each.source == source.name), ())
+        files = next((manifest.files for manifest in interval.inputs if manifest.source == source.name), ())
         frame = _read(spark, source, tuple(file.path for file in files))
         frame.createOrReplaceTempView(source.name)
 
@@ -44,12 +45,12 @@ def _read(spark: SparkSession, source: SourcePlan, files: tuple[str, ...]) -> Da
 
 
 def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> None:
-    """Hold a source to its `!` columns, in one pass; none when it has no such columns.
+    """Check in one pass that the `!` columns of a source have no nulls. Without such columns, read nothing.
 
     Raises
     ------
     InputNotReady
-        FS4003 with the number of nulls of each column that may have none.
+        FS4003 with the number of nulls of each such column.
     """
     from pyspark.sql import functions as F  # noqa: N812 - Spark's own convention
 
@@ -65,53 +66,53 @@ def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> No
     rows = int(counts["_rows"])
     nulls = {name: rows - int(counts[name]) for name in required if counts[name] != rows}
     if nulls:
-        found = ", ".join(f"{count:,} nulls in `{name}`" for name, count in nulls.items())
+        columns = ", ".join(f"{plural(count, 'null')} in `{name}`" for name, count in nulls.items())
         raise InputNotReady(
             "FS4003",
-            f"{source.name} {interval}: {found} of {rows:,} rows; the contract says not null. Nothing was published.",
-            hint="Mend the data, or drop the `!` from the contract.",
+            f"{source.name} {interval}: {columns} of {plural(rows, 'row')}; the contract allows no nulls. Nothing was published.",
+            hint="Fix the data, or remove the `!` from the contract.",
         )
 
 
 def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) -> None:
-    """Make a step's view for an interval. Args are bound by Spark, so that a value can never become SQL.
+    """Create the view of a step for an interval. Spark binds the args, so a value can never become SQL.
 
     Raises
     ------
     SqlError
-        FS2001 with Spark's own reason, by its error condition.
+        FS2001 with Spark's error condition and message.
     """
     from pyspark.errors import AnalysisException, ParseException
 
-    # Spark would replace `${env:NAME}` and `${spark...}` in the text by values that no plan pins.
+    # Spark would replace `${env:NAME}` and `${spark...}` in the text with values that the plan does not pin.
     spark.conf.set("spark.sql.variable.substitute", "false")
     try:
         spark.sql(step.sql, args=dict(interval.bound(step).args)).createOrReplaceTempView(step.name)
     except (AnalysisException, ParseException) as error:
         condition = error.getCondition() or "ANALYSIS_ERROR"
         reason = redact(error.getMessage() or str(error)).splitlines()[0].removeprefix(f"[{condition}]").strip()
-        raise SqlError("FS2001", f"Spark refuses step {step.name}: {condition}: {reason}") from error
+        raise SqlError("FS2001", f"Spark cannot analyse step {step.name}: {condition}: {reason}") from error
 
 
 def check_columns(frame: DataFrame, step_name: str, expected: dict[str, str]) -> None:
-    """Hold Spark's own analysis against the plan's: a type the compiler got wrong must not pass silently."""
-    found = {field.name: field.dataType.simpleString() for field in frame.schema.fields}
+    """Compare the column types of a frame with the plan's, so that a wrong type of the compiler raises an error."""
+    types = {field.name: field.dataType.simpleString() for field in frame.schema.fields}
     for name, kind in expected.items():
-        if kind != "unknown" and found.get(name, kind) != kind:
+        if kind != "unknown" and types.get(name, kind) != kind:
             raise SqlError(
                 "FS2006",
-                f"{step_name}.{name} is {found[name]} in Spark, the plan says {kind}.",
-                hint=f"Write CAST({name} AS {kind.upper()}), so that both agree.",
+                f"{step_name}.{name} is {types[name]} in Spark, but {kind} in the plan.",
+                hint=f"Write CAST({name} AS {kind.upper()}).",
             )
 
 
 def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri: str, *, file_rows: int = 0) -> None:
-    """Write the sink's rows under `uri`: partitioned, in files as few and as even as Spark can make them.
+    """Write the sink's rows below `uri`: partitioned, in few files of similar size.
 
     Parameters
     ----------
     file_rows
-        The most rows of a file; 0 leaves that to Spark's settings.
+        The maximum number of rows of a file; 0 leaves it to Spark's settings.
     """
     from pyspark.sql import functions as F  # noqa: N812
 
@@ -119,9 +120,9 @@ def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri:
         value = F.current_timestamp() if name == "_scored_at" else F.lit(lineage[name])
         frame = frame.withColumn(name, value)
     ordered = frame.select([F.col(quoted(column.name)) for column in sink.columns])
-    # REBALANCE: one file a partition where that is small, several where it is large (SPARK-35725).
+    # REBALANCE writes one file for a small partition and several for a large one (SPARK-35725).
     balanced = ordered.hint("rebalance", *sink.partition_by)
-    # The marker is Hadoop's, not ours: readiness of a partition is said by the publish, not by the writer.
+    # No _SUCCESS file of Hadoop: the publish marks a partition as ready, not the writer.
     writer = balanced.write.partitionBy(*sink.partition_by).option(
         "mapreduce.fileoutputcommitter.marksuccessfuljobs", "false"
     )
@@ -131,16 +132,16 @@ def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri:
 
 
 def observed_rows(observation: Observation) -> int:
-    """The count that an observed write has made.
+    """Return the row count of an observed write.
 
-    Spark removes an observation together with a relation that it can prove empty; its row is then empty, and `get` fails.
+    Spark removes an observation with a relation that it proves to be empty. Its row is then empty, and `get` fails.
     """
-    row = observation._jo.getRow() if observation._jo is not None else None  # noqa: SLF001 - there is no public way to ask
+    row = observation._jo.getRow() if observation._jo is not None else None  # noqa: SLF001 - no public API
     return int(row.getLong(0)) if row is not None and row.size() else 0
 
 
 def read_staged(spark: SparkSession, sink: SinkPlan, uri: str, *, exists: bool) -> DataFrame:
-    """The staged files as a frame; no rows when nothing was written."""
+    """Return the staged files as a frame, without rows if nothing was written."""
     schema = schema_of(sink.columns)
     if not exists:
         return spark.createDataFrame([], schema)
@@ -158,7 +159,7 @@ def read_files(spark: SparkSession, sink: SinkPlan, uris: Sequence[str], base_ur
 
 @contextmanager
 def spark_errors() -> Iterator[None]:
-    """Raise the errors of Spark as `spark_fault` returns them."""
+    """Raise errors of Spark as the errors that `spark_fault` returns."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
@@ -169,43 +170,42 @@ def spark_errors() -> Iterator[None]:
 
 
 def spark_fault(error: Exception) -> FiresteelError:
-    """Return the error that a failed Spark job is shown as. The error's condition decides, never its text.
+    """Return the FiresteelError for a failed Spark job. The condition of Spark's error selects it, not the text.
 
     Raises
     ------
     KeyboardInterrupt
-        This driver was interrupted, and Spark's error is a consequence: py4j closes the connection that it waits on.
+        The driver was interrupted. Spark's error is a consequence: py4j closes the connection that it waits on.
     """
     if interrupted(error):
         raise KeyboardInterrupt from error
     from firesteel.conf.errors import RuntimeFault
     from firesteel.udfs.worker_errors import worker_died, worker_error
 
-    found = worker_error(error)
-    if found is not None:
-        return found
+    if (fault := worker_error(error)) is not None:
+        return fault
     if worker_died(error):
         return RuntimeFault(
             "FS9002",
-            "the Spark job died: a Python worker died, by a signal or by ending itself. Nothing was published.",
-            hint="on_error: {action: dead_letter} finds the rows that do it. If it is memory: resources.executors.python_memory.",
+            "the Spark job failed: a Python worker died (killed by a signal, or it exited). Nothing was published.",
+            hint="Set on_error: {action: dead_letter} to find the rows that cause it. If memory ran out, raise resources.executors.python_memory.",
         )
     if unreadable := _UNREADABLE.search(str(error)):
         return InputNotReady(
             "FS4003",
-            f"{unreadable['file']} cannot be read: the file is damaged, or has another schema than its footer says. "
+            f"{unreadable['file']} cannot be read: the file is damaged, or its data does not match its footer. "
             "Nothing was published.",
-            hint="Write the partition again. The driver's log has Spark's trace.",
+            hint="Write the partition again. The driver's log has Spark's stack trace.",
         )
     condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
-    # Redacted before anything is cut off: half a secret would not be found.
+    # Redact before truncating: part of a secret would not be recognised.
     lines = [line.rstrip() for line in redact(str(error)).splitlines() if line.strip()]
     raised = [match[1] for line in lines if (match := _PYTHON_ERROR.match(line))]
-    if raised:  # a worker's traceback: its last line may quote the row, its class does not
+    if raised:  # a worker's traceback: its last line may contain values of the row; the class does not
         return RuntimeFault(
             "FS9002",
-            f"the Spark job died: {condition}: {raised[-1]} in a Python worker.",
-            hint="The driver's log has the trace.",
+            f"the Spark job failed: {condition}: {raised[-1]} in a Python worker.",
+            hint="Read the traceback in the driver's log.",
         )
     cause = next((line.strip() for line in reversed(lines) if line.startswith("Caused by:")), lines[0] if lines else "")
-    return RuntimeFault("FS9002", f"the Spark job died: {condition}: {cause[:400]}")
+    return RuntimeFault("FS9002", f"the Spark job failed: {condition}: {cause[:400]}")

@@ -1,4 +1,4 @@
-"""A SparkSession for a run: our own, or an isolated child of the caller's."""
+"""The Spark session of a run: a new one, or an isolated child of the caller's."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from firesteel.conf.java import find_java
 from firesteel.conf.redaction import redact
 from firesteel.conf.shuffle import REFUSED
 from firesteel.jobs.interrupt import interrupted, without_interrupts
-from firesteel.jobs.spark.secret_settings import check_reached, public_settings, revealed_settings, start_jvm
-from firesteel.jobs.spark.shuffle import refused, with_plugin
+from firesteel.jobs.spark.secret_settings import check_secret_settings, public_settings, revealed_settings, start_jvm
+from firesteel.jobs.spark.shuffle import fallback_fault, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
 from firesteel.jobs.utf8 import use_utf8_locale
 from firesteel.pipelines.plan.security import STRICT
@@ -38,14 +38,14 @@ DEFAULTS = {
     TIME_ZONE: "UTC",  # dates and timestamps mean the same on every machine
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
-    # It removes stages whose shuffles were empty, and the observed count of rows in with them: where every row fails.
+    # This rule removes a stage with an empty shuffle, and its observed row count. That happens when every row fails.
     "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
-    # A NameNode that starts is waited for, a minute or two: without a second one, HDFS's client gives up at once (HDFS-3504).
+    # Wait a minute or two for a NameNode that starts. Without HA, HDFS's client gives up at once (HDFS-3504).
     "spark.hadoop.dfs.client.retry.policy.enabled": "true",
     "spark.hadoop.dfs.client.retry.policy.spec": "2000,30,10000,6",
 }
 LOCAL_DEFAULTS = {
-    "spark.ui.enabled": "false",  # binds all interfaces; a local run is over before anyone looks
+    "spark.ui.enabled": "false",  # listens on all interfaces, and a local run is short
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
 }
@@ -59,18 +59,18 @@ _PORT_KEYS = {
 _UNBOUND = re.compile(
     r"Service '(?P<service>[^']+)' failed after \d+ retries \((?:starting from (?P<port>\d+)|on a random)"
 )
-"""What Spark's Utils.startServiceOnPort says when it finds no port."""
+"""The message of Spark's Utils.startServiceOnPort when it finds no port."""
 _RAISED = ("Caused by:", ": ")
-"""How py4j and Java begin the line that names an exception."""
+"""Start of a line that names an exception, in texts of py4j and Java."""
 
 
 def launch_conf(plan: Plan) -> dict[str, str]:
-    """Settings that must be there when the JVM starts: what `spark-submit --conf` gets."""
+    """Return the settings that Spark needs when the JVM starts; `spark-submit --conf` gets them."""
     conf = {
         "spark.app.name": f"firesteel:{plan.pipeline}",
         "spark.ui.showConsoleProgress": "false",
-        "spark.executorEnv.PYTHONUTF8": "1",  # models have files with any name
-        "spark.executorEnv.MLFLOW_DISABLE_TELEMETRY": "true",  # workers have no business on the network
+        "spark.executorEnv.PYTHONUTF8": "1",  # file names of models may have any character
+        "spark.executorEnv.MLFLOW_DISABLE_TELEMETRY": "true",  # workers must not open network connections
         **DEFAULTS,
     }
     if plan.master.startswith(("local", "spark://127.0.0.1")):
@@ -82,58 +82,58 @@ def launch_conf(plan: Plan) -> dict[str, str]:
 def open_session(
     plan: Plan, spark: SparkSession | None = None, *, events: Path | None = None
 ) -> Iterator[SparkSession]:
-    """A session of the plan's own: views and settings never meet the caller's.
+    """Open a session for a plan. Its views and settings are separate from the caller's.
 
     Parameters
     ----------
     spark
-        The caller's session; its context is used, and left running. Without one a context is started and stopped.
+        The caller's session. Its context is used and keeps running. Without one a context is started and stopped.
     events
-        Where a context that is started here writes its event log, unless Spark is configured to write one elsewhere.
+        Folder for the event log of a context that is started here, unless Spark is configured to write one elsewhere.
 
     Raises
     ------
     RuntimeFault
-        FS9001 (no JDK), FS9002 (Spark does not start), FS9041 (the caller's session is not as secure as the plan asks) or
-        FS9042 (the context has a setting that loses rows).
+        FS9001 (no JDK), FS9002 (Spark does not start), FS9041 (the caller's session is less secure than the plan requires)
+        or FS9042 (the context has a setting that loses rows).
     """
     if spark is not None:
         check_secured(spark, plan)
-        check_reached(spark, dict(plan.spark_conf))
+        check_secret_settings(spark, dict(plan.spark_conf))
         check_settings(spark)
-        with _quiet(), activated(child_session(spark, plan)) as session:
+        with _muted_loggers(), activated(child_session(spark, plan)) as session:
             yield session
         return
     own = start_session(plan, events)
-    with _quiet():
+    with _muted_loggers():
         try:
             check_settings(own)
             with activated(child_session(own, plan)) as session:
                 yield session
         except KeyboardInterrupt:
-            _silence(own)
+            _turn_off_log(own)
             raise
         finally:
             own.stop()
 
 
 def check_settings(spark: SparkSession) -> None:
-    """FS9042 when a context has a setting that loses rows, and that no session of it can set otherwise."""
-    found = [f"{key} = {value}" for key, value in spark.sparkContext.getConf().getAll() if loses_rows(key, value)]
-    if found:
+    """Raise FS9042 if a context has a setting that loses rows. A session cannot override it."""
+    settings = [f"{key} = {value}" for key, value in spark.sparkContext.getConf().getAll() if loses_rows(key, value)]
+    if settings:
         raise RuntimeFault(
             "FS9042",
-            f"the Spark context would lose rows: {', '.join(sorted(found))}. Nothing was read.",
-            hint="Remove it from spark-defaults.conf, --conf, or where the session that was passed in is made.",
+            f"the Spark context would lose rows: {', '.join(sorted(settings))}. Nothing was read.",
+            hint="Remove the setting from spark-defaults.conf, from --conf, or where the caller's session is created.",
         )
 
 
 @contextlib.contextmanager
 def activated(session: SparkSession) -> Iterator[SparkSession]:
-    """Let a session's settings decide in this thread how types and expressions are parsed, and not those of the caller's."""
+    """Make a session the active one of this thread: Spark parses types and expressions by the settings of the active session."""
     from py4j.protocol import Py4JError
 
-    sessions = session._get_j_spark_session_class(session._jvm)  # noqa: SLF001 - there is no public way to end it
+    sessions = session._get_j_spark_session_class(session._jvm)  # noqa: SLF001 - no public API deactivates a session
     before = sessions.getActiveSession()
     sessions.setActiveSession(session._jsparkSession)  # noqa: SLF001
     try:
@@ -147,38 +147,38 @@ def activated(session: SparkSession) -> Iterator[SparkSession]:
 
 
 def check_secured(spark: SparkSession, plan: Plan) -> None:
-    """FS9041 when the plan is strict and a caller's session is not: all of it is decided when a context starts."""
+    """Raise FS9041 if the plan is strict and the caller's session is not. A context has these settings from its start."""
     if plan.security != "strict":
         return
     conf = spark.sparkContext.getConf()
-    lacking = sorted(key for key, value in STRICT.items() if conf.get(key, "").lower() != value)
-    if lacking:
+    missing = sorted(key for key, value in STRICT.items() if conf.get(key, "").lower() != value)
+    if missing:
         raise RuntimeFault(
             "FS9041",
-            f"security.mode is strict, and the session that was passed in lacks {', '.join(lacking)}.",
-            hint="Make it with these settings, or pass none: firesteel starts Spark with them.",
+            f"security.mode is strict, and the caller's session lacks {', '.join(missing)}.",
+            hint="Create the session with these settings, or pass none: firesteel then starts Spark with them.",
         )
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep pyspark from logging errors as JSON, and py4j from logging interrupts with their traces: firesteel reports both."""
+def _muted_loggers() -> Iterator[None]:
+    """Stop pyspark from logging errors as JSON, and py4j from logging interrupts with tracebacks: firesteel reports both."""
     logger = logging.getLogger("SQLQueryContextLogger")
     py4j = [logging.getLogger(name) for name in ("root", "py4j.clientserver", "py4j.java_gateway")]
     before = logger.level
     logger.setLevel(logging.CRITICAL)
-    for each in py4j:
-        each.addFilter(without_interrupts)
+    for py4j_logger in py4j:
+        py4j_logger.addFilter(without_interrupts)
     try:
         yield
     finally:
-        for each in py4j:
-            each.removeFilter(without_interrupts)
+        for py4j_logger in py4j:
+            py4j_logger.removeFilter(without_interrupts)
         logger.setLevel(before)
 
 
-def _silence(spark: SparkSession) -> None:
-    """Turn the JVM's log off: tasks that are killed with their context report errors that are none."""
+def _turn_off_log(spark: SparkSession) -> None:
+    """Turn off the JVM's log: the tasks that an interrupt kills would log errors."""
     from py4j.protocol import Py4JError
 
     with contextlib.suppress(Py4JError, OSError):
@@ -186,8 +186,8 @@ def _silence(spark: SparkSession) -> None:
 
 
 def start_session(plan: Plan, events: Path | None = None) -> SparkSession:
-    """Start Spark with the plan's settings; `open_session` stops what it starts, and other callers have to."""
-    submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has chosen master and settings already
+    """Start Spark with the plan's settings. The caller stops it."""
+    submitted = "SPARK_ENV_LOADED" in os.environ  # spark-submit has set the master and the settings
     if not submitted:
         find_java()
         use_utf8_locale(os.environ)
@@ -219,7 +219,7 @@ def start_session(plan: Plan, events: Path | None = None) -> SparkSession:
 
 
 def _event_log(settings: Mapping[str, str], folder: Path | None) -> dict[str, str]:
-    """Settings for an event log in `folder`, where neither the plan nor spark-defaults.conf says what becomes of it."""
+    """Return the settings for an event log in `folder`, unless the plan or spark-defaults.conf configures one."""
     from pyspark import SparkConf
 
     start_jvm(settings)
@@ -228,17 +228,17 @@ def _event_log(settings: Mapping[str, str], folder: Path | None) -> dict[str, st
     try:
         return local_event_log(folder)
     except OSError as error:
-        _log.warning("the run goes on without an event log: %s", error)
+        _log.warning("the run has no event log: %s", error)
         return {}
 
 
 @contextlib.contextmanager
 def _spark_faults(master: str, settings: Mapping[str, str], kind: type[Exception]) -> Iterator[None]:
-    """Raise what keeps Spark from starting as an error of ours."""
+    """Raise the error with which Spark fails to start as a RuntimeFault."""
     from py4j.protocol import Py4JError
 
     try:
-        with _own_interrupts(), _quiet():
+        with _restored_sigint(), _muted_loggers():
             yield
     except (kind, Py4JError, OSError, RuntimeError) as error:
         if interrupted(error):
@@ -247,8 +247,8 @@ def _spark_faults(master: str, settings: Mapping[str, str], kind: type[Exception
 
 
 @contextlib.contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Restore the handler of SIGINT. A SparkContext replaces it by one that calls the JVM over a connection that is in use."""
+def _restored_sigint() -> Iterator[None]:
+    """Restore the handler of SIGINT. A SparkContext replaces it with one that calls the JVM over a connection in use."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -258,40 +258,40 @@ def _own_interrupts() -> Iterator[None]:
 
 
 def start_fault(text: str, master: str, settings: Mapping[str, str]) -> RuntimeFault:
-    """Explain why Spark did not start.
+    """Return an error that says why Spark did not start.
 
     Parameters
     ----------
     text
-        What pyspark or py4j raised.
+        The text of the error of pyspark or py4j.
     """
     if REFUSED in text:
-        return refused(text.rsplit(REFUSED, maxsplit=1)[-1].splitlines()[0])
-    if found := _UNBOUND.search(text):
-        return _unbound(settings, **found.groupdict())
-    if port := _taken_ui_port(text, settings):
-        return _unbound(settings, "SparkUI", port)
+        return fallback_fault(text.rsplit(REFUSED, maxsplit=1)[-1].splitlines()[0])
+    if match := _UNBOUND.search(text):
+        return _listen_fault(settings, **match.groupdict())
+    if port := _occupied_ui_port(text, settings):
+        return _listen_fault(settings, "SparkUI", port)
     return RuntimeFault(
         "FS9002",
         f"Spark did not start on {master}: {_cause(text)}",
-        hint="Run `firesteel doctor`: it checks Java and Spark. Check that the master is reachable.",
+        hint="Run `firesteel doctor` to check Java and Spark. Check that the master is reachable.",
     )
 
 
 def _cause(text: str) -> str:
-    """The innermost Java exception; the first line where there is none."""
+    """Return the innermost Java exception of a text; without one, the first line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     causes = [line.removeprefix("Caused by:").removeprefix(":").strip() for line in lines if line.startswith(_RAISED)]
     return causes[-1] if causes else lines[0] if lines else "no reason was given"
 
 
-def _unbound(settings: Mapping[str, str], service: str, port: str | None) -> RuntimeFault:
+def _listen_fault(settings: Mapping[str, str], service: str, port: str | None) -> RuntimeFault:
     key = next((key for name, key in _PORT_KEYS.items() if service.endswith(name)), f"the port of {service}")
-    if port is None:  # a random port is free: it is the address that this machine does not have
+    if port is None:  # a random port is always free, so the address is wrong
         address = settings.get(_BIND_ADDRESS, settings.get("spark.driver.host", "of this machine's host name"))
         return RuntimeFault(
             "FS9007",
-            f"Spark cannot listen on the address {address} ({_BIND_ADDRESS}): this machine does not have it.",
+            f"Spark cannot listen on the address {address} ({_BIND_ADDRESS}): no interface of this machine has it.",
             hint=f"Set {_BIND_ADDRESS} to an address of this machine, such as 0.0.0.0 or 127.0.0.1.",
         )
     return RuntimeFault(
@@ -301,8 +301,8 @@ def _unbound(settings: Mapping[str, str], service: str, port: str | None) -> Run
     )
 
 
-def _taken_ui_port(text: str, settings: Mapping[str, str]) -> str | None:
-    """The UI's port where that is why the JVM is gone: it exits without a word to Python when the UI finds no port."""
+def _occupied_ui_port(text: str, settings: Mapping[str, str]) -> str | None:
+    """Return the UI's port if all its ports are in use: the JVM then exits, and Python sees only a closed connection."""
     gone = "Connection refused" in text or "Answer from Java side is empty" in text or "while sending" in text
     if not gone or settings.get("spark.ui.enabled", "true") != "true":
         return None
@@ -312,10 +312,10 @@ def _taken_ui_port(text: str, settings: Mapping[str, str]) -> str | None:
     except ValueError:
         return None
     host = settings.get(_BIND_ADDRESS, "")
-    return str(first) if first and all(_taken(host, port) for port in range(first, last + 1)) else None
+    return str(first) if first and all(_is_occupied(host, port) for port in range(first, last + 1)) else None
 
 
-def _taken(host: str, port: int) -> bool:
+def _is_occupied(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -326,9 +326,9 @@ def _taken(host: str, port: int) -> bool:
 
 
 def child_session(spark: SparkSession, plan: Plan) -> SparkSession:
-    """A session over the same context with the plan's SQL settings, and no views of others.
+    """Return a session of the same context, with the plan's SQL settings and without views.
 
-    What the context's own settings say that could change a row does not count: see `firesteel.pipelines.plan.settings`.
+    Settings of the context that could change a row are not inherited: see `firesteel.pipelines.plan.settings`.
     """
     from pyspark.errors import PySparkException
 
@@ -337,7 +337,7 @@ def child_session(spark: SparkSession, plan: Plan) -> SparkSession:
         if not is_inherited(key) and key not in planned:
             with contextlib.suppress(PySparkException):  # a static setting
                 session.conf.unset(key)
-    # Settings with secrets are the context's, and every session of it has them.
+    # Settings with secrets belong to the context, and each of its sessions has them.
     for key, value in public_settings({**DEFAULTS, **planned, **FIXED}).items():
         if key.startswith("spark.sql.") and session.conf.isModifiable(key):
             session.conf.set(key, value)

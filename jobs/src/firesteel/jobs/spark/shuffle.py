@@ -1,4 +1,4 @@
-"""`resources.shuffle: {manager: rdma}` at work: the plugin's jar on the way in, what became of it on the way out."""
+"""The session side of `resources.shuffle: {manager: rdma}`: add the plugin's jar, and report which shuffle is in use."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ _log = logging.getLogger(__name__)
 
 
 def with_plugin(conf: Mapping[str, str]) -> dict[str, str]:
-    """The settings, with the jar of the plugin if they ask for it: a path of this machine, and so not in the plan."""
-    if not asked_for(conf):
+    """Add the plugin's jar to settings that name the plugin. The plan lacks it, because it is a path of this machine."""
+    if not requests_plugin(conf):
         return dict(conf)
     from firesteel.rdma_shuffle.jar import build_or_find
 
-    return {**conf, "spark.jars": joined(conf.get("spark.jars", ""), str(build_or_find()))}
+    return {**conf, "spark.jars": append_item(conf.get("spark.jars", ""), str(build_or_find()))}
 
 
-def asked_for(conf: Mapping[str, str]) -> bool:
-    """Whether the settings ask for the plugin."""
+def requests_plugin(conf: Mapping[str, str]) -> bool:
+    """Return whether the settings name the plugin."""
     return names.PLUGIN in conf.get("spark.plugins", "").split(",")
 
 
-def joined(words: str, word: str) -> str:
-    """A comma-separated list with `word` in it."""
-    kept = [each.strip() for each in words.split(",") if each.strip()]
-    return ",".join(kept if word in kept else [*kept, word])
+def append_item(items: str, item: str) -> str:
+    """Append an item to a comma-separated list, unless the list has it."""
+    present = [text.strip() for text in items.split(",") if text.strip()]
+    return ",".join(present if item in present else [*present, item])
 
 
 def shuffle_in_use(spark: SparkSession, settings: Mapping[str, str]) -> ShuffleUse:
-    """Which shuffle a session has, where `settings` are those of the plan.
+    """Return the shuffle of a session. `settings` are those of the plan.
 
     Raises
     ------
     RuntimeFault
-        FS9110 when it is not the one asked for and `resources.shuffle.fallback` is `fail`.
+        FS9110 if it is not the requested one and `resources.shuffle.fallback` is `fail`.
     """
     conf = spark.sparkContext.getConf()
     if conf.get("spark.shuffle.manager", "sort") == names.MANAGER:
-        return ShuffleUse("rdma" if asked_for(settings) else "sort", "rdma")
-    if not asked_for(settings):
+        return ShuffleUse("rdma" if requests_plugin(settings) else "sort", "rdma")
+    if not requests_plugin(settings):
         return ShuffleUse()
     reason = conf.get(names.REASON, "") or "NO_PLUGIN"
     text = conf.get(names.REASON_TEXT, "") or "the session was started without the plugin"
     if settings.get(names.FALLBACK) == "fail":
-        raise refused(f"{reason}: {text}")
-    _log.warning("shuffle: Spark's own sort shuffle instead of rdma. %s: %s", reason, text)
+        raise fallback_fault(f"{reason}: {text}")
+    _log.warning("the run uses Spark's sort shuffle instead of rdma. %s: %s", reason, text)
     return ShuffleUse("rdma", "sort", reason, text)
 
 
-def refused(why: str) -> RuntimeFault:
-    """The error of a run that may not fall back."""
+def fallback_fault(reason: str) -> RuntimeFault:
+    """Return the error of a run that needs the rdma shuffle and does not get it."""
     return RuntimeFault(
         "FS9110",
-        f"the rdma shuffle cannot be had, and resources.shuffle.fallback is fail. {why}",
-        hint="Start firesteel-shuffled on the nodes (`firesteel doctor` looks), or set fallback: sort.",
+        f"the rdma shuffle is not available, and resources.shuffle.fallback is fail. {reason}",
+        hint="Start firesteel-shuffled on the nodes (`firesteel doctor` checks it), or set fallback: sort.",
     )

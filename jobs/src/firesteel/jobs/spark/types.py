@@ -1,4 +1,4 @@
-"""Plan columns -> Spark schemas."""
+"""Spark schemas of plan columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def schema_of(columns: Iterable[Column]) -> StructType:
-    """A Spark schema; columns are nullable as far as Spark is concerned, since files can hold anything."""
+    """Return the Spark schema of columns. All are nullable: files can contain nulls whatever the contract says."""
     from pyspark.sql.types import StructType
 
     schema = StructType.fromDDL(", ".join(f"{quoted(column.name)} {column.type}" for column in columns))

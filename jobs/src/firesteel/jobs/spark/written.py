@@ -1,7 +1,7 @@
-"""How many rows Spark's tasks say that they wrote, without another operator in their way.
+"""The number of rows that Spark's tasks have written, from the metrics of the writers.
 
-An observation of a frame costs a tenth of a microsecond a row: it ends the generated code of a stage and evaluates a count
-for each row. The writers of a stage count by themselves.
+An observation of a frame costs 0.1 µs per row: it splits the generated code of a stage and evaluates a count for each row.
+The writers of a stage count rows anyway.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def rows_written(spark: SparkSession) -> int | None:
-    """The rows that finished tasks of this thread's job group wrote; None where Spark does not say.
+    """Return the number of rows that finished tasks of this thread's job group have written; None if Spark does not know it.
 
-    It is what the attempts that finished have counted, so that a stage of which a part ran again counts that part twice.
+    It sums the finished task attempts: if part of a stage ran again, that part counts twice.
     """
     from py4j.protocol import Py4JError
 
@@ -23,11 +23,11 @@ def rows_written(spark: SparkSession) -> int | None:
     group = context.getLocalProperty("spark.jobGroup.id")
     if not group:
         return None
-    # Neither has a public way: the status tracker knows stages but not their rows, the REST API is the UI's, which is off.
+    # No public API has it: the status tracker does not count rows, and the REST API needs the UI, which is off.
     inner: Any = context._jsc.sc()  # noqa: SLF001
     tracker = context.statusTracker()
     try:
-        inner.listenerBus().waitUntilEmpty()  # rows are told by events, which may lag behind the job
+        inner.listenerBus().waitUntilEmpty()  # the counts come from events, which may lag behind the job
         store = inner.statusStore()
         jobs = [info for info in map(tracker.getJobInfo, tracker.getJobIdsForGroup(group)) if info is not None]
         stages = {stage for info in jobs for stage in info.stageIds}

@@ -1,4 +1,4 @@
-"""An application on YARN, as its ResourceManagers tell by REST: its state, where to look at it, how it ended."""
+"""The state of an application on YARN, from the REST API of the ResourceManagers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDED = ("FINISHED", "FAILED", "KILLED")
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """`state` is YARN's own word (ACCEPTED, RUNNING, ...); `final` is UNDEFINED until the driver has ended."""
+    """An application. `state` is that of YARN (ACCEPTED, RUNNING, ...); `final` is UNDEFINED until the driver ends."""
 
     id: str
     state: str
@@ -36,7 +36,7 @@ class Application:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether the application has ended."""
         return self.state in ENDED
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a cluster has, and what of it is free; memory in MiB."""
+    """The total and the free resources of a cluster; memory in MiB."""
 
     nodes: int
     free_cores: int
@@ -56,22 +56,21 @@ class Capacity:
 
 
 class ResourceManagers:
-    """The ResourceManagers of one cluster; with HA, one of them answers. A cluster that does not answer is no error here."""
+    """The ResourceManagers of one cluster. With HA, one of them answers. If none answers, no error is raised."""
 
     def __init__(self, urls: tuple[str, ...]) -> None:
         self.urls = urls
 
     def find(self, tag: str) -> Application | None:
-        """The newest application with a tag; None when there is none yet, or nobody answers."""
+        """Return the newest application with a tag; None if there is none or no ResourceManager answers."""
         answer = self._ask("GET", "/ws/v1/cluster/apps", applicationTags=tag)
         apps = ((answer or {}).get("apps") or {}).get("app") or []
         if not apps:
             return None
-        newest = max(apps, key=lambda each: int(each.get("startedTime", 0)))
-        return _application(newest)
+        return _application(max(apps, key=lambda app: int(app.get("startedTime", 0))))
 
     def capacity(self) -> Capacity | None:
-        """What the cluster has; None when nobody answers."""
+        """Return the capacity of the cluster; None if no ResourceManager answers."""
         facts = (self._ask("GET", "/ws/v1/cluster/metrics") or {}).get("clusterMetrics")
         if not isinstance(facts, dict):
             return None
@@ -79,7 +78,7 @@ class ResourceManagers:
         return Capacity(*(int(facts.get(name, 0)) for name in names))
 
     def kill(self, application: str) -> bool:
-        """Ask for an application's end; whether that was heard."""
+        """Kill an application. Return whether a ResourceManager accepted the request."""
         path = f"/ws/v1/cluster/apps/{application}/state"
         answer = self._ask("PUT", path, json={"state": "KILLED"}, **{"user.name": _user()})
         return answer is not None
@@ -90,31 +89,31 @@ class ResourceManagers:
         for url in self.urls:
             try:
                 with requests.Session() as session:
-                    session.trust_env = False  # as Hadoop's own client: no proxy that is meant for the internet
+                    session.trust_env = False  # ignore proxy settings, as Hadoop's client does
                     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
                     session.auth = _kerberos() if HadoopConf.load().kerberos else None
                     headers = {"Accept": "application/json"}
                     answer = session.request(
                         method, f"{url}{path}", params=params, json=json, headers=headers, timeout=TIMEOUT_S
                     )
-                found = answer.json() if answer.ok else None
+                facts = answer.json() if answer.ok else None
             except (requests.RequestException, ValueError) as error:
                 _log.debug("%s: %s", url, type(error).__name__)
                 continue
-            if isinstance(found, dict):  # a standby answers with a page
-                return found
+            if isinstance(facts, dict):  # a standby ResourceManager answers with a page
+                return facts
         return None
 
 
-class Watch:
-    """Looks at an application every second, and tells each change, until it is closed."""
+class ApplicationMonitor:
+    """Polls an application every second and reports each change, until it is closed."""
 
-    def __init__(self, managers: ResourceManagers, tag: str, tell: Callable[[Application], None]) -> None:
-        self._managers, self._tag, self._tell = managers, tag, tell
+    def __init__(self, managers: ResourceManagers, tag: str, on_change: Callable[[Application], None]) -> None:
+        self._managers, self._tag, self._on_change = managers, tag, on_change
         self._last: Application | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"watch {tag}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"monitor {tag}", daemon=True)
 
     def __enter__(self) -> Self:
         if self._managers.urls:
@@ -126,21 +125,21 @@ class Watch:
         if self._thread.is_alive():
             self._thread.join(2 * TIMEOUT_S)
 
-    def look(self) -> Application | None:
-        """What is known now."""
-        with self._lock:  # a change is told once
-            found = self._managers.find(self._tag)
-            if found is None:
+    def poll(self) -> Application | None:
+        """Return the application now; the last known state if no ResourceManager answers."""
+        with self._lock:  # report a change once
+            application = self._managers.find(self._tag)
+            if application is None:
                 return self._last
-            before, self._last = self._last, found
-            seen = ("state", "tracking_url", "attempt")
-            if before is None or any(getattr(before, name) != getattr(found, name) for name in seen):
-                self._tell(found)
-            return found
+            before, self._last = self._last, application
+            reported = ("state", "tracking_url", "attempt")
+            if before is None or any(getattr(before, name) != getattr(application, name) for name in reported):
+                self._on_change(application)
+            return application
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
-            self.look()
+            self.poll()
 
 
 def _application(facts: dict[str, Any]) -> Application:
@@ -156,7 +155,7 @@ def _application(facts: dict[str, Any]) -> Application:
 
 
 def attempt_of(text: str) -> int:
-    """Which attempt at an application a container's id, alone or in an address, belongs to; 1 when there is no id.
+    """Return the number of the application attempt in a container's id, alone or in a URL; 1 without an id.
 
     Examples
     --------
@@ -172,7 +171,7 @@ def _user() -> str:
 
 
 def _kerberos() -> Any:
-    """SPNEGO, when the package for it is there; without it, nothing is seen of the application, and nothing fails."""
+    """Return SPNEGO authentication; None if requests-kerberos is not installed, and then the application's state is unknown."""
     try:
         from requests_kerberos import OPTIONAL, HTTPKerberosAuth  # type: ignore[import-not-found]
     except ImportError:

@@ -1,4 +1,4 @@
-"""The spark-submit line of a plan."""
+"""The spark-submit command of a plan."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from firesteel.jobs.utf8 import use_utf8_locale
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
 
-HERE = SubmitPackage()
+CLIENT_PACKAGE = SubmitPackage()
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
 def submit_line(
-    plan: Plan, plan_file: Path, package: SubmitPackage = HERE, *, secrets_file: str = "", run_id: str = ""
+    plan: Plan, plan_file: Path, package: SubmitPackage = CLIENT_PACKAGE, *, secrets_file: str = "", run_id: str = ""
 ) -> list[str]:
-    """The words of the command. Everything that Spark must know before it starts is on it; the rest is in the plan.
+    """Return the arguments of the command. It has what Spark needs before it starts; the rest is in the plan.
 
-    Settings that hold secrets stand on it as references, which the driver resolves.
+    Settings with secrets are references, which the driver resolves.
 
     Parameters
     ----------
     secrets_file
-        A properties file that has these settings for spark-submit itself: then they are not on the line.
+        A properties file with these settings, for spark-submit. They are then not in the command.
     run_id
         The id that the client has registered. The driver continues its heartbeat.
     """
@@ -48,7 +48,7 @@ def submit_line(
     conf = submit_conf(plan, package)
     files = []
     if package.mode == "cluster":
-        files = [str(plan_file.resolve()), str(log4j)]  # log4j2 finds it by its name in the driver's folder
+        files = [str(plan_file.resolve()), str(log4j)]  # log4j2 finds the file by its name in the driver's folder
     else:
         conf.setdefault(JAVA_OPTIONS, f"-Dlog4j2.configurationFile=file:{log4j}")
     for key, value in sorted((public_settings(conf) if secrets_file else shown_settings(conf)).items()):
@@ -67,18 +67,18 @@ def submit_line(
     return [*line, "--run-id", run_id] if run_id else line
 
 
-def submit_conf(plan: Plan, package: SubmitPackage = HERE) -> dict[str, str]:
-    """All settings of a submission but the application's name; secrets are references."""
+def submit_conf(plan: Plan, package: SubmitPackage = CLIENT_PACKAGE) -> dict[str, str]:
+    """Return all settings of a submission except the application's name, with secrets as references."""
     conf = launch_conf(plan)
     conf.pop("spark.app.name")
-    conf.pop(MODE_KEY, None)  # it has an option of its own
-    made = package.settings(plan.master, conf)
-    made.pop(MODE_KEY, None)
-    return {**conf, **made}
+    conf.pop(MODE_KEY, None)  # --deploy-mode sets it
+    added = package.settings(plan.master, conf)
+    added.pop(MODE_KEY, None)
+    return {**conf, **added}
 
 
 def submit_environment(plan: Plan) -> dict[str, str]:
-    """The environment for the line: this interpreter on the driver and, on one machine, on the executors."""
+    """Return the environment of the command. The driver, and local executors, use this Python interpreter."""
     environment = dict(os.environ)
     use_utf8_locale(environment)
     environment.setdefault("JAVA_HOME", str(find_java().home))
@@ -90,17 +90,17 @@ def submit_environment(plan: Plan) -> dict[str, str]:
 
 
 def log_settings() -> Path:
-    """What log4j2 is told: warnings only."""
+    """Return the path of the log4j2 configuration, which logs warnings and errors."""
     return Path(str(resources.files("firesteel.conf") / "log4j2.properties"))
 
 
 def _spark_home() -> Path:
-    """SPARK_HOME, or the Spark inside the pyspark package. Found without importing it."""
+    """Return SPARK_HOME, or the folder of the pyspark package, which is not imported."""
     if home := os.environ.get("SPARK_HOME"):
         return Path(home)
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
         from firesteel.conf.errors import RuntimeFault
 
-        raise RuntimeFault("FS9004", "pyspark is not installed.", hint="pip install pyspark, or set SPARK_HOME.")
+        raise RuntimeFault("FS9004", "pyspark is not installed.", hint="Run `pip install pyspark`, or set SPARK_HOME.")
     return Path(spec.origin).parent

@@ -1,4 +1,4 @@
-"""Distribute a plan, its code and a Python environment to machines that may have nothing but Spark."""
+"""What `submit` distributes to machines that may have only Spark: the firesteel wheel and a Python environment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from firesteel.conf import yarn
 from firesteel.conf.errors import RuntimeFault
 
 ENVIRONMENT = "environment"
-"""The folder beside each process in which the archive's content appears."""
+"""The folder, in the working directory of each process, into which Spark unpacks the archive."""
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".jar")
-"""What Spark unpacks: org.apache.spark.util.Utils.unpack."""
+"""The archive formats that Spark unpacks (org.apache.spark.util.Utils.unpack)."""
 
 ARCHIVES_KEY, PYTHON_KEY, DRIVER_PYTHON_KEY = "spark.archives", "spark.pyspark.python", "spark.pyspark.driver.python"
 MODE_KEY = "spark.submit.deployMode"
@@ -33,15 +33,15 @@ class SubmitPackage:
     Parameters
     ----------
     mode
-        Where the driver runs: here, or on the cluster.
+        Where the driver runs: `client` (this machine) or `cluster`.
     py_files
         The firesteel wheel, for machines that do not have it.
     archive
-        A packed Python environment: a path, or a URI that the cluster reads. Unpacked beside each process.
+        A packed Python environment: a path, or a URI that the cluster can read.
     python
-        An interpreter that is on every machine, instead of an archive; this one by default.
+        The path of an interpreter on every machine, instead of an archive; by default, that of this process.
     id
-        Names the submission on the cluster and in the storage: where the driver leaves its result in cluster mode.
+        The id of the submission, on the cluster and in the storage.
     """
 
     mode: Mode = "client"
@@ -61,50 +61,54 @@ class SubmitPackage:
         if self.mode == "cluster" and not master.startswith(("yarn", "k8s://")):
             raise RuntimeFault(
                 "FS9030",
-                f"Spark runs no Python driver on {master}: deploy mode cluster needs YARN or Kubernetes.",
+                f"deploy mode cluster needs YARN or Kubernetes: Spark cannot run a Python driver on {master}.",
                 hint="Use --deploy-mode client.",
             )
         if master == "yarn" and not yarn.configured():
             raise RuntimeFault(
                 "FS9030",
                 "the master is yarn, and neither HADOOP_CONF_DIR nor YARN_CONF_DIR is set.",
-                hint="Point HADOOP_CONF_DIR at the cluster's client configuration.",
+                hint="Set HADOOP_CONF_DIR to the folder of the cluster's client configuration.",
             )
         if self.archive and self.python:
             raise RuntimeFault(
-                "FS9030", "both an archive and an interpreter are given.", hint="An archive holds its own interpreter."
+                "FS9030",
+                "--archive and --python exclude each other.",
+                hint="Remove --python: an archive has its interpreter.",
             )
         path, _, alias = self.archive.partition("#")
         if path and not path.endswith(ARCHIVES):
             raise RuntimeFault(
                 "FS9030",
-                f"{path} is not an archive that Spark unpacks: {', '.join(ARCHIVES)}.",
-                hint="`firesteel pack` makes one.",
+                f"{path} is not an archive that Spark unpacks; expected {', '.join(ARCHIVES)}.",
+                hint="Create one with `firesteel pack`.",
             )
         if path and not urlsplit(path).scheme and not Path(path).is_file():
-            raise RuntimeFault("FS9030", f"the archive {path} is not there.", hint="`firesteel pack` makes one.")
+            raise RuntimeFault(
+                "FS9030", f"the archive {path} does not exist.", hint="Create one with `firesteel pack`."
+            )
         if "/" in alias:
-            raise RuntimeFault("FS9030", f"`{alias}` is not a folder's name.", hint="Write ARCHIVE#NAME.")
+            raise RuntimeFault("FS9030", f"`{alias}` is not a folder name: it has a slash.", hint="Write ARCHIVE#NAME.")
 
     def settings(self, master: str, conf: Mapping[str, str]) -> dict[str, str]:
         """Return the settings that select the interpreters, and on YARN the application's tag. Settings in `conf` take precedence."""
-        made: dict[str, str] = {}
+        settings: dict[str, str] = {}
         if self.archive:
             path, _, alias = self.archive.partition("#")
             uri = path if urlsplit(path).scheme else Path(path).resolve().as_uri()
             others = conf.get(ARCHIVES_KEY)
-            made[ARCHIVES_KEY] = ",".join([*([others] if others else []), f"{uri}#{alias or ENVIRONMENT}"])
-            made[PYTHON_KEY] = f"./{alias or ENVIRONMENT}/bin/python"
+            settings[ARCHIVES_KEY] = ",".join([*([others] if others else []), f"{uri}#{alias or ENVIRONMENT}"])
+            settings[PYTHON_KEY] = f"./{alias or ENVIRONMENT}/bin/python"
         elif self.python or (master == "yarn" and PYTHON_KEY not in conf):
-            made[PYTHON_KEY] = self.python or sys.executable
+            settings[PYTHON_KEY] = self.python or sys.executable
         if self.mode == "cluster":
-            made[MODE_KEY] = "cluster"
-        elif PYTHON_KEY in made:
-            made[DRIVER_PYTHON_KEY] = conf.get(DRIVER_PYTHON_KEY) or sys.executable
+            settings[MODE_KEY] = "cluster"
+        elif PYTHON_KEY in settings:
+            settings[DRIVER_PYTHON_KEY] = conf.get(DRIVER_PYTHON_KEY) or sys.executable
         if master == "yarn" and self.id:
             tags = conf.get(TAGS_KEY)
-            made[TAGS_KEY] = f"{tags},{self.tag}" if tags else self.tag
-        return made
+            settings[TAGS_KEY] = f"{tags},{self.tag}" if tags else self.tag
+        return settings
 
     @property
     def tag(self) -> str:
@@ -112,8 +116,8 @@ class SubmitPackage:
         return f"firesteel-{self.id}".lower()
 
 
-def importable(wheel: Path, folder: Path) -> Path:
-    """A wheel under a name that Spark puts on executors' paths: pyspark passes over all but .zip, .egg and .jar."""
+def copy_as_zip(wheel: Path, folder: Path) -> Path:
+    """Copy a wheel to a .zip, and return its path: pyspark adds only .zip, .egg and .jar files to the executors' sys.path."""
     if wheel.suffix != ".whl":
         return wheel
     target = folder / f"{wheel.stem}.zip"

@@ -1,11 +1,11 @@
-"""How a submission ended. The ledger decides: exit codes of spark-submit, and YARN's states, may say success for a failure.
+"""The exit code of a submission. The ledger decides, because spark-submit and YARN may report success for a failed run.
 
 ::
 
-    every planned interval is in the ledger as planned  -> 0, whatever else went wrong
-    else the driver left a result or an error           -> its exit code
-    else an attempt is in the ledger that failed        -> the exit code of its error
-    else nobody knows                                   -> 1, FS9031 with what YARN says
+    the ledger has every interval as planned       -> 0, whatever else went wrong
+    else the driver stored a result or an error    -> its exit code
+    else the ledger has a failed attempt           -> the exit code of its error
+    else                                           -> 1, FS9031 with the state that YARN reports
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault, kind_of
-from firesteel.jobs.submit.handover import Stopped
+from firesteel.jobs.submit.result_store import DriverError
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
@@ -27,50 +27,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`text` says why, where the exit code is not 0 and no result says it."""
+    """The exit code, and the error if the exit code is not 0."""
 
     exit_code: int
     text: str = ""
 
 
-def tokens_before(plan: Plan) -> dict[tuple[str, str], int]:
-    """The newest attempt at each interval so far: whatever is newer afterwards is this submission's, or another run's."""
-    return {place: record.token if record else 0 for place, _, record in _records(plan)}
+def latest_tokens(plan: Plan) -> dict[tuple[str, str], int]:
+    """Return the token of the latest attempt at each interval. Attempts after this call have higher ones."""
+    return {sink_interval: record.token if record else 0 for sink_interval, _, record in _records(plan)}
 
 
 def decide(
-    plan: Plan, before: Mapping[tuple[str, str], int], left: RunResult | Stopped | None, ended_as: str
+    plan: Plan, before: Mapping[tuple[str, str], int], outcome: RunResult | DriverError | None, state: str
 ) -> Verdict:
-    """The exit code of a submission.
+    """Return the verdict on a submission.
 
     Parameters
     ----------
     before
-        What `tokens_before` gave.
-    left
-        What the driver left.
-    ended_as
-        What the cluster and spark-submit say, for people.
+        The result of `latest_tokens` before the submission.
+    outcome
+        The result or the error that the driver stored.
+    state
+        The state that the cluster and spark-submit report, for the message.
     """
     failed: LedgerRecord | None = None
     missing: tuple[str, str] | None = None
-    for place, interval, record in _records(plan):
-        if record is None or record.token <= before.get(place, 0):
-            missing = missing or place
+    for sink_interval, interval, record in _records(plan):
+        if record is None or record.token <= before.get(sink_interval, 0):
+            missing = missing or sink_interval
         elif record.state != "published" or not record.holds(interval.plan_hash):
             failed = failed or record
     if failed is None and missing is None:
         return Verdict(0)
-    if left is not None and left.exit_code:
-        error = f"{left.code} {left.what} {left.hint}".strip() if isinstance(left, Stopped) else left.error
-        return Verdict(left.exit_code, error)
+    if outcome is not None and outcome.exit_code:
+        text = (
+            f"{outcome.code} {outcome.what} {outcome.hint}".strip()
+            if isinstance(outcome, DriverError)
+            else outcome.error
+        )
+        return Verdict(outcome.exit_code, text)
     if failed is not None and failed.error:
         return Verdict(kind_of(failed.error).exit_code, failed.error)
     assert missing or failed
     sink, interval_id = missing or (failed.sink, failed.interval)  # type: ignore[union-attr]
     fault = RuntimeFault(
         "FS9031",
-        f"{ended_as}, and the ledger has no record of {sink} {interval_id} for this plan.",
+        f"{state}, and the ledger has no record of {sink} {interval_id} for this plan.",
         hint="Read the driver's log, and run again: published intervals are skipped.",
     )
     return Verdict(fault.exit_code, str(fault))

@@ -1,4 +1,4 @@
-"""The executors of a run, from its event log. A run is never worse off for it."""
+"""Read the executor use of a run from its event log. An error does not fail the run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 
 def executors_of(log: EventLog | None, plan: Plan, *, since: datetime | None = None) -> ExecutorUse | None:
-    """What the executors did; None, with the reason logged, where the log does not say it.
+    """Return the executor use of a run; None if the log does not show it, with the reason in the log.
 
     Parameters
     ----------
     since
-        When the run began in a session that is not its own.
+        The start of the run, in a session of the caller.
     """
     if log is None:
         return None

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.gates.check import DRIFT
 from firesteel.jobs.report.agreement import combine_agreements
@@ -371,7 +372,7 @@ def _note(result: RunResult, plan: Plan) -> str:
     if published:
         partitions = sum(len(interval.partitions) for interval in published)
         lines.append(
-            f"{len(published)} of {len(result.intervals)} intervals, {partitions} partitions published to {paths}."
+            f"{len(published)} of {plural(len(result.intervals), 'interval')}, {plural(partitions, 'partition')} published to {paths}."
         )
     lines.append(
         f"{counts.rows_in:,} rows in = {counts.scored:,} scored + {counts.dead_letter:,} dead letters "

@@ -73,7 +73,7 @@ def _selected(source: Source, column: str, select: Select, slot: Slot, where: Wh
     try:
         return [parse_selected(text, kind) for text in selected_values(select, slot)]
     except ValueError as error:
-        raise SpecError("FS1004", f"select of `{column}`: {error}.", where=where) from None
+        raise SpecError("FS1004", f"`select.{column}`: {error}.", where=where) from None
 
 
 def below(folder: str, name: str) -> str:

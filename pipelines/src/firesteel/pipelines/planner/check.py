@@ -31,11 +31,16 @@ def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
             kwargs = expect.arguments
             where = loaded.tree.nearest(("gates", name, "expect", index)).where
             if problem := backend.check_expectation(expect.type, kwargs):
-                errors.append(SpecError("FS7003", f"gates.{name}: {problem}", where=where))
+                errors.append(SpecError("FS7003", f"gates.{name}.expect.{index}: {problem}", where=where))
             elif expect.excludes_rows and (problem := backend.check_failing_rows(expect.type, kwargs)):
                 hint = "Use `on_fail: fail` or `warn`, or an expectation on each value of a column."
                 errors.append(
-                    SpecError("FS7004", f"gates.{name}: cannot {expect.on_fail}: {problem}", where=where, hint=hint)
+                    SpecError(
+                        "FS7004",
+                        f"gates.{name}.expect.{index}: cannot {expect.on_fail}: {problem}",
+                        where=where,
+                        hint=hint,
+                    )
                 )
     errors += _drift(loaded, analysis)
     errors = [*loaded.errors, *loaded.root_causes(errors)]
@@ -57,7 +62,11 @@ def _drift(loaded: LoadedSpec, analysis: Analysis) -> list[FiresteelError]:
                 continue
             if problem := drift_problem(type_, expect.arguments):
                 where = loaded.tree.nearest(("gates", name, "expect", index)).where
-                errors.append(SpecError("FS7003", f"gates.{name}: drift on `{expect.column}`: {problem}", where=where))
+                errors.append(
+                    SpecError(
+                        "FS7003", f"gates.{name}.expect.{index}: drift on `{expect.column}`: {problem}", where=where
+                    )
+                )
     return errors
 
 

@@ -15,7 +15,7 @@ from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
 from firesteel.conf.types import FROM_PARQUET, INTEGER_BITS, UNSIGNED, VOID, WIDENED
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.sql.select import UNKNOWN
-from firesteel.pipelines.storage.ranges import Ranges
+from firesteel.pipelines.storage.ranges import RangeReader
 
 if TYPE_CHECKING:
     from firesteel.pipelines.storage.base import Storage
@@ -90,7 +90,7 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
             hint="Write the partition again, or delete the file if its writer has finished.",
         )
     try:
-        metadata = pq.read_metadata(Ranges(storage, path, length, peek=True))
+        metadata = pq.read_metadata(RangeReader(storage, path, length, peek=True))
         codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups and metadata.num_columns else ""
         text = repr(metadata.schema).partition("\n")[2]
         if text not in _schemas:

@@ -11,14 +11,14 @@ from firesteel.pipelines.publish.state_store import SinkInterval
 
 
 def enter(
-    sink_interval: SinkInterval, sink_path: str, record: LedgerRecord, drafts: PrewrittenRecords | None = None
+    sink_interval: SinkInterval, sink_path: str, record: LedgerRecord, prewritten: PrewrittenRecords | None = None
 ) -> LedgerRecord:
     """Record a publish in the audit log and the ledger, and return the stored ledger record.
 
     The audit log comes first, so every published ledger record has an entry. All steps are idempotent: after a kill in between, the
     next start rolls them forward like the swap.
     """
-    create = drafts.create if drafts else sink_interval.storage.create
+    create = prewritten.create if prewritten else sink_interval.storage.create
     append_entry(sink_interval, record, create)
     point_to(sink_interval, sink_path)
     return write_record(sink_interval, record, create)

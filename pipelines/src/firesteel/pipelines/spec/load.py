@@ -293,18 +293,19 @@ def _param_value(name: str, param: Param, value: object, node: Node) -> ParamVal
     try:
         return _in_range(param, parse_param(param.type, value))
     except ValueError as error:
-        raise SpecErrors((SpecError("FS1008", f"param `{name}`: {error}.", where=node.where),)) from None
+        hint = f"Set another value, or change the declaration `params.{name}`."
+        raise SpecErrors((SpecError("FS1008", f"param `{name}`: {error}.", where=node.where, hint=hint),)) from None
 
 
 def _in_range(param: Param, value: ParamValue) -> ParamValue:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, int | float) and not isinstance(item, bool):
             if param.min is not None and item < param.min:
-                raise ValueError(f"{item} is less than min {param.min:g}")
+                raise ValueError(f"expected at least {param.min:g} (its `min`), found {item}")
             if param.max is not None and item > param.max:
-                raise ValueError(f"{item} is more than max {param.max:g}")
+                raise ValueError(f"expected at most {param.max:g} (its `max`), found {item}")
         if param.choices and item not in param.choices:
-            raise ValueError(f"{item!r} is not one of {', '.join(map(str, param.choices))}")
+            raise ValueError(f"expected one of {', '.join(map(str, param.choices))} (its `choices`), found {item!r}")
     return value
 
 

@@ -121,7 +121,12 @@ class Resolver:
                 return match[0] if escaped or context_of(path) == "template" else "${"
             value = self._value(node, match[0], match[1], path)
             if isinstance(value, list):
-                self._error(node, "FS1004", f"`{match[0]}` is a list, which cannot be part of a text.")
+                self._error(
+                    node,
+                    "FS1004",
+                    f"`{match[0]}` is a list, which cannot be part of a text.",
+                    hint=f"Write it as the whole value: {match[0]}.",
+                )
                 return match[0]
             return str(value)
 

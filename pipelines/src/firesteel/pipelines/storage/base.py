@@ -1,7 +1,7 @@
-"""The storage Protocol: the few operations that the transaction needs, and what each promises.
+"""The storage Protocol: the operations that the transaction needs, and their guarantees.
 
-Paths are absolute within one file system (`/ml/scores/dt=2013-06-01`), without scheme or authority. A third
-implementation is one class that passes `tests/contract/test_storage.py`.
+Paths are absolute within one file system (`/ml/scores/dt=2013-06-01`), without scheme or authority. A new
+storage is one class that passes `tests/contract/test_storage.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """One file or directory. `length` in bytes (0 for directories), `modified_ms` since the epoch by the storage's clock."""
+    """One file or directory. `length` is in bytes (0 for directories), `modified_ms` since the epoch by the storage's clock."""
 
     path: str
     is_dir: bool
@@ -27,47 +27,47 @@ class FileStatus:
 
 
 class Storage(Protocol):
-    """A file system with atomic, strict renames. All failures are `StorageError` with an FS8xxx code."""
+    """A file system with atomic renames that never overwrite. All failures are `StorageError` with an FS8xxx code."""
 
     @property
     def base_uri(self) -> str:
         """Scheme and authority: `base_uri + path` is the URI that Spark reads (`hdfs://nn:8020`, `file://`)."""
 
     def status(self, path: str) -> FileStatus | None:
-        """The status of `path`, or None when there is nothing."""
+        """Return the status of `path`; None if it does not exist."""
 
     def list(self, path: str) -> list[FileStatus]:
-        """Direct children, sorted by name. FS8003 when `path` is missing."""
+        """Return the direct children, sorted by name. FS8003 if `path` is missing."""
 
     def walk(self, path: str) -> Iterator[FileStatus]:
-        """All files below `path`, sorted by path; nothing when `path` is missing."""
+        """Return all files below `path`, sorted by path; none if `path` is missing."""
 
     def scan(self, paths: Sequence[str]) -> tuple[FileStatus, ...]:
-        """All files below `paths`, none of which is below another, sorted by path.
+        """Return all files below `paths`, sorted by path. No path may be below another.
 
-        As `walk`, in the quickest way there is: for plans, which look at many directories.
+        The result is that of `walk`, by the fastest method: for plans, which list many directories.
         """
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Bytes of a file. FS8003 when missing; fewer bytes than asked for only at the end of the file."""
+        """Return bytes of a file; fewer than `length` only at its end. FS8003 if it is missing."""
 
     def peek(self, path: str, offset: int, length: int) -> bytes:
-        """As `read`, in the quickest way there is: for plans, which look into the footers of many files."""
+        """Return the same as `read`, by the fastest method: for plans, which read the footers of many files."""
 
     def create(self, path: str, data: bytes) -> FileStatus:
-        """Create a file whole or not at all, making its parents. FS8004 when `path` exists: one of two callers wins."""
+        """Create a complete file or none, and its parents. FS8004 if `path` exists: one of two callers wins."""
 
     def replace(self, path: str, data: bytes) -> FileStatus:
-        """Write a file over whatever is there. Readers may see it cut short: for heartbeats and reports only."""
+        """Write or overwrite a file. Readers may see a truncated file: for heartbeats and reports only."""
 
     def rename(self, source: str, target: str) -> None:
-        """Move a file or directory atomically. FS8004 when `target` exists, FS8003 when `source` or target's parent is missing."""
+        """Move a file or directory atomically. FS8004 if `target` exists, FS8003 if `source` or the target's parent is missing."""
 
     def mkdirs(self, path: str) -> None:
-        """Make a directory and its parents; nothing to do when it exists."""
+        """Create a directory and its parents, unless it exists."""
 
     def delete(self, path: str) -> bool:
-        """Remove a file, or a directory with all below it. False when there was nothing."""
+        """Delete a file, or a directory with its content. Return False if it does not exist."""
 
     def close(self) -> None:
-        """Release connections; may be called twice."""
+        """Release connections. May be called twice."""

@@ -1,14 +1,14 @@
-"""Hadoop RPC: one connection to a NameNode, and the few messages that listing needs.
+"""Hadoop RPC: a connection to a NameNode, and the messages that listing needs.
 
 ::
 
-    connection   "hrpc" | version 9 | service class 0 | auth 0 (simple)      then a call with id -3: who, which protocol
+    connection   "hrpc" | version 9 | service class 0 | auth 0 (simple)      then a call with id -3: user and protocol
     call         length (4 bytes, big endian) | RequestHeader | Method | the method's request
     answer       length (4 bytes, big endian) | ResponseHeader | the method's response, if the status is SUCCESS
 
-Every message is protobuf with its length as a varint before it. Only the fields that are read here are declared; protobuf
-skips the others. From Hadoop's RpcHeader.proto, IpcConnectionContext.proto, ProtobufRpcEngine2.proto, hdfs.proto and
-ClientNamenodeProtocol.proto: the names and numbers of the wire, which are the same from Hadoop 2 to 3.5.
+Every message is protobuf after its length as a varint. Only the fields that are used here are declared; protobuf skips the
+others. Names and numbers are those of Hadoop's RpcHeader.proto, IpcConnectionContext.proto, ProtobufRpcEngine2.proto,
+hdfs.proto and ClientNamenodeProtocol.proto, which are the same from Hadoop 2 to 3.5.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIRECTORY = 1
 """`file_type` of a directory."""
 
 MAX_ANSWER_BYTES = 128 << 20
-"""ipc.maximum.response.length: more than this is no answer of a NameNode."""
+"""Default of ipc.maximum.response.length. A longer answer is not one of a NameNode."""
 
 _HELLO = b"hrpc\x09\x00\x00"
 _PROTOBUF, _FINAL, _CONTEXT_CALL, _SUCCESS = 2, 0, -3, 0
@@ -66,7 +66,7 @@ _SCALARS = ("string", "bytes", "bool", "int32", "sint32", "uint32", "uint64")
 
 
 class RpcFailure(Exception):
-    """An answer that is an error: the Java exception's class name and its message."""
+    """A call failed on the NameNode: the class name of the Java exception, and its message."""
 
     def __init__(self, exception: str, message: str) -> None:
         super().__init__(f"{exception.rpartition('.')[2]}: {message.partition(chr(10))[0]}".rstrip(": "))
@@ -74,11 +74,11 @@ class RpcFailure(Exception):
 
 
 class BrokenConnection(OSError):
-    """The other side hung up, or what it said is not Hadoop RPC."""
+    """The peer closed the connection, or its data is not Hadoop RPC."""
 
 
 class Connection:
-    """One connection, for one thread at a time. `call` raises OSError when it can be used no more."""
+    """A connection for one thread at a time. After an OSError from `call` it cannot be used again."""
 
     def __init__(self, host: str, port: int, user: str, timeouts_s: tuple[float, float]) -> None:
         connect_s, read_s = timeouts_s
@@ -105,31 +105,31 @@ class Connection:
         self.close()
 
     def call(self, method: str, request: Any, response: str) -> Any:
-        """Ask `method`; the answer as a `response` message.
+        """Call `method`, and return the answer as a `response` message.
 
         Raises
         ------
         RpcFailure
             The NameNode answered with an exception. The connection can be used again.
         OSError
-            No answer.
+            There is no valid answer.
         """
         number = self._calls
         self._calls += 1
         self._send(b"", self._header(number), message("Method", name=method, protocol=PROTOCOL, version=1), request)
         (length,) = struct.unpack(">I", self._read(4))
         if length > MAX_ANSWER_BYTES:
-            raise BrokenConnection(f"an answer of {length:,} bytes: not Hadoop RPC")
+            raise BrokenConnection(f"the answer has {length:,} bytes, so it is not Hadoop RPC")
         answer = self._read(length)
         header, rest = _first(answer, "ResponseHeader")
         if header.status != _SUCCESS:
             raise RpcFailure(header.exception, header.message)
         if header.call_id != number:
-            raise BrokenConnection(f"answer {header.call_id} to call {number}")
+            raise BrokenConnection(f"the answer is to call {header.call_id}, expected {number}")
         return _first(rest, response)[0]
 
     def close(self) -> None:
-        """Hang up; may be called twice."""
+        """Close the connection. May be called twice."""
         self._answers.close()
         self._socket.close()
 
@@ -150,18 +150,18 @@ class Connection:
     def _read(self, count: int) -> bytes:
         data = self._answers.read(count)
         if len(data) < count:
-            raise BrokenConnection("the NameNode hung up")
+            raise BrokenConnection("the NameNode closed the connection")
         return data
 
 
 def message(name: str, /, **fields: object) -> Any:
-    """A message of `_MESSAGES`."""
+    """Return a message of `_MESSAGES`."""
     return _classes()[name](**fields)
 
 
 @functools.cache
 def _classes() -> Mapping[str, Any]:
-    """Classes for `_MESSAGES`, in a pool of their own: names of other packages' messages cannot clash with them."""
+    """Return the classes of `_MESSAGES`. A separate pool avoids conflicts with the names of other packages' messages."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto
@@ -186,7 +186,7 @@ def _classes() -> Mapping[str, Any]:
 
 
 def _first(data: bytes, name: str) -> tuple[Any, bytes]:
-    """The first message in `data`, and what follows it."""
+    """Return the first message in `data`, and the remaining bytes."""
     from google.protobuf.message import DecodeError
 
     length = shift = start = 0
@@ -197,15 +197,15 @@ def _first(data: bytes, name: str) -> tuple[Any, bytes]:
         if byte < 0x80:
             break
     if start + length > len(data):
-        raise BrokenConnection("an answer that is cut short")
+        raise BrokenConnection("the answer is truncated")
     try:
         return _classes()[name].FromString(data[start : start + length]), data[start + length :]
     except DecodeError as error:
-        raise BrokenConnection(f"an answer that is not Hadoop RPC: {error}") from error
+        raise BrokenConnection(f"the answer is not Hadoop RPC: {error}") from error
 
 
 def _with_length(data: bytes) -> bytes:
-    """`data` with its length as a varint before it."""
+    """Return `data` after its length as a varint."""
     length, prefix = len(data), bytearray()
     while length > 0x7F:
         prefix.append(length & 0x7F | 0x80)

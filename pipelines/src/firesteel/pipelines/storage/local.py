@@ -1,7 +1,7 @@
-"""Local files as a Storage: `file://`, for one machine, for tests, and for shared POSIX file systems.
+"""The storage for `file://`: one machine, tests, and shared POSIX file systems.
 
-Renames are `renameat2(RENAME_NOREPLACE)`: plain `rename` overwrites files and empty directories without a word, and
-"look first, then rename" lets two writers win at once.
+Renames use `renameat2(RENAME_NOREPLACE)`: plain `rename` overwrites files and empty directories silently, and a check before
+the rename lets two writers win at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus
-from firesteel.pipelines.storage.paths import absolute, join, parent_of, scan, walk
+from firesteel.pipelines.storage.paths import absolute, join, parent_of, scan, status_of_written, walk
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
@@ -55,12 +55,12 @@ class LocalStorage:
         return [child for child in children if child is not None]
 
     def _child(self, path: str) -> FileStatus | None:
-        """As `status`. A link to nothing is an empty file, so that who reads a directory hears of it."""
-        found = self.status(path)
-        if found is None and os.path.islink(path):  # noqa: PTH114
+        """Return the status. A dangling link counts as an empty file, so that readers of a directory notice it."""
+        status = self.status(path)
+        if status is None and os.path.islink(path):  # noqa: PTH114
             with contextlib.suppress(FileNotFoundError):
                 return replace(_status(path, os.lstat(path)), length=0)
-        return found
+        return status
 
     def walk(self, path: str) -> Iterator[FileStatus]:
         """See Storage."""
@@ -85,7 +85,7 @@ class LocalStorage:
         return self.read(path, offset, length)
 
     def create(self, path: str, data: bytes) -> FileStatus:
-        """See Storage. The bytes are on the disk when this returns."""
+        """See Storage. The bytes are on disk when this returns."""
         path = absolute(path)
         hidden = join(parent_of(path), f".{path.rsplit('/', 1)[-1]}.{secrets.token_hex(8)}.tmp")
         self.mkdirs(parent_of(path))
@@ -93,20 +93,20 @@ class LocalStorage:
             self._write(hidden, data)
             self.rename(hidden, path)
         except BaseException:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
+            with contextlib.suppress(OSError):  # report the first error
                 os.unlink(hidden)  # noqa: PTH108
             raise
-        return self._written(path)
+        return status_of_written(self, path)
 
     def replace(self, path: str, data: bytes) -> FileStatus:
         """See Storage."""
         path = absolute(path)
         self.mkdirs(parent_of(path))
         self._write(path, data)
-        return self._written(path)
+        return status_of_written(self, path)
 
     def rename(self, source: str, target: str) -> None:
-        """See Storage. FS8002 where the file system has no exclusive rename; then it cannot hold a ledger."""
+        """See Storage. FS8002 if the file system has no exclusive rename: it cannot store a ledger."""
         source, target = absolute(source), absolute(target)
         failed = _renameat2()(
             _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_RENAME_NOREPLACE)
@@ -125,7 +125,7 @@ class LocalStorage:
             try:
                 os.makedirs(path, exist_ok=True)  # noqa: PTH103
             except FileNotFoundError as error:
-                # Another one removed a parent that was just made: HDFS does this in one step, here it is many.
+                # Another process deleted a parent that was just created. HDFS does this atomically, here it takes several steps.
                 if attempt == _RACES - 1:
                     raise _error(error, path) from error
             except OSError as error:
@@ -134,7 +134,7 @@ class LocalStorage:
                 return
 
     def delete(self, path: str) -> bool:
-        """See Storage. Links are removed, not what they point to."""
+        """See Storage. Deletes links, not their targets."""
         path = absolute(path)
         if path == "/":
             raise ValueError("the root folder is never deleted")
@@ -142,13 +142,13 @@ class LocalStorage:
             try:
                 return _delete(path) or attempt > 0
             except OSError as error:
-                # Another one writes below while we delete. HDFS does this in one step, here it is many.
+                # Another process writes below meanwhile. HDFS does this atomically, here it takes several steps.
                 if error.errno != errno.ENOTEMPTY or attempt == _RACES - 1:
                     raise _error(error, path) from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
     def _write(self, path: str, data: bytes) -> None:
         try:
@@ -159,20 +159,14 @@ class LocalStorage:
         except OSError as error:
             raise _error(error, path) from error
 
-    def _written(self, path: str) -> FileStatus:
-        status = self.status(path)
-        if status is None:
-            raise StorageError("FS8003", f"{path} was removed while it was being written.")
-        return status
 
-
-def _status(path: str, found: os.stat_result) -> FileStatus:
-    is_dir = stat.S_ISDIR(found.st_mode)
-    return FileStatus(path, is_dir, 0 if is_dir else found.st_size, found.st_mtime_ns // 1_000_000)
+def _status(path: str, facts: os.stat_result) -> FileStatus:
+    is_dir = stat.S_ISDIR(facts.st_mode)
+    return FileStatus(path, is_dir, 0 if is_dir else facts.st_size, facts.st_mtime_ns // 1_000_000)
 
 
 def _delete(path: str) -> bool:
-    """Depth first. What another one removes meanwhile is gone, which is what was wanted."""
+    """Delete depth first. Ignore files that another process deletes meanwhile."""
     try:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)  # noqa: PTH108
@@ -188,19 +182,19 @@ def _delete(path: str) -> bool:
 
 
 def _sync(folder: str) -> None:
-    """Make a rename outlive a power cut. A folder that is gone by now has nothing to keep."""
+    """Flush a folder, so that a rename survives a power failure. Ignore a folder that is deleted meanwhile."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno == errno.EACCES:  # a folder may be writable and not readable
+        if error.errno == errno.EACCES:  # a folder can be writable but not readable
             return
         raise _error(error, folder) from error
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # file systems that have no fsync of folders
+        if error.errno != errno.EINVAL:  # some file systems have no fsync for folders
             raise _error(error, folder) from error
     finally:
         os.close(handle)
@@ -208,7 +202,7 @@ def _sync(folder: str) -> None:
 
 @functools.cache
 def _renameat2() -> ctypes._NamedFuncPointer:
-    """The C library's renameat2 (glibc 2.28, Linux 3.15)."""
+    """Return renameat2 of the C library (glibc 2.28, Linux 3.15)."""
     try:
         return ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
@@ -220,16 +214,18 @@ def _renameat2() -> ctypes._NamedFuncPointer:
 
 
 def _error(error: OSError, path: str, to: str = "") -> StorageError:
-    """An error of ours for the operating system's, by errno."""
-    number, why = error.errno or 0, error.strerror or type(error).__name__
+    """Return the StorageError for an error of the operating system, by its errno."""
+    number, reason = error.errno or 0, error.strerror or type(error).__name__
     if number in _MISSING:
-        return StorageError("FS8003", f"{path}{f' (or the folder of {to})' if to else ''}: {why}.")
+        return StorageError("FS8003", f"{path}{f' (or the folder of {to})' if to else ''}: {reason}.")
     if number == errno.EEXIST:
-        return StorageError("FS8004", f"{path} exists already.")
+        return StorageError("FS8004", f"{path} already exists.")
     hints = {
-        errno.EXDEV: "The sink and the spec's `storage` must be on one mounted file system.",
-        errno.EINVAL: "The file system may lack exclusive renames (some network mounts do); use another, or hdfs://.",
-        errno.ENOSPC: "Make room, then run again.",
+        errno.EXDEV: "Put the sink and the spec's `storage` on one mounted file system.",
+        errno.EINVAL: "Use another file system or hdfs://: this one may lack exclusive renames, as some network mounts do.",
+        errno.ENOSPC: "Free disk space, then run again.",
     }
     move = f" -> {to}" if to else ""
-    return StorageError("FS8002", f"{path}{move}: {why}.", hint=hints.get(number, "Check owner and mode of the path."))
+    return StorageError(
+        "FS8002", f"{path}{move}: {reason}.", hint=hints.get(number, "Check the owner and mode of the path.")
+    )

@@ -1,14 +1,14 @@
-"""Calls to the NameNodes of one HDFS: which one is asked, what is tried again, and which error a failure becomes.
+"""WebHDFS calls to the NameNodes of one HDFS: failover, retries, and the errors that failures become.
 
-The `hdfs` package builds the requests. What to do when they fail is decided here, for three reasons: it lets raw
-`requests` errors out, it sends a rename whose answer was lost to the next NameNode, and it waits for nothing.
+The `hdfs` package builds the requests. Failures are handled here for three reasons: the package raises errors of `requests`, it
+repeats a rename whose answer was lost on the next NameNode, and it does not wait between retries.
 
 ::
 
-    ask -> answer                       2xx, or a RemoteException that is an answer (not found, exists, ...)
-     |---> standby, starting, safe mode: the next NameNode, then after a pause all of them again
-     |---> not connected:                the same
-     `---> sent, answer lost:            the same if the call may be repeated, else AnswerLost
+    call -> answer                        2xx, or a RemoteException that is an answer (not found, exists, ...)
+     |----> standby, starting, safe mode: try the next NameNode, then all of them again after a pause
+     |----> not connected:                the same
+     `----> sent, answer lost:            the same if the call is repeatable, else AnswerLost
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ _log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 DEADLINE_S = 150.0
-"""No call is begun anew after this."""
+"""No call is retried after this time."""
 
 PAUSES_S = (0.2, 0.6, 1.8, 5.4)
-"""Between rounds over all NameNodes, once one of them has said anything: a failover takes seconds."""
+"""Pauses between rounds over all NameNodes after one has answered: a failover takes seconds."""
 
 FIRST_PAUSES_S = (0.3,)
-"""Before any has said anything: a wrong address should be told at once."""
+"""Pauses while none has answered: a wrong address should fail quickly."""
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-NOT_NOW = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
-"""What a NameNode answers that another one, or this one later, would answer otherwise."""
+RETRIABLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
+"""Exceptions that another NameNode, or this one later, would not raise."""
 _FORBIDDEN = ("AccessControlException", "AuthorizationException", "SecurityException", "InvalidToken")
 _MISSING = ("FileNotFoundException", "ParentNotDirectoryException", "PathNotFoundException")
 
 
 class AnswerLost(Exception):
-    """A call was sent, and no answer came: it may have been carried out, now or later."""
+    """A call was sent, but its answer was lost. It may have been executed, or still be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """An answer that is an error: the Java exception's simple name and the first line of its message."""
+class RemoteError:
+    """An error of the NameNode: the Java exception's simple name, and the first line of its message."""
 
     exception: str
     message: str
@@ -65,35 +65,37 @@ class Remote:
 
     @property
     def missing(self) -> bool:
-        """Whether something on the path is not there."""
+        """Whether a part of the path is missing."""
         return self.exception in _MISSING
 
     @property
     def exists(self) -> bool:
-        """Whether something is there that should not be."""
+        """Whether the path already exists."""
         return self.exception == "FileAlreadyExistsException"
 
-    def error(self, what: str) -> StorageError:
-        """The error of ours; `what` names the operation and the path."""
+    def as_storage_error(self, what: str) -> StorageError:
+        """Return the StorageError for it. `what` is the operation and the path."""
         if self.missing:
             return StorageError("FS8003", f"{what}: {self.message}")
         if self.exists:
             return StorageError("FS8004", f"{what}: {self.message}")
         if self.exception in _FORBIDDEN or self.http == 401:
-            hint = "Check the path's owner and mode, and who you are: HADOOP_USER_NAME, or `klist` with Kerberos."
+            hint = (
+                "Check the owner and mode of the path, and your user name: HADOOP_USER_NAME, or `klist` with Kerberos."
+            )
             return StorageError("FS8002", f"{what}: {self.message}", hint=hint)
         return StorageError("FS8002", f"{what}: {self.exception}: {self.message}")
 
 
 class NameNodes:
-    """The NameNodes of one authority. Threads each have their own connections.
+    """The NameNodes of one authority. Each thread has its own connections.
 
     Parameters
     ----------
     authority
-        As it stands in the URI; for messages.
+        The authority of the URI, for messages.
     urls
-        Where they answer WebHDFS; with HA, several.
+        The WebHDFS addresses; several with HA.
     """
 
     def __init__(
@@ -111,47 +113,47 @@ class NameNodes:
         self._kerberos = kerberos
         self._timeouts_s = timeouts_s
         self._local = threading.local()
-        # Weak: a thread that ends takes its connections with it.
+        # Weak references: the connections of a thread end with it.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._first = 0  # the NameNode that answered last
         self._reached = False
 
-    def ask(
+    def call(
         self, operation: str, path: str, params: Mapping[str, str] = _NO_PARAMS, *, repeatable: bool = True
-    ) -> requests.Response | Remote:
-        """Send one WebHDFS call until it is answered.
+    ) -> requests.Response | RemoteError:
+        """Send a WebHDFS call, with retries, and return the answer.
 
         Parameters
         ----------
         operation
-            A raw operation of the `hdfs` package's client: `get_file_status`, `rename`, ...
+            An operation of the `hdfs` package's client: `get_file_status`, `rename`, ...
         repeatable
-            Whether doing it twice is as good as once.
+            Whether the call may be executed twice.
 
         Raises
         ------
         AnswerLost
-            When the call is not repeatable and may have been carried out.
+            The call is not repeatable, and may have been executed.
         StorageError
-            FS8001 when no NameNode answers.
+            FS8001: no NameNode answers.
         """
         from hdfs.util import HdfsError
         from requests.exceptions import RequestException
 
-        ends = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + DEADLINE_S
         failures: dict[str, str] = {}
         for round_number in itertools.count():
             for turn in range(len(self.urls)):
                 index = (self._first + turn) % len(self.urls)
                 url = self.urls[index]
                 try:
-                    call = getattr(self._client(url), f"_{operation}")
-                    answer = read_answer(call(path, strict=False, **params))
+                    send = getattr(self._client(url), f"_{operation}")
+                    answer = read_answer(send(path, strict=False, **params))
                 except HdfsError as error:
-                    # Raised for a standby and for HTTP 401 only: the rest comes back as an answer.
+                    # The package raises it only for a standby and HTTP 401. Other errors are answers.
                     if error.exception is None:
-                        answer = Remote("", str(error), 401)
+                        answer = RemoteError("", str(error), 401)
                     else:
                         failures[url], self._reached = str(error.exception), True
                         continue
@@ -161,34 +163,34 @@ class NameNodes:
                         raise AnswerLost(f"{url}: {failures[url]}") from error
                     continue
                 except (KeyError, TypeError):
-                    failures[url] = "the answer is not WebHDFS's"
+                    failures[url] = "the answer is not one of WebHDFS"
                     continue
-                if isinstance(answer, Remote) and answer.exception in NOT_NOW:
+                if isinstance(answer, RemoteError) and answer.exception in RETRIABLE:
                     failures[url], self._reached = f"{answer.exception}: {answer.message}", True
                     continue
                 self._first, self._reached = index, True
                 return answer
             pauses = PAUSES_S if self._reached else FIRST_PAUSES_S
-            if round_number >= len(pauses) or time.monotonic() > ends:
+            if round_number >= len(pauses) or time.monotonic() > deadline:
                 break
-            _log.info("hdfs://%s: %s; again in %s s", self.authority, failures, pauses[round_number])
+            _log.info("hdfs://%s: %s; retrying in %s s", self.authority, failures, pauses[round_number])
             time.sleep(pauses[round_number])
         raise self.unreachable(failures)
 
-    def send(self, url: str, data: bytes) -> requests.Response | Remote:
-        """Send bytes to the DataNode that a NameNode named. Raises `requests` errors: the caller knows what to do."""
+    def send(self, url: str, data: bytes) -> requests.Response | RemoteError:
+        """Send bytes to the DataNode that the NameNode returned. Raises errors of `requests`, which the caller handles."""
         client = self._client(self.urls[self._first])
-        return read_answer(client._request("PUT", url, data=data))  # noqa: SLF001 - the package's only way in
+        return read_answer(client._request("PUT", url, data=data))  # noqa: SLF001 - the package has no public method
 
     def unreachable(self, failures: dict[str, str]) -> StorageError:
-        """FS8001 with every address and what it said."""
-        tried = "; ".join(f"{url} ({why})" for url, why in failures.items())
+        """Return FS8001 with the failure of each address."""
+        tried = "; ".join(f"{url} ({reason})" for url, reason in failures.items())
         folder = os.environ.get(CONF_DIR, "")
-        conf = f"{CONF_DIR} is {folder}" if folder else f"{CONF_DIR} is not set"
+        state = f"it is {folder}" if folder else "it is not set"
         return StorageError(
             "FS8001",
             f"no NameNode of hdfs://{self.authority} answers. Tried {tried}.",
-            hint=f"{conf}: it names the NameNodes (dfs.namenode.http-address); FIRESTEEL_WEBHDFS_URL overrides it.",
+            hint=f"Set {CONF_DIR} to a configuration with dfs.namenode.http-address ({state}), or set FIRESTEEL_WEBHDFS_URL.",
         )
 
     def close(self) -> None:
@@ -201,7 +203,7 @@ class NameNodes:
             session.close()
 
     def _client(self, url: str) -> Any:
-        """This thread's client for one NameNode. One client for all of them would move on without asking us."""
+        """Return this thread's client for one NameNode. A client for several would fail over by itself."""
         clients: dict[str, Any] | None = getattr(self._local, "clients", None)
         if clients is None:
             clients = self._local.clients = {}
@@ -213,7 +215,7 @@ class NameNodes:
         import requests
         from hdfs import InsecureClient
 
-        # Hadoop's own client asks no proxy and no .netrc; one set for the internet must not catch NameNode calls.
+        # Ignore proxies and .netrc, as Hadoop's client does: a proxy for the internet must not get NameNode calls.
         session = requests.Session()
         session.trust_env = False
         session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
@@ -225,24 +227,24 @@ class NameNodes:
 
 
 def of_authority(authority: str, urls: tuple[str, ...]) -> NameNodes:
-    """The NameNodes of an authority, with the security that the Hadoop configuration asks for."""
+    """Return the NameNodes of an authority, with the authentication that the Hadoop configuration sets."""
     return NameNodes(authority, urls, kerberos=HadoopConf.load().kerberos)
 
 
-def read_answer(response: requests.Response) -> requests.Response | Remote:
-    """The response, or the RemoteException in it."""
+def read_answer(response: requests.Response) -> requests.Response | RemoteError:
+    """Return the response, or the error in it."""
     if response.ok:
         return response
     try:
         remote = response.json()["RemoteException"]
         message = str(remote["message"]).partition("\n")[0].strip()
-        return Remote(str(remote["exception"]), message, response.status_code)
+        return RemoteError(str(remote["exception"]), message, response.status_code)
     except (ValueError, KeyError, TypeError):
-        return Remote("", f"HTTP {response.status_code} {response.reason}", response.status_code)
+        return RemoteError("", f"HTTP {response.status_code} {response.reason}", response.status_code)
 
 
 def never_sent(error: Exception) -> bool:
-    """Whether the connection was never made, so that nothing can have been carried out."""
+    """Return whether no connection was opened, so the call cannot have been executed."""
     from requests.exceptions import ConnectTimeout, InvalidURL, MissingSchema, SSLError
     from urllib3.exceptions import NewConnectionError
 
@@ -253,7 +255,7 @@ def never_sent(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a request failed, without its URL: that can carry a delegation token."""
+    """Return why a request failed, without its URL, which can contain a delegation token."""
     inner = error.args[0] if error.args else error
     reason = getattr(inner, "reason", None) or inner
     if isinstance(reason, str):
@@ -267,7 +269,7 @@ def _kerberos_client() -> Callable[..., Any]:
     except ImportError as error:
         raise RuntimeFault(
             "FS9004",
-            "the cluster asks for Kerberos (hadoop.security.authentication), and requests-kerberos is not installed.",
-            hint="pip install requests-kerberos",
+            "the cluster requires Kerberos (hadoop.security.authentication), but requests-kerberos is not installed.",
+            hint="Run `pip install requests-kerberos`.",
         ) from error
     return cast("Callable[..., Any]", KerberosClient)

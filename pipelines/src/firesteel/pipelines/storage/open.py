@@ -1,4 +1,4 @@
-"""From a URI to its storage and the path within it."""
+"""Open the storage of a URI."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _lock = threading.Lock()
 
 
 def locate(uri: str) -> tuple[Storage, str]:
-    """The storage that holds `uri`, and the path within it.
+    """Return the storage of `uri`, and the path within it.
 
-    Storages are kept per authority, NameNode addresses and user, so that calls share connections.
+    Storages are cached by authority, NameNode addresses and user, so that calls share connections.
 
     Raises
     ------
     StorageError
-        FS8005 for anything but `hdfs://` and `file://`; FS8001 when `hdfs:///` has no default to mean.
+        FS8005: the scheme is not `hdfs://` or `file://`. FS8001: `hdfs:///` is used, and there is no default NameNode.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def locate(uri: str) -> tuple[Storage, str]:
 
 
 def close_all() -> None:
-    """Close every storage that was located."""
+    """Close every cached storage."""
     with _lock:
         storages = list(_cache.values())
         _cache.clear()
@@ -57,8 +57,8 @@ def _default_authority(uri: str) -> str:
     if default.scheme != "hdfs" or not default.netloc:
         raise StorageError(
             "FS8001",
-            f"{uri} names no NameNode, and fs.defaultFS is {default_fs()}.",
-            hint="Write hdfs://NAMESERVICE/..., or point HADOOP_CONF_DIR at the cluster's client configuration.",
+            f"{uri} has no NameNode, and fs.defaultFS is {default_fs()}; expected an hdfs:// address in one of them.",
+            hint="Write hdfs://NAMESERVICE/..., or set HADOOP_CONF_DIR to the folder of the cluster's client configuration.",
         )
     return default.netloc
 
@@ -68,16 +68,16 @@ def _cached(key: tuple[str, ...]) -> Storage:
         return LocalStorage()
     authority = key[1]
     urls = webhdfs_urls(authority)
-    full = (*key, os.environ.get("HADOOP_USER_NAME") or getpass.getuser(), *urls)
+    cache_key = (*key, os.environ.get("HADOOP_USER_NAME") or getpass.getuser(), *urls)
     with _lock:
-        if full not in _cache:
-            _cache[full] = WebHdfsStorage(of_authority(authority, urls), _listers(authority, full[2]))
-        return _cache[full]
+        if cache_key not in _cache:
+            _cache[cache_key] = WebHdfsStorage(of_authority(authority, urls), _listers(authority, cache_key[2]))
+        return _cache[cache_key]
 
 
 def _listers(authority: str, user: str) -> list[Lister]:
-    """The quick ways to list, the quickest first."""
-    if os.environ.get(WEBHDFS_URL):  # a gateway (HttpFS, Knox) is there because the NameNodes cannot be reached
+    """Return the fast methods of listing, the fastest first."""
+    if os.environ.get(WEBHDFS_URL):  # a gateway (HttpFS, Knox) is used where NameNodes are not reachable
         return []
     native = RpcListing(authority)
     conf = HadoopConf.load()
@@ -85,7 +85,7 @@ def _listers(authority: str, user: str) -> list[Lister]:
 
 
 def _forget() -> None:
-    """A forked child must not talk over its parent's connections."""
+    """In a forked child: forget the storages, because it must not use its parent's connections."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     _cache.clear()

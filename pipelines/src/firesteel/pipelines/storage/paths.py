@@ -1,4 +1,4 @@
-"""Paths within one file system: what both storages ask of them, and the walk that both share."""
+"""Functions for paths within one file system that the storages share."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus, Storage
 
 SCHEMES = frozenset({"hdfs", "file"})
-"""Those that `open.py` has a storage for."""
+"""The schemes for which `open.py` has a storage."""
 
 
 def absolute(path: str) -> str:
-    """`path` without trailing or doubled slashes.
+    """Return `path` without trailing or doubled slashes.
 
     Raises
     ------
     ValueError
-        When it is relative or holds `..`: a caller's mistake, and one that could delete the wrong folder.
+        It is relative or has `..`. This is a bug of the caller that could delete the wrong folder.
     """
     if not path.startswith("/") or ".." in path.split("/"):
-        raise ValueError(f"a storage path is absolute and has no `..`: {path!r}")
+        raise ValueError(f"a storage path must be absolute, without `..`: {path!r}")
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def split_uri(uri: str) -> tuple[str, str, str]:
-    """Scheme, authority and path of a location; the authority of a file is empty.
+    """Return the scheme, authority and path of a location. The authority of a file is empty.
 
-    Not `urlsplit`: a `?`, `#` or `%` in a path is a character of a file name.
+    `urlsplit` is not used: `?`, `#` and `%` in a path are characters of a file name.
 
     Raises
     ------
     StorageError
-        FS8005 for anything but absolute `hdfs://` and `file://` paths of this machine.
+        FS8005: it is not an absolute `hdfs://` or `file://` URI, or is a file of another machine.
     """
     scheme, separator, rest = uri.partition(":")
     scheme = scheme.lower()
@@ -46,35 +46,35 @@ def split_uri(uri: str) -> tuple[str, str, str]:
         authority, slash, path = rest.removeprefix("//").partition("/")
         path = slash + path if slash else "/"
     if ".." in path.split("/") or not path.startswith("/"):
-        raise StorageError(
-            "FS8005", f"{uri}: the path is not absolute, or leaves its place.", hint="Write it without `..`."
-        )
+        raise StorageError("FS8005", f"{uri}: the path must be absolute, without `..`.", hint="Write the full path.")
     if scheme == "file" and authority not in {"", "localhost"}:
         raise StorageError(
-            "FS8005", f"{uri}: `{authority}` is not this machine.", hint=f"Write file:///{authority}{path}?"
+            "FS8005",
+            f"{uri}: `{authority}` is not this machine.",
+            hint=f"Write file:///{authority}{path} for a local path.",
         )
     return scheme, "" if scheme == "file" else authority, path
 
 
 def parent_of(path: str) -> str:
-    """The folder that holds `path`."""
+    """Return the parent folder of `path`."""
     return posixpath.dirname(path)
 
 
 def join(folder: str, *parts: str) -> str:
-    """`folder` and what is below it; empty parts count for nothing."""
+    """Join a folder and parts of a path. Empty parts are ignored."""
     return "/".join([folder.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))]) or "/"
 
 
 def walk(storage: Storage, path: str) -> Iterator[FileStatus]:
-    """All files below `path`, sorted by path. What vanishes under way is left out."""
+    """Return all files below `path`, sorted by path. Folders that are deleted meanwhile are skipped."""
     try:
         children = storage.list(path)
     except StorageError as error:
         if error.code == "FS8003":
             return
         raise
-    # With the slash that its children's paths have, a folder sorts among files as its content does.
+    # With the trailing slash of its children's paths, a folder sorts among files as its content does.
     for child in sorted(children, key=lambda status: status.path + "/" if status.is_dir else status.path):
         if child.is_dir:
             yield from walk(storage, child.path)
@@ -83,10 +83,18 @@ def walk(storage: Storage, path: str) -> Iterator[FileStatus]:
 
 
 def scan(storage: Storage, paths: Sequence[str]) -> tuple[FileStatus, ...]:
-    """All files below `paths`, by walking them one after the other."""
+    """Return all files below `paths`, walking one path after the other."""
     return by_path(status for path in paths for status in storage.walk(path))
 
 
-def by_path(found: Iterable[FileStatus]) -> tuple[FileStatus, ...]:
-    """Sorted by path."""
-    return tuple(sorted(found, key=attrgetter("path")))
+def by_path(files: Iterable[FileStatus]) -> tuple[FileStatus, ...]:
+    """Sort files by path."""
+    return tuple(sorted(files, key=attrgetter("path")))
+
+
+def status_of_written(storage: Storage, path: str) -> FileStatus:
+    """Return the status of a file that was just written. FS8003 if another process has deleted it."""
+    status = storage.status(path)
+    if status is None:
+        raise StorageError("FS8003", f"{storage.base_uri}{path} was deleted while it was being written.")
+    return status

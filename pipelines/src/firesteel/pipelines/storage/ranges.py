@@ -1,4 +1,4 @@
-"""A file of a storage as Python and pyarrow read files: by ranges, without fetching the whole."""
+"""A file of a storage as a Python file object, which reads ranges."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from firesteel.pipelines.storage.base import Storage
 
 
-class Ranges(io.RawIOBase):
-    """A seekable file over `Storage.read`: a footer costs two small reads, whatever the file's size.
+class RangeReader(io.RawIOBase):
+    """A seekable file that reads by `Storage.read`. Reading a footer takes two small reads, whatever the file's size.
 
     Parameters
     ----------
     peek
-        Read by `Storage.peek`, for plans.
+        Read by `Storage.peek` instead.
     """
 
     def __init__(self, storage: Storage, path: str, length: int, *, peek: bool = False) -> None:
         super().__init__()
         self._read: Callable[[str, int, int], bytes] = storage.peek if peek else storage.read
-        self._path, self._length, self._at = path, length, 0
+        self._path, self._length, self._position = path, length, 0
 
     def readable(self) -> bool:
         return True
@@ -32,16 +32,16 @@ class Ranges(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = base + offset
-        return self._at
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        self._position = base + offset
+        return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._length - self._at)
-        wanted = left if size is None or size < 0 else min(size, left)
-        data = self._read(self._path, self._at, wanted) if wanted else b""
-        self._at += len(data)
+        remaining = max(0, self._length - self._position)
+        count = remaining if size is None or size < 0 else min(size, remaining)
+        data = self._read(self._path, self._position, count) if count else b""
+        self._position += len(data)
         return data

@@ -1,7 +1,7 @@
-"""HDFS as a Storage, by WebHDFS: no JVM and no native library.
+"""The storage for HDFS, by WebHDFS: without a JVM and native libraries.
 
-A strict rename is RENAME with `renameoptions=NONE`: that is `rename2`, which fails when the target exists. Without
-it the NameNode runs the old `rename`, which moves the source INTO an existing directory and reports success.
+Renames use RENAME with `renameoptions=NONE`, which is `rename2` and fails if the target exists. Without the option, the
+NameNode runs the old `rename`, which moves the source INTO an existing directory and reports success.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus
-from firesteel.pipelines.storage.namenodes import AnswerLost, NameNodes, Remote, reason_of
-from firesteel.pipelines.storage.paths import absolute, by_path, join, parent_of, scan, walk
+from firesteel.pipelines.storage.namenodes import AnswerLost, NameNodes, RemoteError, reason_of
+from firesteel.pipelines.storage.paths import absolute, by_path, join, parent_of, scan, status_of_written, walk
 
 if TYPE_CHECKING:
     import requests
@@ -22,24 +22,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
-"""How often a write to a DataNode, or a rename whose answer was lost, is begun."""
-ASKS = 24
-"""How often the NameNode is asked for another DataNode than those that did not answer. It names one at random, and takes half
-a minute or more to see that one is dead; asking costs nothing. By chance alone four writes of two DataNodes meet the dead one
-once in sixteen times."""
+"""Attempts at a write to a DataNode, and at a rename whose answer was lost."""
+DATANODE_REQUESTS = 24
+"""How often the NameNode is asked for a DataNode other than those that did not answer. It returns a random one, and takes 30 s
+or more to notice a dead one. With two DataNodes, four random choices would all be the dead one in 1 of 16 writes."""
 
 
 class Lister(Protocol):
-    """A quicker way to list and to read than WebHDFS. Safe in threads."""
+    """A faster method of listing and reading than WebHDFS. Safe in threads."""
 
     def files(self, paths: Sequence[str]) -> list[FileStatus] | None:
-        """All files below `paths`, unsorted; missing directories have none. None when this way cannot be taken."""
+        """Return all files below `paths`, unsorted; a missing directory has none. None if the method does not work."""
 
     def read(self, path: str, offset: int, length: int) -> bytes | None:
-        """Bytes of a file. None when this way cannot be taken."""
+        """Return bytes of a file; None if the method does not work."""
 
     def close(self) -> None:
-        """Release connections; may be called twice."""
+        """Release connections. May be called twice."""
 
 
 class WebHdfsStorage:
@@ -48,7 +47,7 @@ class WebHdfsStorage:
     Parameters
     ----------
     listers
-        Quicker ways to list, the best first: each is tried until one can be taken.
+        Faster methods of listing, the fastest first. The first that works is used.
     """
 
     def __init__(self, namenodes: NameNodes, listers: Sequence[Lister] = ()) -> None:
@@ -63,21 +62,21 @@ class WebHdfsStorage:
     def status(self, path: str) -> FileStatus | None:
         """See Storage."""
         path = absolute(path)
-        answer = self._namenodes.ask("get_file_status", path)
-        if isinstance(answer, Remote):
+        answer = self._namenodes.call("get_file_status", path)
+        if isinstance(answer, RemoteError):
             if answer.missing:
                 return None
-            raise answer.error(self._what("status", path))
+            raise answer.as_storage_error(self._what("status", path))
         return _status(path, answer.json()["FileStatus"])
 
     def list(self, path: str) -> list[FileStatus]:
         """See Storage."""
         path = absolute(path)
-        answer = self._answered("list", path, self._namenodes.ask("list_status", path))
-        found = answer.json()["FileStatuses"]["FileStatus"]
-        if any(not each["pathSuffix"] for each in found):  # the listing of a file is the file
+        answer = self._checked("list", path, self._namenodes.call("list_status", path))
+        entries = answer.json()["FileStatuses"]["FileStatus"]
+        if any(not entry["pathSuffix"] for entry in entries):  # the listing of a file is the file
             raise StorageError("FS8003", f"{self._what('list', path)}: not a directory.")
-        children = (_status(join(path, each["pathSuffix"]), each) for each in found)
+        children = (_status(join(path, entry["pathSuffix"]), entry) for entry in entries)
         return sorted(children, key=lambda child: child.name)
 
     def walk(self, path: str) -> Iterator[FileStatus]:
@@ -85,16 +84,16 @@ class WebHdfsStorage:
         return walk(self, absolute(path))
 
     def scan(self, paths: Sequence[str]) -> tuple[FileStatus, ...]:
-        """See Storage. By RPC where it can be had."""
+        """See Storage. Uses RPC if it works."""
         paths = [absolute(path) for path in paths]
         for lister in self._listers:
-            found = lister.files(paths)
-            if found is not None:
-                return by_path(found)
+            files = lister.files(paths)
+            if files is not None:
+                return by_path(files)
         return scan(self, paths)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        """See Storage. A reply that is cut short is asked for again."""
+        """See Storage. Reads again after a truncated answer."""
         from requests.exceptions import RequestException
 
         path = absolute(path)
@@ -104,21 +103,21 @@ class WebHdfsStorage:
         if length is not None:
             params["length"] = str(length)
         for attempt in range(ATTEMPTS):
-            answer = self._namenodes.ask("open", path, params)
-            if isinstance(answer, Remote):
+            answer = self._namenodes.call("open", path, params)
+            if isinstance(answer, RemoteError):
                 if self._past_end(path, offset, answer):
                     return b""
-                raise answer.error(self._what("read", path))
+                raise answer.as_storage_error(self._what("read", path))
             try:
-                # urllib3 holds the body against Content-Length and raises when it is short.
+                # urllib3 compares the body with Content-Length, and raises if it is truncated.
                 return bytes(answer.content)
             except RequestException as error:
                 failure = reason_of(error)
                 _log.info("%s: attempt %d: %s", self._what("read", path), attempt + 1, failure)
-        raise StorageError("FS8001", f"{self._what('read', path)}: the DataNode hung up: {failure}.")
+        raise StorageError("FS8001", f"{self._what('read', path)}: the DataNode closed the connection: {failure}.")
 
     def peek(self, path: str, offset: int, length: int) -> bytes:
-        """See Storage. By RPC where it can be had."""
+        """See Storage. Uses RPC if it works."""
         path = absolute(path)
         for lister in self._listers:
             data = lister.read(path, offset, length)
@@ -127,7 +126,7 @@ class WebHdfsStorage:
         return self.read(path, offset, length)
 
     def create(self, path: str, data: bytes) -> FileStatus:
-        """See Storage. Written under a hidden name beside, then renamed: the NameNode picks the one winner."""
+        """See Storage. Writes a hidden file beside `path` and renames it: the NameNode lets one writer win."""
         path = absolute(path)
         hidden = self._write_hidden(path, data)
         try:
@@ -135,9 +134,9 @@ class WebHdfsStorage:
         except StorageError as error:
             self._discard(hidden)
             if error.code == "FS8004":
-                raise StorageError("FS8004", f"{self._what('create', path)}: it exists already.") from error
+                raise StorageError("FS8004", f"{self._what('create', path)}: it already exists.") from error
             raise
-        return self._written(path)
+        return status_of_written(self, path)
 
     def replace(self, path: str, data: bytes) -> FileStatus:
         """See Storage."""
@@ -146,50 +145,52 @@ class WebHdfsStorage:
         for _ in range(ATTEMPTS):
             failure = self._write(path, data, dead, overwrite=True)
             if not failure:
-                return self._written(path)
+                return status_of_written(self, path)
         raise self._no_datanode(path, failure)
 
     def rename(self, source: str, target: str) -> None:
-        """See Storage. After a lost answer the state decides: source gone and target there is done."""
+        """See Storage. After a lost answer, the rename is done if the source is missing and the target exists."""
         source, target = absolute(source), absolute(target)
         what = f"{self._what('rename', source)} -> {target}"
         lost = ""
         for _ in range(ATTEMPTS):
             try:
-                answer = self._namenodes.ask(
+                answer = self._namenodes.call(
                     "rename", source, {"destination": target, "renameoptions": "NONE"}, repeatable=False
                 )
             except AnswerLost as error:
                 lost = str(error)
-                _log.info("%s: the answer was lost (%s); looking", what, lost)
+                _log.info("%s: the answer was lost (%s); checking the paths", what, lost)
                 if self._moved(source, target):
                     return
                 continue
-            if not isinstance(answer, Remote):
+            if not isinstance(answer, RemoteError):
                 return
-            # The lost call may have been carried out after we looked: then this one found its work done.
+            # The lost call may have been executed after the check.
             if lost and (answer.missing or answer.exists) and self._moved(source, target):
                 return
             raise self._rename_error(what, target, answer)
         raise StorageError(
-            "FS8001", f"{what}: no answer came {ATTEMPTS} times ({lost}).", hint="It was not carried out; run again."
+            "FS8001",
+            f"{what}: the answer was lost {ATTEMPTS} times ({lost}).",
+            hint="Run again: the rename was not executed.",
         )
 
     def mkdirs(self, path: str) -> None:
         """See Storage."""
         path = absolute(path)
-        self._answered("mkdirs", path, self._namenodes.ask("mkdirs", path))
+        self._checked("mkdirs", path, self._namenodes.call("mkdirs", path))
 
     def delete(self, path: str) -> bool:
-        """See Storage. One operation for the NameNode: others see all of it or nothing."""
+        """See Storage. It is one atomic operation of the NameNode."""
         path = absolute(path)
         if path == "/":
             raise ValueError("the root folder is never deleted")
-        answer = self._namenodes.ask("delete", path, {"recursive": "true"})
-        # Below a file, DELETE is forbidden where the other calls find nothing.
-        if isinstance(answer, Remote) and (answer.missing or self.status(path) is None):
+        answer = self._namenodes.call("delete", path, {"recursive": "true"})
+        # For a path below a file, DELETE is forbidden, whereas other calls return "not found".
+        if isinstance(answer, RemoteError) and (answer.missing or self.status(path) is None):
             return False
-        return bool(self._answered("delete", path, answer).json()["boolean"])
+        return bool(self._checked("delete", path, answer).json()["boolean"])
 
     def close(self) -> None:
         """See Storage."""
@@ -198,7 +199,7 @@ class WebHdfsStorage:
             lister.close()
 
     def _write_hidden(self, path: str, data: bytes) -> str:
-        """Write beside `path`. Every attempt has a new name: an old one may still be held by a writer given up."""
+        """Write a hidden file beside `path`. Each attempt has a new name, because a failed writer may still hold the old one."""
         failure, dead = "", set[str]()
         for _ in range(ATTEMPTS):
             hidden = join(parent_of(path), f".{path.rsplit('/', 1)[-1]}.{secrets.token_hex(8)}.tmp")
@@ -209,31 +210,31 @@ class WebHdfsStorage:
         raise self._no_datanode(path, failure)
 
     def _write(self, path: str, data: bytes, dead: set[str], *, overwrite: bool) -> str:
-        """One attempt to write a file: why the DataNode could not be reached, or nothing when all is well.
+        """Try once to write a file. Return why the DataNode did not answer; empty after a success.
 
         Parameters
         ----------
         dead
-            DataNodes that did not answer; one that does not now is added.
+            DataNodes that did not answer. This attempt adds its own if that does not answer.
         """
         from requests.exceptions import RequestException
 
         url, host = self._datanode(path, dead, overwrite=overwrite)
         try:
-            written = self._namenodes.send(url, data)
+            answer = self._namenodes.send(url, data)
         except RequestException as error:
             _log.info("%s: %s: %s", self._what("write", path), host, reason_of(error))
             dead.add(host)
             return f"{host}: {reason_of(error)}"
-        self._answered("write", path, written)
+        self._checked("write", path, answer)
         return ""
 
     def _datanode(self, path: str, dead: set[str], *, overwrite: bool) -> tuple[str, str]:
-        """Where the NameNode wants the file written: the URL, and the DataNode in it. One of `dead` only if it names no other."""
+        """Return the URL for a write, and its DataNode, as the NameNode chooses. One of `dead` only if there is no other."""
         flag = "true" if overwrite else "false"
         url = host = ""
-        for _ in range(ASKS if dead else 1):
-            answer = self._answered("write", path, self._namenodes.ask("create", path, {"overwrite": flag}))
+        for _ in range(DATANODE_REQUESTS if dead else 1):
+            answer = self._checked("write", path, self._namenodes.call("create", path, {"overwrite": flag}))
             url = str(answer.headers["location"])
             host = url.partition("://")[2].partition("/")[0]
             if host not in dead:
@@ -244,46 +245,40 @@ class WebHdfsStorage:
         return StorageError(
             "FS8001",
             f"{self._what('write', path)}: the DataNode cannot be reached: {failure}.",
-            hint="The NameNode names DataNodes by host and HTTP port: both must be reachable from here.",
+            hint="Check that this machine can reach the host name and HTTP port of each DataNode.",
         )
 
     def _discard(self, hidden: str) -> None:
-        """Remove a hidden file; when even that fails, its name is worth a line, not a second error."""
+        """Delete a hidden file. Log a failure: the caller raises its own error."""
         try:
             self.delete(hidden)
         except StorageError as error:
-            _log.warning("%s%s is left behind: %s", self.base_uri, hidden, error)
+            _log.warning("%s%s was not deleted: %s", self.base_uri, hidden, error)
 
     def _moved(self, source: str, target: str) -> bool:
         return self.status(source) is None and self.status(target) is not None
 
-    def _rename_error(self, what: str, target: str, answer: Remote) -> StorageError:
-        # A directory onto a file, or the reverse, is a plain IOException to the NameNode.
+    def _rename_error(self, what: str, target: str, answer: RemoteError) -> StorageError:
+        # For a directory onto a file, or the reverse, the NameNode raises a plain IOException.
         if answer.exception == "IOException" and self.status(target) is not None:
             return StorageError("FS8004", f"{what}: {answer.message}")
-        return answer.error(what)
+        return answer.as_storage_error(what)
 
-    def _past_end(self, path: str, offset: int, answer: Remote) -> bool:
-        """Whether an error of OPEN only says that there is nothing from `offset` on."""
+    def _past_end(self, path: str, offset: int, answer: RemoteError) -> bool:
+        """Return whether OPEN failed because `offset` is at or after the end of the file."""
         if answer.exception not in {"IOException", "EOFException"}:
             return False
         status = self.status(path)
         return status is not None and not status.is_dir and offset >= status.length
 
-    def _written(self, path: str) -> FileStatus:
-        status = self.status(path)
-        if status is None:
-            raise StorageError("FS8003", f"{self.base_uri}{path} was removed while it was being written.")
-        return status
-
-    def _answered(self, operation: str, path: str, answer: requests.Response | Remote) -> requests.Response:
-        if isinstance(answer, Remote):
-            raise answer.error(self._what(operation, path))
+    def _checked(self, operation: str, path: str, answer: requests.Response | RemoteError) -> requests.Response:
+        if isinstance(answer, RemoteError):
+            raise answer.as_storage_error(self._what(operation, path))
         return answer
 
     def _what(self, operation: str, path: str) -> str:
         return f"{operation} {self.base_uri}{path}"
 
 
-def _status(path: str, found: dict[str, Any]) -> FileStatus:
-    return FileStatus(path, found["type"] == "DIRECTORY", int(found["length"]), int(found["modificationTime"]))
+def _status(path: str, facts: dict[str, Any]) -> FileStatus:
+    return FileStatus(path, facts["type"] == "DIRECTORY", int(facts["length"]), int(facts["modificationTime"]))

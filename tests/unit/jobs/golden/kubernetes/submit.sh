@@ -1,8 +1,8 @@
 #!/bin/sh
 # Written by `firesteel submit --target k8s --render`. The image needs Spark 4.3 and firesteel.
 # Secrets: kubectl -n ml create secret generic firesteel-flight-delay-scores-secrets --from-file=mlflow.password=... --from-file=store.key=...
-# Set by the driver, from the secrets: spark.hadoop.demo.store
-# Left out of the Hadoop configuration, for they look like secrets: fs.s3a.secret.key
+# The driver sets these from the secrets: spark.hadoop.demo.store
+# Omitted from the Hadoop configuration because they look like secrets: fs.s3a.secret.key
 set -eu
 cd "$(dirname "$0")"
 exec spark-submit \

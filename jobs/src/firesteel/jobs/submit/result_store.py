@@ -1,10 +1,10 @@
-"""What a driver on the cluster leaves for the one who submitted it: its result, or the error that stopped it, and the report.
+"""The storage through which a driver on the cluster returns its result and report, or its error, to the submitter.
 
 ::
 
     <storage>/submissions/<id>/report.html    written first
-                              /result.json    the RunResult           } one of the two, once: an attempt that finds
-                              /error.json     code, what, hint, exit  } one has nothing left to do
+                              /result.json    the RunResult                 } one of the two, written once. A later
+                              /error.json     code, what, hint, exit code   } attempt that reads one does not run
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.storage.base import Storage
 
-_HINT = "Look at the driver's log; `firesteel status` says what was published."
+_HINT = "Read the driver's log, and run `firesteel status` to see what was published."
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class DriverError:
     """The error that stopped a driver before its first interval."""
 
     code: str
@@ -41,32 +41,32 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """The place of one submission in the storage of a plan."""
+class ResultStore:
+    """The folder of one submission in the storage of a plan."""
 
     storage: Storage
     folder: str
 
     @classmethod
-    def of(cls, plan: Plan, submission: str) -> Handover:
-        """Where the driver of a submission leaves what it has to say."""
+    def of(cls, plan: Plan, submission: str) -> ResultStore:
+        """Return the result store of a submission."""
         storage, base = locate(plan.storage)
         return cls(storage, join(base, "submissions", submission))
 
-    def leave(self, result: RunResult) -> None:
-        """Write a result, with its report."""
+    def write(self, result: RunResult) -> None:
+        """Write a result and its report."""
         report = Path(result.report) if result.report else None
         if report is not None and report.is_file():
             self.storage.replace(join(self.folder, "report.html"), report.read_bytes())
         self.storage.create(join(self.folder, "result.json"), result.to_json().encode())
 
-    def leave_error(self, error: FiresteelError) -> None:
-        """Write why there is no result."""
-        facts = asdict(Stopped(error.code, error.what, error.hint, error.exit_code))
+    def write_error(self, error: FiresteelError) -> None:
+        """Write the error that stopped the driver."""
+        facts = asdict(DriverError(error.code, error.what, error.hint, error.exit_code))
         self.storage.create(join(self.folder, "error.json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
 
-    def found(self) -> RunResult | Stopped | None:
-        """What a driver left; None when none came so far."""
+    def read(self) -> RunResult | DriverError | None:
+        """Return the result or the error of a driver; None if there is none yet."""
         path = join(self.folder, "result.json")
         if self.storage.status(path) is not None:
             return parsed(_RESULT, self.storage.read(path), path, "a driver's result", _HINT)
@@ -75,22 +75,22 @@ class Handover:
             return parsed(_STOPPED, self.storage.read(path), path, "a driver's error", _HINT)
         return None
 
-    def take(self, runs: Path | None = None) -> RunResult | Stopped | None:
-        """Bring what a driver left to where a run of this machine leaves it, and remove it there."""
-        found = self.found()
+    def fetch(self, runs: Path | None = None) -> RunResult | DriverError | None:
+        """Move the result and the report of a driver into the local folder of reports; return the result or the error."""
+        outcome = self.read()
         report = join(self.folder, "report.html")
-        if isinstance(found, RunResult):
-            found = replace(found, report="")  # it names a path of the driver's machine
+        if isinstance(outcome, RunResult):
+            outcome = replace(outcome, report="")  # a path of the driver's machine
             if self.storage.status(report) is not None:
-                folder = (runs or Path.cwd() / RUNS_FOLDER) / found.run_id
+                folder = (runs or Path.cwd() / RUNS_FOLDER) / outcome.run_id
                 folder.mkdir(parents=True, exist_ok=True)
-                found = replace(found, report=str(folder / "report.html"))
+                outcome = replace(outcome, report=str(folder / "report.html"))
                 (folder / "report.html").write_bytes(self.storage.read(report))
-                (folder / "result.json").write_text(found.to_json(), encoding="utf-8")
-        if found is not None:
+                (folder / "result.json").write_text(outcome.to_json(), encoding="utf-8")
+        if outcome is not None:
             self.storage.delete(self.folder)
-        return found
+        return outcome
 
 
 _RESULT: TypeAdapter[RunResult] = TypeAdapter(RunResult)
-_STOPPED = TypeAdapter(Stopped)
+_STOPPED = TypeAdapter(DriverError)
