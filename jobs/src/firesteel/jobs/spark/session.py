@@ -25,7 +25,7 @@ from firesteel.jobs.spark.shuffle import refused, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
 from firesteel.jobs.utf8 import use_utf8_locale
 from firesteel.pipelines.plan.security import STRICT
-from firesteel.pipelines.plan.settings import FIXED, TIME_ZONE, is_inherited, loses_rows
+from firesteel.pipelines.plan.settings import ANSI, FIXED, TIME_ZONE, is_inherited, loses_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULTS = {
     TIME_ZONE: "UTC",  # dates and timestamps mean the same on every machine
+    ANSI: "true",  # Spark's default depends on the variable SPARK_ANSI_SQL_MODE
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
     # It removes stages whose shuffles were empty, and the observed count of rows in with them: where every row fails.
