@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow.dataset as pads
 import pytest
 
 from firesteel.jobs.run.plan_runner import run_plan
+from firesteel.pipelines.plan.model import Plan, SqlStepPlan
 from firesteel.pipelines.storage.open import locate
 from support.scoring_project import ScoringProject
 
@@ -13,6 +16,7 @@ pytestmark = pytest.mark.integration
 
 LOW = "{type: expect_column_values_to_be_between, column: b, max_value: 0.5, on_fail: %s}"
 SELECT = "SELECT id, a, %s AS b, c, dt, origin FROM points WHERE c > :floor OR c IS NULL"
+SAME = "CAST(pmod(3, 2) AS DOUBLE)"
 CHANGING = {
     "random": "rand()",
     "the clock": "CAST((unix_micros(current_timestamp()) + id) % 2 AS DOUBLE)",
@@ -28,6 +32,15 @@ def project(tmp_path_factory):
     return made
 
 
+def changing(plan: Plan, value: str = "rand()") -> Plan:
+    """The plan, whose steps compute a value that differs each time: a spec with such a value is refused."""
+    steps = (
+        replace(step, sql=step.sql.replace(SAME, value)) if isinstance(step, SqlStepPlan) else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=tuple(steps))
+
+
 def excluded(project: ScoringProject, run_id: str) -> set[int]:
     folder = f"{project.root.removeprefix('file://')}/_firesteel/points/quarantine/features"
     rows = pads.dataset(folder, format="parquet", partitioning="hive").to_table().to_pylist()
@@ -37,7 +50,7 @@ def excluded(project: ScoringProject, run_id: str) -> set[int]:
 @pytest.mark.parametrize("what", CHANGING)
 def test_each_row_is_scored_or_quarantined(spark, project, runs, what):
     gates = "gates: {g: {on: features, expect: [" + LOW % "quarantine" + "]}}\n"
-    plan = project.plan(sql=SELECT % CHANGING[what], gates=gates, force=True)
+    plan = changing(project.plan(sql=SELECT % SAME, gates=gates, force=True), CHANGING[what])
     result = run_plan(plan, spark=spark, runs=runs)
     assert result.state == "published", result.error
     counts = result.counts
@@ -54,18 +67,18 @@ def test_each_row_is_scored_or_quarantined(spark, project, runs, what):
 
 
 def test_dropped_rows_and_two_gates_in_a_row_add_up_too(spark, project, runs):
-    second = "  again: {sql: 'SELECT id, a, rand() AS b, c, dt, origin FROM features'}\n  scored:"
+    second = f"  again: {{sql: 'SELECT id, a, {SAME} AS b, c, dt, origin FROM features'}}\n  scored:"
     gates = (
         "gates:\n  g: {on: features, expect: [" + LOW % "drop" + "]}\n"
         "  h: {on: again, expect: [" + LOW % "quarantine" + "]}\n"
     )
-    project.plan(sql=SELECT % "rand()")
+    project.plan(sql=SELECT % SAME)
     path = project.folder / "pipeline.yaml"
     text = path.read_text().replace("  scored:", second, 1).replace("input: features", "input: again")
     path.write_text(text + gates)
     from firesteel.pipelines import Pipeline
 
-    result = run_plan(Pipeline.load(path).plan("2024-01-01", force=True), spark=spark, runs=runs)
+    result = run_plan(changing(Pipeline.load(path).plan("2024-01-01", force=True)), spark=spark, runs=runs)
     assert result.state == "published", result.error
     counts = result.counts
     assert 0 < counts.dropped < counts.rows_in
@@ -86,7 +99,7 @@ def test_what_a_failed_run_copied_is_removed(spark, project, runs):
             seen.extend(file.path for file in storage.walk(base))
 
     result = run_plan(
-        project.plan(sql=SELECT % "rand()", gates=gates, force=True), spark=spark, runs=runs, on_event=look
+        changing(project.plan(sql=SELECT % SAME, gates=gates, force=True)), spark=spark, runs=runs, on_event=look
     )
     assert result.error.startswith("FS7001"), result.error
     assert seen

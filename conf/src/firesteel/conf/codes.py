@@ -79,6 +79,8 @@ CODES: dict[str, Code] = {
     ),
     "FS2005": Code("SQL names a :marker that `args` does not bind", "Bind the marker in the step's `args`."),
     "FS2006": Code("the input lacks a required column", "Add it to the previous step, or remove it here."),
+    "FS2007": Code("SQL reads data that the spec does not declare", "Declare a source, and use its name."),
+    "FS2008": Code("SQL has a result that the plan does not pin", "Write the alternative that the message shows."),
     # model
     "FS3001": Code("the registered model or version does not exist", "Register it, or use an existing one."),
     "FS3002": Code("a feature is missing or has the wrong type", "Add the CAST shown."),

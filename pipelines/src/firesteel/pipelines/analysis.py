@@ -17,6 +17,7 @@ from firesteel.pipelines.spec.model import Gate, Score, ScoreStep, Sink, SqlStep
 from firesteel.pipelines.spec.refs import did_you_mean, not_in_sql, references_in_sql
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
 from firesteel.pipelines.sql.dependencies import Dependencies
+from firesteel.pipelines.sql.hermetic import outside_errors, unpinned_errors
 from firesteel.pipelines.sql.select import (
     UNKNOWN,
     ParsedSelect,
@@ -276,6 +277,14 @@ class _Analyzer:
             except FiresteelError as error:
                 self.errors.append(error)
                 continue
+            if outside := outside_errors(parsed):
+                self.errors += outside
+                continue
+            self.errors += unpinned_errors(parsed)
+            declared = {relation.lower(): relation for relation in self.names_all}
+            parsed = replace(
+                parsed, tables=tuple((declared.get(table.lower(), table), where) for table, where in parsed.tables)
+            )
             if ("steps", name, "args") not in self.loaded.replaced:
                 self.errors += check_markers(parsed, step.args)
             self.selects[name] = parsed
@@ -319,19 +328,17 @@ class _Analyzer:
         self.order.append(name)
 
     def _sql(self, name: str, parsed: ParsedSelect, path: tuple[str, ...]) -> None:
-        lower = {relation.lower(): relation for relation in self.names_all}
         reads, lacking = [], False
         for table, where in parsed.tables:
-            known = lower.get(table.lower())
-            if known is None:
+            if table not in self.names_all:
                 lacking = True
                 if not self.replaced("sources", "steps"):
                     what = f"relation `{table}` is not a source or a step."
                     hint = did_you_mean(table, self.names_all) or f"Use a defined name: {', '.join(self.names_all)}."
                     self.errors.append(SqlError("FS2003", what, where=where, hint=hint))
             else:
-                reads.append(known)
-                self.visit(known, (*path, name))
+                reads.append(table)
+                self.visit(table, (*path, name))
         known_reads = {relation: self.relations.get(relation, ()) for relation in reads}
         lacking = lacking or bool(self.broken & {name, *reads})
         if lacking or self.unknown_relations & set(reads):

@@ -59,11 +59,34 @@ def cluster_options(function: F) -> F:
 
 
 def on_cluster(plan: Plan, master: str | None, settings: dict[str, str]) -> Plan:
-    """Return the plan with another master and more settings. Neither is part of the plan hash."""
+    """Return the plan with another master and more settings. Neither is part of the plan hash.
+
+    Raises
+    ------
+    SpecError
+        FS1021 when the plan is strict and would no longer be. FS1022 when a setting changes rows, which the hash must cover.
+    """
+    from firesteel.conf.errors import SpecError
+    from firesteel.pipelines.plan.security import SECRET, UI_KEY, weaknesses
+    from firesteel.pipelines.plan.settings import changes_results, is_inherited, loses_rows
+
+    planned = dict(plan.spark_conf)
+    for key, value in settings.items():
+        if loses_rows(key, value) or (changes_results(key) and not is_inherited(key) and value != planned.get(key)):
+            what = f"--conf {key}={value} can change rows, but the plan's hash does not cover it."
+            raise SpecError("FS1022", what, hint="Set it under `configuration` of the spec.")
     if master:
         plan = replace(plan, master=master)
     if settings:
-        plan = replace(plan, spark_conf=tuple(sorted({**dict(plan.spark_conf), **settings}.items())))
+        plan = replace(plan, spark_conf=tuple(sorted({**planned, **settings}.items())))
+    if plan.security == "strict":
+        weak = weaknesses({**dict(plan.spark_conf), "spark.master": plan.master})
+        weak += [
+            f"{key} is on the command line, which other users can read" for key in (SECRET, UI_KEY) if key in settings
+        ]
+        if weak:
+            what = f"--conf or --master conflicts with `security: {{mode: strict}}`: {'; '.join(weak)}."
+            raise SpecError("FS1021", what, hint="Remove the option. Set secrets under `security` of the spec.")
     return plan
 
 

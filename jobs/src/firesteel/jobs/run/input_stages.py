@@ -2,7 +2,7 @@
 
 A gate that excludes rows checks its relation as a whole; the steps that read the relation get the remaining rows only. The rows that
 remain and the rows that are excluded are read from one copy of the relation. SQL can return different rows each time that it runs
-(`rand()`, `current_timestamp()`, `LIMIT`), and then a row would be both scored and quarantined, or neither.
+(`LIMIT`, `collect_list()`), and then a row would be both scored and quarantined, or neither.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Transform:
             return
         frame = context.spark.table(relation)
         if step is not None and not _maps_only(context.plan, step, context.interval):
-            # Its SQL might return other rows to the gate than to the score: rand(), current_timestamp(), joins on doubles.
+            # Its SQL might return other rows to the gate than to the score: LIMIT, collect_list(), joins on doubles.
             with context.metrics.timed("quarantine"):
                 copy = f"{context.store.storage.base_uri}{context.transaction.scratch_path}/{file_name(relation)}"
                 frame = _materialize(frame, copy)

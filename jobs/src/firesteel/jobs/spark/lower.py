@@ -80,18 +80,50 @@ def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) ->
     Raises
     ------
     SqlError
-        FS2001 with Spark's error condition and message.
+        FS2001 with Spark's error condition and message. FS2007 when the step reads other relations than the plan says.
     """
     from pyspark.errors import AnalysisException, ParseException
 
     # Spark would replace `${env:NAME}` and `${spark...}` in the text with values that the plan does not pin.
     spark.conf.set("spark.sql.variable.substitute", "false")
     try:
-        spark.sql(step.sql, args=dict(interval.bound(step).args)).createOrReplaceTempView(step.name)
+        frame = spark.sql(step.sql, args=dict(interval.bound(step).args))
     except (AnalysisException, ParseException) as error:
         condition = error.getCondition() or "ANALYSIS_ERROR"
         reason = redact(error.getMessage() or str(error)).splitlines()[0].removeprefix(f"[{condition}]").strip()
         raise SqlError("FS2001", f"Spark cannot analyse step {step.name}: {condition}: {reason}") from error
+    planned = {relation.lower() for relation in step.reads}
+    if others := sorted(relation for relation in relations_read(frame) if relation.lower() not in planned):
+        raise SqlError(
+            "FS2007",
+            f"Spark reads {', '.join(others)} in step {step.name}, the plan says {', '.join(step.reads) or 'no relation'}.",
+            hint="Use only names of sources and steps in the SQL, and plan again.",
+        )
+    frame.createOrReplaceTempView(step.name)
+
+
+_NO_DATA = {"CTERelationRef", "LocalRelation", "OneRowRelation", "UnionLoopRef"}
+"""Leaves of Spark's analysed plans that read nothing: references to CTEs, and rows that the SQL contains."""
+
+
+def relations_read(frame: DataFrame) -> set[str]:
+    """Return the relations that a frame's SQL reads, by Spark's analysis.
+
+    A view is its name; other data, such as a table, a path or a table function, is the name of Spark's node.
+    """
+    relations: set[str] = set()
+    pending = [frame._jdf.queryExecution().analyzed()]  # noqa: SLF001 - there is no public way to ask
+    while pending:
+        node = pending.pop()
+        kind = str(node.getClass().getSimpleName())
+        inner = [nodes.apply(index) for nodes in (node.children(), node.subqueries()) for index in range(nodes.size())]
+        if kind == "View":
+            relations.add(str(node.desc().identifier().unquotedString()))
+        elif inner:
+            pending += inner
+        elif kind not in _NO_DATA:
+            relations.add(kind)
+    return relations
 
 
 def check_columns(frame: DataFrame, step_name: str, expected: dict[str, str]) -> None:

@@ -24,8 +24,8 @@ from firesteel.jobs.spark.secret_settings import check_secret_settings, public_s
 from firesteel.jobs.spark.shuffle import fallback_fault, with_plugin
 from firesteel.jobs.timeline.eventlog import ENABLED, local_event_log
 from firesteel.jobs.utf8 import use_utf8_locale
-from firesteel.pipelines.plan.security import STRICT
-from firesteel.pipelines.plan.settings import FIXED, TIME_ZONE, is_inherited, loses_rows
+from firesteel.pipelines.plan.security import weaknesses
+from firesteel.pipelines.plan.settings import ANSI, FIXED, TIME_ZONE, is_inherited, loses_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULTS = {
     TIME_ZONE: "UTC",  # dates and timestamps mean the same on every machine
+    ANSI: "true",  # Spark's default depends on the variable SPARK_ANSI_SQL_MODE
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.parquet.compression.codec": "zstd",
     # This rule removes a stage with an empty shuffle, and its observed row count. That happens when every row fails.
@@ -94,11 +95,11 @@ def open_session(
     Raises
     ------
     RuntimeFault
-        FS9001 (no JDK), FS9002 (Spark does not start), FS9041 (the caller's session is less secure than the plan requires)
-        or FS9042 (the context has a setting that loses rows).
+        FS9001 (no JDK), FS9002 (Spark does not start), FS9041 (the context is less secure than the plan requires) or
+        FS9042 (the context has a setting that loses rows).
     """
     if spark is not None:
-        check_secured(spark, plan)
+        check_secured(plan, _settings_of(spark), "the session that was passed in")
         check_secret_settings(spark, dict(plan.spark_conf))
         check_settings(spark)
         with _muted_loggers(), activated(child_session(spark, plan)) as session:
@@ -107,6 +108,7 @@ def open_session(
     own = start_session(plan, events)
     with _muted_loggers():
         try:
+            check_secured(plan, _settings_of(own), "the Spark context")  # it may have been started before, by others
             check_settings(own)
             with activated(child_session(own, plan)) as session:
                 yield session
@@ -146,18 +148,24 @@ def activated(session: SparkSession) -> Iterator[SparkSession]:
                 sessions.clearActiveSession()
 
 
-def check_secured(spark: SparkSession, plan: Plan) -> None:
-    """Raise FS9041 if the plan is strict and the caller's session is not. A context has these settings from its start."""
-    if plan.security != "strict":
-        return
-    conf = spark.sparkContext.getConf()
-    missing = sorted(key for key, value in STRICT.items() if conf.get(key, "").lower() != value)
-    if missing:
+def check_secured(plan: Plan, conf: Mapping[str, str], whose: str) -> None:
+    """Compare the effective settings of a context with the plan's security mode, whatever brought these settings.
+
+    Raises
+    ------
+    RuntimeFault
+        FS9041 when the plan is strict and the settings are not.
+    """
+    if plan.security == "strict" and (weak := weaknesses(conf)):
         raise RuntimeFault(
             "FS9041",
-            f"security.mode is strict, and the caller's session lacks {', '.join(missing)}.",
-            hint="Create the session with these settings, or pass none: firesteel then starts Spark with them.",
+            f"security.mode is strict, but {whose} is less secure: {'; '.join(weak)}. Nothing was read.",
+            hint="Remove these settings from --conf, spark-defaults.conf and the environment, or from the code of the session.",
         )
+
+
+def _settings_of(spark: SparkSession) -> dict[str, str]:
+    return dict(spark.sparkContext.getConf().getAll())
 
 
 @contextlib.contextmanager
@@ -203,9 +211,8 @@ def start_session(plan: Plan, events: Path | None = None) -> SparkSession:
     if submitted:
         settings = launch_conf(plan)
         with _spark_faults(plan.master, settings, PySparkException):
-            for key, value in (revealed_settings(settings) | _event_log(settings, events)).items():
-                builder = builder.config(key, value)
-            return builder.getOrCreate()
+            own = revealed_settings(settings) | _event_log(settings, events)
+            return _started(builder, plan, own)
     with resources.as_file(resources.files("firesteel.conf") / "log4j2.properties") as log4j:
         settings = launch_conf(plan) | {
             "spark.master": plan.master,
@@ -213,9 +220,17 @@ def start_session(plan: Plan, events: Path | None = None) -> SparkSession:
         }
         with _spark_faults(plan.master, settings, PySparkException):
             own = public_settings(settings) | revealed_settings(settings) | _event_log(settings, events)
-            for key, value in own.items():
-                builder = builder.config(key, value)
-            return builder.getOrCreate()
+            return _started(builder, plan, own)
+
+
+def _started(builder: SparkSession.Builder, plan: Plan, settings: Mapping[str, str]) -> SparkSession:
+    """Start the context with `settings` over those of the JVM, if together they are as secure as the plan requires."""
+    from pyspark import SparkConf
+
+    check_secured(plan, {**dict(SparkConf().getAll()), **settings}, "Spark's configuration")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
 
 
 def _event_log(settings: Mapping[str, str], folder: Path | None) -> dict[str, str]:

@@ -10,13 +10,14 @@ from firesteel.conf.errors import FiresteelError, SpecError, StorageError
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import FileLineage, Spec
 from firesteel.pipelines.spec.tree import KeyPath
-from firesteel.pipelines.storage.paths import split_uri
+from firesteel.pipelines.storage.paths import SCHEMES, split_uri
 
 _REGISTERED = re.compile(r"models:/+[^/@]+(@[^/@]+|/\d+)")
 _MASTERS = re.compile(
     r"local|local\[([1-9]\d*|\*)(,\s*[1-9]\d*)?\]|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]|yarn"
     r"|spark://[^\s/,:]+:\d+(,[^\s/,:]+:\d+)*|spark://\[[0-9a-fA-F:]+\]:\d+|k8s://\S+"
 )
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]+):/")
 _SPARK_MASTERS = ("local", "yarn", "spark:", "k8s:")
 """Spark's own masters. Cluster manager plugins have other schemes, which are not checked."""
 
@@ -41,17 +42,16 @@ def _storages(loaded: LoadedSpec) -> Iterator[FiresteelError]:
     homes: dict[KeyPath, tuple[str, str]] = {}
     for kind, uri, path in _locations(loaded.spec):
         where = loaded.tree.nearest(path).where
-        if not _is_absolute(uri):
+        scheme = _SCHEME.match(uri)
+        if not _is_absolute(uri) and (scheme is None or scheme[1].lower() in SCHEMES):
             what = f"{kind} `{uri}` is not an absolute URI."
             hint = "Write hdfs://... or file:///..., without `..`, `\\` or line breaks."
             yield SpecError("FS1015", what, where=where, hint=hint)
             continue
         try:
-            scheme, authority, _ = split_uri(uri)
+            homes[path] = split_uri(uri)[:2]
         except StorageError as error:
             yield StorageError(error.code, f"{kind} {error.what}", where=where, hint=error.hint)
-            continue
-        homes[path] = scheme, authority
     home = homes.get(("storage",))
     for path, other in homes.items():
         if path[0] != "sinks" or home is None or other == home:

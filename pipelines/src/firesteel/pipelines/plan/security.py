@@ -34,6 +34,9 @@ DEFAULTS: Mapping[str, str] = {
 """Settings that `configuration` may change."""
 
 SECRET = "spark.authenticate.secret"  # noqa: S105 - the setting's name
+CIPHERS = frozenset({"AES/GCM/NoPadding", "AES/CTR/NoPadding"})
+"""Ciphers of `spark.network.crypto.cipher` that encrypt."""
+
 UI_FILTER = "org.apache.spark.ui.JWSFilter"
 UI_KEY = f"spark.{UI_FILTER}.param.secretKey"
 
@@ -51,6 +54,30 @@ def security_conf(spec: Spec) -> dict[str, str]:
         conf |= {"spark.ui.enabled": "true", "spark.ui.filters": UI_FILTER, UI_KEY: security.ui_key}
     own = configuration.get(REDACTION)
     return {**conf, **configuration, **STRICT, REDACTION: f"(?:{own})|{REDACTED}" if own else REDACTED}
+
+
+def weaknesses(conf: Mapping[str, str]) -> list[str]:
+    """Return what in the effective settings of a Spark context `security: {mode: strict}` does not allow.
+
+    The settings count, not their origin: the spec, `--conf`, spark-defaults.conf, the environment, or the session of a caller.
+    """
+    weak = [
+        f"{key} is {conf.get(key) or 'not set'}, expected {value}"
+        for key, value in STRICT.items()
+        if conf.get(key, "").strip().lower() != value
+    ]
+    cipher = conf.get("spark.network.crypto.cipher", "AES/CTR/NoPadding").strip()
+    if cipher not in CIPHERS:
+        weak.append(f"spark.network.crypto.cipher is {cipher}, expected one of {', '.join(sorted(CIPHERS))}")
+    if conf.get("spark.ui.enabled", "true").strip().lower() != "false":
+        filters = [name.strip() for name in conf.get("spark.ui.filters", "").split(",")]
+        if UI_FILTER not in filters or not conf.get(UI_KEY):
+            weak.append(f"spark.ui.enabled is not false, and spark.ui.filters has no {UI_FILTER} with a key")
+    if REDACTED not in conf.get(REDACTION, ""):
+        weak.append(f"{REDACTION} does not contain {REDACTED}")
+    if conf.get("spark.master", "").startswith("spark://") and not conf.get(SECRET):
+        weak.append(f"{SECRET} is not set, but {conf['spark.master']} is a standalone cluster")
+    return weak
 
 
 def kerberos_conf(security: Security) -> dict[str, str]:

@@ -27,6 +27,10 @@ TIMESTAMP_TYPE = "spark.sql.parquet.outputTimestampType"
 """Spark's default is INT96. Other readers convert it to nanoseconds, and years out of their range may overflow."""
 
 FIXED: Mapping[str, str] = {
+    # The analysis reads SQL with these rules.
+    "spark.sql.ansi.doubleQuotedIdentifiers": "false",
+    "spark.sql.parser.escapedStringLiterals": "false",
+    "spark.sql.parser.quotedRegexColumnNames": "false",
     "spark.sql.caseSensitive": "false",
     "spark.sql.files.archive.reader.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",

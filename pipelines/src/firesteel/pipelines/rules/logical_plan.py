@@ -68,14 +68,12 @@ class LogicalPlan:
     def reads(self) -> Counter[str]:
         """Return how often steps name each relation."""
         counts: Counter[str] = Counter()
-        names = {name.lower(): name for name in self.analysis.relations}
         for step in self.analysis.order:
             score = self.score(step)
             if score is not None:
                 counts[score.input] += 1
             elif step in self.analysis.selects:
-                tables = (names.get(table.lower()) for table, _ in self.analysis.selects[step].tables)
-                counts.update(name for name in tables if name is not None)
+                counts.update(table for table, _ in self.analysis.selects[step].tables)
         return counts
 
     @property

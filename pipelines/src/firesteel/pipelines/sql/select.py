@@ -7,8 +7,9 @@ sqlglot (Spark dialect) parses the SQL and propagates types; Spark gets the orig
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import sqlglot
 from pydantic import JsonValue
@@ -113,13 +114,56 @@ def parse_select(text: SqlText) -> ParsedSelect:
         found = "none" if not trees else f"{len(trees)} statements" if len(trees) > 1 else trees[0].key.upper()
         raise SqlError("FS2002", f"a step must be one SELECT, found {found}.", where=text.where)
     tree = trees[0]
-    ctes = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
-    tables = tuple(
-        (table.name, text.at(table.this.meta.get("start")))
-        for table in tree.find_all(exp.Table)
-        if not (table.name.lower() in ctes and not table.db)
-    )
-    return ParsedSelect(text, tree, tables)
+    tables = list(tree.find_all(exp.Table))
+    ctes = {id(table): _cte_of(table) for table in tables}
+    relations = [table for table in tables if ctes[id(table)] is None]
+    named = tuple((table.name, text.at(table.this.meta.get("start"))) for table in relations)
+    _rename_ambiguous(tree, [(table, cte) for table in tables if (cte := ctes[id(table)]) is not None], relations)
+    return ParsedSelect(text, tree, named)
+
+
+def _cte_of(table: exp.Table) -> exp.CTE | None:
+    """Return the CTE that a table names; None if it names a relation.
+
+    As in Spark, the innermost CTE counts, and a CTE sees only those before it, and itself only after RECURSIVE.
+    """
+    if table.db or not isinstance(table.this, exp.Identifier):
+        return None
+    inner: exp.Expr = table
+    outer = table.parent
+    while outer is not None:
+        visible: list[exp.CTE] = []
+        if isinstance(outer, exp.With):
+            index = next(index for index, cte in enumerate(outer.expressions) if cte is inner)
+            visible = outer.expressions[: index + bool(outer.recursive)]
+        elif (clause := outer.args.get("with_")) is not None and clause is not inner:
+            visible = clause.expressions
+        for cte in reversed(visible):
+            if cte.alias_or_name.lower() == table.name.lower():
+                return cte
+        inner, outer = outer, outer.parent
+    return None
+
+
+def _rename_ambiguous(
+    tree: exp.Query, references: Sequence[tuple[exp.Table, exp.CTE]], relations: Sequence[exp.Table]
+) -> None:
+    """Give each CTE whose name also means another CTE or a relation a name of its own, so that a name has one meaning."""
+    ctes = list(tree.find_all(exp.CTE))
+    names = [cte.alias_or_name.lower() for cte in ctes]
+    others = {table.name.lower() for table in relations}
+    taken = {*names, *others}
+    for cte, name in zip(ctes, names, strict=True):
+        if names.count(name) == 1 and name not in others:
+            continue
+        new = next(unused for number in count(2) if (unused := f"{name}_{number}") not in taken)
+        taken.add(new)
+        cte.args["alias"].set("this", exp.to_identifier(new))
+        for table, target in references:
+            if target is cte:
+                if not table.args.get("alias"):
+                    table.set("alias", exp.TableAlias(this=table.this.copy()))
+                table.set("this", exp.to_identifier(new))
 
 
 def check_markers(parsed: ParsedSelect, args: Collection[str]) -> list[FiresteelError]:
