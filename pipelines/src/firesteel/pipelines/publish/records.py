@@ -91,4 +91,10 @@ class LedgerRecord:
         return parsed(_ADAPTER, data, path, "a valid ledger record", "Restore the file, or move it.")
 
 
+def to_json_list(records: list[LedgerRecord]) -> str:
+    """Return the records as an indented JSON list, for commands: quick also for thousands of records."""
+    return _LIST.dump_json(records, indent=2).decode()
+
+
 _ADAPTER = TypeAdapter(LedgerRecord)
+_LIST = TypeAdapter(list[LedgerRecord])
