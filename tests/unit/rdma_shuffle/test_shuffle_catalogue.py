@@ -21,7 +21,7 @@ def handed_over(
     data, index = folder / app / f"{name}.data", folder / app / f"{name}.index"
     data.write_bytes(b"".join(blocks))
     index.write_bytes(b"index")
-    return str(data), str(index), Table.of([(len(block), 7) for block in blocks])
+    return str(data), str(index), Table.of([(len(block), 7 if block else 0) for block in blocks])
 
 
 def reopened(catalogue: Catalogue, folder: Path) -> tuple[Catalogue, tuple[int, int]]:
@@ -216,3 +216,58 @@ def test_outputs_lie_on_the_file_system_of_their_folder(tmp_path: Path) -> None:
     catalogue.close()
     again = Catalogue(folders, "app")
     assert again.recover() == (1, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_blocks_are_located_as_they_were_registered(tmp_path_factory, data) -> None:
+    """Empty blocks are not stored. All ranges are the same before and after a restart."""
+    blocks = data.draw(st.lists(st.sampled_from([b"", b"", b"", b"a", b"bc"]), min_size=1, max_size=12))
+    folder = tmp_path_factory.mktemp("blocks")
+    catalogue = Catalogue((folder,), "app")
+    path, index, table = handed_over(folder, blocks)
+    catalogue.register(0, 1, path if any(blocks) else "", index, table)
+    again, recovered = reopened(catalogue, folder)
+    assert recovered == (1, 0)
+    assert again.memory == catalogue.memory
+    for known in (catalogue, again):
+        for first in range(len(blocks)):
+            for end in range(first + 1, len(blocks) + 1):
+                found = known.locate(Range(0, 1, first, end))
+                assert isinstance(found, Found)
+                assert found.table == table.cut(first, end)
+                expected = b"".join(blocks[first:end])
+                (content,) = [Path(each.path).read_bytes()[each.offset :][: each.length] for each in found.extents] or [
+                    b""
+                ]
+                assert content == expected
+                piece = known.piece(Piece(Range(0, 1, first, end), 0, len(expected)))
+                assert (piece.length if piece else 0) == len(expected)
+        assert isinstance(known.locate(Range(0, 1, 0, len(blocks) + 1)), Missing)
+
+
+def test_empty_blocks_need_no_memory_and_no_journal(catalogue: Catalogue, tmp_path: Path) -> None:
+    for map_id in range(6):
+        catalogue.register(0, map_id, "", "", Table(bytes(12 * 1_000_000)))
+    catalogue.register(1, 0, *handed_over(tmp_path, [b""] * 500_000 + [b"abc"] + [b""] * 499_999))
+    assert catalogue.memory < 10_000
+    assert (tmp_path / "app" / SERVICE / "journal").stat().st_size < 1_000
+    found = catalogue.locate(Range(1, 0, 499_999, 500_002))
+    assert isinstance(found, Found)
+    assert found.table == Table.of([(0, 0), (3, 7), (0, 0)])
+
+
+def test_an_application_has_a_limit_of_memory_for_its_outputs(tmp_path: Path) -> None:
+    catalogue = Catalogue((tmp_path,), "app", memory_limit=10_000)
+    data, index, table = handed_over(tmp_path, [b"a"] * 1000)
+    with pytest.raises(ShuffleFault, match="FS9105.*--table-bytes"):
+        catalogue.register(0, 1, data, index, table)
+    assert Path(data).exists()
+    for map_id in range(9):
+        catalogue.register(0, map_id, "", "", Table.of([(0, 0)]))
+    with pytest.raises(ShuffleFault, match="FS9105"):
+        catalogue.register(0, 9, "", "", Table.of([(0, 0)]))
+    catalogue.register(0, 8, "", "", Table.of([(0, 0)]))  # a repeated registration needs no more
+    catalogue.remove(0)
+    assert catalogue.memory == 0
+    catalogue.register(1, 0, "", "", Table.of([(0, 0)]))

@@ -16,9 +16,10 @@ from firesteel.rdma_shuffle.wire.codec import MAX_FRAME, MAX_FRAME_UNAUTHENTICAT
 from firesteel.rdma_shuffle.wire.fault import Reason, ShuffleFault
 from firesteel.rdma_shuffle.wire.frame_stream import FrameStream
 from firesteel.rdma_shuffle.wire.message import Message
+from firesteel.rdma_shuffle.wire.messages import Fetch, Ping, Register, decode
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
-TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 NAME = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=40)
 BYTES32 = st.binary(min_size=32, max_size=32)
 TABLE = st.lists(st.tuples(U64, U32), max_size=20).map(Table.of)
@@ -318,3 +319,12 @@ def test_a_detail_that_is_too_long_is_cut_and_stays_text() -> None:
     read = messages.decode(13, long.body())
     assert isinstance(read, messages.Error)
     assert read == replace(long, detail="ä" * 512)
+
+
+@pytest.mark.parametrize("value", ["\0", "/folder/app\0/data", "host\0"])
+def test_a_string_with_nul_is_malformed(value: str) -> None:
+    """The operating system ends a path or a host name at NUL; Python raises ValueError."""
+    for message in (Register(0, 1, value, "", Table.of([(1, 1)])), Fetch(value, 1, ()), Ping((value,))):
+        with pytest.raises(ShuffleFault, match="NUL") as caught:
+            decode(message.kind, message.body())
+        assert caught.value.reason is Reason.MALFORMED

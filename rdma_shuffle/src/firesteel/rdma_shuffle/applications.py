@@ -45,7 +45,7 @@ class Application:
     ) -> None:
         self.name = name
         self.secret = secret
-        self.catalogue = Catalogue(settings.folders, name, discard)
+        self.catalogue = Catalogue(settings.folders, name, discard, settings.limits.table_bytes)
         self.memory = ApplicationMemory(
             None, self.catalogue.spool, wait_s=settings.slab_wait_s, spool_limit=settings.limits.spool_bytes
         )

@@ -37,6 +37,9 @@ from firesteel.rdma_shuffle.wire.messages import (
     decode,
 )
 
+_FIRST_WAIT_S = 0.005
+_MAX_WAIT_S = 0.5
+
 
 class Client:
     """A connection to a node's service."""
@@ -45,7 +48,7 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.connect(str(path))
+            _connect(self._socket, path, timeout_s)
             self._number = 0
             self._slabs: dict[int, mmap.mmap] = {}
             challenge = self._answer(0)
@@ -221,6 +224,23 @@ class Client:
         if not isinstance(answer, StatusIs):
             raise malformed("the answer to STATUS is not STATUS_IS")
         return answer.json
+
+
+def _connect(connection: socket.socket, path: Path, timeout_s: float) -> None:
+    """Connect, and wait while the backlog of the service is full: the kernel then refuses at once and does not queue."""
+    deadline = time.monotonic() + timeout_s
+    wait = _FIRST_WAIT_S
+    while True:
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(wait, left))
+            wait = min(2 * wait, _MAX_WAIT_S)
+        else:
+            return
 
 
 def status(path: Path) -> str:

@@ -174,6 +174,7 @@ class Service:
             "outputs": sum(len(application.catalogue) for application in applications),
             "disk_bytes": self.applications.disk_bytes,
             "disk_bytes_limit": float("inf") if limits.disk_bytes is None else limits.disk_bytes,
+            "table_bytes": sum(application.catalogue.memory for application in applications),
             "pinned_bytes": self.applications.pinned_bytes,
             "pinned_bytes_limit": limits.pinned_bytes,
             "lent_bytes": sum(slab.extents.lent_bytes for _, slab in memories if slab),

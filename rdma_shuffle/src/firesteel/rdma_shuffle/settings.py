@@ -46,6 +46,8 @@ class Limits:
         Pinned memory of all applications.
     disk_bytes
         Map outputs of all applications, or None without a limit.
+    table_bytes
+        Memory for the lengths and checksums of the map outputs of one application.
     spool_bytes
         Spool files of one application.
     in_flight_bytes
@@ -59,6 +61,7 @@ class Limits:
     slab_bytes: int = 64 << 20
     pinned_bytes: int = 1 << 30
     disk_bytes: int | None = None
+    table_bytes: int = 2 << 30
     spool_bytes: int = 16 << 30
     in_flight_bytes: int = 256 << 20
     connections: int = 1024
@@ -178,6 +181,10 @@ def parser() -> argparse.ArgumentParser:
         "slab-bytes": (own.slab_bytes, "limit the shared memory of one application; 0 disables it"),
         "pinned-bytes": (own.pinned_bytes, "limit the pinned memory of all applications"),
         "disk-bytes": (own.disk_bytes, "limit the map outputs of all applications"),
+        "table-bytes": (
+            own.table_bytes,
+            "limit the memory for the lengths and checksums of the map outputs of one application",
+        ),
         "spool-bytes": (own.spool_bytes, "limit the spool files of one application"),
         "in-flight-bytes": (own.in_flight_bytes, "limit the bytes in flight from all peers"),
         "stage-bytes": (verbs.stage_bytes, "set the pinned staging area of one application for RDMA READ"),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from firesteel.jobs.cli.console import plain_console
+from firesteel.jobs.cli.console import plain_console, print_table
 from firesteel.jobs.cli.options import json_option, spec_options
 
 if TYPE_CHECKING:
@@ -23,10 +21,11 @@ if TYPE_CHECKING:
 def history(spec: Path, profile: str, params: dict[str, str], interval: str | None, as_json: bool) -> None:
     """Show every attempt, newest first: published, failed, cancelled or died."""
     from firesteel.jobs.cli.state_store import open_state_store
-    from firesteel.pipelines.publish.ledger import Ledger
+    from firesteel.pipelines.publish.sink_records import SinkRecords
 
     loaded, store = open_state_store(spec, profile, params)
-    records = [record for sink in loaded.spec.sinks for record in Ledger(store).history(sink, interval)]
+    intervals = None if interval is None else [interval]
+    records = [record for sink in loaded.spec.sinks for record in SinkRecords(store, sink, intervals).all()]
     show_records(records, f"{loaded.spec.name} {interval}" if interval else loaded.spec.name, as_json=as_json)
 
 
@@ -59,30 +58,30 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
 def show_records(records: list[LedgerRecord], scope: str, *, as_json: bool) -> None:
     """Print records as a table or as JSON. `scope` names them if there are none."""
     if as_json:
-        click.echo(json.dumps([asdict(record) for record in records], indent=2, ensure_ascii=False))
+        from firesteel.pipelines.publish.records import to_json_list
+
+        click.echo(to_json_list(records))
         return
     if not records:
         click.echo(f"{scope}: no attempts yet.")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("interval", "sink", "state", "rows", "dead letter", "partitions", "ended", "run"):
-        table.add_column(name, justify="right" if name in {"rows", "dead letter", "partitions"} else "left")
-    colours = {"published": "green", "failed": "red", "cancelled": "yellow", "died": "yellow"}
-    for record in records:
-        table.add_row(
+    names = ("interval", "sink", "state", "rows", "dead letter", "partitions", "ended", "run")
+    rows = [
+        (
             record.interval,
             record.sink,
-            f"[{colours[record.state]}]{record.state}[/]",
+            record.state,
             f"{record.counts.scored:,}",
             f"{record.counts.dead_letter:,}",
             str(len(record.partitions)),
             record.ended_at,
             record.run_id,
         )
+        for record in records
+    ]
+    colours = {"published": "green", "failed": "red", "cancelled": "yellow", "died": "yellow"}
+    print_table(names, rows, right={"rows", "dead letter", "partitions"}, colours=("state", colours))
     console = plain_console()
-    console.print(table)
     for record in records:
         if record.error:
             console.print(f"{record.interval}: {record.error}", markup=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from firesteel.jobs.cli.console import plain_console
+from firesteel.jobs.cli.console import plain_console, print_table
 from firesteel.jobs.cli.ledger import show_records
 from firesteel.jobs.cli.options import json_option, named, spec_options
 
@@ -63,24 +62,21 @@ def status(
 
 
 def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> None:
-    from firesteel.pipelines.publish.ledger import Ledger
+    from firesteel.pipelines.publish.sink_records import SinkRecords
 
-    ledger = Ledger(store)
-    records = [
-        record
-        for sink in loaded.spec.sinks
-        for interval in ledger.intervals(sink)
-        if (record := ledger.latest(sink, interval)) is not None
-    ]
+    of_sinks = {sink: SinkRecords(store, sink) for sink in loaded.spec.sinks}
+    records = [record for of_sink in of_sinks.values() for record in of_sink.latest().values()]
     show_records(records, loaded.spec.name, as_json=as_json)
+    current = {} if as_json else {sink: of_sink.published() for sink, of_sink in of_sinks.items()}
+    suspect = {} if as_json else {sink: of_sink.suspect() for sink, of_sink in of_sinks.items()}
     for record in [] if as_json else records:
-        published = ledger.published(record.sink, record.interval) if record.state != "published" else None
-        if published is not None:
+        published = current[record.sink].get(record.interval)
+        if published is not None and record.state != "published":
             click.echo(
                 f"{record.interval} of {record.sink}: readers see the rows of run {published.run_id}, "
                 f"published on {published.ended_at}."
             )
-            if ledger.suspect(record.sink, record.interval):
+            if record.interval in suspect[record.sink]:
                 click.echo(f"{record.interval} of {record.sink}: these rows are suspect: changed gates fail on them.")
 
 
@@ -92,33 +88,34 @@ def _show_intervals(loaded: LoadedSpec, store: StateStore, start: str, end: str,
     intervals = tuple(slot.id for slot in slots(loaded.spec.interval, start, end))
     state: dict[str, Any] = interval_status(store, sinks, intervals, run)
     if as_json:
-        click.echo(json.dumps(state, indent=2, ensure_ascii=False))
+        from pydantic_core import to_json
+
+        click.echo(to_json(state, indent=2).decode())
         return
     _show_table(state)
 
 
 def _show_table(state: dict[str, Any]) -> None:
-    from rich.table import Table
-
     console = plain_console()
     for run in state["runs"]:
         code = "" if run["exit_code"] is None else f", exit {run['exit_code']}"
         console.print(
             f"run {run['run_id']}: {run['state']}{code}, started {run['started_at']} by {run['user']}@{run['host']}"
         )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("interval", "sink", "published by", "rows", "partitions", "verdict", "latest attempt", "held by"):
-        table.add_column(name, justify="right" if name in {"rows", "partitions"} else "left")
+    rows = []
     for interval in state["intervals"]:
         published, latest, holder = interval["published"], interval["newest"], interval["held_by"]
-        table.add_row(
-            interval["interval"],
-            interval["sink"],
-            published["run_id"] if published else "-",
-            f"{published['rows']['scored']:,}" if published else "-",
-            f"{published['partitions_total']:,}" if published else "-",
-            "suspect" if interval["suspect"] else "passed" if published else "-",
-            f"{latest['state']}, {latest['ended_at']}" if latest else "-",
-            f"{holder['run_id']} ({holder['user']}@{holder['host']}, since {holder['since']})" if holder else "-",
+        rows.append(
+            (
+                interval["interval"],
+                interval["sink"],
+                published["run_id"] if published else "-",
+                f"{published['rows']['scored']:,}" if published else "-",
+                f"{published['partitions_total']:,}" if published else "-",
+                "suspect" if interval["suspect"] else "passed" if published else "-",
+                f"{latest['state']}, {latest['ended_at']}" if latest else "-",
+                f"{holder['run_id']} ({holder['user']}@{holder['host']}, since {holder['since']})" if holder else "-",
+            )
         )
-    console.print(table)
+    names = ("interval", "sink", "published by", "rows", "partitions", "verdict", "latest attempt", "held by")
+    print_table(names, rows, right={"rows", "partitions"})

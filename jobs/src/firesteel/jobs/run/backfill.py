@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import PlanDrift, SpecError, StorageError
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
-from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
@@ -48,16 +48,13 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
 
 def skip_published(plan: Plan) -> Plan:
     """Return the plan with the intervals skipped that the ledger shows as published by it."""
-    ledger = Ledger(StateStore.at(plan.storage, plan.pipeline, plan.profile))
-    published = {sink.name: frozenset(ledger.intervals(sink.name)) for sink in plan.sinks}
+    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+    intervals = [interval.id for interval in plan.intervals if interval.action != "skip"]
+    published = {sink.name: SinkRecords(store, sink.name, intervals).published() for sink in plan.sinks}
 
     def done(interval: IntervalPlan) -> bool:
-        return all(
-            interval.id in published[sink.name]
-            and (record := ledger.published(sink.name, interval.id)) is not None
-            and record.plan_hash == interval.plan_hash
-            for sink in plan.sinks
-        )
+        records = [published[sink.name].get(interval.id) for sink in plan.sinks]
+        return all(record is not None and record.plan_hash == interval.plan_hash for record in records)
 
     return replace(
         plan,

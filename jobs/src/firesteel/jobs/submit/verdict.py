@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RuntimeFault, kind_of
 from firesteel.jobs.submit.result_store import DriverError
-from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
 
@@ -81,10 +81,11 @@ def decide(
 
 
 def _records(plan: Plan) -> list[tuple[tuple[str, str], IntervalPlan, LedgerRecord | None]]:
-    ledger = Ledger(StateStore.at(plan.storage, plan.pipeline, plan.profile))
+    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+    intervals = [interval for interval in plan.intervals if interval.action != "skip"]
+    latest = {sink.name: SinkRecords(store, sink.name, [i.id for i in intervals]).latest() for sink in plan.sinks}
     return [
-        ((sink.name, interval.id), interval, ledger.latest(sink.name, interval.id))
+        ((sink.name, interval.id), interval, latest[sink.name].get(interval.id))
         for sink in plan.sinks
-        for interval in plan.intervals
-        if interval.action != "skip"
+        for interval in intervals
     ]

@@ -114,7 +114,8 @@ def build_plan(
     inputs = listing.wait_for_inputs(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
     plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), requested[0], incomplete)
     code = _code_parts(loaded, analysis)
-    published = Published.of(Ledger(StateStore.at(spec.storage, spec.name, loaded.profile)), tuple(spec.sinks))
+    ledger = Ledger(StateStore.at(spec.storage, spec.name, loaded.profile))
+    published = Published.of(ledger, tuple(spec.sinks), [slot.id for slot in requested])
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     gates, auditable = frozenset(gate.name for gate in plan.gates), plan.auditable_gates
     intervals = []

@@ -9,6 +9,7 @@ from firesteel.pipelines.plan.fingerprint import Parts, changed_gates, changed_p
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.sink_records import SinkRecords
 
 HISTORY_RUNS = 5
 """Number of published intervals per sink that give the pipeline's speed."""
@@ -16,26 +17,30 @@ HISTORY_RUNS = 5
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The published intervals of a pipeline's sinks, read once from the ledger."""
+    """The latest published attempts of a plan's intervals and of the last intervals of each sink, by sink and interval."""
 
-    ledger: Ledger
-    intervals: dict[str, frozenset[str]]
+    records: dict[str, dict[str, LedgerRecord]]
+    recent_intervals: dict[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, ledger: Ledger, sinks: Sequence[str]) -> Published:
+    def of(cls, ledger: Ledger, sinks: Sequence[str], intervals: Sequence[str]) -> Published:
         """List each sink once, so that intervals without an attempt cost no request."""
-        return cls(ledger, {sink: frozenset(ledger.intervals(sink)) for sink in sinks})
+        records, recent = {}, {}
+        for sink in sinks:
+            known = ledger.intervals(sink)
+            recent[sink] = known[-HISTORY_RUNS:]
+            wanted = {*intervals, *recent[sink]}.intersection(known)
+            records[sink] = SinkRecords(ledger.store, sink, sorted(wanted)).published()
+        return cls(records, recent)
 
     def last(self, sink: str, interval: str) -> LedgerRecord | None:
         """Return the latest published attempt."""
-        return self.ledger.published(sink, interval) if interval in self.intervals[sink] else None
+        return self.records[sink].get(interval)
 
     def recent(self) -> list[LedgerRecord]:
         """Return the latest published attempts of the last intervals of each sink."""
         records = (
-            self.ledger.published(sink, interval)
-            for sink, intervals in self.intervals.items()
-            for interval in sorted(intervals)[-HISTORY_RUNS:]
+            self.last(sink, interval) for sink, intervals in self.recent_intervals.items() for interval in intervals
         )
         return [record for record in records if record is not None]
 

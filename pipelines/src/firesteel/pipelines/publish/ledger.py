@@ -13,17 +13,17 @@ class Ledger:
     """Reads the records of one pipeline and profile; there are none before the first run."""
 
     def __init__(self, store: StateStore) -> None:
-        self._store = store
+        self.store = store
 
     def latest(self, sink: str, interval: str) -> LedgerRecord | None:
         """Return the latest attempt, in any state."""
-        sink_interval = SinkInterval(self._store, sink, interval)
+        sink_interval = SinkInterval(self.store, sink, interval)
         tokens = _tokens(sink_interval)
         return read_record(sink_interval, tokens[-1]) if tokens else None
 
     def published(self, sink: str, interval: str) -> LedgerRecord | None:
         """Return the latest published attempt, which readers see."""
-        sink_interval = SinkInterval(self._store, sink, interval)
+        sink_interval = SinkInterval(self.store, sink, interval)
         for token in reversed(_tokens(sink_interval)):
             record = read_record(sink_interval, token)
             if record.state == "published":
@@ -32,19 +32,19 @@ class Ledger:
 
     def suspect(self, sink: str, interval: str) -> str:
         """Return why an audit found the published rows wrong; empty if none did since the latest publish."""
-        sink_interval = SinkInterval(self._store, sink, interval)
+        sink_interval = SinkInterval(self.store, sink, interval)
         for token in reversed(_tokens(sink_interval)):
             record = read_record(sink_interval, token)
             if record.state == "published":
                 break
-            if record.action == "audit" and record.state == "failed" and record.error.startswith("FS7001"):
+            if record.failed_audit:
                 return record.error
         return ""
 
     def history(self, sink: str, interval: str | None = None) -> list[LedgerRecord]:
         """Return all attempts, latest first."""
         sink_intervals = [
-            SinkInterval(self._store, sink, name) for name in ([interval] if interval else self.intervals(sink))
+            SinkInterval(self.store, sink, name) for name in ([interval] if interval else self.intervals(sink))
         ]
         records = [
             read_record(sink_interval, token) for sink_interval in sink_intervals for token in _tokens(sink_interval)
@@ -53,8 +53,8 @@ class Ledger:
 
     def intervals(self, sink: str) -> tuple[str, ...]:
         """Return the intervals with at least one record, sorted."""
-        storage = self._store.storage
-        folders = [child for child in children(storage, self._store.folder("ledger", sink)) if child.is_dir]
+        storage = self.store.storage
+        folders = [child for child in children(storage, self.store.folder("ledger", sink)) if child.is_dir]
         return tuple(sorted(name_of(folder.name) for folder in folders))
 
 

@@ -81,6 +81,11 @@ class LedgerRecord:
         """Return whether the interval contains the rows of a plan."""
         return plan_hash == self.plan_hash or plan_hash in self.appended
 
+    @property
+    def failed_audit(self) -> bool:
+        """Whether changed gates failed on the published rows."""
+        return self.action == "audit" and self.state == "failed" and self.error.startswith("FS7001")
+
     def to_json(self) -> bytes:
         """Return indented JSON in UTF-8."""
         return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
@@ -91,4 +96,10 @@ class LedgerRecord:
         return parsed(_ADAPTER, data, path, "a valid ledger record", "Restore the file, or move it.")
 
 
+def to_json_list(records: list[LedgerRecord]) -> str:
+    """Return the records as an indented JSON list, for commands: quick also for thousands of records."""
+    return _LIST.dump_json(records, indent=2).decode()
+
+
 _ADAPTER = TypeAdapter(LedgerRecord)
+_LIST = TypeAdapter(list[LedgerRecord])

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from firesteel.pipelines.brief import MAX_PARTITIONS, MAX_TEXT, rows
 from firesteel.pipelines.publish.heartbeat import RunState, runs
 from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
-from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.sink_records import SinkRecords, read_all
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 
 
@@ -29,14 +29,26 @@ def interval_status(
         The id of a run, or the ending that the ids of several runs share. Empty: `runs` is empty.
     """
     states = runs(store, run) if run else []
+    targets = [SinkInterval(store, sink, interval) for interval in intervals for sink in sinks]
+    records = {sink: SinkRecords(store, sink, intervals) for sink in sinks}
+    latest = {sink: of_sink.latest() for sink, of_sink in records.items()}
+    published = {sink: of_sink.published() for sink, of_sink in records.items()}
+    suspect = {sink: of_sink.suspect() for sink, of_sink in records.items()}
     return {
         "pipeline": store.pipeline,
         "profile": store.profile,
         "runs": [_run(state) for state in states],
         "intervals": [
-            _interval(SinkInterval(store, sink, interval), path)
-            for interval in intervals
-            for sink, path in sinks.items()
+            {
+                "interval": target.interval,
+                "sink": target.sink,
+                "path": sinks[target.sink],
+                "held_by": holder,
+                "newest": _record(latest[target.sink].get(target.interval)),
+                "published": _record(published[target.sink].get(target.interval)),
+                "suspect": suspect[target.sink].get(target.interval, "")[:MAX_TEXT],
+            }
+            for target, holder in zip(targets, read_all(_holder, targets), strict=True)
         ],
     }
 
@@ -55,21 +67,6 @@ def _run(state: RunState) -> JsonValue:
         "ended_at": ended.at if ended else "",
         "exit_code": ended.exit_code if ended else None,
         "brief": ended.brief if ended else None,
-    }
-
-
-def _interval(target: SinkInterval, path: str) -> JsonValue:
-    ledger = Ledger(target.store)
-    latest = ledger.latest(target.sink, target.interval)
-    published = latest if latest and latest.state == "published" else ledger.published(target.sink, target.interval)
-    return {
-        "interval": target.interval,
-        "sink": target.sink,
-        "path": path,
-        "held_by": _holder(target),
-        "newest": _record(latest),
-        "published": _record(published),
-        "suspect": ledger.suspect(target.sink, target.interval)[:MAX_TEXT],
     }
 
 

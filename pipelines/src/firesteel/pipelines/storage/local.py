@@ -36,7 +36,9 @@ class LocalStorage:
 
     def status(self, path: str) -> FileStatus | None:
         """See Storage. Links are followed, as Hadoop's local file system does."""
-        path = absolute(path)
+        return self._status(absolute(path))
+
+    def _status(self, path: str) -> FileStatus | None:
         try:
             return _status(path, os.stat(path))  # noqa: PTH116 - storage paths are text, not Path
         except OSError as error:
@@ -51,12 +53,13 @@ class LocalStorage:
             names = sorted(os.listdir(path))  # noqa: PTH208
         except OSError as error:
             raise _error(error, path) from error
-        children = (self._child(join(path, name)) for name in names)
+        folder = path.rstrip("/")
+        children = (self._child(f"{folder}/{name}") for name in names)
         return [child for child in children if child is not None]
 
     def _child(self, path: str) -> FileStatus | None:
         """Return the status. A dangling link counts as an empty file, so that readers of a directory notice it."""
-        status = self.status(path)
+        status = self._status(path)
         if status is None and os.path.islink(path):  # noqa: PTH114
             with contextlib.suppress(FileNotFoundError):
                 return replace(_status(path, os.lstat(path)), length=0)

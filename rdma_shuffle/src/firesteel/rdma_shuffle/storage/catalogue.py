@@ -13,9 +13,12 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from firesteel.rdma_shuffle.storage.journal import Journal, records
@@ -28,19 +31,69 @@ _REGISTERED, _REMOVED = 1, 2
 _COMPACT_BYTES = 8 << 20
 _MODE = 0o700
 _MAX_BYTES = 1 << 62
+_OUTPUT_BYTES = 1024
+"""Memory of an output besides its blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One map output. `path` is empty if it has no bytes. `offsets` has one entry more than there are reduces."""
+    """One map output. An empty block needs no memory: most blocks of a wide shuffle can be empty.
+
+    Parameters
+    ----------
+    path
+        The data file. Empty if the output has no bytes.
+    count
+        The number of reduces.
+    table
+        The blocks that have bytes.
+    reduces
+        The reduces of these blocks, or None if every block has bytes.
+    offsets
+        The offset of each of these blocks, and the end of the last one.
+    """
 
     path: str
+    count: int
     table: Table
+    reduces: array[int] | None
     offsets: array[int]
+
+    @classmethod
+    def of(cls, table: Table) -> Output:
+        """Return the output that has the blocks of a table, without a path."""
+        count, lengths = len(table), table.lengths()
+        if all(lengths):
+            return cls("", count, table, None, _offsets(table))
+        reduces = array("I", [reduce for reduce, length in enumerate(lengths) if length] if any(lengths) else ())
+        table = Table(b"".join([table.data[at * ENTRY.size : (at + 1) * ENTRY.size] for at in reduces]))
+        return cls("", count, table, reduces, _offsets(table))
 
     @property
     def size(self) -> int:
         return self.offsets[-1]
+
+    @property
+    def memory(self) -> int:
+        """The bytes of memory that it needs in the service."""
+        reduces = 0 if self.reduces is None else len(self.reduces) * self.reduces.itemsize
+        return _OUTPUT_BYTES + len(self.table.data) + len(self.offsets) * self.offsets.itemsize + reduces
+
+    def index(self, reduce: int) -> int:
+        """Return the index of the first block with bytes whose reduce is not lower."""
+        return reduce if self.reduces is None else bisect_left(self.reduces, reduce)
+
+    def blocks(self, first: int, end: int) -> Table:
+        """Return the blocks from reduce `first` to `end` (exclusive)."""
+        low, high = self.index(first), self.index(end)
+        table = self.table.cut(low, high)
+        if self.reduces is None or high - low == end - first:
+            return table
+        data = bytearray((end - first) * ENTRY.size)
+        for at, reduce in enumerate(self.reduces[low:high]):
+            start = (reduce - first) * ENTRY.size
+            data[start : start + ENTRY.size] = table.data[at * ENTRY.size : (at + 1) * ENTRY.size]
+        return Table(bytes(data))
 
 
 class Catalogue:
@@ -54,16 +107,24 @@ class Catalogue:
         A validated name. It is used as a folder name.
     discard
         Deletes a folder.
+    memory_limit
+        Bytes of memory for the lengths and checksums of the blocks, or None without a limit.
     """
 
     def __init__(
-        self, folders: tuple[Path, ...], application: str, discard: Callable[[Path], None] = shutil.rmtree
+        self,
+        folders: tuple[Path, ...],
+        application: str,
+        discard: Callable[[Path], None] = shutil.rmtree,
+        memory_limit: int | None = None,
     ) -> None:
+        self._memory_limit = memory_limit
         self._discard = discard
         self._folders = tuple(folder / application for folder in folders)
         self._outputs: dict[int, dict[int, Output]] = {}
         self._dead_bytes = 0
         self.size = 0
+        self.memory = 0
         for folder in self._folders:
             for part in ("outputs", "spool"):
                 (folder / SERVICE / part).mkdir(_MODE, parents=True, exist_ok=True)
@@ -106,15 +167,15 @@ class Catalogue:
         ShuffleFault
             REFUSED, CORRUPT or NO_SPACE. The files and the catalogue are then unchanged.
         """
-        offsets = table.offsets()
-        if offsets[-1] > _MAX_BYTES:
+        total = table.total()
+        if total > _MAX_BYTES:
             raise ShuffleFault(
                 Reason.CORRUPT,
-                f"map output {shuffle}/{map_id} has {offsets[-1]} bytes, more than the maximum of {_MAX_BYTES}",
+                f"map output {shuffle}/{map_id} has {total} bytes, more than the maximum of {_MAX_BYTES}",
             )
-        output = Output("", table, array("Q", offsets))
+        output = Output.of(table)
         known = self._outputs.get(shuffle, {}).get(map_id)
-        if known and known.table != table:
+        if known and replace(known, path="") != output:
             raise ShuffleFault(
                 Reason.REFUSED, f"map output {shuffle}/{map_id} is already registered with different blocks"
             )
@@ -122,6 +183,12 @@ class Catalogue:
             raise ShuffleFault(
                 Reason.NO_SPACE,
                 f"map output {shuffle}/{map_id} has {output.size} bytes, the disk limit leaves {bytes_left}",
+            )
+        if self._memory_limit is not None and not known and self.memory + output.memory > self._memory_limit:
+            raise ShuffleFault(
+                Reason.NO_SPACE,
+                f"the lengths and checksums of map output {shuffle}/{map_id} need {output.memory} bytes of memory, "
+                f"the application uses {self.memory} of {self._memory_limit} (--table-bytes)",
             )
         source = self._handed_over(data, output.size) if data or output.size else None
         leftover = self._handed_over(index, None) if index else None
@@ -131,9 +198,7 @@ class Catalogue:
                 given.unlink(missing_ok=True)
             return
         if source:
-            output = Output(
-                str(source.parent / SERVICE / "outputs" / f"{shuffle}" / f"{map_id}"), table, output.offsets
-            )
+            output = replace(output, path=str(source.parent / SERVICE / "outputs" / f"{shuffle}" / f"{map_id}"))
         try:
             if source:
                 Path(output.path).parent.mkdir(_MODE, exist_ok=True)
@@ -171,10 +236,12 @@ class Catalogue:
         known = outputs.get(map_id)
         if known:
             self.size -= known.size
+            self.memory -= known.memory
             if known.path and known.path != output.path:  # re-registered from another folder
                 Path(known.path).unlink(missing_ok=True)
         outputs[map_id] = output
         self.size += output.size
+        self.memory += output.memory
 
     # -- serving -------------------------------------------------------------------------------------------------
 
@@ -184,9 +251,9 @@ class Catalogue:
             output = self._output(asked)
         except ShuffleFault as fault:
             return Missing(fault.reason, fault.detail)
-        start, end = output.offsets[asked.first], output.offsets[asked.end]
+        start, end = output.offsets[output.index(asked.first)], output.offsets[output.index(asked.end)]
         extents = (FileExtent(output.path, start, end - start),) if end > start else ()
-        return Found(output.table.cut(asked.first, asked.end), extents)
+        return Found(output.blocks(asked.first, asked.end), extents)
 
     def _output(self, asked: Range) -> Output:
         """Return the map output that contains a range."""
@@ -194,9 +261,8 @@ class Catalogue:
         output = outputs.get(asked.map_id) if outputs else None
         if output is None:
             raise ShuffleFault(Reason.NOT_HERE, f"map output {asked.shuffle}/{asked.map_id} is not on this node")
-        if asked.end >= len(output.offsets):
-            reduces = len(output.offsets) - 1
-            raise ShuffleFault(Reason.NOT_HERE, f"map output {asked.shuffle}/{asked.map_id} has {reduces} reduces")
+        if asked.end > output.count:
+            raise ShuffleFault(Reason.NOT_HERE, f"map output {asked.shuffle}/{asked.map_id} has {output.count} reduces")
         return output
 
     def piece(self, piece: Piece) -> FileExtent | None:
@@ -209,8 +275,8 @@ class Catalogue:
         """
         asked, skip, length = piece
         output = self._output(asked)
-        start = output.offsets[asked.first] + skip
-        if start + length > output.offsets[asked.end]:
+        start = output.offsets[output.index(asked.first)] + skip
+        if start + length > output.offsets[output.index(asked.end)]:
             raise ShuffleFault(Reason.MALFORMED, "a piece is outside its range")
         return FileExtent(output.path, start, length) if length else None
 
@@ -219,9 +285,10 @@ class Catalogue:
     def remove(self, shuffle: int) -> None:
         """Delete the outputs of a shuffle. Readers that have a file open can continue."""
         removed = self._outputs.pop(shuffle, {})
-        for output in removed.values():
+        for map_id, output in removed.items():
             self.size -= output.size
-            self._dead_bytes += len(output.table.data)
+            self.memory -= output.memory
+            self._dead_bytes += len(_registered(shuffle, map_id, output))
         if not removed:
             return
         for folder in {Path(output.path).parent for output in removed.values() if output.path}:
@@ -247,7 +314,7 @@ class Catalogue:
         self.close()
         self._journal.path.unlink(missing_ok=True)
         self._outputs.clear()
-        self.size = 0
+        self.size = self.memory = 0
         for folder in self._folders:
             self._discard(folder)
 
@@ -286,7 +353,10 @@ class Catalogue:
 
 
 def _registered(shuffle: int, map_id: int, output: Output) -> bytes:
-    return u8(_REGISTERED) + u32(shuffle) + u64(map_id) + text(output.path) + output.table.data
+    """`u8 1 | u32 shuffle | u64 map | str path | u32 count | u32 n | n x u32 reduce if n < count | n x (u64 length | u32 CRC32C)`."""
+    reduces = b"" if output.reduces is None else struct.pack(f">{len(output.reduces)}I", *output.reduces)
+    head = u8(_REGISTERED) + u32(shuffle) + u64(map_id) + text(output.path)
+    return head + u32(output.count) + u32(len(output.table)) + reduces + output.table.data
 
 
 def _read(record: bytes) -> tuple[int, int, int, Output | None]:
@@ -294,10 +364,16 @@ def _read(record: bytes) -> tuple[int, int, int, Output | None]:
     kind, shuffle = body.u8(), body.u32()
     if kind == _REMOVED:
         return kind, shuffle, 0, None
-    map_id, path, table = body.u64(), body.text(), Table(body.rest())
-    if len(table.data) % ENTRY.size or len(table) > MAX_REDUCES:
+    map_id, path, count, size = body.u64(), body.text(), body.u32(), body.u32()
+    if not size <= count <= MAX_REDUCES:
         return kind, shuffle, map_id, None
-    return kind, shuffle, map_id, Output(path, table, array("Q", table.offsets()))
+    reduces = None if size == count else array("I", struct.unpack(f">{size}I", body.raw(4 * size)))
+    table = Table(body.raw(ENTRY.size * size))
+    return kind, shuffle, map_id, Output(path, count, table, reduces, _offsets(table))
+
+
+def _offsets(table: Table) -> array[int]:
+    return array("Q", accumulate(table.lengths(), initial=0))
 
 
 def _is_whole(output: Output, folders: set[Path]) -> bool:

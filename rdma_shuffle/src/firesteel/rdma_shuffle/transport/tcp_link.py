@@ -91,11 +91,10 @@ class TcpLink:
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: FrameStream(link), *address)
-        except OSError as error:
+        except (OSError, UnicodeError, OverflowError) as error:  # the last two: no host name, no port
             link._greeted.cancel()
-            raise ShuffleFault(
-                Reason.UNREACHABLE, f"the service of {owner} cannot be reached: {error.strerror or error}"
-            ) from error
+            reason = getattr(error, "strerror", None) or error
+            raise ShuffleFault(Reason.UNREACHABLE, f"the service of {owner} cannot be reached: {reason}") from error
         try:
             await link._authenticate()
         except BaseException:

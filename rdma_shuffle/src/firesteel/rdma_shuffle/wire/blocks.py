@@ -69,6 +69,8 @@ class Table:
     def lengths(self) -> list[int]:
         if len(self.data) == ENTRY.size:  # most requests are for one block
             return [ENTRY.unpack(self.data)[0]]
+        if not self.data.lstrip(b"\0"):
+            return [0] * len(self)
         return [length for length, _ in ENTRY.iter_unpack(self.data)]
 
     def checksums(self) -> list[int]:

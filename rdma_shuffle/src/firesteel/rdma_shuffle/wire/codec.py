@@ -81,8 +81,11 @@ class Body:
         count = self.u16()
         if count > limit:
             raise malformed(f"a string has {count} bytes, more than the limit of {limit}")
+        data = self.raw(count)
+        if b"\0" in data:  # it ends a path or a host name for the operating system
+            raise malformed("a string contains a NUL byte")
         try:
-            return self.raw(count).decode()
+            return data.decode()
         except UnicodeDecodeError:
             raise malformed("a string is not UTF-8") from None
 

@@ -61,7 +61,8 @@ public final class ShuffleDriverPlugin implements DriverPlugin {
         // directories of another executor would bypass the service and fail if that executor is gone.
         conf.setIfMissing("spark.dynamicAllocation.shuffleTracking.enabled", "false");
         conf.set("spark.shuffle.readHostLocalDisk", "false");
-        conf.setIfMissing("spark.storage.decommission.shuffleBlocks.enabled", "false");
+        // A migrated output would have no checksums, and the service of its new node does not have it.
+        conf.set("spark.storage.decommission.shuffleBlocks.enabled", "false");
         conf.setIfMissing(WrittenChecksums.ALGORITHM_KEY, WrittenChecksums.ALGORITHM);
         Session session = Session.open(conf, plugin, secret);
         context.addSparkListener(NodeTracker.start(session));

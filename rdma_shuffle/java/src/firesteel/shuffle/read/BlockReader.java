@@ -8,7 +8,6 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 
 import org.apache.spark.network.buffer.ManagedBuffer;
@@ -23,8 +22,8 @@ import firesteel.shuffle.wire.Wire;
 
 /** Fetches blocks from the node's service, wraps them in buffers and checks every byte against its CRC32C. */
 final class BlockReader {
-    /** The result of one block: a buffer with one user, or a failure. */
-    record Outcome(BlockName block, ManagedBuffer buffer, ShuffleFailure failure) {}
+    /** The result of one block: a buffer with one user, or a failure and what the service said of the block, if it did. */
+    record Outcome(BlockName block, ManagedBuffer buffer, ShuffleFailure failure, Wire.Found found) {}
 
     /** A block of a file up to this size is read at once: one copy, no open file. */
     private static final long MAX_COPIED_BYTES = 1 << 20;
@@ -84,30 +83,31 @@ final class BlockReader {
 
     private Outcome open(BlockName block, Wire.Found found, List<Wire.Slab> slabs, Lease lease) {
         if (found.reason() != null) {
-            return failed(block, new ShuffleFailure(found.reason(), block.text() + ": " + found.detail()));
+            ShuffleFailure failure = new ShuffleFailure(found.reason(), block.text() + ": " + found.detail());
+            return new Outcome(block, null, failure, null);
         }
         try {
             ManagedBuffer buffer = buffer(found, slabs, lease);
             try {
                 verify(block, buffer, found);
-                return new Outcome(block, buffer, null);
+                return new Outcome(block, buffer, null, found);
             } catch (IOException | RuntimeException error) {
                 buffer.release();
                 throw error;
             }
         } catch (ShuffleFailure error) {
-            return failed(block, error);
+            return failed(block, found, error);
         } catch (EOFException error) {
-            return failed(block, new ShuffleFailure(Reason.CORRUPT, block.text() + ": " + error.getMessage(), error));
+            return failed(block, found, new ShuffleFailure(Reason.CORRUPT, block.text() + ": " + error.getMessage(), error));
         } catch (NoSuchFileException error) {
-            return failed(block, new ShuffleFailure(Reason.PEER_REFUSED, block.text() + " was removed meanwhile", error));
+            return failed(block, found, new ShuffleFailure(Reason.PEER_REFUSED, block.text() + " was removed meanwhile", error));
         } catch (IOException error) {
-            return failed(block, new ShuffleFailure(Reason.UNREADABLE, block.text() + ": " + error, error));
+            return failed(block, found, new ShuffleFailure(Reason.UNREADABLE, block.text() + ": " + error, error));
         }
     }
 
-    private static Outcome failed(BlockName block, ShuffleFailure failure) {
-        return new Outcome(block, null, failure);
+    private static Outcome failed(BlockName block, Wire.Found found, ShuffleFailure failure) {
+        return new Outcome(block, null, failure, found);
     }
 
     private ManagedBuffer buffer(Wire.Found found, List<Wire.Slab> slabs, Lease lease) throws IOException {
@@ -163,11 +163,6 @@ final class BlockReader {
         BlockChecksums.Bytes bytes = buffer instanceof ChecksummedBuffer checksummed
                 ? checksummed.bytes()
                 : BlockChecksums.in(buffer.nioByteBuffer());
-        int[] crcs = BlockChecksums.of(bytes, found.lengths());
-        int wrong = Arrays.mismatch(crcs, found.crcs());
-        if (wrong >= 0) {
-            throw new ShuffleFailure(
-                    Reason.CORRUPT, block.text() + ": the CRC32C of reduce " + (block.first() + wrong) + " does not match");
-        }
+        BlockChecksums.verify(block, bytes, found.lengths(), found.crcs());
     }
 }

@@ -1,8 +1,11 @@
 package firesteel.shuffle.read;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.RejectedExecutionException;
@@ -33,9 +36,11 @@ import firesteel.shuffle.session.HostLost;
 import firesteel.shuffle.session.Session;
 import firesteel.shuffle.session.Setting;
 import firesteel.shuffle.session.ShuffleMetrics;
+import firesteel.shuffle.wire.BlockChecksums;
 import firesteel.shuffle.wire.BlockName;
 import firesteel.shuffle.wire.Reason;
 import firesteel.shuffle.wire.ShuffleFailure;
+import firesteel.shuffle.wire.Wire;
 
 /**
  * Fetches shuffle blocks in three steps: from the node's service, with retries; from the live executor by Netty; failure.
@@ -125,6 +130,8 @@ final class FallbackBlockClient extends BlockStoreClient {
         private final String execId;
         private final BlockFetchingListener listener;
         private final DownloadFileManager files;
+        /** What the service said of blocks that it did not deliver. Netty's threads read it. */
+        private final Map<BlockName, Wire.Found> known = new ConcurrentHashMap<>();
 
         private Request(
                 String host, int port, String execId, BlockFetchingListener listener, DownloadFileManager files) {
@@ -157,11 +164,23 @@ final class FallbackBlockClient extends BlockStoreClient {
             }
             failure.reason().record(host, left.size() + " blocks of executor " + execId + ". " + failure.getMessage());
             ShuffleMetrics.FALLBACK_BLOCKS.inc(left.size());
-            if (mayUseNetty) {
+            List<BlockName> refused = new ArrayList<>(left);
+            refused.removeIf(this::mayUseNetty);
+            left.removeAll(refused);
+            if (!left.isEmpty()) {
                 byNetty(left, failure);
-            } else {
-                fail(left, failure, failure);
             }
+            if (!refused.isEmpty()) {
+                fail(refused, failure, failure);
+            }
+        }
+
+        /**
+         * An executor checks each block before it sends the block by Netty (VerifyingResolver). Spark's external shuffle
+         * service does not, so its bytes need a checksum that we know.
+         */
+        private boolean mayUseNetty(BlockName block) {
+            return mayUseNetty && (stock == netty || known.containsKey(block));
         }
 
         /** Deliver blocks from the service and remove them from {@code left}. Returns why the rest is left. */
@@ -204,6 +223,9 @@ final class FallbackBlockClient extends BlockStoreClient {
             ShuffleFailure failure = null;
             for (BlockReader.Outcome outcome : outcomes) {
                 if (outcome.failure() != null) {
+                    if (outcome.found() != null) {
+                        known.put(outcome.block(), outcome.found());
+                    }
                     // A permanent reason ends the retries. A transient one must not hide it.
                     if (failure == null || failure.reason().isTransient()) {
                         failure = outcome.failure();
@@ -233,6 +255,12 @@ final class FallbackBlockClient extends BlockStoreClient {
             BlockFetchingListener relay = new BlockFetchingListener() {
                 @Override
                 public void onBlockFetchSuccess(String id, ManagedBuffer buffer) {
+                    try {
+                        verify(BlockName.parse(id), buffer);
+                    } catch (IOException error) {
+                        onBlockFetchFailure(id, error);
+                        return;
+                    }
                     ShuffleMetrics.NETTY_BLOCKS.inc();
                     listener.onBlockFetchSuccess(id, buffer);
                 }
@@ -251,6 +279,21 @@ final class FallbackBlockClient extends BlockStoreClient {
                 stock.fetchBlocks(host, port, execId, ids, relay, files);
             } catch (RuntimeException error) {
                 fail(blocks, cause, error);
+            }
+        }
+
+        /** Check a block of Netty if its checksums are known. The file of the executor can be that of the service. */
+        private void verify(BlockName block, ManagedBuffer buffer) throws IOException {
+            Wire.Found found = known.get(block);
+            if (found == null) {
+                return;
+            }
+            if (files == null) {
+                BlockChecksums.verify(block, BlockChecksums.in(buffer.nioByteBuffer()), found.lengths(), found.crcs());
+                return;
+            }
+            try (InputStream stream = buffer.createInputStream()) { // a file, which may not fit the memory
+                BlockChecksums.verify(block, BlockChecksums.in(stream), found.lengths(), found.crcs());
             }
         }
 

@@ -3,9 +3,11 @@ package firesteel.shuffle.wire;
 import java.io.EOFException;
 import java.io.File;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
 import java.util.zip.CRC32C;
 
 /** CRC32C of consecutive blocks, in one pass over their bytes and without a copy. */
@@ -64,6 +66,21 @@ public final class BlockChecksums {
         return crcs;
     }
 
+    /** Throws CORRUPT if the bytes of a block do not have its lengths and checksums, one of each for each reduce. */
+    public static void verify(BlockName block, Bytes bytes, long[] lengths, int[] crcs) throws IOException {
+        int[] actual;
+        try {
+            actual = of(bytes, lengths);
+        } catch (EOFException error) {
+            throw new ShuffleFailure(Reason.CORRUPT, block.text() + ": " + error.getMessage(), error);
+        }
+        int wrong = Arrays.mismatch(actual, crcs);
+        if (wrong >= 0) {
+            throw new ShuffleFailure(
+                    Reason.CORRUPT, block.text() + ": the CRC32C of reduce " + (block.first() + wrong) + " does not match");
+        }
+    }
+
     /** The {@code size} bytes of a file from {@code offset}. */
     public static Bytes in(FileChannel channel, long offset, long size) {
         ByteBuffer step = STEPS.get();
@@ -80,6 +97,15 @@ public final class BlockChecksums {
                 done += count;
                 return step.flip();
             }
+        };
+    }
+
+    /** The bytes of a stream, which the caller closes. */
+    public static Bytes in(InputStream stream) {
+        byte[] step = new byte[STEP];
+        return () -> {
+            int count = stream.read(step);
+            return count < 0 ? null : ByteBuffer.wrap(step, 0, count);
         };
     }
 

@@ -6,7 +6,6 @@ import java.io.UncheckedIOException;
 import java.util.concurrent.TimeUnit;
 
 import org.apache.spark.SparkConf;
-import org.apache.spark.shuffle.IndexShuffleBlockResolver;
 import org.apache.spark.storage.BlockManager;
 
 import firesteel.shuffle.session.Session;
@@ -19,7 +18,7 @@ import firesteel.shuffle.wire.Wire;
 import scala.Option;
 
 /** Spark's block resolver, which also hands each committed map output over to the node's service. */
-public final class HandOverResolver extends IndexShuffleBlockResolver {
+public final class HandOverResolver extends VerifyingResolver {
     private final NodeService service;
     private final long registerMillis;
     private final boolean writersKnow;
@@ -45,6 +44,7 @@ public final class HandOverResolver extends IndexShuffleBlockResolver {
         try {
             boolean known = writersKnow && checksums.length == lengths.length;
             int[] crcs = known ? WrittenChecksums.of(checksums) : BlockChecksums.of(data, lengths);
+            keep(shuffleId, mapId, crcs);
             handOver(shuffleId, mapId, data, index, lengths, crcs);
         } catch (IOException error) {
             throw new UncheckedIOException(

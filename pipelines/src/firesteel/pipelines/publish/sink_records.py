@@ -1,0 +1,170 @@
+"""The ledger records of many intervals: one listing, one index file, and a parallel read of the records that the index lacks.
+
+::
+
+    <base>/index/<profile>/<sink>.pack    32 bytes SHA-256 of the rest | zlib: u32 length of head | head | record files, in order
+                                          head: JSON list of [interval, token, length, modified_ms]
+
+The index copies the bytes of record files and nothing else. An entry counts only for a file that the listing shows with the same
+length and modification time. So an index that is lost, damaged or stale costs time and changes no result: readers write it again.
+Decisions about one interval (lease, recovery, publish, rollback, `audit verify`) read the record files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, file_name, name_of, token_of
+from firesteel.pipelines.storage.base import FileStatus
+
+INDEX_FROM = 256
+"""Number of records from which on an index is quicker than their files."""
+
+_WRITE_FROM = 64
+"""Number of records that the index lacks from which on it is written again."""
+
+READERS = 16
+"""Number of threads that read record files."""
+
+_HEAD = struct.Struct(">I")
+_SHA_BYTES = 32
+
+K = TypeVar("K")
+T = TypeVar("T")
+Key = tuple[str, int]
+"""The interval and the token of a record."""
+
+
+class SinkRecords:
+    """The records of one sink at the time of the listing.
+
+    Parameters
+    ----------
+    intervals
+        The intervals to read. Default: all.
+    """
+
+    def __init__(self, store: StateStore, sink: str, intervals: Sequence[str] | None = None) -> None:
+        self._store = store
+        self._folder = store.folder("ledger", sink)
+        self._index = f"{store.folder('index', sink)}.pack"
+        self._data: dict[Key, bytes] = {}
+        self._records: dict[Key, LedgerRecord] = {}
+        self._index_read = False
+        folders = [self._folder]
+        if intervals is not None and len(intervals) < INDEX_FROM:
+            folders = [SinkInterval(store, sink, interval).folder("ledger") for interval in dict.fromkeys(intervals)]
+        self._files: dict[Key, FileStatus] = {}
+        self._tokens: dict[str, list[int]] = {}
+        names = None if intervals is None else {file_name(interval) for interval in intervals}
+        start = len(self._folder) + 1
+        for status in store.storage.scan(folders):
+            name, _, file = status.path[start:].partition("/")
+            token = token_of(file)
+            if token is not None and token[1] == "json" and (names is None or name in names):
+                interval = name_of(name)
+                self._files[interval, token[0]] = status
+                self._tokens.setdefault(interval, []).append(token[0])
+        for tokens in self._tokens.values():
+            tokens.sort(reverse=True)
+
+    def latest(self) -> dict[str, LedgerRecord]:
+        """Return the latest attempt of each interval, in any state, sorted by interval."""
+        keys = [(interval, self._tokens[interval][0]) for interval in sorted(self._tokens)]
+        self._load(keys)
+        return {interval: self._records[interval, token] for interval, token in keys}
+
+    def published(self) -> dict[str, LedgerRecord]:
+        """Return the latest published attempt of each interval that has one, sorted by interval."""
+        found: dict[str, LedgerRecord] = {}
+        left = sorted(self._tokens)
+        for depth in range(max(map(len, self._tokens.values()), default=0)):
+            left = [interval for interval in left if interval not in found and len(self._tokens[interval]) > depth]
+            keys = [(interval, self._tokens[interval][depth]) for interval in left]
+            self._load(keys)
+            records = {interval: self._records[interval, token] for interval, token in keys}
+            found |= {interval: record for interval, record in records.items() if record.state == "published"}
+        return dict(sorted(found.items()))
+
+    def suspect(self) -> dict[str, str]:
+        """Return why an audit found the published rows of intervals wrong; intervals without such an audit are not included."""
+        self.published()  # reads the records down to the published ones
+        found: dict[str, str] = {}
+        for interval, tokens in self._tokens.items():
+            for token in tokens:
+                record = self._records[interval, token]
+                if record.state == "published":
+                    break
+                if record.failed_audit:
+                    found[interval] = record.error
+                    break
+        return found
+
+    def all(self) -> list[LedgerRecord]:
+        """Return all attempts, latest first."""
+        self._load(list(self._files))
+        return sorted(
+            (self._records[key] for key in self._files),
+            key=lambda record: (record.ended_at, record.interval, record.token),
+            reverse=True,
+        )
+
+    def _load(self, keys: Sequence[Key]) -> None:
+        wanted = [key for key in keys if key not in self._records]
+        if len(wanted) >= INDEX_FROM:
+            self._read_index()
+        missing = [key for key in wanted if key not in self._data]
+        for key, data in zip(missing, read_all(self._read, missing), strict=True):
+            self._data[key] = data
+        for key in wanted:
+            self._records[key] = LedgerRecord.from_json(self._data[key], self._files[key].path)
+        if len(self._data) >= INDEX_FROM and len(missing) >= max(_WRITE_FROM, len(self._data) // 16):
+            self._write_index()
+
+    def _read(self, key: Key) -> bytes:
+        status = self._files[key]
+        return self._store.storage.peek(status.path, 0, status.length)
+
+    def _read_index(self) -> None:
+        if self._index_read:
+            return
+        self._index_read = True
+        try:
+            packed = self._store.storage.read(self._index)
+        except StorageError:
+            return  # lost
+        if hashlib.sha256(packed[_SHA_BYTES:]).digest() != packed[:_SHA_BYTES]:
+            return  # damaged, or half-written
+        data = zlib.decompress(packed[_SHA_BYTES:])
+        at = _HEAD.size + _HEAD.unpack_from(data)[0]
+        for interval, token, length, modified_ms in json.loads(data[_HEAD.size : at]):
+            status = self._files.get((interval, token))
+            if status is not None and (status.length, status.modified_ms) == (length, modified_ms):
+                self._data.setdefault((interval, token), data[at : at + length])
+            at += length
+
+    def _write_index(self) -> None:
+        keys = sorted(key for key, data in self._data.items() if len(data) == self._files[key].length)
+        head = json.dumps([[*key, self._files[key].length, self._files[key].modified_ms] for key in keys]).encode()
+        body = zlib.compress(b"".join([_HEAD.pack(len(head)), head, *(self._data[key] for key in keys)]), 1)
+        with contextlib.suppress(FiresteelError):  # readers need not have write access
+            self._store.storage.replace(self._index, hashlib.sha256(body).digest() + body)
+
+
+def read_all(read: Callable[[K], T], keys: Sequence[K]) -> Iterable[T]:
+    """Return the result of `read` for each key, in order, by several threads if there are many keys."""
+    if len(keys) <= READERS:
+        return map(read, keys)
+    size = -(-len(keys) // (4 * READERS))
+    parts = [keys[start : start + size] for start in range(0, len(keys), size)]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="firesteel-ledger") as pool:
+        return [result for results in pool.map(lambda part: list(map(read, part)), parts) for result in results]
