@@ -436,7 +436,7 @@ class TestLedger:
     def test_records_are_readable_by_people_and_checked(self, root_uri, tmp_path):
         publish(root_uri, "r1", NEW)
         (path,) = Path(tmp_path, "_firesteel", "ledger").rglob("*.json")
-        assert json.loads(path.read_text())["run_id"] == "r1"
+        assert json.loads(path.read_text())["body"]["run_id"] == "r1"
         assert path.name == "0000000001.json"
         path.write_text(path.read_text()[:50])
         with pytest.raises(StorageError, match="FS8006"):

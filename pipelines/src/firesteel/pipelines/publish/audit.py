@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, tokens_in
 from firesteel.pipelines.storage.paths import join
 
@@ -67,9 +68,12 @@ def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Crea
     create
         `Storage.create`, or a replacement for it.
     """
+    tried = ""
     while True:
         numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
         path, entry, data = _next(sink_interval, record, numbers)
+        _expect_progress(path, tried)
+        tried = path
         # A recovered publish may already have its entry; a dead driver's entry is among the latest.
         if record.recovered_by and any(
             read_entry(sink_interval.store, number).subject == entry.subject for number in reversed(numbers)
@@ -86,9 +90,12 @@ def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Crea
 
 def append_refusal(sink_interval: SinkInterval, refused: AuditEntry) -> None:
     """Append the entry of a publish that a policy refused; this function sets `previous`."""
+    tried = ""
     while True:
         numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
         path, data = _chained(sink_interval, numbers, refused)
+        _expect_progress(path, tried)
+        tried = path
         try:
             sink_interval.storage.create(path, data)
         except StorageError as error:
@@ -128,10 +135,23 @@ def _next(sink_interval: SinkInterval, record: LedgerRecord, numbers: list[int])
 
 def _chained(sink_interval: SinkInterval, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
     """Return the path of the next entry, and its content with the digest of the last entry."""
-    folder = _folder(sink_interval.store)
-    previous = hashlib.sha256(sink_interval.storage.read(_file(folder, numbers[-1]))).hexdigest() if numbers else ""
-    data = json.dumps({**asdict(entry), "previous": previous}, indent=2, ensure_ascii=False) + "\n"
-    return _file(folder, numbers[-1] + 1 if numbers else 1), data.encode()
+    store, folder, previous = sink_interval.store, _folder(sink_interval.store), ""
+    if numbers:
+        last = _file(folder, numbers[-1])
+        read_entry(store, numbers[-1])  # an entry that cannot be believed gets no successor
+        previous = hashlib.sha256(store.storage.read(last)).hexdigest()
+    number = numbers[-1] + 1 if numbers else 1
+    return _file(folder, number), encode(_identity(number), replace(entry, previous=previous))
+
+
+def _expect_progress(path: str, tried: str) -> None:
+    """Stop when a file refuses to be created although a listing does not show it."""
+    if path == tried:
+        raise invalid(
+            path,
+            "the next audit entry cannot be created: a file that no listing shows is in its place.",
+            "Remove it, then run `firesteel recover`.",
+        )
 
 
 def files_digest(record: LedgerRecord) -> str:
@@ -143,7 +163,8 @@ def files_digest(record: LedgerRecord) -> str:
 def read_entry(store: StateStore, number: int) -> AuditEntry:
     """Return one entry. Raise FS8006 when it is not valid."""
     path = _file(_folder(store), number)
-    return parsed(_ADAPTER, store.storage.read(path), path, "a valid audit entry", "Restore the file; it was edited.")
+    hint = "Restore the file from a backup."
+    return decode(_ADAPTER, store.storage.read(path), path, _identity(number), hint)
 
 
 def read_audit(store: StateStore) -> list[AuditEntry]:
@@ -196,6 +217,10 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
 
 def _folder(store: StateStore) -> str:
     return join(store.base, "audit")
+
+
+def _identity(number: int) -> dict[str, str | int]:
+    return {"kind": "audit", "number": number}
 
 
 def _file(folder: str, number: int) -> str:

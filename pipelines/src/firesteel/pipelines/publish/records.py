@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -80,15 +79,3 @@ class LedgerRecord:
     def holds(self, plan_hash: str) -> bool:
         """Return whether the interval contains the rows of a plan."""
         return plan_hash == self.plan_hash or plan_hash in self.appended
-
-    def to_json(self) -> bytes:
-        """Return indented JSON in UTF-8."""
-        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, data: bytes, path: str) -> LedgerRecord:
-        """Return the record in a file. Raise FS8006 when the file is not valid."""
-        return parsed(_ADAPTER, data, path, "a valid ledger record", "Restore the file, or move it.")
-
-
-_ADAPTER = TypeAdapter(LedgerRecord)

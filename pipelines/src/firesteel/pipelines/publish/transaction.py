@@ -36,7 +36,7 @@ from firesteel.pipelines.publish.cleanup import (
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
-from firesteel.pipelines.publish.ledger import Ledger, write_record
+from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -272,7 +272,7 @@ class Transaction:
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._sink_interval, self.token, directories, reuses)
         with PrewrittenRecords(self._sink_interval) as prewritten:
-            prewritten.begin(self._sink_interval.file("ledger", self.token), record.to_json())
+            prewritten.begin(self._sink_interval.file("ledger", self.token), encode_record(self._sink_interval, record))
             prewritten.begin(*next_entry(self._sink_interval, record))
             self._state = _State.JOURNALING
             try:
@@ -289,7 +289,7 @@ class Transaction:
         remove_staging(self._sink_interval, self.token)
         prune_versions(self._sink_interval, self.token, self._keep_versions)
         remove_debris(self._sink_interval)
-        self._lease.release()
+        self._lease.release(published=True)
         self._state = _State.DONE
         self._emit("cleaned")
         return record
