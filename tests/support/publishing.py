@@ -150,6 +150,9 @@ class Counted:
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         return self._inner.read(path, offset, length)
 
+    def checksum(self, path: str) -> str:
+        return self._inner.checksum(path)
+
     def create(self, path: str, data: bytes) -> FileStatus:
         return self._counted("create", path, lambda: self._inner.create(path, data))
 

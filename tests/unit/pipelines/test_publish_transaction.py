@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -90,7 +91,10 @@ class TestPublish:
             INTERVAL,
         )
         assert (record.counts, record.partitions, record.mlflow_run_id) == (COUNTS, PLANNED, "m1")
-        assert record.files == tuple(PublishedFile(path, len(text)) for path, text in sorted(NEW.items()))
+        assert record.files == tuple(
+            PublishedFile(path, len(text), f"SHA-256:{hashlib.sha256(text.encode()).hexdigest()}")
+            for path, text in sorted(NEW.items())
+        )
         assert Ledger(store).published(SINK, INTERVAL) == record
 
     def test_hidden_files_are_no_data(self, root_uri):

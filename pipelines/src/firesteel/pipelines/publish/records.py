@@ -25,10 +25,11 @@ def parsed(adapter: TypeAdapter[T], data: bytes, path: str, what: str, hint: str
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A published file: `path` is relative to the sink's path, `length` is in bytes."""
+    """A published file: `path` is relative to the sink's path, `length` is in bytes, `digest` is `Storage.checksum` of the staged file."""
 
     path: str
     length: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

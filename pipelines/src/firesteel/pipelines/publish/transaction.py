@@ -41,7 +41,7 @@ from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
-from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
+from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.publish.swap import prepare, swap
 from firesteel.pipelines.result import Agreement, Counts
@@ -155,6 +155,7 @@ class Transaction:
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
+        staged = replace(staged, files=with_digests(storage, self.staging_path, staged.files))
         directories = tuple(
             Directory(path, storage.status(join(self.sink_path, path)) is not None, path in staged.directories)
             for path in planned
@@ -233,6 +234,7 @@ class Transaction:
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
+        staged = replace(staged, files=with_digests(storage, self.staging_path, staged.files))
         for file in staged.files:
             if storage.status(join(self.sink_path, file.path)) is not None:
                 raise StorageError(

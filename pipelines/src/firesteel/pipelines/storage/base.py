@@ -54,6 +54,9 @@ class Storage(Protocol):
     def peek(self, path: str, offset: int, length: int) -> bytes:
         """As `read`, in the quickest way there is: for plans, which look into the footers of many files."""
 
+    def checksum(self, path: str) -> str:
+        """`ALGORITHM:HEX` of a file's content; empty where the storage has none. FS8003 when missing."""
+
     def create(self, path: str, data: bytes) -> FileStatus:
         """Create a file whole or not at all, making its parents. FS8004 when `path` exists: one of two callers wins."""
 

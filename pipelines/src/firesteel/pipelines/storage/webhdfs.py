@@ -126,6 +126,18 @@ class WebHdfsStorage:
                 return data
         return self.read(path, offset, length)
 
+    def checksum(self, path: str) -> str:
+        """See Storage. HDFS computes it from the CRCs of its blocks, without reading the bytes."""
+        path = absolute(path)
+        answer = self._namenodes.ask("get_file_checksum", path)
+        if isinstance(answer, Remote):
+            if answer.missing:
+                raise answer.error(self._what("checksum", path))
+            _log.warning("%s: no checksum: %s: %s", self._what("checksum", path), answer.exception, answer.message)
+            return ""
+        found = answer.json()["FileChecksum"]
+        return f"{found['algorithm']}:{found['bytes']}"
+
     def create(self, path: str, data: bytes) -> FileStatus:
         """See Storage. Written under a hidden name beside, then renamed: the NameNode picks the one winner."""
         path = absolute(path)
