@@ -26,7 +26,7 @@ from click.testing import CliRunner
 from firesteel.jobs.cli.main import cli
 from firesteel.pipelines.planner.decide import Published
 from firesteel.pipelines.publish.lease import Attempt, LeaseRecord
-from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.ledger import Ledger, encode_record
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.result import Counts
@@ -80,7 +80,8 @@ def fill(root: Path, intervals: int, attempts: int) -> list[str]:
             Path(target.file("lease", token)).write_text(json.dumps(asdict(lease), indent=2))
             Path(target.file("lease", token, "released")).mkdir()
             Path(target.file("journal", token)).write_text("{}")
-            Path(target.file("ledger", token)).write_bytes(record_of(name, token, token == attempts).to_json())
+            record = record_of(name, token, token == attempts)
+            Path(target.file("ledger", token)).write_bytes(encode_record(target, record))
     return names
 
 

@@ -58,6 +58,19 @@ def test_create_gives_the_bytes_back_and_makes_parents(there):
     assert storage.status(f"{root}/a/b/c.json") == status
 
 
+def test_a_checksum_tells_contents_apart_and_moves_with_the_file(there):
+    storage, root = there
+    storage.create(f"{root}/a/one", b"x" * 100_000)
+    storage.create(f"{root}/a/two", b"x" * 99_999 + b"y")
+    storage.create(f"{root}/a/none", b"")
+    one, two = storage.checksum(f"{root}/a/one"), storage.checksum(f"{root}/a/two")
+    assert one != two
+    assert all(":" in checksum for checksum in (one, two, storage.checksum(f"{root}/a/none")))
+    storage.rename(f"{root}/a", f"{root}/b")
+    assert (storage.checksum(f"{root}/b/one"), storage.checksum(f"{root}/b/two")) == (one, two)
+    assert code_of(storage.checksum, f"{root}/a/one") == "FS8003"
+
+
 def test_create_of_an_empty_file(there):
     storage, root = there
     assert storage.create(f"{root}/empty", b"").length == 0

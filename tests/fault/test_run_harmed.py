@@ -20,7 +20,7 @@ from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.open import locate
 from support.held import in_mid_batch
-from support.publishing import COUNTS, INTERVAL, NEW, SINK, area_of, attempt_of, publish, sink_of, stage, visible
+from support.publishing import COUNTS, INTERVAL, NEW, SINK, area_of, attempt_of, edit, publish, sink_of, stage, visible
 from support.runs import firesteel
 from support.scoring_project import DAY, ScoringProject, rows_of
 from support.waiting import wait_for
@@ -213,8 +213,7 @@ def test_a_clock_that_jumps_ahead_makes_a_live_lease_look_dead_and_costs_only_it
     ):
         stage(slow, store.storage, {"dt=2013-06-01/origin=EWR/part-s": "slow"})
         record = next(Path(tmp_path).rglob("lease/**/*.json"))
-        facts = json.loads(record.read_text())
-        record.write_text(json.dumps({**facts, "machine": "another"}))  # its death cannot be seen from here
+        edit(record, machine="another")  # its death cannot be seen from here
         yesterday = time.time() - 86_400
         for file in record.parent.iterdir():
             os.utime(file, (yesterday, yesterday))

@@ -25,7 +25,6 @@ from firesteel.jobs.tracking.runs import interval_metrics
 from firesteel.pipelines.plan.model import Expectation, GatePlan
 from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover
 from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.transaction import Transaction
@@ -309,10 +308,3 @@ def test_a_profile_goes_with_what_it_describes_through_rollback_and_recovery(tmp
     assert baseline(root, 3).profile == old
     recover(store, SINK, sink_of(root), "2024-01-02", lease_ttl_s=0.0)
     assert baseline(root, 3) == Baseline(new, "2024-01-02")
-
-
-def test_a_record_of_before_there_were_profiles_is_read(tmp_path):
-    record = publish(f"file://{tmp_path}", 1, ())
-    text = json.loads(record.to_json())
-    del text["profiles"]
-    assert LedgerRecord.from_json(json.dumps(text).encode(), "x") == record

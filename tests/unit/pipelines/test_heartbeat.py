@@ -19,6 +19,7 @@ from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.status import interval_status
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
+from support.publishing import edit
 
 RUN = "20260502T031000-ab59cc"
 
@@ -73,7 +74,7 @@ def test_a_run_elsewhere_is_dead_when_its_beats_stop(store, tmp_path):
     with RunHeartbeat(store, RUN) as heartbeat:
         heartbeat.close()
     started = tmp_path / "heartbeat" / "default" / RUN / "started.json"
-    started.write_text(json.dumps({**json.loads(started.read_text()), "machine": "another"}))
+    edit(started, machine="another")
     assert states(store) == [(RUN, "running", None)]
     os.utime(started, (1_700_000_000,) * 2)
     assert states(store) == [(RUN, "dead", None)]

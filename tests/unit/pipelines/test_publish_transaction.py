@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -90,7 +91,10 @@ class TestPublish:
             INTERVAL,
         )
         assert (record.counts, record.partitions, record.mlflow_run_id) == (COUNTS, PLANNED, "m1")
-        assert record.files == tuple(PublishedFile(path, len(text)) for path, text in sorted(NEW.items()))
+        assert record.files == tuple(
+            PublishedFile(path, len(text), f"SHA-256:{hashlib.sha256(text.encode()).hexdigest()}")
+            for path, text in sorted(NEW.items())
+        )
         assert Ledger(store).published(SINK, INTERVAL) == record
 
     def test_hidden_files_are_no_data(self, root_uri):
@@ -436,7 +440,7 @@ class TestLedger:
     def test_records_are_readable_by_people_and_checked(self, root_uri, tmp_path):
         publish(root_uri, "r1", NEW)
         (path,) = Path(tmp_path, "_firesteel", "ledger").rglob("*.json")
-        assert json.loads(path.read_text())["run_id"] == "r1"
+        assert json.loads(path.read_text())["body"]["run_id"] == "r1"
         assert path.name == "0000000001.json"
         path.write_text(path.read_text()[:50])
         with pytest.raises(StorageError, match="FS8006"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.planner.decide import Published
 from firesteel.pipelines.publish.lease import Lease
-from firesteel.pipelines.publish.ledger import Ledger, write_record
+from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
@@ -62,7 +62,7 @@ def put(store: StateStore, interval: str, token: int, state: str = "published") 
     """A record file, without the syncs of a real write."""
     path = Path(SinkInterval(store, SINK, interval).file("ledger", token))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(record(interval, token, state).to_json())
+    path.write_bytes(encode_record(SinkInterval(store, SINK, interval), record(interval, token, state)))
     return path
 
 
@@ -127,7 +127,8 @@ def test_a_file_that_changed_is_read_again(store):
     SinkRecords(store, SINK).all()
     path = Path(SinkInterval(store, SINK, NAMES[4]).file("ledger", 1))
     kept = os.stat(path)
-    path.write_bytes(replace(record(NAMES[4], 1), run_id="run-2").to_json())
+    changed = replace(record(NAMES[4], 1), run_id="run-2")
+    path.write_bytes(encode_record(SinkInterval(store, SINK, NAMES[4]), changed))
     os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns + 1_000_000))
     assert SinkRecords(store, SINK).latest()[NAMES[4]].run_id == "run-2"
     path.unlink()

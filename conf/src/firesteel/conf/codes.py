@@ -127,7 +127,8 @@ CODES: dict[str, Code] = {
     "FS6002": Code("the model or the alias changed after the plan was made", "Run `plan` again, or pin the version."),
     "FS6003": Code("another major version of firesteel made the plan", "Run `plan` again."),
     "FS6004": Code("there is no unfinished backfill of this range", "Run without --resume to start one."),
-    "FS6005": Code("another version was published after the plan was made", "Run `plan` again."),
+    "FS6005": Code("a plan file was edited or damaged", "Run `plan` again."),
+    "FS6006": Code("another version was published after the plan was made", "Run `plan` again."),
     # gates and publish
     "FS7001": Code("a critical expectation failed", "Read the report; nothing was published."),
     "FS7002": Code(

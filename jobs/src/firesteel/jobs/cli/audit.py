@@ -41,19 +41,29 @@ def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
 @spec_options
 @json_option
 def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
-    """Verify the hashes of the log, and compare the log with the ledger. Exits 1 if an entry is changed or missing."""
+    """Compare the audit log, the ledger and the files of the sinks. Exits 1 if an entry, a record or a file is changed, lost or added.
+
+    Reads the files of a local sink; HDFS computes the checksums of its files itself. Run it while nothing is published.
+    """
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.audit import read_audit
     from firesteel.pipelines.publish.audit import verify as verify_log
+    from firesteel.pipelines.publish.verify import verify_files
 
     loaded, store = open_state_store(spec, profile, params)
-    problems = verify_log(store, tuple(loaded.spec.sinks))
+    files = verify_files(store, {name: sink.path for name, sink in loaded.spec.sinks.items()})
+    problems = [*verify_log(store, tuple(loaded.spec.sinks)), *files.problems]
     if as_json:
-        click.echo(json.dumps({"ok": not problems, "wrong": problems}, indent=2))
-    elif problems:
+        result = {"ok": not problems, "wrong": problems, "unpublished": list(files.unpublished)}
+        click.echo(json.dumps(result, indent=2))
+        return 1 if problems else 0
+    if problems:
         click.echo("\n".join(problems))
     else:
         click.echo(
-            f"{plural(len(read_audit(store)), 'entry', 'entries')}: the hashes are valid, and the ledger agrees with the log."
+            f"{plural(len(read_audit(store)), 'entry', 'entries')}: the log, the ledger and the files of the sinks agree."
         )
+    if files.unpublished:
+        click.echo(f"{len(files.unpublished):,} files are in partitions that no interval has published:")
+        click.echo("\n".join(f"  {file}" for file in files.unpublished[:20]))
     return 1 if problems else 0

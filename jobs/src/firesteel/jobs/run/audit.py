@@ -56,7 +56,7 @@ class CheckPublished:
         return f"check that {self.sink.name} still has the version that was planned for the audit"
 
     def run(self, context: IntervalContext) -> Skip | None:
-        """Raise FS6005 when another plan published the interval meanwhile."""
+        """Raise FS6006 when another plan published the interval meanwhile."""
         interval = context.interval
         if (skip := CheckLedger(self.sink).run(context)) is not None:
             return skip
@@ -65,7 +65,7 @@ class CheckPublished:
         current = {gate.name for gate in context.plan.gates}
         if previous is None or changed is None or not changed & current <= {*interval.audited_gates}:
             raise PlanDrift(
-                "FS6005",
+                "FS6006",
                 f"{self.sink.name} {interval.id}: another version was published after the plan was made. Nothing was changed.",
                 hint="Run `firesteel plan` again.",
             )

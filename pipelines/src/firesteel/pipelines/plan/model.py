@@ -6,6 +6,7 @@ needs nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Literal
@@ -503,9 +504,11 @@ class Plan:
         Returns
         -------
         str
-            Keys sorted, indented by two spaces, with one final newline.
+            Keys sorted, indented by two spaces, with one final newline. `digest` is the SHA-256 of the content.
         """
-        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        content = json.loads(json.dumps(asdict(self)))
+        content["digest"] = _digest(content)
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, file: str = "plan.json") -> Plan:
@@ -525,7 +528,7 @@ class Plan:
         Raises
         ------
         PlanDrift
-            FS6003 if the text is not a plan of this version.
+            FS6003 if the text is not a plan of this version, FS6005 if it was edited or damaged after planning.
 
         Examples
         --------
@@ -534,24 +537,34 @@ class Plan:
         True
         """
         try:
-            plan = _ADAPTER.validate_json(text)
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+            raise _refused("FS6003", f"the file is not a plan: {reason}.", file) from None
+        if not isinstance(content, dict) or content.get("format") != PLAN_FORMAT:
+            format_ = content.get("format") if isinstance(content, dict) else None
+            what = f"the file is not a plan of this version: its format is {format_!r}, not {PLAN_FORMAT!r}."
+            raise _refused("FS6003", what, file)
+        if content.pop("digest", None) != _digest(content):
+            what = "the plan does not match its digest: the file was edited or damaged after planning. Nothing was run."
+            raise _refused("FS6005", what, file)
+        try:
+            # The content that the digest covers, and not the text, in which a key may stand twice.
+            return _ADAPTER.validate_json(json.dumps(content))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise PlanDrift(
-                "FS6003",
-                f"the file is not a plan of this version: {place}{': ' if place else ''}{first['msg']}.",
-                where=Where(file),
-                hint="Run `firesteel plan` again.",
-            ) from None
-        if plan.format != PLAN_FORMAT:
-            raise PlanDrift(
-                "FS6003",
-                f"the plan has the format {plan.format!r}; this version reads {PLAN_FORMAT!r}.",
-                where=Where(file),
-                hint="Run `firesteel plan` again.",
-            )
-        return plan
+            what = f"the file is not a plan of this version: {place}{': ' if place else ''}{first['msg']}."
+            raise _refused("FS6003", what, file) from None
+
+
+def _digest(content: dict[str, JsonValue]) -> str:
+    """Return the SHA-256 (hex) of a plan's content, whatever its white space and the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _refused(code: str, what: str, file: str) -> PlanDrift:
+    return PlanDrift(code, what, where=Where(file), hint="Run `firesteel plan` again.")
 
 
 _ADAPTER = TypeAdapter(Plan)

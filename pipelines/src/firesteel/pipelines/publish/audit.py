@@ -6,8 +6,10 @@
           0000000002.json   {"previous": SHA-256 of the bytes of entry 1, ...}
 
 Entries are created exclusively, so two drivers cannot use the same number. Changing or removing an entry in the middle breaks the
-chain. Removing the last entries leaves ledger records without an entry. `verify` detects both. The log detects tampering but does
-not prevent it: the storage's permissions decide who can write.
+chain. Removing the last entries leaves ledger records without an entry, and an edited entry differs from its ledger record, also at the
+end of the chain and with recomputed hashes. `verify` detects all of these. The log detects tampering but does not prevent it: the
+storage's permissions decide who can write. Entries are not signed, so a person who can change log, ledger and sink alike, or remove
+refusals at the end of the log, is not detected.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, tokens_in
 from firesteel.pipelines.storage.paths import join
 
@@ -33,8 +36,8 @@ Create = Callable[[str, bytes], object]
 class AuditEntry:
     """A publish, or a publish that a policy refused (`action: refused`, `token: 0`).
 
-    `previous` is the SHA-256 of the previous entry, `files_digest` that of the published names and lengths. `policy` lists the digests
-    and rules of the policies that allowed the publish, or the reason of the refusal.
+    `previous` is the SHA-256 of the previous entry, `files_digest` that of the names, lengths and digests of the published files, `record`
+    that of the ledger record. `policy` lists the digests and rules of the policies that allowed the publish, or the reason of the refusal.
     """
 
     previous: str
@@ -52,6 +55,7 @@ class AuditEntry:
     files: int
     files_digest: str
     policy: str = ""
+    record: str = ""
 
     @property
     def subject(self) -> tuple[str, str, str, int]:
@@ -67,9 +71,12 @@ def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Crea
     create
         `Storage.create`, or a replacement for it.
     """
+    tried = ""
     while True:
         numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
         path, entry, data = _next(sink_interval, record, numbers)
+        _expect_progress(path, tried)
+        tried = path
         # A recovered publish may already have its entry; a dead driver's entry is among the latest.
         if record.recovered_by and any(
             read_entry(sink_interval.store, number).subject == entry.subject for number in reversed(numbers)
@@ -86,9 +93,12 @@ def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Crea
 
 def append_refusal(sink_interval: SinkInterval, refused: AuditEntry) -> None:
     """Append the entry of a publish that a policy refused; this function sets `previous`."""
+    tried = ""
     while True:
         numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
         path, data = _chained(sink_interval, numbers, refused)
+        _expect_progress(path, tried)
+        tried = path
         try:
             sink_interval.storage.create(path, data)
         except StorageError as error:
@@ -105,7 +115,14 @@ def next_entry(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[str, 
 
 
 def _next(sink_interval: SinkInterval, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
-    entry = AuditEntry(
+    entry = entry_of(record)
+    path, data = _chained(sink_interval, numbers, entry)
+    return path, entry, data
+
+
+def entry_of(record: LedgerRecord) -> AuditEntry:
+    """Return the entry of a publish, without its place in the chain."""
+    return AuditEntry(
         previous="",
         pipeline=record.pipeline,
         profile=record.profile,
@@ -121,29 +138,50 @@ def _next(sink_interval: SinkInterval, record: LedgerRecord, numbers: list[int])
         files=len(record.files),
         files_digest=files_digest(record),
         policy=record.policy,
+        record=_record_digest(record),
     )
-    path, data = _chained(sink_interval, numbers, entry)
-    return path, entry, data
 
 
 def _chained(sink_interval: SinkInterval, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
     """Return the path of the next entry, and its content with the digest of the last entry."""
-    folder = _folder(sink_interval.store)
-    previous = hashlib.sha256(sink_interval.storage.read(_file(folder, numbers[-1]))).hexdigest() if numbers else ""
-    data = json.dumps({**asdict(entry), "previous": previous}, indent=2, ensure_ascii=False) + "\n"
-    return _file(folder, numbers[-1] + 1 if numbers else 1), data.encode()
+    store, folder, previous = sink_interval.store, _folder(sink_interval.store), ""
+    if numbers:
+        last = _file(folder, numbers[-1])
+        read_entry(store, numbers[-1])  # an entry that cannot be believed gets no successor
+        previous = hashlib.sha256(store.storage.read(last)).hexdigest()
+    number = numbers[-1] + 1 if numbers else 1
+    return _file(folder, number), encode(_identity(number), replace(entry, previous=previous))
+
+
+def _expect_progress(path: str, tried: str) -> None:
+    """Stop when a file refuses to be created although a listing does not show it."""
+    if path == tried:
+        raise invalid(
+            path,
+            "the next audit entry cannot be created: a file that no listing shows is in its place.",
+            "Remove it, then run `firesteel recover`.",
+        )
 
 
 def files_digest(record: LedgerRecord) -> str:
-    """Return the SHA-256 of the published names and lengths, sorted."""
-    names = sorted((file.path, file.length) for file in record.files)
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+    """Return the SHA-256 of the published names, lengths and digests, sorted."""
+    return _sha256(sorted((file.path, file.length, file.digest) for file in record.files))
+
+
+def _record_digest(record: LedgerRecord) -> str:
+    # A driver that dies between entry and record leaves the record to a recovery, which names itself in it.
+    return _sha256(asdict(replace(record, recovered_by="")))
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_entry(store: StateStore, number: int) -> AuditEntry:
     """Return one entry. Raise FS8006 when it is not valid."""
     path = _file(_folder(store), number)
-    return parsed(_ADAPTER, store.storage.read(path), path, "a valid audit entry", "Restore the file; it was edited.")
+    hint = "Restore the file from a backup."
+    return decode(_ADAPTER, store.storage.read(path), path, _identity(number), hint)
 
 
 def read_audit(store: StateStore) -> list[AuditEntry]:
@@ -176,26 +214,37 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
                 problems.append(f"entry {number} does not match entry {number - 1}: one of them was edited")
             known[entry.subject] = entry
         previous = hashlib.sha256(data).hexdigest()
+    expected = dict[tuple[str, str, str, int], AuditEntry]()
     for sink in sinks:
-        for record in Ledger(store).history(sink):
-            if record.state != "published":
+        for interval in Ledger(store).intervals(sink):
+            try:
+                records = Ledger(store).history(sink, interval)
+            except FiresteelError as error:
+                problems.append(f"{sink} {interval}: the ledger cannot be read: {error.what}")
+                known = {subject: entry for subject, entry in known.items() if subject[1:3] != (sink, interval)}
                 continue
-            logged = known.get((record.profile, record.sink, record.interval, record.token))
-            if logged is None:
-                problems.append(f"{sink} {record.interval}: the publish of token {record.token} has no entry")
-            elif (logged.run_id, logged.plan_hash, logged.files_digest) != (
-                record.run_id,
-                record.plan_hash,
-                files_digest(record),
-            ):
-                problems.append(
-                    f"{sink} {record.interval}: the ledger record of token {record.token} differs from its entry"
-                )
+            published = (record for record in records if record.state == "published")
+            expected |= {entry.subject: entry for entry in map(entry_of, published)}
+    for subject, entry in expected.items():
+        _, sink, interval, token = subject
+        logged = known.get(subject)
+        if logged is None:
+            problems.append(f"{sink} {interval}: the publish of token {token} has no entry")
+        elif replace(logged, previous="") != entry:
+            problems.append(f"{sink} {interval}: the ledger record of token {token} differs from its entry")
+    for (profile, sink, interval, token), entry in known.items():
+        ours = profile == store.profile and sink in sinks and entry.action != "refused"
+        if ours and entry.subject not in expected:
+            problems.append(f"{sink} {interval}: the log has a publish of token {token}, and the ledger has none")
     return problems
 
 
 def _folder(store: StateStore) -> str:
     return join(store.base, "audit")
+
+
+def _identity(number: int) -> dict[str, str | int]:
+    return {"kind": "audit", "number": number}
 
 
 def _file(folder: str, number: int) -> str:

@@ -7,13 +7,13 @@ location of the ledger; Spark and pyarrow ignore this name.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.records import parsed
+from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
@@ -39,7 +39,7 @@ def point_to(sink_interval: SinkInterval, sink_path: str) -> None:
     if sink_interval.storage.status(path) is not None:
         return
     try:
-        sink_interval.storage.create(path, (json.dumps(asdict(pointer), indent=2) + "\n").encode())
+        sink_interval.storage.create(path, encode(_identity(sink_interval.storage, sink_path), pointer))
     except StorageError as error:
         if error.code != "FS8004":  # a publish of another interval has written the same content
             raise
@@ -48,9 +48,14 @@ def point_to(sink_interval: SinkInterval, sink_path: str) -> None:
 def read_pointer(storage: Storage, sink_path: str) -> Pointer:
     """Return the pointer of a sink. Raise FS8003 when nothing was published there."""
     path = join(sink_path, NAME)
-    return parsed(
-        _ADAPTER, storage.read(path), path, "a valid ledger pointer", "Delete it; the next publish writes it."
-    )
+    hint = "Delete the file; the next publish writes it again."
+    return decode(_ADAPTER, storage.read(path), path, _identity(storage, sink_path), hint)
+
+
+def _identity(storage: Storage, sink_path: str) -> dict[str, str | int]:
+    """Return the identity of a sink's pointer. Readers may use a link to the sink."""
+    path = os.path.realpath(sink_path) if storage.base_uri == "file://" else sink_path
+    return {"kind": "pointer", "sink_path": path}
 
 
 _ADAPTER = TypeAdapter(Pointer)

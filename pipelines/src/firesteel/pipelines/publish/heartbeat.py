@@ -13,14 +13,13 @@ these phases. The heartbeat does not affect data.
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -28,8 +27,8 @@ from typing import Literal, Self, TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
+from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
-from firesteel.pipelines.publish.records import parsed
 from firesteel.pipelines.publish.state_store import StateStore, children, file_name, name_of
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.paths import join
@@ -122,7 +121,7 @@ class RunHeartbeat:
         """Record once how the run ended. A storage error is only logged: the ledger decides, and the heartbeat stops."""
         ended = RunEnded(_now(), exit_code, dict(brief))
         try:
-            self._storage.create(join(self._folder, "ended.json"), _json(ended))
+            self._storage.create(join(self._folder, "ended.json"), encode(_identity(self._folder, "ended"), ended))
         except FiresteelError as error:
             if error.code != "FS8004":
                 _log.warning("the end of run %s could not be recorded: %s", self._run_id, error)
@@ -146,7 +145,7 @@ class RunHeartbeat:
             self._ttl_s,
         )
         try:
-            status = write(join(self._folder, "started.json"), _json(started))
+            status = write(join(self._folder, "started.json"), encode(_identity(self._folder, "started"), started))
         except StorageError as error:
             if error.code != "FS8004":
                 raise
@@ -191,9 +190,9 @@ def _state(storage: Storage, folder: str) -> RunState | None:
     files = {child.name: child for child in children(storage, folder)}
     if "started.json" not in files:
         return None
-    started = _read(storage, join(folder, "started.json"), _STARTED, "a valid registration of a run")
+    started = _read(storage, folder, "started", _STARTED)
     if "ended.json" in files:
-        return RunState("ended", started, _read(storage, join(folder, "ended.json"), _ENDED, "a valid end of a run"))
+        return RunState("ended", started, _read(storage, folder, "ended", _ENDED))
     seen_ms = max(files[name].modified_ms for name in ("started.json", "beat") if name in files)
     if is_dead(started.machine, started.pid, started.process_start):
         # The run may have ended since the folder was listed.
@@ -215,12 +214,14 @@ def _now_ms(storage: Storage, folder: str) -> int:
         storage.delete(path)
 
 
-def _read(storage: Storage, path: str, adapter: TypeAdapter[T], what: str) -> T:
-    return parsed(adapter, storage.read(path), path, what, "Delete the folder of the run.")
+def _read(storage: Storage, folder: str, kind: Literal["started", "ended"], adapter: TypeAdapter[T]) -> T:
+    path, hint = join(folder, f"{kind}.json"), "Delete the folder of the run; it does not affect data."
+    return decode(adapter, storage.read(path), path, _identity(folder, kind), hint)
 
 
-def _json(record: RunStarted | RunEnded) -> bytes:
-    return (json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n").encode()
+def _identity(folder: str, kind: Literal["started", "ended"]) -> dict[str, str | int]:
+    parent, _, run = folder.rpartition("/")
+    return {"kind": kind, "profile": name_of(parent.rpartition("/")[2]), "run_id": name_of(run)}
 
 
 def _now() -> str:

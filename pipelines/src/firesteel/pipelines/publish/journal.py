@@ -14,14 +14,14 @@ publish. The file is never deleted, because it must outlive every zombie.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import LeaseConflict, StorageError
-from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.publish.envelope import decode, encode, invalid
+from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval
 
 
@@ -93,6 +93,12 @@ def write_journal(sink_interval: SinkInterval, journal: Journal) -> None:
 
 def fence(sink_interval: SinkInterval, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:
     """Write a tombstone: decide that the token does not publish. If its journal exists, return it, to be rolled forward."""
+    path = sink_interval.file("journal", token)
+    marker = sink_interval.file("lease", token, "journaled")
+    if sink_interval.storage.status(marker) is not None and sink_interval.storage.status(path) is None:
+        raise invalid(
+            path, f"the journal of {sink_interval}, token {token}, is missing, although it was written.", _HINT
+        )
     decision = _decide(sink_interval, token, Tombstone("tombstone", by, run_id, cancelled))
     return decision if isinstance(decision, Journal) else None
 
@@ -100,28 +106,35 @@ def fence(sink_interval: SinkInterval, token: int, *, by: int, run_id: str, canc
 def read_journal(sink_interval: SinkInterval, token: int) -> Journal:
     """Return the journal of a token that has published. Raise FS8006 when it has none."""
     path = sink_interval.file("journal", token)
-    decision = _read(sink_interval, path)
+    decision = read_decision(sink_interval, token)
     if isinstance(decision, Tombstone):
-        raise StorageError("FS8006", f"{path} is a tombstone: token {token} never published.")
+        raise invalid(path, f"the file is a tombstone: token {token} never published.", _HINT)
     return decision
 
 
 def _decide(sink_interval: SinkInterval, token: int, decision: Journal | Tombstone) -> Journal | Tombstone:
     """Write the decision, and return the one that was written first."""
     path = sink_interval.file("journal", token)
-    data = json.dumps(asdict(decision), indent=2, ensure_ascii=False) + "\n"
     try:
-        sink_interval.storage.create(path, data.encode())
+        sink_interval.storage.create(path, encode(sink_interval.identity("journal", token), decision))
     except StorageError as error:
         if error.code != "FS8004":
             raise
-        return _read(sink_interval, path)
+        return read_decision(sink_interval, token)
     return decision
 
 
-def _read(sink_interval: SinkInterval, path: str) -> Journal | Tombstone:
-    hint = "Restore the file; without it, it is unknown whether this attempt was published."
-    return parsed(_ADAPTER, sink_interval.storage.read(path), path, "a valid journal", hint)
+def read_decision(sink_interval: SinkInterval, token: int) -> Journal | Tombstone:
+    """Return the journal of a token, or its tombstone. Raise FS8006 when it is missing or not valid."""
+    path = sink_interval.file("journal", token)
+    if sink_interval.storage.status(path) is None:
+        raise invalid(path, f"the journal of {sink_interval}, token {token}, is missing.", _HINT)
+    decision = decode(_ADAPTER, sink_interval.storage.read(path), path, sink_interval.identity("journal", token), _HINT)
+    if isinstance(decision, Journal) and not decision.token == decision.record.token == token:
+        raise invalid(path, f"the journal contradicts itself: it speaks of another token than {token}.", _HINT)
+    return decision
 
+
+_HINT = "Restore the file from a backup; without it, it is unknown what this attempt published."
 
 _ADAPTER: TypeAdapter[Journal | Tombstone] = TypeAdapter(Journal | Tombstone)

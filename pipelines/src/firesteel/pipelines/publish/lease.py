@@ -17,20 +17,19 @@ token must not be used twice.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
+from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
-from firesteel.pipelines.publish.records import parsed
-from firesteel.pipelines.publish.state_store import SinkInterval, children, token_of
+from firesteel.pipelines.publish.state_store import SinkInterval, children, token_of, tokens_in
 from firesteel.pipelines.storage.paths import join
 
 _log = logging.getLogger(__name__)
@@ -74,7 +73,10 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """The state of a token in the lease folder. `seen_ms` is the time of the last heartbeat, by the storage's clock."""
+    """The state of a token in the lease folder. `seen_ms` is the time of the last heartbeat, by the storage's clock.
+
+    `released` is True for an attempt that is done, published or not.
+    """
 
     token: int
     seen_ms: int
@@ -109,15 +111,17 @@ class Lease:
             FS7501 when a live driver holds the interval.
         """
         for _ in range(_RACES):
+            lost = lost_leases(sink_interval)
+            if lost:
+                raise _missing(sink_interval, lost[0])
             states = read_states(sink_interval)
             if states:
                 refuse_if_held(sink_interval, states[-1])
             token = states[-1].token + 1 if states else 1
             pid = os.getpid()
             record = LeaseRecord(token, attempt, purpose, ttl_s, machine_id(), pid, started_at(pid))
-            data = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
             try:
-                sink_interval.storage.create(sink_interval.file("lease", token), data.encode())
+                write_lease(sink_interval, record)
             except StorageError as error:
                 if error.code == "FS8004":  # another driver was faster
                     continue
@@ -127,15 +131,15 @@ class Lease:
             "FS7501", f"{sink_interval}: other drivers acquired the lease first, {_RACES} times.", hint="Run again."
         )
 
-    def release(self) -> None:
+    def release(self, *, published: bool = False) -> None:
         """Mark the token as done and stop the heartbeat."""
         self.close()
-        release(self.sink_interval, self.token)
+        release(self.sink_interval, self.token, published=published)
 
     def abandon(self) -> None:
         """Leave the journal to the next driver, which then need not wait for the lease to expire."""
         self.close()
-        _mark(self.sink_interval, self.token, "abandoned")
+        mark_abandoned(self.sink_interval, self.token)
 
     def close(self) -> None:
         """Stop the heartbeat; idempotent."""
@@ -159,17 +163,47 @@ def read_states(sink_interval: SinkInterval) -> list[TokenState]:
         parsed = token_of(child.name)
         if parsed is not None:
             files_of.setdefault(parsed[0], {})[parsed[1]] = child.modified_ms
-    return [
-        TokenState(token, max(files["json"], files.get("beat", 0)), "released" in files, "abandoned" in files)
-        for token, files in sorted(files_of.items())
-        if "json" in files
-    ]
+    states = []
+    for token, files in sorted(files_of.items()):
+        released = "released" in files or "published" in files
+        if (
+            "json" not in files
+            and not released
+            and sink_interval.storage.status(sink_interval.file("lease", token)) is None
+        ):
+            raise _missing(sink_interval, token)
+        seen_ms = max(files.get("json", 0), files.get("beat", 0))
+        states.append(TokenState(token, seen_ms, released, "abandoned" in files))
+    return states
+
+
+def lost_leases(sink_interval: SinkInterval) -> list[int]:
+    """Return the tokens that were used and have no lease file, ascending. Each newer lease would use one of them again."""
+    storage = sink_interval.storage
+    used = set(tokens_in(storage, sink_interval.folder("staging")))
+    for kind in ("journal", "ledger"):
+        used.update(tokens_in(storage, sink_interval.folder(kind), "json"))
+    # The leases last: a token has a lease before it has anything else.
+    marks = [token_of(child.name) for child in children(storage, sink_interval.folder("lease"))]
+    leased = {mark[0] for mark in marks if mark and mark[1] in {"json", "released", "published"}}
+    marked = {mark[0] for mark in marks if mark}
+    return sorted((marked | {token for token in used if token > max(leased, default=0)}) - leased)
+
+
+def write_lease(sink_interval: SinkInterval, record: LeaseRecord) -> None:
+    """Create the lease file of a token. Raise FS8004 when the token is in use."""
+    data = encode(sink_interval.identity("lease", record.token), record)
+    sink_interval.storage.create(sink_interval.file("lease", record.token), data)
 
 
 def read_lease(sink_interval: SinkInterval, token: int) -> LeaseRecord:
     """Return the lease file of a token. Raise FS8006 when it is not valid."""
     path = sink_interval.file("lease", token)
-    return parsed(_ADAPTER, sink_interval.storage.read(path), path, "a valid lease", "Restore the file, or move it.")
+    hint = (
+        "Restore the file from a backup. Without one, make sure that no driver works on the interval, delete the file, and run "
+        "`firesteel recover`."
+    )
+    return decode(_ADAPTER, sink_interval.storage.read(path), path, sink_interval.identity("lease", token), hint)
 
 
 def refuse_if_held(sink_interval: SinkInterval, state: TokenState) -> None:
@@ -197,9 +231,20 @@ def is_held(sink_interval: SinkInterval, state: TokenState) -> bool:
     return now_ms(sink_interval) - state.seen_ms <= record.ttl_s * 1000
 
 
-def release(sink_interval: SinkInterval, token: int) -> None:
-    """Mark a token as done, and delete its heartbeat file."""
-    _mark(sink_interval, token, "released")
+def mark_journaled(sink_interval: SinkInterval, token: int) -> None:
+    """Mark that the journal of a token exists: a journal that is missing later is not a journal that was never written."""
+    _mark(sink_interval, token, "journaled")
+
+
+def mark_abandoned(sink_interval: SinkInterval, token: int) -> None:
+    """Mark that no driver works on a token any more."""
+    _mark(sink_interval, token, "abandoned")
+
+
+def release(sink_interval: SinkInterval, token: int, *, published: bool) -> None:
+    """Mark a token as done, and delete its heartbeat file. Of a published token, the ledger must have the record."""
+    _mark(sink_interval, token, "published" if published else "released")
+    sink_interval.storage.delete(sink_interval.file("lease", token, "journaled"))
     sink_interval.storage.delete(sink_interval.file("lease", token, "beat"))
 
 
@@ -210,6 +255,14 @@ def now_ms(sink_interval: SinkInterval) -> int:
         return sink_interval.storage.replace(path, b"").modified_ms
     finally:
         sink_interval.storage.delete(path)
+
+
+def _missing(sink_interval: SinkInterval, token: int) -> StorageError:
+    return invalid(
+        sink_interval.file("lease", token),
+        f"the lease of {sink_interval}, token {token}, is missing, although the token was used.",
+        "Restore the file, or run `firesteel recover`: it completes or discards the attempt.",
+    )
 
 
 def _mark(sink_interval: SinkInterval, token: int, suffix: str) -> None:

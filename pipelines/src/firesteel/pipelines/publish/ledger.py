@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pydantic import TypeAdapter
+
 from firesteel.conf.errors import StorageError
+from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, tokens_in
 
@@ -60,8 +63,26 @@ class Ledger:
 
 def read_record(sink_interval: SinkInterval, token: int) -> LedgerRecord:
     """Return the record of a token. Raise FS8003 when there is none, FS8006 when it is not valid."""
+    return decode_record(sink_interval, token, sink_interval.storage.read(sink_interval.file("ledger", token)))
+
+
+def decode_record(sink_interval: SinkInterval, token: int, data: bytes) -> LedgerRecord:
+    """Return the record in the content of its file. Raise FS8006 when it is not valid, or belongs to another place."""
     path = sink_interval.file("ledger", token)
-    return LedgerRecord.from_json(sink_interval.storage.read(path), path)
+    hint = (
+        "Restore the file from a backup. Without one, delete it and run `firesteel recover`, which writes the record of a publish "
+        "again from its journal."
+    )
+    record = decode(_ADAPTER, data, path, sink_interval.identity("ledger", token), hint)
+    place = (sink_interval.store.profile, sink_interval.sink, sink_interval.interval, token)
+    if (record.profile, record.sink, record.interval, record.token) != place or record.restores >= token:
+        raise invalid(path, "the ledger record contradicts itself: its body belongs to another place or time.", hint)
+    return record
+
+
+def encode_record(sink_interval: SinkInterval, record: LedgerRecord) -> bytes:
+    """Return the content of a record's file."""
+    return encode(sink_interval.identity("ledger", record.token), record)
 
 
 def write_record(
@@ -76,7 +97,7 @@ def write_record(
     """
     path = sink_interval.file("ledger", record.token)
     try:
-        (create or sink_interval.storage.create)(path, record.to_json())
+        (create or sink_interval.storage.create)(path, encode_record(sink_interval, record))
     except StorageError as error:
         if error.code != "FS8004":
             raise
@@ -87,5 +108,27 @@ def write_record(
     return record
 
 
+def lost_records(sink_interval: SinkInterval) -> list[int]:
+    """Return the tokens that have published and whose record is not in the ledger, ascending."""
+    return _lost(sink_interval)[1]
+
+
 def _tokens(sink_interval: SinkInterval) -> list[int]:
-    return tokens_in(sink_interval.storage, sink_interval.folder("ledger"), "json")
+    tokens, lost = _lost(sink_interval)
+    if lost:
+        raise invalid(
+            sink_interval.file("ledger", lost[0]),
+            f"the ledger record of {sink_interval}, token {lost[0]}, is missing, although the token has published.",
+            "Restore the file, or run `firesteel recover`, which writes the record again from the journal.",
+        )
+    return tokens
+
+
+def _lost(sink_interval: SinkInterval) -> tuple[list[int], list[int]]:
+    # The leases first: a token is marked as published after its record was written.
+    published = tokens_in(sink_interval.storage, sink_interval.folder("lease"), "published")
+    tokens = tokens_in(sink_interval.storage, sink_interval.folder("ledger"), "json")
+    return tokens, sorted(set(published) - set(tokens))
+
+
+_ADAPTER = TypeAdapter(LedgerRecord)

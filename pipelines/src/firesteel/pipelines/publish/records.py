@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,10 +25,11 @@ def parsed(adapter: TypeAdapter[T], data: bytes, path: str, what: str, hint: str
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A published file: `path` is relative to the sink's path, `length` is in bytes."""
+    """A published file: `path` is relative to the sink's path, `length` is in bytes, `digest` is `Storage.checksum` of the staged file."""
 
     path: str
     length: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +86,10 @@ class LedgerRecord:
         """Whether changed gates failed on the published rows."""
         return self.action == "audit" and self.state == "failed" and self.error.startswith("FS7001")
 
-    def to_json(self) -> bytes:
-        """Return indented JSON in UTF-8."""
-        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, data: bytes, path: str) -> LedgerRecord:
-        """Return the record in a file. Raise FS8006 when the file is not valid."""
-        return parsed(_ADAPTER, data, path, "a valid ledger record", "Restore the file, or move it.")
-
 
 def to_json_list(records: list[LedgerRecord]) -> str:
     """Return the records as an indented JSON list, for commands: quick also for thousands of records."""
     return _LIST.dump_json(records, indent=2).decode()
 
 
-_ADAPTER = TypeAdapter(LedgerRecord)
 _LIST = TypeAdapter(list[LedgerRecord])

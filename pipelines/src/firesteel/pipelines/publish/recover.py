@@ -23,19 +23,22 @@ from firesteel.conf.identity import os_user
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
 from firesteel.pipelines.publish.enter import enter
-from firesteel.pipelines.publish.journal import Journal, fence
+from firesteel.pipelines.publish.journal import Journal, fence, read_decision, read_journal
 from firesteel.pipelines.publish.lease import (
     LEASE_TTL_S,
     Attempt,
     Lease,
     LeaseRecord,
     is_held,
+    lost_leases,
+    mark_abandoned,
     read_lease,
     read_states,
     refuse_if_held,
     release,
+    write_lease,
 )
-from firesteel.pipelines.publish.ledger import write_record
+from firesteel.pipelines.publish.ledger import lost_records, read_record, write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within
 from firesteel.pipelines.publish.swap import swap
@@ -70,6 +73,7 @@ def recover(
     """
     sink_interval = SinkInterval(store, sink, interval)
     path_within(store, sink_path)
+    _restore(sink_interval)
     states = read_states(sink_interval)
     if all(state.released for state in states):
         return None
@@ -102,7 +106,7 @@ def recover_before(
             _take_over(sink_interval, dead.token, lease.token)
         finished = _discard(lease, dead) if journal is None else _roll_forward(lease, journal, on_event, keep_versions)
         record = finished or record
-        release(sink_interval, state.token)
+        release(sink_interval, state.token, published=journal is not None)
         facts = {
             "token": state.token,
             "run_id": dead.attempt.run_id,
@@ -113,14 +117,52 @@ def recover_before(
 
 
 def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
-    """Return the intervals of a sink with an unfinished dead attempt, without intervals that are held."""
+    """Return the intervals of a sink with an unfinished dead attempt or a lost file, without intervals that are held."""
     unfinished = []
-    for child in children(store.storage, store.folder("lease", sink)):
-        sink_interval = SinkInterval(store, sink, name_of(child.name))
+    folders = (store.folder(kind, sink) for kind in ("lease", "journal", "staging"))
+    names = {name_of(child.name) for folder in folders for child in children(store.storage, folder)}
+    for name in sorted(names):
+        sink_interval = SinkInterval(store, sink, name)
+        if lost_leases(sink_interval) or lost_records(sink_interval):
+            unfinished.append(name)
+            continue
         states = read_states(sink_interval)
         if any(not state.released for state in states) and not is_held(sink_interval, states[-1]):
-            unfinished.append(sink_interval.interval)
-    return tuple(sorted(unfinished))
+            unfinished.append(name)
+    return tuple(unfinished)
+
+
+def _restore(sink_interval: SinkInterval) -> None:
+    """Write lost files again whose content other files know: the ledger record of a publish, and the lease of a used token.
+
+    A live driver may hold a token whose lease is lost. It loses the token like any driver that sent no heartbeat: the journal decides.
+    """
+    for token in lost_records(sink_interval):
+        write_record(sink_interval, read_journal(sink_interval, token).record)
+    for token in lost_leases(sink_interval):
+        known = _known(sink_interval, token)
+        attempt = (
+            Attempt(known.run_id, known.plan_hash, known.user, known.host, known.started_at, known.hash_inputs)
+            if known
+            else person("unknown")
+        )
+        try:
+            write_lease(sink_interval, LeaseRecord(token, attempt, "run", LEASE_TTL_S, "", 0, ""))
+        except StorageError as error:
+            if error.code != "FS8004":  # another process restores it too
+                raise
+        mark_abandoned(sink_interval, token)
+
+
+def _known(sink_interval: SinkInterval, token: int) -> LedgerRecord | None:
+    """Return the ledger record of a token, or the record that its journal plans."""
+    storage = sink_interval.storage
+    if storage.status(sink_interval.file("ledger", token)) is not None:
+        return read_record(sink_interval, token)
+    if storage.status(sink_interval.file("journal", token)) is not None:
+        decision = read_decision(sink_interval, token)
+        return decision.record if isinstance(decision, Journal) else None
+    return None
 
 
 def _take_over(sink_interval: SinkInterval, dead: int, token: int) -> None:

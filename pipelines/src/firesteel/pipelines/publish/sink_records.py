@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.ledger import decode_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, file_name, name_of, token_of
 from firesteel.pipelines.storage.base import FileStatus
@@ -54,7 +55,7 @@ class SinkRecords:
     """
 
     def __init__(self, store: StateStore, sink: str, intervals: Sequence[str] | None = None) -> None:
-        self._store = store
+        self._store, self._sink = store, sink
         self._folder = store.folder("ledger", sink)
         self._index = f"{store.folder('index', sink)}.pack"
         self._data: dict[Key, bytes] = {}
@@ -126,7 +127,8 @@ class SinkRecords:
         for key, data in zip(missing, read_all(self._read, missing), strict=True):
             self._data[key] = data
         for key in wanted:
-            self._records[key] = LedgerRecord.from_json(self._data[key], self._files[key].path)
+            place = SinkInterval(self._store, self._sink, key[0])
+            self._records[key] = decode_record(place, key[1], self._data[key])
         if len(self._data) >= INDEX_FROM and len(missing) >= max(_WRITE_FROM, len(self._data) // 16):
             self._write_index()
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from firesteel.conf.errors import StorageError
 from firesteel.conf.partitions import is_data
 from firesteel.pipelines.publish.records import PublishedFile
 from firesteel.pipelines.storage.base import Storage
+from firesteel.pipelines.storage.paths import join
+
+_READERS = 8
+"""Files whose digests are computed at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ def check_planned(planned: tuple[str, ...]) -> None:
         if path and any(part in {"", ".", ".."} for part in path.split("/")):
             raise ValueError(f"{path!r} is not a directory relative to the sink")
     for path in planned:
-        if any(_within(path, other) for other in planned if other != path) or planned.count(path) > 1:
+        if any(within(path, other) for other in planned if other != path) or planned.count(path) > 1:
             raise ValueError(f"planned directories overlap: {path!r}")
 
 
@@ -49,7 +54,7 @@ def read_staged(storage: Storage, staging_path: str, planned: tuple[str, ...]) -
         path = status.path[len(staging_path) :].lstrip("/")
         if not is_data(path):
             continue
-        home = next((directory for directory in planned if _within(path, directory)), None)
+        home = next((directory for directory in planned if within(path, directory)), None)
         if home is None:
             outside.append(path.rpartition("/")[0] or path)
         else:
@@ -66,5 +71,15 @@ def read_staged(storage: Storage, staging_path: str, planned: tuple[str, ...]) -
     return Staged(frozenset(directories), tuple(files))
 
 
-def _within(path: str, directory: str) -> bool:
+def with_digests(storage: Storage, folder: str, files: tuple[PublishedFile, ...]) -> tuple[PublishedFile, ...]:
+    """Return the files with the digests of their content in a folder."""
+    if not files:
+        return ()
+    with ThreadPoolExecutor(min(_READERS, len(files)), thread_name_prefix="firesteel-digest") as pool:
+        digests = pool.map(lambda file: storage.checksum(join(folder, file.path)), files)
+        return tuple(replace(file, digest=digest) for file, digest in zip(files, digests, strict=True))
+
+
+def within(path: str, directory: str) -> bool:
+    """Return whether a file is below a directory; both are relative to the sink, and an empty directory is the sink."""
     return not directory or path == directory or path.startswith(f"{directory}/")

@@ -4,7 +4,9 @@
 
     <base>/lease/<profile>/<sink>/<interval>/0000000007.json       the holder of token 7
                                              0000000007.beat       heartbeat: only its modification time matters
-                                             0000000007.released/  the attempt is done
+                                             0000000007.journaled/ the journal of the attempt was written
+                                             0000000007.published/ the attempt is done, and the ledger has its publish
+                                             0000000007.released/  the attempt is done, and published nothing
                                              0000000007.abandoned/ the attempt failed after its journal
           /journal/...                      /0000000007.json       the journal of token 7, or its tombstone
           /staging/...                      /0000000007/           files that Spark writes
@@ -27,7 +29,7 @@ from firesteel.pipelines.storage.paths import absolute, join
 
 _SAFE = re.compile(r"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile(r"~([0-9A-F]{2})")
-_TOKEN = re.compile(r"(\d{10,})(?:\.([a-z]+))?")
+_TOKEN = re.compile(r"([0-9]{10,20})(?:\.([a-z]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,16 @@ class SinkInterval:
     def file(self, kind: str, token: int, suffix: str = "json") -> str:
         """Return the path of a token's file."""
         return join(self.folder(kind), f"{token:010d}.{suffix}")
+
+    def identity(self, kind: str, token: int) -> dict[str, str | int]:
+        """Return the identity of a token's record of one kind; see envelope.py."""
+        return {
+            "kind": kind,
+            "profile": self.store.profile,
+            "sink": self.sink,
+            "interval": self.interval,
+            "token": token,
+        }
 
     def staging(self, token: int) -> str:
         """Return the folder to which Spark writes for `token`; no other token writes there."""
@@ -145,7 +157,8 @@ def name_of(file: str) -> str:
 def token_of(name: str) -> tuple[int, str] | None:
     """Return the token and the suffix of a file or folder; None for other names."""
     match = _TOKEN.fullmatch(name)
-    return (int(match[1]), match[2] or "") if match else None
+    # A longer number with leading zeros is no name that firesteel writes.
+    return (int(match[1]), match[2] or "") if match and f"{int(match[1]):010d}" == match[1] else None
 
 
 def children(storage: Storage, path: str) -> list[FileStatus]:

@@ -28,6 +28,7 @@ import secrets
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.publish.journal import Directory, Journal
+from firesteel.pipelines.publish.lease import mark_journaled
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.paths import join, parent_of
 
@@ -45,6 +46,7 @@ def prepare(
 
 def swap(sink_interval: SinkInterval, journal: Journal, on_event: OnEvent) -> None:
     """Run the remaining renames of a journal's swap. Each successful rename emits an event."""
+    mark_journaled(sink_interval, journal.token)
     for older in journal.reuses:
         try:
             sink_interval.storage.rename(sink_interval.versions(older), sink_interval.reused(journal.token, older))

@@ -36,12 +36,12 @@ from firesteel.pipelines.publish.cleanup import (
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
-from firesteel.pipelines.publish.ledger import Ledger, write_record
+from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
-from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
+from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.publish.swap import prepare, swap
 from firesteel.pipelines.result import Agreement, Counts
@@ -155,6 +155,7 @@ class Transaction:
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
+        staged = replace(staged, files=with_digests(storage, self.staging_path, staged.files))
         directories = tuple(
             Directory(path, storage.status(join(self.sink_path, path)) is not None, path in staged.directories)
             for path in planned
@@ -257,6 +258,7 @@ class Transaction:
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
+        staged = replace(staged, files=with_digests(storage, self.staging_path, staged.files))
         for file in staged.files:
             if storage.status(join(self.sink_path, file.path)) is not None:
                 raise StorageError(
@@ -296,7 +298,7 @@ class Transaction:
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._sink_interval, self.token, directories, reuses)
         with PrewrittenRecords(self._sink_interval) as prewritten:
-            prewritten.begin(self._sink_interval.file("ledger", self.token), record.to_json())
+            prewritten.begin(self._sink_interval.file("ledger", self.token), encode_record(self._sink_interval, record))
             prewritten.begin(*next_entry(self._sink_interval, record))
             self._state = _State.JOURNALING
             try:
@@ -313,7 +315,7 @@ class Transaction:
         remove_staging(self._sink_interval, self.token)
         prune_versions(self._sink_interval, self.token, self._keep_versions)
         remove_debris(self._sink_interval)
-        self._lease.release()
+        self._lease.release(published=True)
         self._state = _State.DONE
         self._emit("cleaned")
         return record

@@ -54,6 +54,9 @@ class Storage(Protocol):
     def peek(self, path: str, offset: int, length: int) -> bytes:
         """Return the same as `read`, by the fastest method: for plans, which read the footers of many files."""
 
+    def checksum(self, path: str) -> str:
+        """`ALGORITHM:HEX` of a file's content; empty where the storage has none. FS8003 when missing."""
+
     def create(self, path: str, data: bytes) -> FileStatus:
         """Create a complete file or none, and its parents. FS8004 if `path` exists: one of two callers wins."""
 

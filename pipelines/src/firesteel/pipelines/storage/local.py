@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import hashlib
 import os
 import secrets
 import stat
@@ -86,6 +87,15 @@ class LocalStorage:
     def peek(self, path: str, offset: int, length: int) -> bytes:
         """See Storage."""
         return self.read(path, offset, length)
+
+    def checksum(self, path: str) -> str:
+        """See Storage. SHA-256 of all bytes."""
+        path = absolute(path)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                return f"SHA-256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except OSError as error:
+            raise _error(error, path) from error
 
     def create(self, path: str, data: bytes) -> FileStatus:
         """See Storage. The bytes are on disk when this returns."""

@@ -125,6 +125,18 @@ class WebHdfsStorage:
                 return data
         return self.read(path, offset, length)
 
+    def checksum(self, path: str) -> str:
+        """See Storage. HDFS computes it from the CRCs of its blocks, without reading the bytes."""
+        path = absolute(path)
+        answer = self._namenodes.call("get_file_checksum", path)
+        if isinstance(answer, RemoteError):
+            if answer.missing:
+                raise answer.as_storage_error(self._what("checksum", path))
+            _log.warning("%s: no checksum: %s: %s", self._what("checksum", path), answer.exception, answer.message)
+            return ""
+        checksum = answer.json()["FileChecksum"]
+        return f"{checksum['algorithm']}:{checksum['bytes']}"
+
     def create(self, path: str, data: bytes) -> FileStatus:
         """See Storage. Writes a hidden file beside `path` and renames it: the NameNode lets one writer win."""
         path = absolute(path)

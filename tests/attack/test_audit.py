@@ -1,0 +1,245 @@
+"""The published data, the ledger or the audit log is changed behind firesteel's back: `audit verify` names what was changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from firesteel.pipelines.publish.audit import verify
+from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.transaction import Transaction
+from firesteel.pipelines.publish.verify import verify_files
+from support.publishing import (
+    COUNTS,
+    INTERVAL,
+    NEW,
+    OLD,
+    SINK,
+    area_of,
+    attempt_of,
+    edit,
+    publish,
+    put,
+    recover_all,
+    sink_of,
+    stage,
+)
+
+FILE = "dt=2013-06-01/origin=EWR/part-0"
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        self.path, self.root = path, f"file://{path}"
+        self.sink = path / "scores"
+
+    def entry(self, number: int) -> Path:
+        return self.path / "_firesteel" / "audit" / f"{number:010d}.json"
+
+    def record(self, token: int) -> Path:
+        return self.path / "_firesteel" / "ledger" / "test" / SINK / INTERVAL / f"{token:010d}.json"
+
+    def problems(self) -> list[str]:
+        return [
+            *verify(area_of(self.root), (SINK,)),
+            *verify_files(area_of(self.root), {SINK: sink_of(self.root)}).problems,
+        ]
+
+    def chain_again(self) -> None:
+        """Recompute the chain, as a person does who knows how."""
+        previous, number = "", 1
+        while self.entry(number).exists():
+            edit(self.entry(number), previous=previous)
+            previous = hashlib.sha256(self.entry(number).read_bytes()).hexdigest()
+            number += 1
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """Three publishes; the last one is what readers see."""
+    store = Store(tmp_path)
+    publish(store.root, "r1", {path: text for path, text in OLD.items() if "05-30" not in path})
+    publish(store.root, "r2", NEW)
+    publish(store.root, "r3", NEW)
+    assert store.problems() == []
+    return store
+
+
+def test_a_file_changed_to_other_bytes_of_the_same_length_and_time(store):
+    file = store.sink / FILE
+    state = file.stat()
+    file.write_text("N" + file.read_text()[1:])
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    (problem,) = store.problems()
+    assert FILE in problem
+    assert "was changed: its SHA-256 differs" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file.write_text("longer than it was"), f"{FILE} was changed: it has 18 bytes"),
+        (lambda file: file.unlink(), f"{FILE} was lost"),
+        (lambda file: file.rename(file.with_name("part-7")), f"{FILE} was lost"),
+        (lambda file: file.with_name("part-7").write_text("more"), "part-7 was added"),
+        (
+            lambda file: (file.parent / "deeper").mkdir() or (file.parent / "deeper" / "f").write_text("x"),
+            "deeper/f was added",
+        ),
+    ],
+    ids=["longer", "lost", "renamed", "added", "added below"],
+)
+def test_a_file_of_the_sink(store, change, said):
+    change(store.sink / FILE)
+    assert any(said in problem for problem in store.problems())
+
+
+def test_two_files_that_are_exchanged(store):
+    one, two = store.sink / "dt=2013-06-01/origin=EWR/part-0", store.sink / "dt=2013-06-01/origin=LGA/part-0"
+    assert one.stat().st_size == two.stat().st_size, "their lengths do not tell"
+    spare = store.path / "spare"
+    one.rename(spare)
+    two.rename(one)
+    spare.rename(two)
+    assert len(store.problems()) == 2
+
+
+def test_files_in_a_partition_that_nobody_published_are_listed_apart(store):
+    (store.sink / "dt=2099-01-01").mkdir()
+    (store.sink / "dt=2099-01-01" / "part-0").write_text("x")
+    found = verify_files(area_of(store.root), {SINK: sink_of(store.root)})
+    assert (found.problems, found.unpublished) == ((), ("scores: dt=2099-01-01/part-0",))
+
+
+FIELDS = (
+    "user",
+    "host",
+    "at",
+    "plan_hash",
+    "run_id",
+    "files",
+    "files_digest",
+    "policy",
+    "action",
+    "record",
+    "pipeline",
+)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("number", [1, 3], ids=["in the middle", "at the tail"])
+def test_an_edited_entry_of_a_recomputed_chain(store, field, number):
+    edit(store.entry(number), **{field: 99 if field == "files" else "other"})
+    store.chain_again()
+    assert any("differs from its entry" in problem for problem in store.problems())
+
+
+def test_a_cut_tail(store):
+    store.entry(3).unlink()
+    assert store.problems() == [f"{SINK} {INTERVAL}: the publish of token 3 has no entry"]
+
+
+def test_an_entry_that_is_taken_out_of_a_recomputed_chain(store):
+    for number in (2, 3):
+        if number < 3:
+            body = json.loads(store.entry(number + 1).read_bytes())["body"]
+            edit(store.entry(number), **body)
+        else:
+            store.entry(number).unlink()
+    store.chain_again()
+    assert store.problems() == [f"{SINK} {INTERVAL}: the publish of token 2 has no entry"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"counts": {"scored": 7}},
+        {"partitions": []},
+        {"files": []},
+        {"state": "failed"},
+        {"user": "somebody"},
+        {"plan_hash": "other"},
+        {"policy": "none"},
+        {"profiles": [], "error": "x"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+@pytest.mark.parametrize("token", [1, 3])
+def test_an_edited_ledger_record_with_the_right_checksum(store, changes, token):
+    edit(store.record(token), **changes)
+    assert any("ledger" in problem for problem in store.problems())
+
+
+def test_a_lost_ledger_record(store):
+    store.record(2).unlink()
+    assert any("ledger cannot be read" in problem for problem in store.problems())
+
+
+def test_a_damaged_ledger_record_does_not_hide_what_else_is_wrong(store):
+    with Transaction.begin(
+        area_of(store.root), SINK, sink_of(store.root), "2013-05-29", attempt_of("x")
+    ) as transaction:
+        stage(transaction, area_of(store.root).storage, {"dt=2013-05-29/part-0": "a"})
+        transaction.publish(("dt=2013-05-29",), COUNTS)
+    store.record(3).write_bytes(b"")
+    (store.sink / "dt=2013-05-29" / "part-0").write_text("b")
+    problems = "\n".join(store.problems())
+    assert "dt=2013-05-29/part-0 was changed" in problems
+    assert "the ledger cannot be read" in problems
+
+
+def stopped_at(kind: str) -> Callable[[str], None]:
+    def act(root: str) -> None:
+        def stop(event):
+            if event.kind == kind:
+                raise OSError("stop")
+
+        with pytest.raises(OSError, match="stop"):
+            publish(root, "r4", {FILE: "fourth"}, on_event=stop)
+        recover_all(root)
+
+    return act
+
+
+def append(root: str) -> None:
+    with Transaction.begin(area_of(root), SINK, sink_of(root), INTERVAL, attempt_of("r4")) as transaction:
+        stage(transaction, area_of(root).storage, {"dt=2013-06-01/origin=EWR/part-4": "more"})
+        transaction.append(("dt=2013-06-01/origin=EWR",), COUNTS)
+
+
+def fail(root: str) -> None:
+    with Transaction.begin(area_of(root), SINK, sink_of(root), INTERVAL, attempt_of("r4")) as transaction:
+        transaction.fail("a gate")
+
+
+def back(root: str) -> None:
+    rollback(area_of(root), SINK, sink_of(root), INTERVAL, attempt_of("back"))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        append,
+        fail,
+        back,
+        lambda root: (append(root), back(root)),
+        *map(stopped_at, ("journaled", "partition_retired", "partition_published", "ledgered", "cleaned")),
+    ],
+    ids=["append", "fail", "rollback", "both", "journaled", "retired", "moved in", "ledgered", "cleaned"],
+)
+def test_what_firesteel_does_is_no_problem(store, act):
+    act(store.root)
+    assert store.problems() == []
+
+
+def test_a_rollback_to_the_data_before_the_first_publish_is_no_problem(tmp_path):
+    store = Store(tmp_path)
+    put(store.root, OLD)
+    publish(store.root, "r1", NEW)
+    back(store.root)
+    assert store.problems() == []
