@@ -187,7 +187,7 @@ def test_what_a_plan_reads_of_the_state_does_not_grow_with_its_intervals(store):
 
 
 def test_the_state_of_intervals_names_records_and_holders(store):
-    held = SinkInterval(store, SINK, NAMES[0])
+    held = SinkInterval(store, SINK, "2099-01-01")
     with_lease = Lease.acquire(held, attempt_of("r9"), ttl_s=60, purpose="run")
     try:
         state = interval_status(store, {SINK: "/scores"}, (*NAMES, "2099-01-01"), "")
@@ -195,7 +195,7 @@ def test_the_state_of_intervals_names_records_and_holders(store):
         with_lease.release()
     intervals = {entry["interval"]: entry for entry in state["intervals"]}
     assert list(intervals) == [*NAMES, "2099-01-01"]
-    assert intervals[NAMES[0]]["held_by"]["run_id"] == "r9"
+    assert intervals["2099-01-01"]["held_by"]["run_id"] == "r9"
     assert intervals[NAMES[0]]["newest"]["state"] == "failed"
     assert intervals[NAMES[0]]["published"]["run_id"] == "run-1"
     assert intervals[NAMES[1]]["held_by"] is None
