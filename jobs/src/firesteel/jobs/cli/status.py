@@ -64,6 +64,7 @@ def status(
 
 def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> None:
     from firesteel.pipelines.publish.ledger import Ledger
+    from firesteel.pipelines.publish.policy import canonical
 
     ledger = Ledger(store)
     records = [
@@ -74,7 +75,8 @@ def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> N
     ]
     show_records(records, loaded.spec.name, as_json=as_json)
     for record in [] if as_json else records:
-        published = ledger.published(record.sink, record.interval) if record.state != "published" else None
+        location = canonical(loaded.spec.sinks[record.sink].path)
+        published = ledger.published(record.sink, record.interval, location) if record.state != "published" else None
         if published is not None:
             click.echo(
                 f"{record.interval} of {record.sink}: readers see the rows of run {published.run_id}, "

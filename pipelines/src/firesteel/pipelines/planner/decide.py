@@ -1,14 +1,20 @@
-"""Decide for each interval whether to score or skip it, by its hash inputs and the ledger."""
+"""Decide for each interval whether to score or skip it, by its hash inputs, the ledger and the files in the sinks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from firesteel.conf.errors import StorageError
 from firesteel.pipelines.plan.fingerprint import Parts, changed_parts
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
+from firesteel.pipelines.publish.presence import missing_files
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.recover import journaled
+from firesteel.pipelines.publish.state_store import StateStore
+from firesteel.pipelines.storage.open import locate
 
 HISTORY_RUNS = 5
 """Number of published intervals per sink that give the pipeline's speed."""
@@ -16,18 +22,45 @@ HISTORY_RUNS = 5
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The published intervals of a pipeline's sinks, read once from the ledger."""
+    """The published intervals of a pipeline's sinks, read once from the ledger.
+
+    Attributes
+    ----------
+    sinks
+        The sinks' URIs.
+    intervals
+        Intervals with an attempt, by sink.
+    unfinished
+        Intervals with a journal that a dead run has not finished, by sink.
+    """
 
     ledger: Ledger
-    intervals: dict[str, frozenset[str]]
+    sinks: Mapping[str, str]
+    intervals: Mapping[str, frozenset[str]]
+    unfinished: Mapping[str, frozenset[str]]
+    _records: dict[tuple[str, str], LedgerRecord | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ledger: Ledger, sinks: Sequence[str]) -> Published:
+    def of(cls, store: StateStore, sinks: Mapping[str, str]) -> Published:
         """List each sink once, so that intervals without an attempt cost no request."""
-        return cls(ledger, {sink: frozenset(ledger.intervals(sink)) for sink in sinks})
+        ledger = Ledger(store)
+        return cls(
+            ledger,
+            sinks,
+            {sink: frozenset(ledger.intervals(sink)) for sink in sinks},
+            {sink: journaled(store, sink) for sink in sinks},
+        )
 
     def last(self, sink: str, interval: str) -> LedgerRecord | None:
-        """Return the latest published attempt."""
+        """Return the latest publish to the sink's location."""
+        if interval not in self.intervals[sink]:
+            return None
+        if (sink, interval) not in self._records:
+            self._records[sink, interval] = self.ledger.published(sink, interval, canonical(self.sinks[sink]))
+        return self._records[sink, interval]
+
+    def elsewhere(self, sink: str, interval: str) -> LedgerRecord | None:
+        """Return the latest publish to any location."""
         return self.ledger.published(sink, interval) if interval in self.intervals[sink] else None
 
     def recent(self) -> list[LedgerRecord]:
@@ -39,30 +72,77 @@ class Published:
         )
         return [record for record in records if record is not None]
 
+    def missing(self, sink: str, intervals: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the published files that the sink lacks, by interval, without intervals that are complete."""
+        storage, path = locate(self.sinks[sink])
+        records = [record for interval in intervals if (record := self.last(sink, interval)) is not None]
+        missing = missing_files(storage, path, records)
+        return {record.interval: files for record, files in zip(records, missing, strict=True) if files}
+
 
 def decide(
-    plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str] = frozenset()
-) -> IntervalPlan:
-    """Return the interval with its `action` and `reason`.
+    plans: Sequence[IntervalPlan], published: Published, *, force: bool, appends: frozenset[str] = frozenset()
+) -> list[IntervalPlan]:
+    """Return the intervals with their `action` and `reason`.
 
     Parameters
     ----------
     appends
         The sinks in mode `append_once`: a plan is never appended twice, even with `force`.
+
+    Raises
+    ------
+    StorageError
+        FS8013 when files of an interval that is appended already are missing: they cannot be appended again.
     """
+    decided = [_by_ledger(plan, published, force=force, appends=appends) for plan in plans]
+    for sink in published.sinks:
+        skipped = [plan.id for plan in decided if plan.action == "skip"]
+        missing = published.missing(sink, skipped)
+        if sink in appends and missing:
+            raise lost_appends(sink, published.sinks[sink], missing)
+        decided = [
+            replace(plan, action="score", reason=_missing(missing[plan.id])) if plan.id in missing else plan
+            for plan in decided
+        ]
+    return decided
+
+
+def lost_appends(sink: str, uri: str, missing: Mapping[str, tuple[str, ...]]) -> StorageError:
+    """Return FS8013 for appended intervals with missing files, which are given by interval."""
+    interval, files = next(iter(missing.items()))
+    return StorageError(
+        "FS8013",
+        f"{sink} {interval}: {len(files)} published files are missing in {uri}, such as {files[0]}. A plan is not appended twice.",
+        hint=f"Restore the files, or run `firesteel rollback --interval {interval} --sink {sink}`, then run again.",
+    )
+
+
+def _by_ledger(plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str]) -> IntervalPlan:
+    unfinished = any(plan.id in published.unfinished[output.sink] for output in plan.outputs)
     appended = [published.last(output.sink, plan.id) for output in plan.outputs if output.sink in appends]
-    if appended and all(record is not None and record.holds(plan.plan_hash) for record in appended):
+    if appended and not unfinished and all(record and record.holds(plan.plan_hash) for record in appended):
         return replace(plan, action="skip", reason="this plan is already appended")
     if force:
         return replace(plan, action="score", reason="forced")
-    last = [published.last(output.sink, plan.id) for output in plan.outputs]
-    known = [record for record in last if record is not None]
+    if unfinished:  # the run recovers the interval, and then compares its plan with the ledger
+        return replace(plan, action="score", reason="a run ended before it had published all files")
+    last = [(output.sink, published.last(output.sink, plan.id)) for output in plan.outputs]
+    known = [record for _, record in last if record is not None]
     if len(known) < len(last):
-        return replace(plan, action="score", reason="not published yet")
+        unknown = next(sink for sink, record in last if record is None)
+        other = published.elsewhere(unknown, plan.id)
+        reason = f"published to another location: {other.location}" if other else "not published yet"
+        return replace(plan, action="score", reason=reason)
     if all(record.plan_hash == plan.plan_hash for record in known):
         when = known[0].ended_at if known else ""
         return replace(plan, action="skip", reason=f"already published with the same plan hash ({when})")
     return replace(plan, action="score", reason=_changes(known, plan.hash_inputs, plan.outputs))
+
+
+def _missing(files: Sequence[str]) -> str:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"published files are missing: {files[0]}{more}"
 
 
 def _changes(records: Sequence[LedgerRecord], now: Parts, outputs: Sequence[SinkOutput]) -> str:

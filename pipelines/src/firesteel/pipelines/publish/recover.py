@@ -37,7 +37,7 @@ from firesteel.pipelines.publish.lease import (
 )
 from firesteel.pipelines.publish.ledger import write_record
 from firesteel.pipelines.publish.records import LedgerRecord
-from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import swap
 
 
@@ -112,15 +112,34 @@ def recover_before(
     return record
 
 
+def journaled(store: StateStore, sink: str) -> frozenset[str]:
+    """Return the intervals of a sink with a journal that a dead run has not finished, from two listings.
+
+    An attempt that died before its journal is not one: it changed nothing in the sink.
+    """
+    folders = {kind: store.folder(kind, sink) for kind in ("journal", "ledger")}
+    tokens: dict[str, dict[str, int]] = {kind: {} for kind in folders}
+    for kind, folder in folders.items():
+        for file in store.storage.scan([folder]):
+            interval, _, name = file.path[len(folder) + 1 :].partition("/")
+            token = token_of(name)
+            if token is not None and token[1] == "json":
+                tokens[kind][interval] = max(tokens[kind].get(interval, 0), token[0])
+    # A recorded attempt has recovered those before it.
+    suspects = [name for name, token in tokens["journal"].items() if token > tokens["ledger"].get(name, 0)]
+    return frozenset(interval for name in suspects if _is_unfinished(store, sink, interval := name_of(name)))
+
+
+def _is_unfinished(store: StateStore, sink: str, interval: str) -> bool:
+    sink_interval = SinkInterval(store, sink, interval)
+    states = read_states(sink_interval)
+    return any(not state.released for state in states) and not is_held(sink_interval, states[-1])
+
+
 def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
     """Return the intervals of a sink with an unfinished dead attempt, without intervals that are held."""
-    unfinished = []
-    for child in children(store.storage, store.folder("lease", sink)):
-        sink_interval = SinkInterval(store, sink, name_of(child.name))
-        states = read_states(sink_interval)
-        if any(not state.released for state in states) and not is_held(sink_interval, states[-1]):
-            unfinished.append(sink_interval.interval)
-    return tuple(sorted(unfinished))
+    intervals = (name_of(child.name) for child in children(store.storage, store.folder("lease", sink)))
+    return tuple(sorted(interval for interval in intervals if _is_unfinished(store, sink, interval)))
 
 
 def _take_over(sink_interval: SinkInterval, dead: int, token: int) -> None:

@@ -12,6 +12,7 @@ from firesteel.pipelines.brief import MAX_PARTITIONS, MAX_TEXT, rows
 from firesteel.pipelines.publish.heartbeat import RunState, runs
 from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 
@@ -61,7 +62,7 @@ def _run(state: RunState) -> JsonValue:
 def _interval(target: SinkInterval, path: str) -> JsonValue:
     ledger = Ledger(target.store)
     latest = ledger.latest(target.sink, target.interval)
-    published = latest if latest and latest.state == "published" else ledger.published(target.sink, target.interval)
+    published = ledger.published(target.sink, target.interval, canonical(path))
     return {
         "interval": target.interval,
         "sink": target.sink,

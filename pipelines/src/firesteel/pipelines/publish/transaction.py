@@ -38,6 +38,7 @@ from firesteel.pipelines.publish.journal import Directory, Journal, write_journa
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, write_record
 from firesteel.pipelines.publish.permit import permit
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
@@ -66,6 +67,7 @@ class Transaction:
         self._lease = lease
         self._sink_interval = lease.sink_interval
         self.sink_path = sink_path
+        self.location = canonical(f"{lease.sink_interval.storage.base_uri}{sink_path}")
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN
@@ -185,7 +187,7 @@ class Transaction:
         StorageError
             FS8007 when a file is staged outside `planned`, FS8004 when a file with the same name is already published.
         """
-        onto = Ledger(self._sink_interval.store).published(self._sink_interval.sink, self._sink_interval.interval)
+        onto = self._published()
         record = self._record("published", counts, planned=planned, mlflow_run_id=mlflow_run_id)
         if onto is not None and onto.holds(record.plan_hash):
             raise ValueError(f"plan {record.plan_hash} is already appended")
@@ -387,6 +389,13 @@ class Transaction:
             hash_inputs=attempt.hash_inputs,
             input_bytes=attempt.input_bytes,
             slots=attempt.slots,
+            location=self.location,
+        )
+
+    def _published(self) -> LedgerRecord | None:
+        """Return the record of the data that this transaction replaces or adds to."""
+        return Ledger(self._sink_interval.store).published(
+            self._sink_interval.sink, self._sink_interval.interval, self.location
         )
 
     def _emit(self, kind: Literal["journaled", "ledgered", "cleaned"], **facts: object) -> None:

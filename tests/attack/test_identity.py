@@ -1,0 +1,251 @@
+"""Attacks on the identity of a sink: what a run believes of a sink is what is there, and one owner publishes to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from firesteel.conf.errors import StorageError
+from firesteel.jobs.run.backfill import skip_published
+from firesteel.jobs.run.interval_context import IntervalContext, Skip
+from firesteel.jobs.run.stages import CheckLedger
+from firesteel.pipelines import Pipeline, Plan
+from firesteel.pipelines.plan.model import IntervalPlan
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.recover import recover
+from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.transaction import Attempt, StateStore, Transaction
+from firesteel.pipelines.result import Counts
+from firesteel.pipelines.storage.local import LocalStorage
+from firesteel.pipelines.storage.open import locate
+from support.data import write_days
+from support.specs import FixedBackend, example_with
+
+DAY, NEXT = "2013-06-01", "2013-06-02"
+MOVED = {
+    "params:": "params:\n  out: {type: uri, required: true}",
+    "path: ${param.root}/scores": "path: ${param.out}/scores",
+}
+APPENDS = {"mode: replace_partitions": "mode: append_once"}
+Content = dict[str, str]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_days(tmp_path / "data", [DAY, NEXT])
+    return tmp_path / "data"
+
+
+def pipeline_of(root: Path, changes: dict[str, str] | None = None, *, profile: str = "", **params: str) -> Pipeline:
+    path = example_with(root.parent / "project", changes or {})
+    where = {"root": f"file://{root}", **params}
+    return Pipeline.load(path, params=where, backend=FixedBackend(), **({"profile": profile} if profile else {}))
+
+
+def store_of(plan: Plan) -> StateStore:
+    return StateStore.at(plan.storage, plan.pipeline, plan.profile)
+
+
+def begin(plan: Plan, interval: IntervalPlan, run_id: str, **options) -> Transaction:
+    attempt = Attempt(run_id, interval.plan_hash, "ann", "host", "2013-06-02", hash_inputs=interval.hash_inputs)
+    return Transaction.begin(store_of(plan), "scores", plan.sinks[0].path, interval.id, attempt, **options)
+
+
+def publish(plan: Plan, run_id: str = "r1", *, text: str = "rows", on_event=lambda _: None) -> None:
+    """Publish a file in each partition of each interval that is to be scored."""
+    for interval in plan.intervals:
+        if interval.action != "score":
+            continue
+        with begin(plan, interval, run_id, on_event=on_event) as transaction:
+            for directory in interval.outputs[0].directories:
+                path = f"{transaction.staging_path}/{directory}/{run_id}.parquet"
+                locate(plan.storage)[0].create(path, text.encode())
+            act = transaction.append if plan.sinks[0].mode == "append_once" else transaction.publish
+            act(interval.outputs[0].directories, Counts())
+
+
+def sink_of(plan: Plan) -> Path:
+    return Path(plan.sinks[0].path.removeprefix("file://"))
+
+
+def data_in(plan: Plan) -> Content:
+    sink = sink_of(plan)
+    return {str(path.relative_to(sink)): path.read_text() for path in sorted(sink.rglob("*.parquet"))}
+
+
+def decisions(plan: Plan) -> list[tuple[str, str]]:
+    return [(interval.action, interval.reason.partition(":")[0].partition(" (")[0]) for interval in plan.intervals]
+
+
+def check_ledger(plan: Plan, interval: IntervalPlan) -> Skip | None:
+    """What the first stage of a run says of an interval; it needs no session."""
+    attempt = Attempt("r", interval.plan_hash, "ann", "host", "2013-06-02")
+    context = IntervalContext(None, plan, interval, {}, attempt, lambda _: None, None)
+    return CheckLedger(plan.sinks[0]).run(context)
+
+
+SKIP = ("skip", "already published with the same plan hash")
+GONE = ("score", "published files are missing")
+
+
+class TestFilesAreThere:
+    """An interval is skipped only if the files that its record names are in the sink."""
+
+    def test_a_sink_that_was_moved_is_filled_again(self, root: Path) -> None:
+        here, there = f"file://{root}/here", f"file://{root}/there"
+        publish(pipeline_of(root, MOVED, out=here).plan(DAY))
+        plan = pipeline_of(root, MOVED, out=there).plan(DAY)
+        assert decisions(plan) == [("score", "published to another location")]
+        assert f"{root}/here/scores" in plan.intervals[0].reason
+        assert check_ledger(plan, plan.intervals[0]) is None
+        publish(plan, "r2")
+        assert len(data_in(plan)) == 3
+        assert decisions(pipeline_of(root, MOVED, out=there).plan(DAY)) == [SKIP]
+
+    def test_a_link_that_moves_moves_the_sink(self, root: Path) -> None:
+        for name in ("here", "there"):
+            (root / name).mkdir()
+        (root / "link").symlink_to(root / "here")
+        pipeline = pipeline_of(root, MOVED, out=f"file://{root}/link")
+        publish(pipeline.plan(DAY))
+        assert decisions(pipeline.plan(DAY)) == [SKIP]
+        assert decisions(pipeline_of(root, MOVED, out=f"file://{root}/here/").plan(DAY)) == [SKIP]
+        (root / "link").unlink()
+        (root / "link").symlink_to(root / "there")
+        assert decisions(pipeline.plan(DAY)) == [("score", "published to another location")]
+
+    def test_a_rollback_does_not_use_the_versions_of_another_location(self, root: Path) -> None:
+        here, there = f"file://{root}/here", f"file://{root}/there"
+        plan = pipeline_of(root, MOVED, out=here).plan(DAY)
+        publish(plan)
+        publish(pipeline_of(root, MOVED, out=here).plan(DAY, force=True), "r2")
+        moved = pipeline_of(root, MOVED, out=there).plan(DAY)
+        attempt = Attempt("back", "", "ann", "host", "2013-06-02")
+        with pytest.raises(StorageError, match="FS8010"):
+            rollback(store_of(moved), "scores", moved.sinks[0].path, DAY, attempt)
+        assert not sink_of(moved).exists()
+        assert set(data_in(plan)) == {f"dt={DAY}/origin={name}/r2.parquet" for name in ("EWR", "JFK", "LGA")}
+
+    @pytest.mark.parametrize("harm", ["partition", "day", "file", "length", "sink"])
+    def test_what_is_gone_is_scored_again(self, root: Path, harm: str) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY, NEXT)
+        publish(plan)
+        assert decisions(pipeline.plan(DAY, NEXT)) == [SKIP, SKIP]
+        file = sink_of(plan) / f"dt={DAY}/origin=JFK/r1.parquet"
+        if harm == "file":
+            file.unlink()
+        elif harm == "length":
+            file.write_text("row")
+        else:
+            shutil.rmtree({"partition": file.parent, "day": file.parent.parent, "sink": sink_of(plan)}[harm])
+        again = pipeline.plan(DAY, NEXT)
+        assert decisions(again) == [GONE, GONE if harm == "sink" else SKIP]
+        assert f"dt={DAY}/origin=" in again.intervals[0].reason
+        assert check_ledger(again, again.intervals[0]) is None
+        resumed = skip_published(plan)  # the stored plan of a backfill
+        assert [interval.action for interval in resumed.intervals] == [action for action, _ in decisions(again)]
+        publish(again, "r2")
+        assert decisions(pipeline.plan(DAY, NEXT)) == [SKIP, SKIP]
+        assert isinstance(check_ledger(plan, plan.intervals[0]), Skip)
+
+    def test_appended_files_that_are_gone_are_an_error_and_a_rollback_repairs_it(self, root: Path) -> None:
+        pipeline = pipeline_of(root, APPENDS)
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        shutil.rmtree(sink_of(plan) / f"dt={DAY}/origin=JFK")
+        for attack in (lambda: pipeline.plan(DAY), lambda: check_ledger(plan, plan.intervals[0])):
+            with pytest.raises(StorageError, match=r"FS8013.*origin=JFK/r1.parquet") as caught:
+                attack()
+            assert f"firesteel rollback --interval {DAY} --sink scores" in caught.value.hint
+        attempt = Attempt("back", "", "ann", "host", "2013-06-02")
+        rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, attempt)
+        assert data_in(plan) == {}
+        publish(pipeline.plan(DAY), "r2")
+        assert len(data_in(plan)) == 3
+
+    def test_a_rollback_to_nothing_is_not_filled_behind_its_back(self, root: Path) -> None:
+        """The plan says that the interval changed, as before; it does not call the rolled-back files missing."""
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, Attempt("back", "", "ann", "host", "2013-06-02"))
+        ((action, reason),) = decisions(pipeline.plan(DAY))
+        assert (action, reason) == ("score", "changed since it was published")
+
+    def test_a_plan_over_many_intervals_lists_the_sink_once(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        days = [f"2013-06-{day:02d}" for day in range(1, 21)]
+        write_days(root, days, rows=1)
+        pipeline = pipeline_of(root)
+        publish(pipeline.plan(days[0], days[-1]))
+        sink, scans = str(sink_of(pipeline.plan(DAY))), []
+        scan = LocalStorage.scan
+
+        def counted(self, paths):
+            scans.append([path for path in paths if path.startswith(sink)])
+            return scan(self, paths)
+
+        monkeypatch.setattr(LocalStorage, "scan", counted)
+        assert decisions(pipeline.plan(days[0], days[-1])) == [SKIP] * 20
+        assert [len(paths) for paths in scans if paths] == [60]
+
+
+class TestUnfinished:
+    """The next run completes what a killed one has journaled, whatever its plan says."""
+
+    @pytest.mark.parametrize(
+        ("mode", "kind"),
+        [
+            *(("replace", kind) for kind in ("journaled", "partition_retired", "partition_published", "ledgered")),
+            *(("append", kind) for kind in ("journaled", "partition_published", "ledgered")),
+        ],
+    )
+    def test_a_forced_rerun_that_died_while_it_published_is_planned(self, root: Path, kind: str, mode: str) -> None:
+        pipeline = pipeline_of(root, APPENDS if mode == "append" else {})
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        if mode == "append":  # another plan of the interval: the same one is never appended twice
+            write_days(root, [DAY], rows=21)
+
+        def stop(event):
+            if event.kind == kind:
+                raise OSError("killed")
+
+        forced = pipeline.plan(DAY, force=True)
+        with pytest.raises(OSError, match="killed"):
+            publish(forced, "r2", on_event=stop)
+        again = pipeline.plan(DAY)
+        if kind == "ledgered":  # only the clean-up is left
+            assert decisions(again) in ([SKIP], [("skip", "this plan is already appended")])
+            return
+        assert decisions(again) == [("score", "a run ended before it had published all files")]
+        assert [interval.action for interval in skip_published(forced).intervals] == ["score"]
+        with begin(again, again.intervals[0], "r3"):  # as a run does, before its first stage
+            assert check_ledger(again, again.intervals[0]) == Skip("published meanwhile by run r2")
+        names = {name.rpartition("/")[2] for name in data_in(plan)}
+        assert names == ({"r1.parquet", "r2.parquet"} if mode == "append" else {"r2.parquet"})
+        assert pipeline.plan(DAY).intervals[0].action == "skip"
+
+    def test_a_live_publish_is_not_unfinished(self, root: Path) -> None:
+        pipeline = pipeline_of(root)
+        publish(pipeline.plan(DAY))
+        seen = []
+
+        def look(event):
+            if event.kind == "journaled":
+                seen.extend(decisions(pipeline.plan(DAY)))
+
+        publish(pipeline.plan(DAY, force=True), "r2", on_event=look)
+        assert seen == [SKIP]
+
+    def test_an_attempt_that_died_before_its_journal_changes_no_plan(self, root: Path) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        transaction = begin(plan, plan.intervals[0], "r2")
+        transaction._lease.abandon()  # a killed driver, without the wait for its lease
+        assert decisions(pipeline.plan(DAY)) == [SKIP]
+        assert recover(store_of(plan), "scores", plan.sinks[0].path, DAY).state == "died"
+        assert Ledger(store_of(plan)).published("scores", DAY).run_id == "r1"
