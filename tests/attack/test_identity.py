@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from firesteel.conf.errors import StorageError
+from firesteel.conf.errors import SpecErrors, StorageError
 from firesteel.jobs.run.backfill import skip_published
 from firesteel.jobs.run.interval_context import IntervalContext, Skip
 from firesteel.jobs.run.stages import CheckLedger
 from firesteel.pipelines import Pipeline, Plan
-from firesteel.pipelines.plan.model import IntervalPlan
+from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import recover
 from firesteel.pipelines.publish.rollback import rollback
@@ -249,3 +250,57 @@ class TestUnfinished:
         assert decisions(pipeline.plan(DAY)) == [SKIP]
         assert recover(store_of(plan), "scores", plan.sinks[0].path, DAY).state == "died"
         assert Ledger(store_of(plan)).published("scores", DAY).run_id == "r1"
+
+
+class TestOnePartitionOneInterval:
+    """An output partition belongs to one interval; another one cannot replace its rows."""
+
+    def test_a_whole_plan_is_checked(self, root: Path) -> None:
+        """`validate` looks at examples only: the 30th and the 31st of January are both February 28th a month later."""
+        later = {'select: {dt: "${interval.ds}", origin': 'select: {dt: "${interval.ds} + 1mo", origin'}
+        write_days(root, ["2013-01-29", "2013-01-30", "2013-01-31", "2013-02-28"])
+        pipeline = pipeline_of(root, later)
+        assert pipeline.plan("2013-01-30").intervals[0].outputs[0].directories[0].startswith("dt=2013-02-28")
+        with pytest.raises(SpecErrors, match=r"2013-01-30 and 2013-01-31 both replace dt=2013-02-28/origin=") as caught:
+            pipeline.plan("2013-01-30", "2013-01-31")
+        assert caught.value.errors[0].code == "FS1004"
+
+    @pytest.mark.parametrize(
+        ("mine", "theirs"),
+        [(("dt=1",), ("dt=1",)), (("dt=1/o=A",), ("dt=1",)), (("dt=0", "dt=1"), ("dt=2", "dt=1"))],
+    )
+    def test_the_ledger_knows_the_owner(self, root: Path, mine: tuple[str, ...], theirs: tuple[str, ...]) -> None:
+        plan = pipeline_of(root).plan(DAY, NEXT)
+        first, second = (
+            replace(interval, outputs=(SinkOutput("scores", directories),))
+            for interval, directories in zip(plan.intervals, (mine, theirs), strict=True)
+        )
+        publish(replace(plan, intervals=(first,)), "mine")
+        before = data_in(plan)
+        for _ in range(2):
+            with pytest.raises(StorageError, match=rf"FS8014.*belongs to the interval {DAY}.*run mine") as caught:
+                publish(replace(plan, intervals=(second,)), "theirs")
+            assert "Select" in caught.value.hint
+        assert data_in(plan) == before
+        assert [record.state for record in Ledger(store_of(plan)).history("scores", NEXT)] == ["failed", "failed"]
+        assert not list(Path(plan.storage.removeprefix("file://"), "journal").rglob(f"{NEXT}/*"))
+        publish(replace(plan, intervals=(first,)), "again")
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"again.parquet"}
+
+    def test_rows_that_nobody_published_are_replaced_as_before(self, root: Path) -> None:
+        plan = pipeline_of(root).plan(DAY, NEXT)
+        old = sink_of(plan) / f"dt={NEXT}/origin=JFK/by-hand.parquet"
+        old.parent.mkdir(parents=True)
+        old.write_text("old")
+        publish(plan)
+        assert len(data_in(plan)) == 6
+        assert not old.exists()
+
+    def test_a_partition_that_was_rolled_back_is_free(self, root: Path) -> None:
+        plan = pipeline_of(root).plan(DAY, NEXT)
+        first, second = plan.intervals
+        second = replace(second, outputs=first.outputs)
+        publish(replace(plan, intervals=(first,)))
+        rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, Attempt("back", "", "ann", "host", "2013-06-02"))
+        publish(replace(plan, intervals=(second,)), "theirs")
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"theirs.parquet"}

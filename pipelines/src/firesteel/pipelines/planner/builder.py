@@ -41,7 +41,7 @@ from firesteel.pipelines.planner.decide import Published, decide
 from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.planner.listing import Listing
 from firesteel.pipelines.planner.operator import with_operators
-from firesteel.pipelines.planner.outputs import replaced_directories
+from firesteel.pipelines.planner.outputs import check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
 from firesteel.pipelines.publish.policy import Request, authorise
@@ -128,6 +128,7 @@ def build_plan(
             slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts, args
         )
         intervals.append(interval if read is not None else replace(interval, reason="input missing (on_missing: skip)"))
+    check_replaced_once(loaded, intervals)
     readable = [interval for interval in intervals if not interval.reason]
     decided = {interval.id: interval for interval in decide(readable, published, force=request.force, appends=appends)}
     intervals = [decided.get(interval.id, interval) for interval in intervals]

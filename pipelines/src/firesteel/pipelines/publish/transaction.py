@@ -37,6 +37,7 @@ from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, write_record
+from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
@@ -149,7 +150,8 @@ class Transaction:
         Raises
         ------
         StorageError
-            FS8007 when a file is staged outside `planned`. Nothing is published then.
+            FS8007 when a file is staged outside `planned`, FS8014 when a planned directory has files of another interval. Nothing is
+            published then.
         LeaseConflict
             FS7502 when another driver has taken over the interval. Nothing is published then.
         """
@@ -161,6 +163,8 @@ class Transaction:
             Directory(path, storage.status(join(self.sink_path, path)) is not None, path in staged.directories)
             for path in planned
         )
+        replaced = [directory.path for directory in directories if directory.had_previous]
+        check_owner(self._sink_interval, self.sink_path, self.location, replaced, self._published())
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
         record = replace(
             record, work_seconds=work_seconds, task_seconds=task_seconds, profiles=profiles, agreement=agreement
