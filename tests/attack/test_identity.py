@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from firesteel.conf.errors import SpecErrors, StorageError
+from firesteel.conf.errors import LeaseConflict, SpecErrors, StorageError
+from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.run.backfill import skip_published
 from firesteel.jobs.run.interval_context import IntervalContext, Skip
 from firesteel.jobs.run.stages import CheckLedger
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
+from firesteel.pipelines.publish.cancel import cancel
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.recover import recover
+from firesteel.pipelines.publish.recover import person, recover
 from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.transaction import Attempt, StateStore, Transaction
+from firesteel.pipelines.publish.transfer import transfer
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.open import locate
-from support.data import write_days
+from support.data import write, write_days
 from support.specs import FixedBackend, example_with
 
 DAY, NEXT = "2013-06-01", "2013-06-02"
@@ -65,6 +69,18 @@ def publish(plan: Plan, run_id: str = "r1", *, text: str = "rows", on_event=lamb
                 locate(plan.storage)[0].create(path, text.encode())
             act = transaction.append if plan.sinks[0].mode == "append_once" else transaction.publish
             act(interval.outputs[0].directories, Counts())
+
+
+def take(pipeline: Pipeline) -> list[str]:
+    """What `firesteel recover --take-ownership` does first."""
+    plan = pipeline.loaded.spec
+    store = StateStore.at(plan.storage, plan.name, pipeline.loaded.profile)
+    return transfer(store, {name: sink.path for name, sink in plan.sinks.items()}, person("transfer"))
+
+
+def files_below(plan: Plan, kind: str) -> list[str]:
+    folder = Path(plan.storage.removeprefix("file://"), kind, plan.profile)
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def sink_of(plan: Plan) -> Path:
@@ -304,3 +320,193 @@ class TestOnePartitionOneInterval:
         rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, Attempt("back", "", "ann", "host", "2013-06-02"))
         publish(replace(plan, intervals=(second,)), "theirs")
         assert {name.rpartition("/")[2] for name in data_in(plan)} == {"theirs.parquet"}
+
+
+class TestOneOwner:
+    """A sink belongs to one storage, pipeline and profile, and a storage to one pipeline."""
+
+    PROFILES = {"profiles:\n": "profiles:\n  other: {resources: {executors: {min: 0, max: 2, cores: 1, memory: 1g}}}\n"}
+    STORAGES = {
+        "params:": "params:\n  records: {type: uri, required: true}",
+        "storage: ${param.root}/_firesteel/flight_delay_scores": "storage: ${param.records}",
+    }
+
+    def rivals(self, root: Path, what: str) -> tuple[Pipeline, Pipeline]:
+        if what == "profile":
+            return pipeline_of(root, self.PROFILES), pipeline_of(root, self.PROFILES, profile="other")
+        if what == "storage":
+            records = [f"file://{root}/{name}" for name in ("a", "b")]
+            return tuple(pipeline_of(root, self.STORAGES, records=uri) for uri in records)
+        renamed = pipeline_of(root, {"name: flight_delay_scores": "name: other_scores"})
+        return pipeline_of(root), renamed
+
+    @pytest.mark.parametrize("what", ["profile", "storage", "pipeline"])
+    def test_a_second_owner_is_refused_until_it_takes_ownership(self, root: Path, what: str) -> None:
+        mine, theirs = self.rivals(root, what)
+        plan, unaware = mine.plan(DAY), theirs.plan(DAY)
+        publish(plan, "mine")
+        before, leases = data_in(plan), files_below(plan, "lease")
+        for attack in (lambda: theirs.plan(DAY), lambda: publish(unaware, "theirs")):
+            with pytest.raises(StorageError, match="FS8012") as caught:
+                attack()
+            assert "firesteel recover --take-ownership" in caught.value.hint
+        assert data_in(plan) == before
+        assert files_below(plan, "lease") == leases
+        assert files_below(unaware, "journal") == (files_below(plan, "journal") if what == "pipeline" else [])
+
+        changes = take(theirs)
+        assert len(changes) == (2 if what == "pipeline" else 1)
+        assert take(theirs) == []
+        publish(theirs.plan(DAY), "theirs")
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"theirs.parquet"}
+        assert decisions(theirs.plan(DAY)) == [SKIP]
+        for attack in (lambda: mine.plan(DAY), lambda: publish(plan, "back")):
+            with pytest.raises(StorageError, match="FS8012"):
+                attack()
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"theirs.parquet"}
+
+        take(mine)
+        ((action, reason),) = decisions(mine.plan(DAY))
+        assert action == "score", reason  # its old files are gone, whatever its ledger says
+        publish(mine.plan(DAY), "again")
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"again.parquet"}
+
+    @pytest.mark.parametrize("what", ["profile", "storage"])
+    def test_of_two_owners_at_once_one_publishes(self, root: Path, what: str) -> None:
+        """Both hold a lease and have staged; the marker is created exclusively, before the first journal."""
+        plans = [pipeline.plan(DAY) for pipeline in self.rivals(root, what)]
+        barrier, outcomes = threading.Barrier(2), dict[int, str]()
+
+        def drive(number: int) -> None:
+            plan = plans[number]
+            interval = plan.intervals[0]
+            directories = interval.outputs[0].directories
+            try:
+                with begin(plan, interval, f"r{number}") as transaction:
+                    for directory in directories:
+                        path = f"{transaction.staging_path}/{directory}/r{number}.parquet"
+                        locate(plan.storage)[0].create(path, b"rows")
+                    barrier.wait(30)
+                    transaction.publish(directories, Counts())
+                outcomes[number] = "published"
+            except StorageError as error:
+                outcomes[number] = error.code
+
+        threads = [threading.Thread(target=drive, args=(number,)) for number in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(outcomes.values()) == ["FS8012", "published"]
+        winner = next(number for number, outcome in outcomes.items() if outcome == "published")
+        assert {name.rpartition("/")[2] for name in data_in(plans[0])} == {f"r{winner}.parquet"}
+        assert files_below(plans[1 - winner], "journal") == []
+        assert decisions([*self.rivals(root, what)][winner].plan(DAY)) == [SKIP]
+
+    def test_ownership_that_moves_during_a_run_stops_it_before_its_journal(self, root: Path) -> None:
+        mine, theirs = self.rivals(root, "storage")
+        plan = mine.plan(DAY)
+        publish(plan, "mine")
+        store = store_of(plan)
+        with pytest.raises(StorageError, match="FS8012"), begin(plan, plan.intervals[0], "late") as transaction:
+            transaction._lease.abandon()  # it counts as dead
+            take(theirs)
+            publish(theirs.plan(DAY), "theirs")
+            transaction.publish((f"dt={DAY}/origin=JFK",), Counts())
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"theirs.parquet"}
+        assert Ledger(store).latest("scores", DAY).state == "died"
+
+    def test_a_live_owner_keeps_its_sink(self, root: Path) -> None:
+        mine, theirs = self.rivals(root, "profile")
+        plan = mine.plan(DAY)
+        publish(plan, "mine")
+        with begin(plan, plan.intervals[0], "again"), pytest.raises(LeaseConflict, match="FS7501"):
+            take(theirs)
+        assert decisions(mine.plan(DAY)) == [SKIP]
+
+    def test_what_the_old_owner_left_is_completed_before_the_sink_changes_hands(self, root: Path) -> None:
+        mine, theirs = self.rivals(root, "storage")
+        plan = mine.plan(DAY)
+        publish(plan, "mine")
+
+        def stop(event):
+            if event.kind == "partition_retired":
+                raise OSError("killed")
+
+        with pytest.raises(OSError, match="killed"):
+            publish(mine.plan(DAY, force=True), "half", on_event=stop)
+        take(theirs)
+        assert set(data_in(plan)) == {f"dt={DAY}/origin={name}/half.parquet" for name in ("EWR", "JFK", "LGA")}
+
+    def test_a_storage_that_was_moved_goes_on_after_a_transfer(self, root: Path) -> None:
+        """Its journals must not be finished by two copies of the storage."""
+        mine, theirs = self.rivals(root, "storage")
+        plan, moved = mine.plan(DAY), theirs.plan(DAY)
+        publish(plan, "mine")
+
+        def stop(event):
+            if event.kind == "journaled":
+                raise OSError("killed")
+
+        with pytest.raises(OSError, match="killed"):
+            publish(mine.plan(DAY, force=True), "half", on_event=stop)
+        (root / "a").rename(root / "b")
+        with pytest.raises(StorageError, match="FS8012"):
+            recover(store_of(moved), "scores", moved.sinks[0].path, DAY)
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"mine.parquet"}
+        take(theirs)
+        assert recover(store_of(moved), "scores", moved.sinks[0].path, DAY).state == "published"
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"half.parquet"}
+        assert decisions(theirs.plan(DAY)) == [SKIP]
+
+    def test_a_link_to_the_storage_is_the_same_storage(self, root: Path) -> None:
+        mine, theirs = self.rivals(root, "storage")
+        publish(mine.plan(DAY), "mine")
+        (root / "b").symlink_to(root / "a")
+        assert decisions(theirs.plan(DAY)) == [SKIP]
+
+    def test_two_pipelines_do_not_share_a_storage(self, root: Path) -> None:
+        """`rollback` of one published the rows of the other, with exit 0."""
+        mine = pipeline_of(root, MOVED, out=f"file://{root}/here")
+        renamed = {"name: flight_delay_scores": "name: other_scores", **MOVED}
+        theirs = pipeline_of(root, renamed, out=f"file://{root}/there")
+        plan, other = mine.plan(DAY), theirs.plan(DAY)
+        publish(plan, "mine")
+        publish(mine.plan(DAY, force=True), "again")
+        attempt = Attempt("back", "", "ann", "host", "2013-06-02")
+        for attack in (
+            lambda: theirs.plan(DAY),
+            lambda: publish(other, "theirs"),
+            lambda: rollback(store_of(other), "scores", other.sinks[0].path, DAY, attempt),
+            lambda: recover(store_of(other), "scores", other.sinks[0].path, DAY),
+            lambda: cancel(store_of(other), ("scores",), "again", who="ann", signal=False),
+        ):
+            with pytest.raises(StorageError, match=r"FS8012.*belongs to the pipeline flight_delay_scores"):
+                attack()
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"again.parquet"}
+        assert data_in(other) == {}
+
+    def test_readers_do_not_see_the_marker(self, root: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        plan = pipeline_of(root).plan(DAY)
+        publish(plan)
+        write(sink_of(plan) / f"dt={DAY}/origin=JFK/r1.parquet", pa.table({"x": [1]}))
+        for name in ("EWR", "LGA"):
+            (sink_of(plan) / f"dt={DAY}/origin={name}/r1.parquet").unlink()
+        assert (sink_of(plan) / "_current").is_file()
+        assert ds.dataset(sink_of(plan), partitioning="hive").to_table()["x"].to_pylist() == [1]
+
+    def test_the_command_transfers(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        mine, _ = self.rivals(root, "profile")
+        publish(mine.plan(DAY), "mine")
+        spec = str(root.parent / "project" / "pipeline.yaml")
+        words = ["recover", spec, "--param", f"root=file://{root}", "--profile", "other"]
+        assert invoke([*words, "--take-ownership"]) == 0
+        assert (
+            "scores belonged to the sink scores of pipeline flight_delay_scores, profile default"
+            in capsys.readouterr().out
+        )
+        with pytest.raises(StorageError, match="FS8012"):
+            mine.plan(DAY)

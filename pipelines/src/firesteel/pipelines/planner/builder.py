@@ -44,6 +44,7 @@ from firesteel.pipelines.planner.operator import with_operators
 from firesteel.pipelines.planner.outputs import check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
+from firesteel.pipelines.publish.owner import check_sink, check_store
 from firesteel.pipelines.publish.policy import Request, authorise
 from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.rules import LogicalPlan, Scan, first_logical_plan, optimize
@@ -114,6 +115,9 @@ def build_plan(
     plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), requested[0], incomplete)
     code = _code_parts(loaded, analysis)
     store = StateStore.at(spec.storage, spec.name, loaded.profile)
+    check_store(store)
+    for name, sink in spec.sinks.items():
+        check_sink(store, name, sink.path)
     published = Published.of(store, {name: sink.path for name, sink in spec.sinks.items()})
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     intervals = []

@@ -36,6 +36,7 @@ from firesteel.pipelines.publish.lease import (
     release,
 )
 from firesteel.pipelines.publish.ledger import write_record
+from firesteel.pipelines.publish.owner import check_sink, check_store
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import swap
@@ -70,6 +71,7 @@ def recover(
     """
     sink_interval = SinkInterval(store, sink, interval)
     path_within(store, sink_path)
+    check_store(store)
     states = read_states(sink_interval)
     if all(state.released for state in states):
         return None
@@ -180,6 +182,7 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
 
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
     sink_interval = lease.sink_interval
+    check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
     swap(sink_interval, journal, on_event)
     record = enter(sink_interval, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
     on_event(Event("ledgered", sink_interval.interval, {"token": journal.token, "run_id": journal.run_id}))

@@ -37,6 +37,7 @@ from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, write_record
+from firesteel.pipelines.publish.owner import check_sink, claim_sink, claim_store
 from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.policy import canonical
@@ -108,12 +109,14 @@ class Transaction:
         LeaseConflict
             FS7501 when another driver holds the interval. Nothing was changed then.
         StorageError
-            FS8008 when the sink is in another storage.
+            FS8008 when the sink is in another storage, FS8012 when the sink or the storage belongs to another pipeline or profile.
         NotAllowed
             FS7601 or FS7602 when a site policy does not allow this user to publish to the sink.
         """
         path = path_within(store, sink_path)
         permit(SinkInterval(store, sink, interval), path, attempt)
+        claim_store(store)
+        check_sink(store, sink, path)
         lease = Lease.acquire(SinkInterval(store, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
         try:
             recover_before(lease, on_event=on_event, keep_versions=keep_versions, take_over=take_over)
@@ -156,6 +159,7 @@ class Transaction:
             FS7502 when another driver has taken over the interval. Nothing is published then.
         """
         self._expect_open("publish")
+        claim_sink(self._sink_interval, self.sink_path)
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
@@ -236,6 +240,7 @@ class Transaction:
 
     def _add(self, planned: tuple[str, ...], record: LedgerRecord) -> LedgerRecord:
         self._expect_open("append")
+        claim_sink(self._sink_interval, self.sink_path)
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
@@ -273,6 +278,7 @@ class Transaction:
         except NotAllowed as refusal:
             self.fail(str(refusal), record.counts)
             raise
+        check_sink(self._sink_interval.store, self._sink_interval.sink, self.sink_path)  # again: it may be transferred
         record = replace(record, policy=allowed)
         reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
