@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -510,3 +512,51 @@ class TestOneOwner:
         )
         with pytest.raises(StorageError, match="FS8012"):
             mine.plan(DAY)
+
+
+class TestOneFileSystem:
+    """What a swap cannot rename is refused before the lease, and wedges no interval."""
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path) -> Iterator[Path]:
+        """A folder on another file system."""
+        here = tmp_path.stat().st_dev
+        others = [Path(path) for path in ("/dev/shm", "/tmp", "/var/tmp", str(Path.cwd()))]
+        other = next((path for path in others if path.is_dir() and path.stat().st_dev != here), None)
+        if other is None:
+            pytest.skip("this machine has one file system")
+        with tempfile.TemporaryDirectory(dir=other) as folder:
+            yield Path(folder)
+
+    @pytest.mark.parametrize("what", ["sink", "a link to the sink", "staging", "versions", "parent"])
+    def test_another_file_system_is_refused_before_the_lease(self, root: Path, elsewhere: Path, what: str) -> None:
+        out = elsewhere if what == "sink" else root / "out"
+        if what == "parent":  # of a sink that does not exist yet
+            (root / "out").symlink_to(elsewhere)
+        plan = pipeline_of(root, MOVED, out=f"file://{out}").plan(DAY)
+        storage = Path(plan.storage.removeprefix("file://"))
+        if what == "a link to the sink":
+            out.mkdir()
+            (out / "scores").symlink_to(elsewhere)
+        if what in {"staging", "versions"}:
+            storage.mkdir(parents=True)
+            (storage / what).symlink_to(elsewhere)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="FS8008") as caught:
+                publish(plan)
+            assert caught.value.hint.startswith("Put the sink and `storage` in one file system")
+        assert not (storage / "lease").exists()
+        assert not (storage / "journal").exists()
+        assert not list(elsewhere.rglob("*probe*"))
+        assert not list(root.rglob("*probe*"))
+
+        if what != "sink":  # a spec with one file system goes on
+            link = {"parent": out, "a link to the sink": out / "scores"}.get(what, storage / what)
+            link.unlink()
+            publish(plan)
+            assert len(data_in(plan)) == 3
+
+    def test_nothing_of_a_probe_is_left(self, root: Path) -> None:
+        plan = pipeline_of(root).plan(DAY, NEXT)
+        publish(plan)
+        assert not list(root.rglob("*probe*"))

@@ -42,6 +42,7 @@ from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
+from firesteel.pipelines.publish.probe import check_renames
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged
@@ -109,14 +110,16 @@ class Transaction:
         LeaseConflict
             FS7501 when another driver holds the interval. Nothing was changed then.
         StorageError
-            FS8008 when the sink is in another storage, FS8012 when the sink or the storage belongs to another pipeline or profile.
+            FS8008 when the sink is in another storage or file system, FS8012 when the sink or the storage belongs to another pipeline
+            or profile.
         NotAllowed
             FS7601 or FS7602 when a site policy does not allow this user to publish to the sink.
         """
         path = path_within(store, sink_path)
         permit(SinkInterval(store, sink, interval), path, attempt)
-        claim_store(store)
         check_sink(store, sink, path)
+        check_renames(SinkInterval(store, sink, interval), path)
+        claim_store(store)
         lease = Lease.acquire(SinkInterval(store, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
         try:
             recover_before(lease, on_event=on_event, keep_versions=keep_versions, take_over=take_over)
