@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.planner.decide import Published
-from firesteel.pipelines.publish.lease import Lease, release
+from firesteel.pipelines.publish.lease import Lease
 from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.sink_records import SinkRecords
@@ -187,9 +187,7 @@ def test_what_a_plan_reads_of_the_state_does_not_grow_with_its_intervals(store):
 
 
 def test_the_state_of_intervals_names_records_and_holders(store):
-    held = SinkInterval(store, SINK, NAMES[0])
-    for token in (1, 2):
-        release(held, token, published=token == 1)
+    held = SinkInterval(store, SINK, "2099-01-01")
     with_lease = Lease.acquire(held, attempt_of("r9"), ttl_s=60, purpose="run")
     try:
         state = interval_status(store, {SINK: "/scores"}, (*NAMES, "2099-01-01"), "")
@@ -197,7 +195,7 @@ def test_the_state_of_intervals_names_records_and_holders(store):
         with_lease.release()
     intervals = {entry["interval"]: entry for entry in state["intervals"]}
     assert list(intervals) == [*NAMES, "2099-01-01"]
-    assert intervals[NAMES[0]]["held_by"]["run_id"] == "r9"
+    assert intervals["2099-01-01"]["held_by"]["run_id"] == "r9"
     assert intervals[NAMES[0]]["newest"]["state"] == "failed"
     assert intervals[NAMES[0]]["published"]["run_id"] == "run-1"
     assert intervals[NAMES[1]]["held_by"] is None
