@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from firesteel.pipelines.publish.audit import verify
+from firesteel.conf.errors import StorageError
+from firesteel.jobs.cli.main import invoke
+from firesteel.pipelines.publish.audit import append_refusal, entry_of, head, verify, verify_heads
+from firesteel.pipelines.publish.ledger import read_record
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.publish.verify import verify_files
+from firesteel.pipelines.storage.open import locate
 from support.publishing import (
     COUNTS,
     INTERVAL,
@@ -29,6 +36,7 @@ from support.publishing import (
     sink_of,
     stage,
 )
+from support.specs import EXAMPLE
 
 FILE = "dt=2013-06-01/origin=EWR/part-0"
 
@@ -175,6 +183,44 @@ def test_an_edited_ledger_record_with_the_right_checksum(store, changes, token):
     assert any("ledger" in problem for problem in store.problems())
 
 
+def refuse(store: Store) -> None:
+    place = SinkInterval(area_of(store.root), SINK, INTERVAL)
+    entry = entry_of(read_record(place, 1))
+    append_refusal(place, replace(entry, token=0, action="refused", user="eve"))
+
+
+def test_the_tail_that_a_kept_head_names(store):
+    """A refusal has no ledger record: without a kept head, its removal is not seen."""
+    refuse(store)
+    kept = head(area_of(store.root)) + "\n"
+    publish(store.root, "r4", NEW)
+    assert verify_heads(area_of(store.root), kept, "heads") == []
+
+    for path in (store.entry(5), store.entry(4)):
+        path.unlink()
+    for path in (store.path / "_firesteel").rglob("0000000004*"):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    (problem,) = verify_heads(area_of(store.root), kept, "heads")
+    assert problem == "entry 4 was removed: line 1 of heads names it"
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_an_edit_before_a_kept_head_with_a_recomputed_chain(store, number):
+    refuse(store)
+    kept = head(area_of(store.root)) + "\n"
+    refuse(store)
+    edit(store.entry(number), user="nobody")
+    store.chain_again()
+    (problem,) = verify_heads(area_of(store.root), kept, "heads")
+    assert "entry 4 or an earlier one was edited" in problem
+
+
+@pytest.mark.parametrize("line", ["", "4", "x y", "4 abc", "-1 " + "0" * 64, "4 " + "G" * 64])
+def test_a_file_of_heads_that_is_none(store, line):
+    with pytest.raises(StorageError, match=r"FS8006.*heads:2"):
+        verify_heads(area_of(store.root), f"{head(area_of(store.root))}\n{line}\n", "heads")
+
+
 def test_a_lost_ledger_record(store):
     store.record(2).unlink()
     assert any("ledger cannot be read" in problem for problem in store.problems())
@@ -243,3 +289,27 @@ def test_a_rollback_to_the_data_before_the_first_publish_is_no_problem(tmp_path)
     publish(store.root, "r1", NEW)
     back(store.root)
     assert store.problems() == []
+
+
+def test_the_command_line_says_what_was_changed(tmp_path, capsys):
+    """`audit verify` and `audit head` of the example, over its own layout of the storage."""
+    root = f"file://{tmp_path}"
+    storage, base = locate(f"{root}/_firesteel/flight_delay_scores")
+    store = StateStore(storage, base, "flight_delay_scores", "default")
+    with Transaction.begin(store, SINK, f"{root}/scores", INTERVAL, attempt_of("r1")) as transaction:
+        stage(transaction, storage, {FILE: "new"})
+        transaction.publish(("dt=2013-06-01/origin=EWR",), COUNTS)
+    words = [str(EXAMPLE / "pipeline.yaml"), "--param", f"root={root}"]
+    assert invoke(["audit", "head", *words]) == 0
+    heads = tmp_path / "heads"
+    heads.write_text(capsys.readouterr().out)
+    assert invoke(["audit", "verify", *words, "--heads", str(heads)]) == 0
+    assert "1 entry: the log, the ledger and the files of the sinks agree." in capsys.readouterr().out
+
+    (tmp_path / "scores" / FILE).write_text("old")
+    heads.write_text(heads.read_text().replace("1 ", "2 "))
+    assert invoke(["audit", "verify", *words, "--heads", str(heads), "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert not result["ok"]
+    assert f"{FILE} was changed" in result["wrong"][0]
+    assert result["wrong"][1].startswith("entry 2 was removed")

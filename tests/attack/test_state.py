@@ -324,6 +324,15 @@ def test_a_lost_ledger_record_is_named_and_recover_writes_it_again(tmp_path):
     assert Ledger(area_of(root)).latest(SINK, INTERVAL) == record
 
 
+def test_status_does_not_show_an_older_publish_for_one_that_the_ledger_lost(tmp_path):
+    root = f"file://{tmp_path}"
+    publish(root, "r1", FIRST)
+    publish(root, "r2", NEW)
+    (tmp_path / "_firesteel" / "ledger" / "test" / SINK / INTERVAL / "0000000002.json").unlink()
+    with pytest.raises(StorageError, match=r"FS8006.*token 2.*firesteel recover"):
+        interval_status(area_of(root), {SINK: sink_of(root)}, (INTERVAL,), "")
+
+
 def test_a_lost_journal_of_a_swap_is_not_taken_for_one_that_was_never_written(tmp_path):
     root = f"file://{tmp_path}"
     before(root)

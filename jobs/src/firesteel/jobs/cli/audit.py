@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from firesteel.conf.quantities import plural
+from firesteel.jobs.cli.files import read_text
 from firesteel.jobs.cli.options import json_option, spec_options
 
 
@@ -37,22 +38,49 @@ def ls(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
         )
 
 
+@audit.command("head")
+@spec_options
+def head(spec: Path, profile: str, params: dict[str, str]) -> None:
+    """Print the number and the hash of the newest entry, to keep where writers of the storage cannot change it.
+
+    \b
+    Example:
+      firesteel audit head >> /var/lib/auditor/heads
+    """  # noqa: D301 - click wants a real backspace
+    from firesteel.jobs.cli.state_store import open_state_store
+    from firesteel.pipelines.publish.audit import head as head_of_log
+
+    _, store = open_state_store(spec, profile, params)
+    line = head_of_log(store)
+    if line:
+        click.echo(line)
+
+
 @audit.command("verify")
 @spec_options
+@click.option(
+    "--heads",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Also compare the log with this file of earlier results of `audit head`.",
+)
 @json_option
-def verify(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> int:
+def verify(spec: Path, profile: str, params: dict[str, str], heads: Path | None, as_json: bool) -> int:
     """Compare the audit log, the ledger and the files of the sinks. Exits 1 if an entry, a record or a file is changed, lost or added.
 
     Reads the files of a local sink; HDFS computes the checksums of its files itself. Run it while nothing is published.
     """
     from firesteel.jobs.cli.state_store import open_state_store
-    from firesteel.pipelines.publish.audit import read_audit
+    from firesteel.pipelines.publish.audit import read_audit, verify_heads
     from firesteel.pipelines.publish.audit import verify as verify_log
     from firesteel.pipelines.publish.verify import verify_files
 
     loaded, store = open_state_store(spec, profile, params)
     files = verify_files(store, {name: sink.path for name, sink in loaded.spec.sinks.items()})
     problems = [*verify_log(store, tuple(loaded.spec.sinks)), *files.problems]
+    if heads is not None:
+        problems += verify_heads(store, read_text(heads, "a list of heads"), str(heads))
     if as_json:
         result = {"ok": not problems, "wrong": problems, "unpublished": list(files.unpublished)}
         click.echo(json.dumps(result, indent=2))

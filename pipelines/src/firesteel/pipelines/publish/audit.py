@@ -8,25 +8,28 @@
 Entries are created exclusively, so two drivers cannot use the same number. Changing or removing an entry in the middle breaks the
 chain. Removing the last entries leaves ledger records without an entry, and an edited entry differs from its ledger record, also at the
 end of the chain and with recomputed hashes. `verify` detects all of these. The log detects tampering but does not prevent it: the
-storage's permissions decide who can write. Entries are not signed, so a person who can change log, ledger and sink alike, or remove
-refusals at the end of the log, is not detected.
+storage's permissions decide who can write. Entries are not signed: a person who changes log, ledger and sink alike, or removes refusals at
+the end of the log, is detected only by a head of the log that somebody else has kept (`head`, `verify_heads`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from pydantic import TypeAdapter
 
-from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.conf.errors import FiresteelError, StorageError, Where
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, tokens_in
 from firesteel.pipelines.storage.paths import join
+
+_HEAD = re.compile(r"([0-9]{1,20}) ([0-9a-f]{64})")
 
 Create = Callable[[str, bytes], object]
 """`Storage.create`, or a replacement for it."""
@@ -146,9 +149,8 @@ def _chained(sink_interval: SinkInterval, numbers: list[int], entry: AuditEntry)
     """Return the path of the next entry, and its content with the digest of the last entry."""
     store, folder, previous = sink_interval.store, _folder(sink_interval.store), ""
     if numbers:
-        last = _file(folder, numbers[-1])
         read_entry(store, numbers[-1])  # an entry that cannot be believed gets no successor
-        previous = hashlib.sha256(store.storage.read(last)).hexdigest()
+        previous = _entry_digest(store, numbers[-1])
     number = numbers[-1] + 1 if numbers else 1
     return _file(folder, number), encode(_identity(number), replace(entry, previous=previous))
 
@@ -187,6 +189,38 @@ def read_entry(store: StateStore, number: int) -> AuditEntry:
 def read_audit(store: StateStore) -> list[AuditEntry]:
     """Return all entries, oldest first."""
     return [read_entry(store, number) for number in tokens_in(store.storage, _folder(store), "json")]
+
+
+def head(store: StateStore) -> str:
+    """Return the number and the SHA-256 of the newest entry, as one line; empty if there is none."""
+    numbers = tokens_in(store.storage, _folder(store), "json")
+    return f"{numbers[-1]} {_entry_digest(store, numbers[-1])}" if numbers else ""
+
+
+def verify_heads(store: StateStore, heads: str, path: str) -> list[str]:
+    """Compare the log with earlier results of `head`, one a line. Return one sentence per problem.
+
+    Raises
+    ------
+    StorageError
+        FS8006 with the number of the first line of `path` that is no head.
+    """
+    numbers, problems = set(tokens_in(store.storage, _folder(store), "json")), []
+    for line_number, line in enumerate(heads.splitlines(), 1):
+        match = _HEAD.fullmatch(line.strip())
+        if match is None:
+            hint = "Write the file with `firesteel audit head >> FILE`."
+            raise StorageError(
+                "FS8006", "the line is not a head of an audit log.", where=Where(path, line_number), hint=hint
+            )
+        number = int(match[1])
+        if number not in numbers:
+            problems.append(f"entry {number} was removed: line {line_number} of {path} names it")
+        elif _entry_digest(store, number) != match[2]:
+            problems.append(
+                f"entry {number} or an earlier one was edited: line {line_number} of {path} has another hash"
+            )
+    return problems
 
 
 def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
@@ -237,6 +271,10 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
         if ours and entry.subject not in expected:
             problems.append(f"{sink} {interval}: the log has a publish of token {token}, and the ledger has none")
     return problems
+
+
+def _entry_digest(store: StateStore, number: int) -> str:
+    return hashlib.sha256(store.storage.read(_file(_folder(store), number))).hexdigest()
 
 
 def _folder(store: StateStore) -> str:

@@ -75,13 +75,14 @@ class LeaseRecord:
 class TokenState:
     """The state of a token in the lease folder. `seen_ms` is the time of the last heartbeat, by the storage's clock.
 
-    `released` is True for an attempt that is done, published or not.
+    `released` is True for an attempt that is done. `published` is True if the ledger must have its publish.
     """
 
     token: int
     seen_ms: int
     released: bool
     abandoned: bool
+    published: bool
 
 
 class Lease:
@@ -173,7 +174,7 @@ def read_states(sink_interval: SinkInterval) -> list[TokenState]:
         ):
             raise _missing(sink_interval, token)
         seen_ms = max(files.get("json", 0), files.get("beat", 0))
-        states.append(TokenState(token, seen_ms, released, "abandoned" in files))
+        states.append(TokenState(token, seen_ms, released, "abandoned" in files, "published" in files))
     return states
 
 

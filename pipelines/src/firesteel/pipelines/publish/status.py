@@ -6,11 +6,14 @@ driver that is killed after it writes its journal has published.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import JsonValue
 
 from firesteel.pipelines.brief import MAX_PARTITIONS, MAX_TEXT, rows
 from firesteel.pipelines.publish.heartbeat import RunState, runs
-from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
+from firesteel.pipelines.publish.lease import TokenState, is_held, read_lease, read_states
+from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.sink_records import SinkRecords, read_all
@@ -21,6 +24,8 @@ def interval_status(
     store: StateStore, sinks: dict[str, str], intervals: tuple[str, ...], run: str
 ) -> dict[str, JsonValue]:
     """Return the state as JSON: `runs`, oldest first, and `intervals`, one entry per interval and sink.
+
+    Raises FS8006 when the ledger has lost the latest publish of an interval.
 
     Parameters
     ----------
@@ -35,6 +40,13 @@ def interval_status(
     latest = {sink: of_sink.latest() for sink, of_sink in records.items()}
     published = {sink: of_sink.published(canonical(sinks[sink])) for sink, of_sink in records.items()}
     suspect = {sink: of_sink.suspect() for sink, of_sink in records.items()}
+    leases = list(read_all(_lease, targets))
+    for target, lease in zip(targets, leases, strict=True):
+        newest = latest[target.sink].get(target.interval)
+        if lease.published > (newest.token if newest else 0):
+            Ledger(store).latest(
+                target.sink, target.interval
+            )  # raises, unless the publish ended after the records were listed
     return {
         "pipeline": store.pipeline,
         "profile": store.profile,
@@ -44,12 +56,12 @@ def interval_status(
                 "interval": target.interval,
                 "sink": target.sink,
                 "path": sinks[target.sink],
-                "held_by": holder,
+                "held_by": lease.holder,
                 "newest": _record(latest[target.sink].get(target.interval)),
                 "published": _record(published[target.sink].get(target.interval)),
                 "suspect": suspect[target.sink].get(target.interval, "")[:MAX_TEXT],
             }
-            for target, holder in zip(targets, read_all(_holder, targets), strict=True)
+            for target, lease in zip(targets, leases, strict=True)
         ],
     }
 
@@ -71,11 +83,24 @@ def _run(state: RunState) -> JsonValue:
     }
 
 
-def _holder(target: SinkInterval) -> JsonValue:
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """The holder of an interval, and its latest token that has published (0: none)."""
+
+    holder: JsonValue
+    published: int
+
+
+def _lease(target: SinkInterval) -> _Lease:
     states = read_states(target)
-    if not states or not is_held(target, states[-1]):
+    published = max((state.token for state in states if state.published), default=0)
+    return _Lease(_holder(target, states[-1]) if states else None, published)
+
+
+def _holder(target: SinkInterval, state: TokenState) -> JsonValue:
+    if not is_held(target, state):
         return None
-    record = read_lease(target, states[-1].token)
+    record = read_lease(target, state.token)
     holder = record.attempt
     return {
         "run_id": holder.run_id,
