@@ -93,7 +93,8 @@ def end(call: Call, run_id: str, handle: Handle, wait_s: float) -> subprocess.Po
 
     Airflow gives a task that it kills five seconds, and then kills its whole process group.
     """
-    words = [sys.executable, "-m", "firesteel_airflow.reaper", str(handle.pid), handle.process_start, str(wait_s)]
+    words = [sys.executable, "-m", "firesteel_airflow.reaper"]
+    words += [handle.machine, str(handle.pid), handle.process_start, str(wait_s)]
     for each in (call.cancel(run_id), call.recover()):
         words += ["--", *each]
     environment = call.surroundings() | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
