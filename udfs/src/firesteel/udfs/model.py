@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -80,7 +79,9 @@ def distribute_model(spark: SparkSession, folder: Path, digest: str) -> str:
     context = spark.sparkContext
     if any(str(archive).endswith(f"#{name}") for archive in context.listArchives):
         return name
-    target = Path(tempfile.mkdtemp(prefix="firesteel-model-"), f"{name}.zip")
+    from pyspark import SparkFiles
+
+    target = Path(SparkFiles.getRootDirectory(), f"{name}.zip")  # Spark deletes this private folder at its end
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name not in ADDED_BY_MLFLOW:
