@@ -33,9 +33,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from firesteel.conf.errors import NotAllowed, Where
-from firesteel.conf.hadoop import RPC_PORT
 from firesteel.conf.identity import os_user
-from firesteel.pipelines.storage.open import locate
+from firesteel.pipelines.storage.identity import Location
 
 SITE = Path("/etc/firesteel/policy.yaml")
 VARIABLE = "FIRESTEEL_POLICY"
@@ -160,11 +159,8 @@ def _among(name: str, names: Sequence[str]) -> bool:
 
 
 def canonical(uri: str) -> str:
-    """Return a sink's URI for comparison: with its NameNode, without Hadoop's default port, with links resolved."""
-    storage, path = locate(uri)
-    if storage.base_uri == "file://":
-        path = os.path.realpath(path)
-    return f"{storage.base_uri.removesuffix(f':{RPC_PORT}')}{path}"
+    """Return a URI for comparison; see `Location`."""
+    return str(Location.of(uri))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
