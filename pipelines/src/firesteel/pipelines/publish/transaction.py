@@ -262,12 +262,17 @@ class Transaction:
 
     def _commit(self, directories: tuple[Directory, ...], record: LedgerRecord) -> LedgerRecord:
         """Write the journal, swap, write the ledger and clean up."""
-        try:  # again, because a policy may have changed since `begin`
-            allowed = permit(self._sink_interval, self.sink_path, self._lease.record.attempt)
+        try:  # again, because a policy or a link may have changed since `begin`
+            permission = permit(
+                self._sink_interval,
+                self.sink_path,
+                self._lease.record.attempt,
+                [directory.path for directory in directories],
+            )
         except NotAllowed as refusal:
             self.fail(str(refusal), record.counts)
             raise
-        record = replace(record, policy=allowed)
+        record = replace(record, policy=permission.rules)
         reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._sink_interval, self.token, directories, reuses)
@@ -283,7 +288,7 @@ class Transaction:
                     self._end("cancelled", str(conflict), record.counts)
                 raise
             self._emit("journaled", directories=len(directories), files=len(record.files))
-            swap(self._sink_interval, journal, self._on_event)
+            swap(permission, journal, self._on_event)
             record = enter(self._sink_interval, self.sink_path, record, prewritten)
         self._emit("ledgered", run_id=record.run_id)
         remove_staging(self._sink_interval, self.token)
