@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,14 @@ from firesteel.conf.hadoop import site_xml
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.overlaps import check_overlaps
+from firesteel.pipelines.publish.cleanup import prune_versions
+from firesteel.pipelines.publish.dead_letters import prune_dead_letters
+from firesteel.pipelines.publish.heartbeat import RunHeartbeat
+from firesteel.pipelines.publish.quarantine import prune_quarantine
+from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.identity import Location
 from support.data import write_days
+from support.publishing import INTERVAL, SINK, area_of
 from support.specs import FixedBackend, example_with
 
 DAY = "2013-06-01"
@@ -210,3 +217,47 @@ def test_a_run_does_not_replace_its_input_by_scores(project, spark, runs, tmp_pa
     result = run_plan(plan, spark=spark, runs=runs)
     assert (result.state, "FS1025" in result.error) == ("failed", True)
     assert {path: path.read_bytes() for path in (root / "flights").rglob("*") if path.is_file()} == before
+
+
+def _prune_heartbeats(store, now_s):
+    heartbeat = RunHeartbeat(store, "r")
+    heartbeat._prune(int(now_s * 1000))
+
+
+CLEAN_UPS = {
+    "dead_letter": lambda store, now_s: prune_dead_letters(store, 1, now_s=now_s),
+    "quarantine": lambda store, now_s: prune_quarantine(store, 1, now_s=now_s),
+    "heartbeat": _prune_heartbeats,
+    "trash": lambda store, _: prune_versions(SinkInterval(store, SINK, INTERVAL), 1, 1),
+}
+
+
+@pytest.mark.parametrize("depth", range(4))
+@pytest.mark.parametrize("kind", CLEAN_UPS)
+def test_a_link_in_the_storage_leads_no_clean_up_to_other_files(tmp_path, kind, depth):
+    root = f"file://{tmp_path}/root"
+    store, parts = area_of(root), ("a", "b", "c")
+    if kind == "heartbeat":
+        parts = ("test", "r1", "x")
+    if kind == "trash":
+        parts = ("test", SINK, INTERVAL)
+    precious = tmp_path / "precious"
+    for target in (precious, precious / "x", precious / "x" / "x", precious / "x" / "x" / "x"):
+        target.mkdir()
+        (target / "file").write_text("precious")
+    before = sorted(precious.rglob("*"))
+    place = Path(store.base, kind, *parts[:depth])
+    place.parent.mkdir(parents=True)
+    place.symlink_to(precious)
+    CLEAN_UPS[kind](store, time.time() + 10 * 365 * 86400)
+    assert sorted(precious.rglob("*")) == before
+
+
+def test_clean_ups_delete_what_is_old_in_a_storage_behind_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "disk")
+    store = area_of(f"file://{tmp_path}/root")
+    for kind in ("dead_letter", "quarantine"):
+        Path(store.base, kind, "a", "b", "c").mkdir(parents=True)
+        CLEAN_UPS[kind](store, time.time() + 10)
+        assert list(Path(store.base, kind, "a", "b").iterdir()) == []
