@@ -190,9 +190,12 @@ def test_a_link_that_came_after_the_plan_is_found_before_the_transaction(tmp_pat
         check_overlaps(plan, plan.intervals[0])
 
 
-def test_an_input_partition_that_is_a_link_into_the_sink_is_found(tmp_path):
+@pytest.mark.parametrize("what", ["a partition", "a file"])
+def test_an_input_that_is_a_link_into_the_sink_is_found(tmp_path, what):
     root, plan = planned(tmp_path)
-    old, new = root / "flights" / f"dt={DAY}" / "origin=JFK", root / "scores" / f"dt={DAY}" / "origin=JFK"
+    old = root / "flights" / f"dt={DAY}" / "origin=JFK"
+    old = next(old.glob("*.parquet")) if what == "a file" else old
+    new = root / "scores" / f"dt={DAY}" / "origin=JFK"
     new.parent.mkdir(parents=True)
     shutil.move(old, new)
     old.symlink_to(new)

@@ -7,6 +7,7 @@ its path, so nothing may be inside storage.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def overlap_errors(loaded: LoadedSpec) -> list[SpecError]:
 
 
 def check_overlaps(plan: Plan, interval: IntervalPlan) -> None:
-    """Check again, because a link can have changed since the plan was made. The directories of the input are followed too.
+    """Check again, because a link can have changed since the plan was made. Links among the input are followed too.
 
     Raises
     ------
@@ -70,9 +71,11 @@ def check_overlaps(plan: Plan, interval: IntervalPlan) -> None:
         root = roots["sources", read.source, "path"]
         if not root.location.is_local:  # only local paths have links
             continue
-        for folder in sorted({file.path.rpartition("/")[0] for file in read.files}):
-            location = Location.of(uri := join(root.uri, folder))
-            if location.below(root.location) != folder:
+        folders = {file.path.rpartition("/")[0] for file in read.files}
+        links = {file.path for file in read.files if os.path.islink(f"{root.location.path}/{file.path}")}  # noqa: PTH114
+        for path in sorted(folders | links):
+            location = Location.of(uri := join(root.uri, path))
+            if location.below(root.location) != path:
                 places.append(_Place("source", root.key, uri, location))
     for outer, inner in _overlaps(places):
         raise _error(outer, inner, None)
