@@ -96,6 +96,8 @@ def test_file_names_that_are_not_ascii_survive_a_posix_locale(tmp_path, monkeypa
     (model / "100%.txt").write_bytes(b"plain")
     (tmp_path / "files").mkdir()
     digest = digest_of(model).hex
+    (tmp_path / "driver").mkdir()
+    monkeypatch.setattr(pyspark.SparkFiles, "getRootDirectory", lambda: str(tmp_path / "driver"))
     name = distribute_model(Context(tmp_path / "files"), model, digest)
     monkeypatch.setattr(pyspark.SparkFiles, "get", lambda text: str(tmp_path / "files" / text))
     assert digest_of(model_folder(name)).hex == digest

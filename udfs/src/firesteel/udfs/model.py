@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -83,7 +82,9 @@ def distribute_model(spark: SparkSession, folder: Path, digest: str) -> str:
     context = spark.sparkContext
     if any(str(archive).endswith(f"#{name}") for archive in context.listArchives):
         return name
-    target = Path(tempfile.mkdtemp(prefix="firesteel-model-"), f"{name}.zip")
+    from pyspark import SparkFiles
+
+    target = Path(SparkFiles.getRootDirectory(), f"{name}.zip")  # Spark deletes this private folder at its end
     compare_digests(_archive(folder, target), digest, folder.name)
     context.addArchive(f"{target}#{name}")
     return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.state_store import SinkInterval, children, tokens_in
+from firesteel.pipelines.publish.state_store import SinkInterval, own_children, tokens_in
 from firesteel.pipelines.storage.paths import join
 
 KEEP_VERSIONS = 2
@@ -47,13 +47,13 @@ def prune_versions(sink_interval: SinkInterval, up_to: int, keep: int) -> None:
         except StorageError as error:
             if error.code != "FS8003":  # another process prunes too
                 raise
-    for child in children(storage, trash):
+    for child in own_children(sink_interval.store, trash):
         storage.delete(child.path)
 
 
 def remove_debris(sink_interval: SinkInterval) -> None:
     """Remove hidden files that killed processes left among the leases, once they are too old to be in use."""
-    files = children(sink_interval.storage, sink_interval.folder("lease"))
+    files = own_children(sink_interval.store, sink_interval.folder("lease"))
     newest = max((child.modified_ms for child in files), default=0)
     for child in files:
         if child.name.startswith(".") and newest - child.modified_ms > _DEBRIS_AGE_MS:

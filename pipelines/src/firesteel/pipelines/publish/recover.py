@@ -40,6 +40,7 @@ from firesteel.pipelines.publish.lease import (
 )
 from firesteel.pipelines.publish.ledger import lost_records, read_record, write_record
 from firesteel.pipelines.publish.owner import check_sink, check_store
+from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import swap
@@ -71,16 +72,20 @@ def recover(
     ------
     LeaseConflict
         FS7501 when an attempt is still running.
+    NotAllowed
+        FS7601 or FS7602 when a policy does not allow this user to publish to the sink, or to the sink of a journal.
     """
     sink_interval = SinkInterval(store, sink, interval)
-    path_within(store, sink_path)
+    path = path_within(store, sink_path)
     check_store(store)
     _restore(sink_interval)
     states = read_states(sink_interval)
     if all(state.released for state in states):
         return None
+    attempt = attempt or person("recover")
+    permit(sink_interval, path, attempt)
     refuse_if_held(sink_interval, states[-1])
-    lease = Lease.acquire(sink_interval, attempt or person("recover"), ttl_s=lease_ttl_s, purpose="recover")
+    lease = Lease.acquire(sink_interval, attempt, ttl_s=lease_ttl_s, purpose="recover")
     try:
         return recover_before(lease, on_event=on_event, keep_versions=keep_versions)
     finally:
@@ -229,7 +234,9 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
     sink_interval = lease.sink_interval
     check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
-    swap(sink_interval, journal, on_event)
+    # The journal names the paths, and others may be able to write it.
+    permission = permit(sink_interval, journal.sink_path, lease.record.attempt)
+    swap(permission, journal, on_event)
     record = enter(sink_interval, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
     on_event(Event("ledgered", sink_interval.interval, {"token": journal.token, "run_id": journal.run_id}))
     remove_staging(sink_interval, journal.token)
