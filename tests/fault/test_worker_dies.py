@@ -120,7 +120,7 @@ def test_where_a_failing_row_fails_the_run_a_death_does_and_says_what_to_do(spar
 @pytest.fixture
 def guard(tmp_path):
     save_deadly(tmp_path / "m")
-    made = Guard(ModelRef("m", digest_of(tmp_path / "m").hex, str(tmp_path / "m")), 2.0)
+    made = Guard(ModelRef("m", digest_of(tmp_path / "m").hex, str(tmp_path / "m"), format="pickle"), 2.0)
     yield made
     made.close()
 
@@ -143,4 +143,4 @@ def test_the_guard_outlives_what_it_guards(guard):
 def test_a_model_that_is_not_the_planned_one_is_not_loaded_behind_it(tmp_path):
     save_deadly(tmp_path / "m")
     with pytest.raises(ModelError, match="FS3011"):
-        Guard(ModelRef("m", "0" * 64, str(tmp_path / "m")), None)
+        Guard(ModelRef("m", "0" * 64, str(tmp_path / "m"), format="pickle"), None)

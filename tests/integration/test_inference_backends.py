@@ -187,7 +187,7 @@ def test_a_python_model_has_no_other_form(tmp_path):
     )
     from firesteel.udfs.digest import digest_of
 
-    ref = ModelRef("wrong", digest_of(tmp_path / "m").hex, str(tmp_path / "m"))
+    ref = ModelRef("wrong", digest_of(tmp_path / "m").hex, str(tmp_path / "m"), format="pickle")
     right, _, _ = run(ref, numbers(), "reference")
     got, _, report = run(ref, numbers(), "compiled")
     assert got == right

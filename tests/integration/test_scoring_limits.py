@@ -48,12 +48,12 @@ class Flaky(mlflow.pyfunc.PythonModel):
 
 def saved(folder, model) -> ModelRef:
     mlflow.pyfunc.save_model(folder, python_model=model, pip_requirements=[])
-    return ModelRef("m", digest_of(folder).hex, str(folder))
+    return ModelRef("m", digest_of(folder).hex, str(folder), format="pickle")
 
 
 def test_a_row_that_hangs_is_cut_and_the_worker_lives_on(spark, tmp_path):
     ref = saved(tmp_path / "m", Hangs())
-    shipped = ModelRef("m", ref.digest, distribute_model(spark, tmp_path / "m", ref.digest))
+    shipped = ModelRef("m", ref.digest, distribute_model(spark, tmp_path / "m", ref.digest), format=ref.format)
     frame = spark.range(16).select("id", F.col("id").cast("double").alias("x")).coalesce(1)
     budget = ErrorBudget("dead_letter", max_rows=3)
     spec = ScoreSpec(shipped, ("x",), ("id",), (Output("y", "double"),), on_error=budget, timeout_s=0.5)
@@ -108,7 +108,7 @@ def test_warm_up_scores_the_example_or_says_that_there_is_none(spark, tmp_path):
     frame = spark.range(3).select("id", *(F.col("id").cast("double").alias(name) for name in FEATURES))
 
     def spec_of(ref: ModelRef, folder) -> ScoreSpec:
-        shipped = ModelRef(ref.name, ref.digest, distribute_model(spark, folder, ref.digest))
+        shipped = ModelRef(ref.name, ref.digest, distribute_model(spark, folder, ref.digest), format=ref.format)
         return ScoreSpec(shipped, FEATURES, ("id",), (Output("y", "double"),), warmup=True)
 
     with_example = score(frame, spec_of(save("ridge", tmp_path / "a", example=True), tmp_path / "a"))

@@ -19,6 +19,7 @@ from firesteel.conf.errors import ModelError, RowErrorBudget
 from firesteel.udfs.model import ModelRef, digest_of, distribute_model
 from firesteel.udfs.score import score, worker_error
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
+from firesteel.udfs.trust import artifact_of
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +58,7 @@ def pyfunc(folder: Path, model: mlflow.pyfunc.PythonModel) -> Path:
 
 def spec_for(spark, folder: Path, features, outputs, **options) -> ScoreSpec:
     digest = digest_of(folder).hex
-    ref = ModelRef("m", digest, distribute_model(spark, folder, digest))
+    ref = ModelRef("m", digest, distribute_model(spark, folder, digest), format=artifact_of(folder).format)
     return ScoreSpec(ref, features, options.pop("keep", ("id",)), outputs, **options)
 
 
@@ -150,7 +151,7 @@ def test_an_output_that_does_not_fit_is_a_typed_error(spark, linear):
 def test_files_that_changed_after_shipping_are_not_loaded(spark, tmp_path):
     folder = pyfunc(tmp_path / "m", Picky())
     frame = spark.range(3).select("id", F.lit(1.0).alias("x"))
-    ref = ModelRef("m", "0" * 64, str(folder))
+    ref = ModelRef("m", "0" * 64, str(folder), format="skops")
     scored = score(frame, ScoreSpec(ref, ("x",), ("id",), (Output("y", "double"),)))
     with pytest.raises(PySparkException) as caught:
         scored.df.count()

@@ -72,7 +72,7 @@ def test_spark_hands_each_type_over_as_the_pyfunc_sees_it(spark, describing, nam
     table = table_of(rows, kinds)
     frame = spark.createDataFrame(table.append_column("kept.too", pa.array([str(i) for i in range(len(rows))])))
     digest = digest_of(describing[name]).hex
-    ref = ModelRef("m", digest, distribute_model(spark, describing[name], digest))
+    ref = ModelRef("m", digest, distribute_model(spark, describing[name], digest), format="pickle")
     spec = replace(spec_of(ref, tuple(kinds), {"seen.by.it": "string"}), keep=("id", "kept.too"))
     scored = score(frame.coalesce(1), spec)
     found = {row["id"]: row for row in scored.df.collect()}

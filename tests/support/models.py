@@ -12,6 +12,7 @@ from mlflow.models import infer_signature
 
 from firesteel.udfs.digest import digest_of
 from firesteel.udfs.spec import ModelRef
+from firesteel.udfs.trust import artifact_of
 
 FEATURES = ("a", "b", "c")
 METHODS = {"logistic": "predict_proba", "forest": "predict_proba"}
@@ -40,7 +41,13 @@ def save(kind: str, folder: Path, *, dtypes: dict[str, str] | None = None, examp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _SAVERS[kind](frame, label, folder, options)
-    return ModelRef(kind, digest_of(folder).hex, str(folder), METHODS.get(kind, "predict"))
+    return reference(kind, folder, METHODS.get(kind, "predict"))
+
+
+def reference(name: str, folder: Path, method: str = "predict", types: tuple[str, ...] = ()) -> ModelRef:
+    """What loads a model that is trusted in the format in which it is stored."""
+    format_ = artifact_of(folder).format
+    return ModelRef(name, digest_of(folder).hex, str(folder), method, format=format_, skops_types=types)
 
 
 def _logistic(frame, label, folder, options):

@@ -45,4 +45,4 @@ def save_moody(folder: Path, mood: str) -> ModelRef:
     cloudpickle.register_pickle_by_value(sys.modules[Moody.__module__])  # workers cannot import the tests
     signature = ModelSignature(Schema([ColSpec("double", "a")]), Schema([ColSpec("double", "y")]))
     mlflow.pyfunc.save_model(folder, python_model=Moody(mood), signature=signature, pip_requirements=[])
-    return ModelRef("moody", digest_of(folder).hex, str(folder))
+    return ModelRef("moody", digest_of(folder).hex, str(folder), format="pickle")

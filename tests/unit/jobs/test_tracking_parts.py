@@ -149,7 +149,7 @@ def test_a_client_that_records_makes_its_store(tmp_path: Path) -> None:
 def options() -> dict[str, object]:
     return {
         "method": "predict",
-        "trust_formats": ("unknown",),
+        "trust_formats": ("pickle",),
         "max_size": None,
         "tracking_uri": "",
         "where": Where("spec"),

@@ -45,7 +45,7 @@ def scaled(folder, scale: int) -> ModelRef:
             code_paths=[str(code / "prep_features.py"), str(code / "helpers")],
             signature=ModelSignature(Schema([ColSpec(DataType.double, "x")])),
         )  # fmt: skip
-    return ModelRef(f"scaled {scale}", digest_of(target).hex, str(target))
+    return ModelRef(f"scaled {scale}", digest_of(target).hex, str(target), format="pickle")
 
 
 def test_two_models_with_modules_of_the_same_name_each_use_their_own(tmp_path):
@@ -152,7 +152,7 @@ def with_artifacts(folder, scale: int) -> ModelRef:
             target, python_model=str(folder / f"artifacts_{scale}.py"), pip_requirements=[], artifacts={"src": str(source)},
             code_paths=[str(source / "numpy.yaml")], signature=ModelSignature(Schema([ColSpec(DataType.double, "x")])),
         )  # fmt: skip
-    return ModelRef(f"artifacts {scale}", digest_of(target).hex, str(target))
+    return ModelRef(f"artifacts {scale}", digest_of(target).hex, str(target), format="pickle")
 
 
 def test_modules_that_a_model_finds_by_a_path_of_its_own_belong_to_it(tmp_path):

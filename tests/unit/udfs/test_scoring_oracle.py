@@ -24,12 +24,12 @@ from mlflow.types.schema import ColSpec, Schema
 
 from firesteel.conf.errors import ModelError, RowErrorBudget
 from firesteel.udfs import engine
-from firesteel.udfs.digest import digest_of
 from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import TaskReport
 from firesteel.udfs.score import score_batches
 from firesteel.udfs.spec import ErrorBudget, ModelRef, Output
 from support import oracle
+from support.models import reference
 from support.oracle import KINDS, Describe, frame_of, predicted, same, scored_rows, spec_of, table_of
 
 ordinary = settings(max_examples=100, derandomize=True, deadline=None, phases=(Phase.generate,))
@@ -56,7 +56,7 @@ def save(folder: Path, model: object, columns: list[ColSpec]) -> ModelRef:
     finally:
         cloudpickle.unregister_pickle_by_value(oracle)
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    return ModelRef("m", digest_of(folder).hex, str(folder))
+    return reference("m", folder)
 
 
 @st.composite
@@ -288,6 +288,7 @@ def test_a_model_that_changes_its_input_scores_each_row_as_if_it_were_the_first(
 FLAVORS = ["logistic", "forest on arrays", "lightgbm", "lightgbm classifier", "xgboost", "xgboost classifier", "onnx"]
 METHODS = {"logistic": "predict_proba", "forest on arrays": "predict_proba", "lightgbm classifier": "predict_proba",
            "xgboost classifier": "predict_proba"}  # fmt: skip
+LIGHTGBM_TYPES = ("collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier")
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +318,7 @@ def save_flavor(kind: str, folder: Path, frame: pd.DataFrame, label: pd.Series) 
         warnings.simplefilter("ignore")
         if kind == "logistic":
             model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, label)
-            mlflow.sklearn.save_model(model, folder, **pickled)
+            mlflow.sklearn.save_model(model, folder, **options, serialization_format="skops")
         elif kind == "forest on arrays":
             model = RandomForestClassifier(5, max_depth=4, random_state=1).fit(frame.to_numpy(), label)
             mlflow.sklearn.save_model(model, folder, **pickled)
@@ -337,7 +338,7 @@ def save_flavor(kind: str, folder: Path, frame: pd.DataFrame, label: pd.Series) 
         else:
             model = LinearRegression().fit(frame, label)
             mlflow.onnx.save_model(to_onnx(model, frame.to_numpy().astype("float32")[:1]), folder, **options)
-    return ModelRef(kind, digest_of(folder).hex, str(folder), METHODS.get(kind, "predict"))
+    return reference(kind, folder, METHODS.get(kind, "predict"), LIGHTGBM_TYPES)
 
 
 def own_scores(ref: ModelRef, rows: list[dict]) -> list[float | Exception]:
@@ -516,7 +517,7 @@ def test_predict_proba_gets_nan_for_integers_that_are_null(tmp_path):
             serialization_format="cloudpickle",
             signature=ModelSignature(Schema(columns)),
         )
-    ref = ModelRef("m", digest_of(tmp_path / "model").hex, str(tmp_path / "model"), "predict_proba")
+    ref = reference("m", tmp_path / "model", "predict_proba")
     kinds = {"hour": KINDS["integer"], "x": KINDS["double"]}
     rows = [{"hour": None, "x": 0.5}, {"hour": 7, "x": 0.5}]
     for backends in ("reference", "native"):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from firesteel.udfs.frames import to_pandas
 from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import ReportsByPartition, TaskReport, summarise
 from firesteel.udfs.spec import Output
-from firesteel.udfs.trust import check_trust, model_format
+from firesteel.udfs.trust import artifact_of, check_trust
 from firesteel.udfs.worker_errors import WorkerError, worker_error
 
 
@@ -175,51 +174,56 @@ def test_an_error_of_ours_is_never_a_rows():
         list(bisect(predict, lambda start, stop: pd.DataFrame({"x": range(start, stop)}), 2))
 
 
-def test_the_digest_changes_with_a_byte_and_a_name_and_not_with_what_mlflow_adds(tmp_path):
+def test_the_digest_changes_with_each_byte_and_name(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "MLmodel").write_text("a")
     (tmp_path / "sub" / "model.skops").write_bytes(b"abc")
     first = digest_of(tmp_path)
     assert first.size_bytes == 4
-    (tmp_path / "registered_model_meta").write_text("x")
-    assert digest_of(tmp_path) == first
     (tmp_path / "sub" / "model.skops").write_bytes(b"abd")
-    assert digest_of(tmp_path).hex != first.hex
+    second = digest_of(tmp_path)
     (tmp_path / "sub" / "model.skops").rename(tmp_path / "sub" / "other.skops")
-    assert digest_of(tmp_path).hex != first.hex
-    (tmp_path / "link").symlink_to("/etc/hostname")
-    with pytest.raises(ModelError, match="FS3011"):
-        digest_of(tmp_path)
+    third = digest_of(tmp_path)
+    (tmp_path / "sub" / "registered_model_meta").write_text("x")
+    assert len({first.hex, second.hex, third.hex, digest_of(tmp_path).hex}) == 4
+
+
+SKLEARN = (
+    "python_function: {loader_module: mlflow.sklearn, model_path: model.skops}, sklearn: {serialization_format: %s}"
+)
 
 
 @pytest.mark.parametrize(
-    ("files", "flavors", "expected"),
+    ("flavors", "expected"),
     [
-        ({"model.skops": b"PK"}, "{sklearn: {}}", "skops"),
-        ({"model.onnx": b"\x08"}, "{onnx: {}}", "onnx"),
-        ({"model.pkl": b"x"}, "{sklearn: {}}", "pickle"),
-        ({"model.skops": b"PK", "extra.pickle": b"x"}, "{sklearn: {}}", "pickle"),
-        ({"model.skops": pickle.dumps([1])}, "{sklearn: {}}", "pickle"),
-        ({"model.onnx": b"\x08", "loader.py": b"import os"}, "{onnx: {}}", "pickle"),
-        ({"weights.bin": b"x"}, "{other: {}}", "unknown"),
+        (SKLEARN % "skops", "skops"),
+        (SKLEARN % "pickle", "pickle"),
+        (SKLEARN % "skops, code: lib", "pickle"),
+        ("python_function: {loader_module: mlflow.onnx, data: model.onnx}, onnx: {}", "onnx"),
+        ("python_function: {loader_module: mlflow.lightgbm}, lightgbm: {data: model.lgb}", "lightgbm"),
+        ("python_function: {loader_module: mlflow.xgboost}, xgboost: {data: model.xgb}", "xgboost"),
+        ("python_function: {loader_module: mlflow.pyfunc.model, python_model: model.skops}", "pickle"),
+        ("sklearn: {serialization_format: skops}", "pickle"),
+        ("other: {}", "pickle"),
     ],
 )
-def test_the_format_is_read_from_the_files(tmp_path, files, flavors, expected):
-    (tmp_path / "MLmodel").write_text(f"flavors: {flavors}\n")
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    assert model_format(tmp_path) == expected
+def test_the_format_is_that_of_the_one_file_that_is_loaded(tmp_path, flavors, expected):
+    (tmp_path / "MLmodel").write_text(f"flavors: {{{flavors}}}\n")
+    for name in ("model.skops", "model.onnx", "model.lgb", "model.xgb"):
+        (tmp_path / name).write_bytes(b"x")
+    assert artifact_of(tmp_path).format == expected
 
 
 def test_a_format_or_size_that_is_not_trusted_is_refused(tmp_path):
-    Path(tmp_path / "model.pkl").write_bytes(b"x" * 100)
+    Path(tmp_path / "MLmodel").write_bytes(b"flavors: {}".ljust(100))
     with pytest.raises(
-        ModelError, match=r"FS3009 .*stored as pickle, but trust.formats allows only skops.*loading it runs code"
+        ModelError, match=r"FS3009 .*stored as pickle .*, but trust.formats allows only skops.*loading it runs code"
     ):
-        check_trust(tmp_path, ("skops",), None, "m")
+        check_trust(tmp_path, ("skops",), (), "m")
+    assert check_trust(tmp_path, ("pickle",), (), "m") == "pickle"
     with pytest.raises(ModelError, match="FS3010"):
-        check_trust(tmp_path, ("pickle",), 99, "m")
-    assert check_trust(tmp_path, ("pickle",), 100, "m") == "pickle"
+        digest_of(tmp_path, 99)
+    assert digest_of(tmp_path, 100).size_bytes == 100
 
 
 def test_our_error_survives_a_traceback_and_foreign_ones_are_none():

@@ -10,6 +10,7 @@ from firesteel.conf.redaction import scrubbed
 from firesteel.pipelines.analysis import parse_output
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.planner.signature import find_features
+from firesteel.pipelines.spec.model import Trust
 from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 
@@ -27,6 +28,7 @@ def score(
     keep: Sequence[str] | None = None,
     method: Literal["predict", "predict_proba"] = "predict",
     trust_formats: Sequence[str] = ("skops", "onnx"),
+    skops_types: Sequence[str] = (),
     tracking_uri: str = "",
     max_failed_rows: int = 0,
     batch_rows: int = 8192,
@@ -54,8 +56,10 @@ def score(
     method : {"predict", "predict_proba"}, optional
         The method of the model that is called.
     trust_formats : sequence of str, optional
-        The formats that may be loaded: ``skops``, ``onnx``, ``lightgbm``, ``xgboost``, ``pickle``, ``unknown``. Loading a pickle runs its
-        code.
+        The formats that may be loaded: ``skops``, ``onnx``, ``lightgbm``, ``xgboost``, ``pickle``. The last stands for every model that
+        needs its own code to be loaded.
+    skops_types : sequence of str, optional
+        Types like ``package.module.Class`` that a skops file may have besides those that skops trusts.
     tracking_uri : str, optional
         The MLflow server that knows the model. Default: MLflow's own setting.
     max_failed_rows : int, optional
@@ -74,7 +78,8 @@ def score(
     ------
     ModelError
         FS3001, FS3003 or FS3005 if the model, its signature or its alias does not exist; FS3002 if `df` lacks a feature, or has it with
-        a type that the model does not take; FS3009 if its format is not trusted.
+        a type that the model does not take; FS3009 if its format is not trusted; FS3010 if it is
+        larger than 16 GiB; FS3011 if it has links or devices.
     SpecError
         FS1004 if an output's type is not valid; FS1005 if `outputs` is empty; FS1013 if a column would be there twice.
     SqlError
@@ -119,7 +124,8 @@ def score(
         model,
         method=method,
         trust_formats=tuple(trust_formats),
-        max_size=None,
+        skops_types=tuple(skops_types),
+        max_size=Trust().max_size,
         tracking_uri=tracking_uri,
     )
     pinned = resolved.plan

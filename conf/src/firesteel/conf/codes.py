@@ -80,10 +80,14 @@ CODES: dict[str, Code] = {
     "FS3005": Code("the alias does not exist", "Set the alias, or use an existing one."),
     "FS3006": Code("an output mapping does not match the model's output", "See `output` in docs/reference/spec.md."),
     "FS3009": Code(
-        "the model's format is not trusted", "Log the model in a trusted format, or add the format to `trust.formats`."
+        "the model's format or a type in it is not trusted",
+        "Log the model in a trusted format, or add the format to `trust.formats` or the type to `trust.skops_types`.",
     ),
     "FS3010": Code("the model is larger than trust.max_size", "Raise the limit, or use a smaller model."),
-    "FS3011": Code("the model's files differ from the plan's digest", "Plan again; find out who changed the files."),
+    "FS3011": Code(
+        "the model's files differ from the plan's digest, or are links or devices",
+        "Plan again; find out who changed the files.",
+    ),
     "FS3012": Code("an executor cannot load the model", "Install the packages that the model requires."),
     # input
     "FS4001": Code(

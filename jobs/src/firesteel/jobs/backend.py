@@ -33,6 +33,7 @@ class SparkBackend:
             model.uri,
             method=model.method,
             trust_formats=model.trust.formats,
+            skops_types=model.trust.skops_types,
             max_size=model.trust.max_size,
             tracking_uri=tracking_uri,
             where=where,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -11,14 +12,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from firesteel.conf.errors import ModelError
-from firesteel.udfs.digest import ADDED_BY_MLFLOW, Digest, check_digest, digest_of
+from firesteel.conf.errors import FiresteelError, ModelError
+from firesteel.udfs.digest import Digest, check_digest, compare_digests, digest_of
+from firesteel.udfs.loaders import load_trusted
+from firesteel.udfs.mlmodel import example_of, metadata_of, read_mlmodel
 from firesteel.udfs.model_code import ModelCode
 from firesteel.udfs.spec import ModelRef
 from firesteel.udfs.threads import cap_threads, capped_sessions
+from firesteel.udfs.trust import CODE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -61,7 +65,7 @@ class LoadedModel:
     engines: dict[Hashable, Any] = field(default_factory=dict)
 
 
-_CACHE: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
+_CACHE: OrderedDict[tuple[str, str, str, tuple[str, ...]], LoadedModel] = OrderedDict()
 """Models of this Python worker, least recently used first. Spark reuses workers, so a worker loads a model once."""
 
 
@@ -75,21 +79,29 @@ def distribute_model(spark: SparkSession, folder: Path, digest: str) -> str:
     -------
     The archive's name for `ModelRef.archive`.
     """
-    check_digest(folder, digest, folder.name)
     name = f"firesteel-model-{digest[:32]}"
     context = spark.sparkContext
     if any(str(archive).endswith(f"#{name}") for archive in context.listArchives):
         return name
     target = Path(tempfile.mkdtemp(prefix="firesteel-model-"), f"{name}.zip")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name not in ADDED_BY_MLFLOW:
-                entry = zipfile.ZipInfo(_escaped(path.relative_to(folder).as_posix()), date_time=(1980, 1, 1, 0, 0, 0))
-                with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as sink:
-                    while block := source.read(1 << 20):
-                        sink.write(block)
+    compare_digests(_archive(folder, target), digest, folder.name)
     context.addArchive(f"{target}#{name}")
     return name
+
+
+def _archive(folder: Path, target: Path) -> str:
+    """Write a model's zip archive, and return the digest of the bytes in it."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive, contextlib.ExitStack() as last:
+        sinks: dict[str, IO[bytes]] = {}
+
+        def write(name: str, block: bytes) -> None:
+            if name not in sinks:
+                last.close()
+                entry = zipfile.ZipInfo(_escaped(name), date_time=(1980, 1, 1, 0, 0, 0))
+                sinks[name] = last.enter_context(archive.open(entry, "w", force_zip64=True))
+            sinks[name].write(block)
+
+        return digest_of(folder, on_block=write).hex
 
 
 def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedModel, bool]:
@@ -107,9 +119,10 @@ def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedMo
     Raises
     ------
     ModelError
-        FS3011 if the files do not match the digest. FS3012 if the model cannot be loaded.
+        FS3011 if the files do not match the digest. FS3009 if they are in another format than `ref.format`, or have types that are not
+        in `ref.skops_types`. FS3012 if the model cannot be loaded.
     """
-    key = (ref.digest, ref.method)
+    key = (ref.digest, ref.method, ref.format, ref.skops_types)
     load = key not in _CACHE
     if load:
         cap_threads(threads)
@@ -177,15 +190,19 @@ def _with_original_names(folder: Path) -> Path:
 
 
 def _open(folder: Path, ref: ModelRef) -> LoadedModel:
-    import mlflow.pyfunc
-
+    code = ModelCode()
     try:
-        code = ModelCode.of(folder)
-        with code.active():
-            model = mlflow.pyfunc.load_model(str(folder))
-            example = (
-                model.metadata.load_input_example(str(folder)) if model.metadata.saved_input_example_info else None
-            )
+        if ref.format == CODE:
+            import mlflow.pyfunc
+
+            code = ModelCode.of(folder)
+            with code.active():
+                model = mlflow.pyfunc.load_model(str(folder))
+        else:
+            model = load_trusted(folder, ref.format, ref.skops_types, ref.name)
+        example = example_of(folder, metadata_of(read_mlmodel(folder)))
+    except FiresteelError:
+        raise
     except Exception as error:
         raise ModelError(
             "FS3012",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 class ModelRef:
     """A distributed model.
 
-    `archive` is a name in `SparkFiles`, or an absolute local folder. `digest` is the SHA-256 of the model's files.
+    `archive` is a name in `SparkFiles`, or an absolute local folder. `digest` is the SHA-256 of the model's files. `format` is the
+    format that the spec trusts this model in: it decides what loads the model. `skops_types` are the types that a skops file may have
+    besides those that skops trusts.
     """
 
     name: str
     digest: str
     archive: str
     method: str = "predict"
+    format: str = field(kw_only=True)
+    skops_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def distribute(session: SparkSession, model: ModelPlan, folder: Path) -> ModelRe
     """Send the files of a pinned model to the executors, and return the reference by which they load it."""
     from firesteel.udfs.model import ModelRef, distribute_model
 
-    return ModelRef(model.name, model.digest, distribute_model(session, folder, model.digest), model.method)
+    archive = distribute_model(session, folder, model.digest)
+    return ModelRef(model.name, model.digest, archive, model.method, format=model.format, skops_types=model.skops_types)
 
 
 def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from firesteel.conf.errors import ModelError
 from firesteel.conf.secrets import reveal
 from firesteel.jobs.tracking.connect import mlflow_faults
 
@@ -25,21 +26,24 @@ def cached(digest: str) -> Path | None:
     folder = cache_folder() / digest
     if not folder.is_dir():
         return None
-    if digest_of(folder).hex == digest:
-        return folder
+    try:
+        if digest_of(folder).hex == digest:
+            return folder
+    except ModelError:
+        pass  # it has links or other files that no model has
     shutil.rmtree(folder)
     return None
 
 
-def fetch(source: str, tracking_uri: str) -> Path:
-    """Return the folder of an artifact URI: the local folder, or a download in the cache."""
+def fetch(source: str, tracking_uri: str, max_size: int | None = None) -> Path:
+    """Return the folder of an artifact URI: the local folder, or a download in the cache, of at most `max_size` bytes."""
     from firesteel.udfs.digest import digest_of
 
     parts = urlsplit(source)
     if parts.scheme in ("", "file"):
         return Path(unquote(parts.path))
     root = cache_folder()
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as partial:
         with mlflow_faults(tracking_uri, f"downloading {source}"):
             from mlflow.artifacts import download_artifacts
@@ -47,7 +51,7 @@ def fetch(source: str, tracking_uri: str) -> Path:
             downloaded = Path(
                 download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=reveal(tracking_uri) or None)
             )
-        digest = digest_of(downloaded).hex
+        digest = digest_of(downloaded, max_size).hex
         target = cached(digest)
         if target is None:
             target = root / digest

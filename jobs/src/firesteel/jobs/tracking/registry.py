@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +51,7 @@ def resolve_model(
     *,
     method: str,
     trust_formats: tuple[str, ...],
+    skops_types: tuple[str, ...] = (),
     max_size: int | None,
     tracking_uri: str,
     where: Where | None = None,
@@ -61,8 +64,8 @@ def resolve_model(
         The model's name in the spec.
     uri
         `models:/NAME@ALIAS`, `models:/NAME/VERSION`, a folder, or its `file:` URI.
-    trust_formats, max_size
-        Allowed formats and size in bytes; see `firesteel.udfs.trust`.
+    trust_formats, skops_types, max_size
+        Allowed formats, types in a skops file, and size in bytes; see `firesteel.udfs.trust`.
     where
         The location of `uri` in the spec, for errors.
 
@@ -70,40 +73,46 @@ def resolve_model(
     ------
     ModelError
         FS3001 (unknown model or version), FS3003 (no signature with column names), FS3005 (unknown alias),
-        FS3009 and FS3010 (untrusted format, too large).
+        FS3009 and FS3010 (untrusted format or types, too large), FS3011 (the model has links or devices).
     RuntimeFault
         FS9003 if MLflow cannot be reached.
     """
     registered = _REGISTERED.match(uri)
     if registered:
-        version, folder = _download(uri, registered, tracking_uri, where)
+        version, folder = _download(uri, registered, tracking_uri, max_size, where)
         resolved = f"models:/{registered['name']}/{version}"
     else:
         folder = _local_folder(uri, where)
         version, resolved = "", folder.as_uri()
     _check_is_model(folder, uri, where)
 
-    from firesteel.udfs.digest import digest_of
+    from firesteel.udfs.digest import private_copy
     from firesteel.udfs.trust import check_trust
 
-    digest = digest_of(folder)
-    try:
-        format_ = check_trust(folder, trust_formats, max_size, name)
-    except ModelError as error:  # adds the location in the spec
-        raise ModelError(error.code, error.what, where=error.where or where, hint=error.hint) from error
-    plan = ModelPlan(
-        name=name,
-        uri=uri,
-        resolved_uri=resolved,
-        version=version or digest.hex[:12],
-        digest=digest.hex,
-        size_bytes=digest.size_bytes,
-        format=format_,
-        method=method,
-        inputs=read_inputs(folder, name, where),
-        warnings=example_warnings(folder),
-    )
+    with _located(where), private_copy(folder, max_size) as (copy, digest):
+        plan = ModelPlan(
+            name=name,
+            uri=uri,
+            resolved_uri=resolved,
+            version=version or digest.hex[:12],
+            digest=digest.hex,
+            size_bytes=digest.size_bytes,
+            format=check_trust(copy, trust_formats, skops_types, name),
+            method=method,
+            inputs=read_inputs(copy, name, where),
+            skops_types=skops_types,
+            warnings=example_warnings(copy),
+        )
     return ResolvedModel(plan, folder)
+
+
+@contextmanager
+def _located(where: Where | None) -> Iterator[None]:
+    """Add the location in the spec to errors of a model."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(error.code, error.what, where=error.where or where, hint=error.hint) from error
 
 
 def fetch_pinned(model: ModelPlan, tracking_uri: str) -> Path:
@@ -164,7 +173,9 @@ def _check_alias(client: MlflowClient, model: ModelPlan, name: str, alias: str, 
         )
 
 
-def _download(uri: str, parts: re.Match[str], tracking_uri: str, where: Where | None) -> tuple[str, Path]:
+def _download(
+    uri: str, parts: re.Match[str], tracking_uri: str, max_size: int | None, where: Where | None
+) -> tuple[str, Path]:
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
     with mlflow_faults(tracking_uri, f"resolving {uri}"):
@@ -189,7 +200,8 @@ def _download(uri: str, parts: re.Match[str], tracking_uri: str, where: Where | 
             ]
         known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
         raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
-    return version, fetch(source, tracking_uri)
+    with _located(where):
+        return version, fetch(source, tracking_uri, max_size)
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:
@@ -217,7 +229,7 @@ def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: s
 def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) -> str | None:
     """Return the artifact URI of a version, or None if the version does not exist.
 
-    A download of `models:/NAME/VERSION` adds a file of MLflow, which changes the digest.
+    A download of `models:/NAME/VERSION` adds a file of MLflow (`registered_model_meta`), which changes the digest.
     """
     from mlflow.exceptions import MlflowException
 

@@ -25,18 +25,12 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
     ModelError
         FS3001 if the MLmodel file cannot be read. FS3003 if there is no signature, or it has no column names.
     """
-    from mlflow.models import Model
+    from firesteel.udfs.mlmodel import metadata_of, read_mlmodel
 
     try:
-        schema = Model.load(str(folder)).get_input_schema()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            "FS3001",
-            f"model {model}: {folder}/MLmodel cannot be read: {reason}",
-            where=where,
-            hint="Log the model again.",
-        ) from error
+        schema = metadata_of(read_mlmodel(folder)).get_input_schema()
+    except ModelError as error:
+        raise ModelError(error.code, f"model {model}: {error.what}", where=where, hint=error.hint) from error
     if schema is None:
         raise ModelError("FS3003", f"model {model} has no signature.", where=where, hint=_ADVICE)
     if schema.is_tensor_spec():
@@ -62,13 +56,11 @@ def read_inputs(folder: Path, model: str, where: Where | None = None) -> tuple[C
 def example_warnings(folder: Path) -> tuple[str, ...]:
     """Return warnings about an input example whose scores may differ from the training."""
     import pandas as pd
-    from mlflow.models import Model
 
-    model = Model.load(str(folder))
-    if not model.saved_input_example_info:
-        return ()
+    from firesteel.udfs.mlmodel import example_of, metadata_of, read_mlmodel
+
     try:
-        example: object = model.load_input_example(str(folder))
+        example: object = example_of(folder, metadata_of(read_mlmodel(folder)))
     except Exception:  # noqa: BLE001 - an unreadable example gives no warnings
         return ()
     if not isinstance(example, pd.DataFrame):

@@ -71,7 +71,8 @@ class SourcePlan:
 class ModelPlan:
     """A model pinned to the digest of its files.
 
-    `digest` is the SHA-256 over the sorted `path sha256` lines of its files. `uri` is the spec's, `resolved_uri` has the version.
+    `digest` is the SHA-256 over the names and bytes of its files. `format` decides what loads it, and `skops_types` are the types that
+    the spec trusts in a skops file. `uri` is the spec's, `resolved_uri` has the version.
     `inputs` is the model's signature: optional columns are nullable. `warnings` list reasons why its scores may change.
     """
 
@@ -85,6 +86,7 @@ class ModelPlan:
     method: str
     inputs: tuple[Column, ...]
     warnings: tuple[str, ...] = ()
+    skops_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

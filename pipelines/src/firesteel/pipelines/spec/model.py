@@ -160,12 +160,17 @@ class Source(Part):
 
 
 class Trust(Part):
-    """The model formats that may be loaded. Loading a pickle file runs code from the file."""
+    """The model formats that may be loaded. firesteel loads them itself, except `pickle`, which lets MLflow run the model's code."""
 
-    formats: tuple[Literal["skops", "onnx", "lightgbm", "xgboost", "pickle", "unknown"], ...] = Field(
-        ("skops", "onnx"), min_length=1, description="Trusted formats."
+    formats: tuple[Literal["skops", "onnx", "lightgbm", "xgboost", "pickle"], ...] = Field(
+        ("skops", "onnx"),
+        min_length=1,
+        description="Trusted formats. `pickle` stands for every model that needs its own code to be loaded.",
     )
-    max_size: Bytes | None = Field(None, description="Largest allowed size of the model's files.")
+    skops_types: tuple[str, ...] = Field(
+        (), description="Types like `package.module.Class` that a skops file may have besides those that skops trusts."
+    )
+    max_size: Bytes = Field(16 << 30, description="Largest allowed size of the model's files.")
 
 
 class Challenger(Part):

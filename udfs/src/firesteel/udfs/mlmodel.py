@@ -1,0 +1,107 @@
+"""Read a model's MLmodel file and input example without running or reading anything that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firesteel.conf.errors import ModelError
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
+
+MAX_BYTES = 4 << 20
+_MAX_EVENTS = 100_000
+_MAX_DEPTH = 50
+_READ = ("signature", "saved_input_example_info")
+
+
+def read_mlmodel(folder: Path) -> dict[str, Any]:
+    """Return the MLmodel file as plain values.
+
+    Raises
+    ------
+    ModelError
+        FS3001 if it is missing, too large, or not the YAML that MLflow writes.
+    """
+    try:
+        return _parsed(folder / "MLmodel")
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("it is not a file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    text = path.read_text(encoding="utf-8")
+    depth = aliases = 0
+    for number, event in enumerate(YAML(typ="safe", pure=True).parse(text)):
+        aliases += isinstance(event, AliasEvent)
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _MAX_DEPTH or number > _MAX_EVENTS or aliases:
+            raise ValueError("it has YAML aliases, or too many or too deeply nested values")
+    loaded: object = YAML(typ="safe", pure=True).load(text)
+    if isinstance(loaded, dict):
+        return loaded
+    raise ValueError("it is not a mapping")
+
+
+def _unreadable(error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())[:200]
+    return ModelError("FS3001", f"the model's MLmodel cannot be read: {reason}", hint="Log the model again.")
+
+
+def flavors_of(mlmodel: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the flavors that are mappings, by name."""
+    flavors = mlmodel.get("flavors")
+    if not isinstance(flavors, dict):
+        return {}
+    return {name: flavor for name, flavor in flavors.items() if isinstance(name, str) and isinstance(flavor, dict)}
+
+
+def metadata_of(mlmodel: dict[str, Any]) -> Model:
+    """Return MLflow's metadata of the signature, the loader and the input example, and of nothing else in the file.
+
+    Raises
+    ------
+    ModelError
+        FS3001 if the signature is malformed.
+    """
+    from mlflow.models import Model
+
+    try:
+        model = Model.from_dict({key: mlmodel[key] for key in _READ if mlmodel.get(key) is not None})
+    except Exception as error:
+        raise _unreadable(error) from error
+    model.flavors = {"python_function": dict(flavors_of(mlmodel).get("python_function", {}))}
+    return model
+
+
+def example_of(folder: Path, metadata: Model) -> Any:
+    """Return the input example if it is a table in the model's folder, else None.
+
+    MLflow reads other kinds of examples from any path that the model names.
+    """
+    info = metadata.saved_input_example_info
+    if not isinstance(info, dict) or info.get("type") != "dataframe":
+        return None
+    if resolve_inside(folder, info.get("artifact_path")) is None:
+        return None
+    return metadata.load_input_example(str(folder))
+
+
+def resolve_inside(folder: Path, name: object) -> Path | None:
+    """Return the path of a file in `folder`, or None if `name` is not the plain relative path of one."""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        return None
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name:
+        return None
+    path = folder.joinpath(*parts)
+    steps = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    return path if path.is_file() and not any(step.is_symlink() for step in steps) else None
