@@ -143,11 +143,12 @@ _ESCAPED = ".firesteel-escaped"
 
 def _escaped(name: str) -> str:
     """Return the ASCII name of a file in the archive."""
-    return name if name.isascii() else "/".join(map(_escaped_part, name.split("/")))
+    return "/".join(map(_escaped_part, name.split("/")))
 
 
 def _escaped_part(part: str) -> str:
-    return part if part.isascii() else f"{quote(part, safe='')}{_ESCAPED}"
+    """Return the part of a name, escaped also if it looks escaped: a model could else name a path outside the folder."""
+    return part if part.isascii() and not part.endswith(_ESCAPED) else f"{quote(part, safe='')}{_ESCAPED}"
 
 
 def model_folder(archive: str) -> Path:
