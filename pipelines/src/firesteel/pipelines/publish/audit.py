@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from firesteel.conf.errors import FiresteelError, StorageError
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord, parsed
+from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, tokens_in
 from firesteel.pipelines.storage.paths import join
 
@@ -177,7 +178,11 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
             known[entry.subject] = entry
         previous = hashlib.sha256(data).hexdigest()
     for sink in sinks:
-        for record in Ledger(store).history(sink):
+        records = Ledger(store).history(sink)
+        indexed = SinkRecords(store, sink)
+        if indexed.all() != records:
+            problems.append(f"{sink}: the record index differs from the ledger: delete {indexed.index_path}")
+        for record in records:
             if record.state != "published":
                 continue
             logged = known.get((record.profile, record.sink, record.interval, record.token))
