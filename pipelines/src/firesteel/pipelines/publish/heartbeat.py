@@ -41,7 +41,7 @@ TTL_S = 60.0
 """Seconds without a heartbeat after which a run counts as dead."""
 
 KEEP_S = 30 * 86_400.0
-"""Seconds after which the files of a run are deleted; the ledger is permanent."""
+"""Seconds after which the files of a run are deleted; the records of publishes are permanent."""
 
 State = Literal["running", "ended", "dead"]
 

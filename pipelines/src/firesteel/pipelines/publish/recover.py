@@ -21,7 +21,13 @@ from datetime import UTC, datetime
 from firesteel.conf.errors import StorageError
 from firesteel.conf.identity import os_user
 from firesteel.pipelines.events import Event, OnEvent, ignore
-from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
+from firesteel.pipelines.publish.cleanup import (
+    KEEP_VERSIONS,
+    prune_versions,
+    remove_debris,
+    remove_staging,
+    remove_unused_version,
+)
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Journal, fence, read_decision, read_journal
 from firesteel.pipelines.publish.lease import (
@@ -120,6 +126,8 @@ def recover_before(
             "state": "died" if journal is None else "published",
         }
         on_event(Event("recovered", sink_interval.interval, facts))
+    if record is not None:
+        remove_debris(sink_interval, lease.token - 1)
     return record
 
 

@@ -28,6 +28,7 @@ from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.publish.audit import next_entry
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
+    prune_failed,
     prune_versions,
     remove_debris,
     remove_staging,
@@ -317,7 +318,7 @@ class Transaction:
         reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._sink_interval, self.token, directories, reuses)
-        with PrewrittenRecords(self._sink_interval) as prewritten:
+        with PrewrittenRecords(self._sink_interval, self.token) as prewritten:
             prewritten.begin(self._sink_interval.file("ledger", self.token), encode_record(self._sink_interval, record))
             prewritten.begin(*next_entry(self._sink_interval, record))
             self._state = _State.JOURNALING
@@ -334,7 +335,8 @@ class Transaction:
         self._emit("ledgered", run_id=record.run_id)
         remove_staging(self._sink_interval, self.token)
         prune_versions(self._sink_interval, self.token, self._keep_versions)
-        remove_debris(self._sink_interval)
+        remove_debris(self._sink_interval, self.token)
+        prune_failed(self._sink_interval, self.token)
         self._lease.release(published=True)
         self._state = _State.DONE
         self._emit("cleaned")
@@ -404,6 +406,8 @@ class Transaction:
         self._sink_interval.storage.delete(self.staging_path)
         self._sink_interval.storage.delete(self.scratch_path)
         remove_unused_version(self._sink_interval, self.token)
+        remove_debris(self._sink_interval, self.token - 1)
+        prune_failed(self._sink_interval, self.token - 1)
         self._lease.release()
 
     def _expect_open(self, action: str) -> None:
