@@ -38,21 +38,30 @@ def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> 
     A run recovers its own intervals, and a run of the same plan also reuses the finished tasks of the dead run. `recover`
     also sends the records that MLflow did not receive while it was unavailable.
     """
+    from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.tracking.spool import deliver
     from firesteel.pipelines.publish.recover import leftovers
     from firesteel.pipelines.publish.recover import recover as recover_interval
 
     loaded, store = open_state_store(spec, profile, params)
-    records = []
+    records, errors = [], []
     for name, sink in loaded.spec.sinks.items():
         for interval in leftovers(store, name):
-            record = recover_interval(store, name, sink.path, interval)
+            try:
+                record = recover_interval(store, name, sink.path, interval)
+            except FiresteelError as error:  # the other intervals can still be recovered
+                errors.append(error)
+                continue
             if record is not None:
                 records.append(record)
     for run in deliver(store):
         click.echo(f"sent the record of run {run} to MLflow.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)
+    for other in errors[1:]:
+        click.echo(str(other), err=True)
+    if errors:
+        raise errors[0]
 
 
 def show_records(records: list[LedgerRecord], scope: str, *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from firesteel.pipelines.publish.lease import (
     Attempt,
     Lease,
     LeaseRecord,
+    TokenState,
     is_held,
     lost_leases,
     mark_abandoned,
@@ -127,9 +128,19 @@ def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
             unfinished.append(name)
             continue
         states = read_states(sink_interval)
-        if any(not state.released for state in states) and not is_held(sink_interval, states[-1]):
+        if any(not state.released for state in states) and not _is_held(sink_interval, states[-1]):
             unfinished.append(name)
     return tuple(unfinished)
+
+
+def _is_held(sink_interval: SinkInterval, state: TokenState) -> bool:
+    """Return whether a live driver holds a token. A lease that cannot be read is reported by the recovery of its interval."""
+    try:
+        return is_held(sink_interval, state)
+    except StorageError as error:
+        if error.code != "FS8006":
+            raise
+        return False
 
 
 def _restore(sink_interval: SinkInterval) -> None:
