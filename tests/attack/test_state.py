@@ -387,3 +387,18 @@ def test_one_interval_that_cannot_be_recovered_does_not_stop_the_others(tmp_path
     assert err.count("FS8006") == 2
     assert all(f"{day}/0000000001.json" in err for day in days[:2])
     assert (tmp_path / "scores" / f"dt={days[2]}" / "part-0").read_text() == "new"
+
+
+def test_the_pointers_of_two_sinks_that_are_exchanged(tmp_path):
+    root, other = f"file://{tmp_path}", f"file://{tmp_path}/other"
+    publish(root, "r1", FIRST)
+    publish(other, "r2", FIRST)
+    one, two, spare = (tmp_path / name for name in ("scores/_current", "other/scores/_current", "spare"))
+    (tmp_path / "link").symlink_to(tmp_path / "scores")
+    assert len(current_files(f"{root}/link")) == len(FIRST), "a link to the sink is the sink"
+    one.rename(spare)
+    two.rename(one)
+    spare.rename(two)
+    for sink in (sink_of(root), sink_of(other), f"{root}/link"):
+        with pytest.raises(StorageError, match=r"FS8006.*belongs to another place"):
+            current_files(sink, timeout_s=0)

@@ -114,7 +114,7 @@ def _interleave(root_uri: str, order: Iterator[bool], successors: int) -> str:
     turns = Turns(order)
     store = area_of(root_uri)
     storages = {who: Turned(store.storage, turns, who) for who in ("zombie", "successor")}
-    areas = {who: StateStore(storage, store.base, "p", "test") for who, storage in storages.items()}
+    areas = {who: StateStore(storage, store.base, store.pipeline, "test") for who, storage in storages.items()}
     begun = threading.Event()
     outcome: list[str] = []
     failures: list[BaseException] = []

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -146,6 +146,9 @@ class Counted:
 
     def walk(self, path: str) -> Iterator[FileStatus]:
         return self._inner.walk(path)
+
+    def scan(self, paths: Sequence[str]) -> tuple[FileStatus, ...]:
+        return self._inner.scan(paths)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         return self._inner.read(path, offset, length)

@@ -28,7 +28,20 @@ def root(tmp_path):
     for token, run, state, files in ((1, "first", "published", (file,)), (2, "second", "failed", ())):
         counts = Counts(1234, 1234) if files else Counts()
         record = LedgerRecord(
-            NAME, "default", SINK, DAY, token, run, "hash", state, "t0", f"t{token}", counts, (DAY,), files
+            NAME,
+            "default",
+            SINK,
+            DAY,
+            token,
+            run,
+            "hash",
+            state,
+            "t0",
+            f"t{token}",
+            counts,
+            (DAY,),
+            files,
+            location=f"{root}/scores",
         )
         write_record(target, record)
     return root

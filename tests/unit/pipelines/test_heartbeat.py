@@ -144,6 +144,7 @@ def test_interval_status_names_the_partitions_that_have_files_and_not_those_that
         Counts(3, 3),
         ("dt=2013-06-01",),
         files,
+        location="file:///scores",
     )
     write_record(place, record)
     (interval,) = interval_status(store, {"scores": "file:///scores"}, ("2013-06-01",), "")["intervals"]

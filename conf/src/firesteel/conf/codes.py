@@ -174,6 +174,12 @@ CODES: dict[str, Code] = {
     ),
     "FS8010": Code("a rollback has no version to restore", "List published versions with `firesteel history`."),
     "FS8011": Code("an interval is incomplete", "Run `firesteel recover`, then read again."),
+    "FS8012": Code(
+        "the sink or the storage belongs to another pipeline, profile or storage",
+        "Use another path, or run `firesteel recover --take-ownership`.",
+    ),
+    "FS8013": Code("files of an appended interval are missing", "Restore them, or roll back the interval."),
+    "FS8014": Code("a partition belongs to another interval", "Select partitions that differ for each interval."),
     # runtime
     "FS9001": Code("no usable JDK", "Install JDK 17 and set JAVA_HOME."),
     "FS9002": Code("Spark did not start, or the job failed", "Read the cause in the driver's log."),

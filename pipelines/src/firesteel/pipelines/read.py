@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from firesteel.conf.errors import GateFailed, StorageError
 from firesteel.pipelines.publish.current import read_pointer
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.state_store import StateStore, children
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
@@ -45,6 +46,7 @@ def current_files(
         FS8003 when nothing was published to the sink; FS8011 when an interval is still incomplete after `timeout_s`.
     """
     storage, path = locate(sink)
+    location = canonical(sink)
     pointer = read_pointer(storage, path)
     ledger = Ledger(StateStore(storage, pointer.base, pointer.pipeline, pointer.profile))
     deadline = time.monotonic() + timeout_s
@@ -57,7 +59,7 @@ def current_files(
                 hint="Correct the gate, publish the interval again, or read without `refuse_suspect`.",
             )
         while True:
-            record = ledger.published(pointer.sink, interval)
+            record = ledger.published(pointer.sink, interval, location)
             expected = {join(path, file.path): file.length for file in record.files} if record else {}
             folders = sorted({file.rpartition("/")[0] for file in expected})
             present = {status.path: status.length for folder in folders for status in children(storage, folder)}

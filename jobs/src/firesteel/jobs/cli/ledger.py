@@ -31,20 +31,34 @@ def history(spec: Path, profile: str, params: dict[str, str], interval: str | No
 
 @click.command()
 @spec_options
+@click.option(
+    "--take-ownership",
+    is_flag=True,
+    help="First transfer the sinks and the storage from their owner to this pipeline and profile.",
+)
 @json_option
-def recover(spec: Path, profile: str, params: dict[str, str], as_json: bool) -> None:
+def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bool, as_json: bool) -> None:
     """Complete the intervals that a dead run has journaled, and discard its other intervals.
 
     A run recovers its own intervals, and a run of the same plan also reuses the finished tasks of the dead run. `recover`
     also sends the records that MLflow did not receive while it was unavailable.
+
+    One pipeline, profile and storage owns a sink. With --take-ownership, the spec becomes the owner, for example after the
+    pipeline was renamed or its storage was moved. The previous owner can no longer publish to the sink. The next run
+    scores the intervals that the ledger of the new owner does not have.
     """
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.tracking.spool import deliver
-    from firesteel.pipelines.publish.recover import leftovers
+    from firesteel.pipelines.publish.recover import leftovers, person
     from firesteel.pipelines.publish.recover import recover as recover_interval
+    from firesteel.pipelines.publish.transfer import transfer
 
     loaded, store = open_state_store(spec, profile, params)
+    if take_ownership:
+        sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
+        for change in transfer(store, sinks, person("transfer")):
+            click.echo(f"{change}.", err=as_json)
     records, errors = [], []
     for name, sink in loaded.spec.sinks.items():
         for interval in leftovers(store, name):

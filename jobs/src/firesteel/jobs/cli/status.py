@@ -62,12 +62,14 @@ def status(
 
 
 def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> None:
+    from firesteel.pipelines.publish.policy import canonical
     from firesteel.pipelines.publish.sink_records import SinkRecords
 
     of_sinks = {sink: SinkRecords(store, sink) for sink in loaded.spec.sinks}
     records = [record for of_sink in of_sinks.values() for record in of_sink.latest().values()]
     show_records(records, loaded.spec.name, as_json=as_json)
-    current = {} if as_json else {sink: of_sink.published() for sink, of_sink in of_sinks.items()}
+    places = {name: canonical(sink.path) for name, sink in loaded.spec.sinks.items()}
+    current = {} if as_json else {sink: of_sink.published(places[sink]) for sink, of_sink in of_sinks.items()}
     suspect = {} if as_json else {sink: of_sink.suspect() for sink, of_sink in of_sinks.items()}
     for record in [] if as_json else records:
         published = current[record.sink].get(record.interval)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import PlanDrift, SpecError, StorageError
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
-from firesteel.pipelines.publish.sink_records import SinkRecords
+from firesteel.pipelines.planner.decide import Published
 from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
@@ -16,7 +16,7 @@ from firesteel.pipelines.storage.paths import join
 if TYPE_CHECKING:
     from firesteel.pipelines import Pipeline
     from firesteel.pipelines.events import Progress
-    from firesteel.pipelines.plan.model import IntervalPlan
+    from firesteel.pipelines.plan.model import IntervalPlan, SinkPlan
     from firesteel.pipelines.result import RunResult
 
 
@@ -47,24 +47,29 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
 
 
 def skip_published(plan: Plan) -> Plan:
-    """Return the plan with the intervals skipped that the ledger shows as published by it."""
-    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
-    intervals = [interval.id for interval in plan.intervals if interval.action != "skip"]
-    published = {sink.name: SinkRecords(store, sink.name, intervals).published() for sink in plan.sinks}
-
-    def done(interval: IntervalPlan) -> bool:
-        records = [published[sink.name].get(interval.id) for sink in plan.sinks]
-        return all(record is not None and record.plan_hash == interval.plan_hash for record in records)
-
+    """Return the plan with the intervals skipped that the ledger shows as published by it, if their files are there."""
+    published = Published.of(
+        StateStore.at(plan.storage, plan.pipeline, plan.profile),
+        {sink.name: sink.path for sink in plan.sinks},
+        [interval.id for interval in plan.intervals if interval.action != "skip"],
+    )
+    done = {interval.id for interval in plan.intervals if interval.action != "skip"}
+    for sink in plan.sinks:
+        done = {interval.id for interval in plan.intervals if interval.id in done and _holds(published, sink, interval)}
+        done -= published.missing(sink.name, sorted(done)).keys()
     return replace(
         plan,
         intervals=tuple(
-            replace(interval, action="skip", reason="published by this backfill")
-            if interval.action != "skip" and done(interval)
-            else interval
+            replace(interval, action="skip", reason="published by this backfill") if interval.id in done else interval
             for interval in plan.intervals
         ),
     )
+
+
+def _holds(published: Published, sink: SinkPlan, interval: IntervalPlan) -> bool:
+    record = published.last(sink.name, interval.id)
+    finished = interval.id not in published.unfinished[sink.name]
+    return finished and record is not None and record.plan_hash == interval.plan_hash
 
 
 def select_part(pipeline: Pipeline, plan: Plan, part: str) -> Plan:

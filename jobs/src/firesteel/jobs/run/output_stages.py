@@ -13,6 +13,7 @@ from firesteel.jobs.run.staged_files import StagedFiles, drift_columns
 from firesteel.jobs.spark.lower import read_staged
 from firesteel.pipelines.events import Event
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.result import Counts
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def check_min_rows(plan: Plan, interval: IntervalPlan, sink: SinkPlan, counts: C
         raise _too_few(interval, sink, counts, f"at least {sink.min_rows:,} (`min_rows`)", "lower `min_rows`")
     if counts.scored or sink.on_empty == "allow":
         return
-    published = Ledger(store).published(sink.name, interval.id)
+    published = Ledger(store).published(sink.name, interval.id, canonical(sink.path))
     before = published.counts.scored if published else 0
     if before or not _may_be_empty(plan, interval, counts):
         now = f", where {before:,} are published now" if before else ""

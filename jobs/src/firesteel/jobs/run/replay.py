@@ -26,6 +26,7 @@ from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
 from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.recover import person
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
@@ -108,7 +109,7 @@ class CheckDeadLetters:
     def run(self, context: IntervalContext) -> Skip | None:
         sink, interval = context.sink.name, context.interval.id
         still_open = {file.run_id for file in dead_letters(context.store, (sink,), interval) if file.open}
-        context.previous = Ledger(context.store).published(sink, interval)
+        context.previous = Ledger(context.store).published(sink, interval, canonical(context.sink.path))
         if context.previous is None or any(file.run_id not in still_open for file in self.files):
             return Skip("replayed meanwhile")
         return None

@@ -15,7 +15,10 @@ from firesteel.jobs.run.score_stage import ScoreAndStage
 from firesteel.jobs.run.staged_files import score_columns
 from firesteel.pipelines.plan.inputs import list_files
 from firesteel.pipelines.plan.model import SqlStepPlan
+from firesteel.pipelines.planner.decide import lost_appends
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
+from firesteel.pipelines.publish.presence import missing_files
 from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
@@ -64,10 +67,15 @@ class CheckLedger:
 
     def run(self, context: IntervalContext) -> Skip | None:
         sink, interval, ledger = self.sink, context.interval, Ledger(context.store)
-        previous = context.previous = ledger.published(sink.name, interval.id)
+        previous = context.previous = ledger.published(sink.name, interval.id, canonical(sink.path))
         context.metrics.drifts = DriftChecks(Baselines(ledger, sink.name, interval.id).baseline)
-        again = interval.reason == "forced" and sink.mode != "append_once"
-        if previous is None or again or not previous.holds(interval.plan_hash):
+        appends = sink.mode == "append_once"
+        if previous is None or not previous.holds(interval.plan_hash) or (interval.reason == "forced" and not appends):
+            return None
+        (missing,) = missing_files(*locate(sink.path), [previous])
+        if missing and appends:
+            raise lost_appends(sink.name, sink.path, {interval.id: missing})
+        if missing:
             return None
         return Skip(f"published meanwhile by run {previous.run_id}")
 

@@ -41,10 +41,10 @@ from firesteel.pipelines.planner.decide import Published, decide
 from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.planner.listing import Listing
 from firesteel.pipelines.planner.operator import with_operators
-from firesteel.pipelines.planner.outputs import replaced_directories
+from firesteel.pipelines.planner.outputs import check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
-from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.owner import check_sink, check_store
 from firesteel.pipelines.publish.policy import Request, authorise
 from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.rules import LogicalPlan, Scan, first_logical_plan, optimize
@@ -114,8 +114,13 @@ def build_plan(
     inputs = listing.wait_for_inputs(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
     plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), requested[0], incomplete)
     code = _code_parts(loaded, analysis)
-    ledger = Ledger(StateStore.at(spec.storage, spec.name, loaded.profile))
-    published = Published.of(ledger, tuple(spec.sinks), [slot.id for slot in requested])
+    store = StateStore.at(spec.storage, spec.name, loaded.profile)
+    check_store(store)
+    for name, sink in spec.sinks.items():
+        check_sink(store, name, sink.path)
+    published = Published.of(
+        store, {name: sink.path for name, sink in spec.sinks.items()}, [slot.id for slot in requested]
+    )
     appends = frozenset(name for name, sink in spec.sinks.items() if sink.mode == "append_once")
     gates, auditable = frozenset(gate.name for gate in plan.gates), plan.auditable_gates
     intervals = []
@@ -129,12 +134,12 @@ def build_plan(
         interval = IntervalPlan(
             slot.id, slot.start.isoformat(), slot.end.isoformat(), "skip", "", digest, read or (), outputs, parts, args
         )
-        if read is None:
-            intervals.append(replace(interval, reason="input missing (on_missing: skip)"))
-        else:
-            intervals.append(
-                decide(interval, published, force=request.force, appends=appends, gates=gates, auditable=auditable)
-            )
+        intervals.append(interval if read is not None else replace(interval, reason="input missing (on_missing: skip)"))
+    check_replaced_once(loaded, intervals)
+    readable = [interval for interval in intervals if not interval.reason]
+    actions = decide(readable, published, force=request.force, appends=appends, gates=gates, auditable=auditable)
+    decided = {interval.id: interval for interval in actions}
+    intervals = [decided.get(interval.id, interval) for interval in intervals]
     listing.check_contracts([interval.inputs for interval in intervals if interval.action != "skip"], plan.sources)
     proposal = propose(logical, spec.configuration, intervals, published.recent())
     check_executor_hours(proposal, loaded.tree.nearest(("resources", "executors", "max_executor_hours")).where)

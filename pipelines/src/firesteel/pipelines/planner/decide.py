@@ -1,15 +1,24 @@
-"""Decide for each interval whether to score, audit or skip it, by its hash inputs and the ledger."""
+"""Decide for each interval whether to score, audit or skip it, by its hash inputs, the ledger and the files in the sinks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from firesteel.conf.errors import StorageError
 from firesteel.pipelines.plan.fingerprint import Parts, changed_gates, changed_parts
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
+from firesteel.pipelines.publish.presence import missing_files
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.recover import journaled
 from firesteel.pipelines.publish.sink_records import SinkRecords
+from firesteel.pipelines.publish.state_store import StateStore
+from firesteel.pipelines.storage.open import locate
+
+CHANGED = "changed since it was published"
+"""Start of the reason of an interval whose published rows are of another plan."""
 
 HISTORY_RUNS = 5
 """Number of published intervals per sink that give the pipeline's speed."""
@@ -17,24 +26,37 @@ HISTORY_RUNS = 5
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The latest published attempts of a plan's intervals and of the last intervals of each sink, by sink and interval."""
+    """The latest publishes of a plan's intervals and of the last intervals of each sink, by sink and interval.
 
-    records: dict[str, dict[str, LedgerRecord]]
-    recent_intervals: dict[str, tuple[str, ...]]
+    Attributes
+    ----------
+    sinks
+        The sinks' URIs.
+    records, anywhere
+        The latest publishes to the sink's location, and to any location.
+    unfinished
+        Intervals with a journal that a dead run has not finished, by sink.
+    """
+
+    sinks: Mapping[str, str]
+    records: Mapping[str, Mapping[str, LedgerRecord]]
+    anywhere: Mapping[str, Mapping[str, LedgerRecord]]
+    recent_intervals: Mapping[str, tuple[str, ...]]
+    unfinished: Mapping[str, frozenset[str]]
 
     @classmethod
-    def of(cls, ledger: Ledger, sinks: Sequence[str], intervals: Sequence[str]) -> Published:
+    def of(cls, store: StateStore, sinks: Mapping[str, str], intervals: Sequence[str]) -> Published:
         """List each sink once, so that intervals without an attempt cost no request."""
-        records, recent = {}, {}
-        for sink in sinks:
-            known = ledger.intervals(sink)
+        records, anywhere, recent = {}, {}, {}
+        for sink, uri in sinks.items():
+            known = Ledger(store).intervals(sink)
             recent[sink] = known[-HISTORY_RUNS:]
-            wanted = {*intervals, *recent[sink]}.intersection(known)
-            records[sink] = SinkRecords(ledger.store, sink, sorted(wanted)).published()
-        return cls(records, recent)
+            of_sink = SinkRecords(store, sink, sorted({*intervals, *recent[sink]}.intersection(known)))
+            records[sink], anywhere[sink] = of_sink.published(canonical(uri)), of_sink.published()
+        return cls(sinks, records, anywhere, recent, {sink: journaled(store, sink) for sink in sinks})
 
     def last(self, sink: str, interval: str) -> LedgerRecord | None:
-        """Return the latest published attempt."""
+        """Return the latest publish to the sink's location."""
         return self.records[sink].get(interval)
 
     def recent(self) -> list[LedgerRecord]:
@@ -44,17 +66,24 @@ class Published:
         )
         return [record for record in records if record is not None]
 
+    def missing(self, sink: str, intervals: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the published files that the sink lacks, by interval, without intervals that are complete."""
+        storage, path = locate(self.sinks[sink])
+        records = [record for interval in intervals if (record := self.last(sink, interval)) is not None]
+        missing = missing_files(storage, path, records)
+        return {record.interval: files for record, files in zip(records, missing, strict=True) if files}
+
 
 def decide(
-    plan: IntervalPlan,
+    plans: Sequence[IntervalPlan],
     published: Published,
     *,
     force: bool,
     appends: frozenset[str] = frozenset(),
     gates: frozenset[str] = frozenset(),
     auditable: frozenset[str] = frozenset(),
-) -> IntervalPlan:
-    """Return the interval with its `action` and `reason`.
+) -> list[IntervalPlan]:
+    """Return the intervals with their `action` and `reason`.
 
     Parameters
     ----------
@@ -62,31 +91,81 @@ def decide(
         The sinks in mode `append_once`: a plan is never appended twice, even with `force`.
     gates, auditable
         The gates of the plan, and those that can be checked without a score.
+
+    Raises
+    ------
+    StorageError
+        FS8013 when files of an interval that is appended already are missing: they cannot be appended again.
     """
+    decided = [
+        _by_gates(_by_ledger(plan, published, force=force, appends=appends), published, gates, auditable)
+        for plan in plans
+    ]
+    for sink in published.sinks:
+        skipped = [plan.id for plan in decided if plan.action != "score"]
+        missing = published.missing(sink, skipped)
+        if sink in appends and missing:
+            raise lost_appends(sink, published.sinks[sink], missing)
+        decided = [
+            replace(plan, action="score", reason=_missing(missing[plan.id])) if plan.id in missing else plan
+            for plan in decided
+        ]
+    return decided
+
+
+def lost_appends(sink: str, uri: str, missing: Mapping[str, tuple[str, ...]]) -> StorageError:
+    """Return FS8013 for appended intervals with missing files, which are given by interval."""
+    interval, files = next(iter(missing.items()))
+    return StorageError(
+        "FS8013",
+        f"{sink} {interval}: {len(files)} published files are missing in {uri}, such as {files[0]}. A plan is not appended twice.",
+        hint=f"Restore the files, or run `firesteel rollback --interval {interval} --sink {sink}`, then run again.",
+    )
+
+
+def _by_ledger(plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str]) -> IntervalPlan:
+    unfinished = any(plan.id in published.unfinished[output.sink] for output in plan.outputs)
     appended = [published.last(output.sink, plan.id) for output in plan.outputs if output.sink in appends]
-    if appended and all(record is not None and record.holds(plan.plan_hash) for record in appended):
+    if appended and not unfinished and all(record and record.holds(plan.plan_hash) for record in appended):
         return replace(plan, action="skip", reason="this plan is already appended")
     if force:
         return replace(plan, action="score", reason="forced")
-    last = [published.last(output.sink, plan.id) for output in plan.outputs]
-    known = [record for record in last if record is not None]
+    if unfinished:  # the run recovers the interval, and then compares its plan with the ledger
+        return replace(plan, action="score", reason="a run ended before it had published all files")
+    last = [(output.sink, published.last(output.sink, plan.id)) for output in plan.outputs]
+    known = [record for _, record in last if record is not None]
     if len(known) < len(last):
-        return replace(plan, action="score", reason="not published yet")
+        unknown = next(sink for sink, record in last if record is None)
+        other = published.anywhere[unknown].get(plan.id)
+        reason = f"published to another location: {other.location}" if other else "not published yet"
+        return replace(plan, action="score", reason=reason)
     if all(record.plan_hash == plan.plan_hash for record in known):
         when = known[0].ended_at if known else ""
         return replace(plan, action="skip", reason=f"already published with the same plan hash ({when})")
-    changed = [changed_gates(record.hash_inputs, plan.hash_inputs) for record in known]
-    names = frozenset[str]().union(*(each or () for each in changed))
-    if known and None not in changed and names & gates <= auditable:
-        reason = _changes(known, plan.hash_inputs, plan.outputs)
-        return replace(plan, action="audit", reason=reason, audited_gates=tuple(sorted(names & gates)))
     return replace(plan, action="score", reason=_changes(known, plan.hash_inputs, plan.outputs))
+
+
+def _by_gates(
+    plan: IntervalPlan, published: Published, gates: frozenset[str], auditable: frozenset[str]
+) -> IntervalPlan:
+    """Return an interval that would be scored as one to audit, if only auditable gates have changed."""
+    records = [published.last(output.sink, plan.id) for output in plan.outputs]
+    changed = [changed_gates(record.hash_inputs, plan.hash_inputs) if record else None for record in records]
+    if plan.action != "score" or not plan.reason.startswith(CHANGED) or None in changed:
+        return plan
+    names = frozenset[str]().union(*(of_record or () for of_record in changed)) & gates
+    return replace(plan, action="audit", audited_gates=tuple(sorted(names))) if names <= auditable else plan
+
+
+def _missing(files: Sequence[str]) -> str:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"published files are missing: {files[0]}{more}"
 
 
 def _changes(records: Sequence[LedgerRecord], now: Parts, outputs: Sequence[SinkOutput]) -> str:
     stale = next((record for record in records if record.hash_inputs != now), records[0])
     if not stale.hash_inputs:
-        return "changed since it was published: spec, model or input"
+        return f"{CHANGED}: spec, model or input"
     changes = changed_parts(stale.hash_inputs, now)
     sink = f" to {stale.sink}" if len(outputs) > 1 else ""
-    return f"changed since it was published{sink}: {'; '.join(changes) or 'the plan'}"
+    return f"{CHANGED}{sink}: {'; '.join(changes) or 'the plan'}"

@@ -15,7 +15,7 @@ from firesteel.pipelines.plan.intervals import (
     first_slots,
     selected_values,
 )
-from firesteel.pipelines.planner.outputs import replaced_directories
+from firesteel.pipelines.planner.outputs import replaced_directories, replaced_twice
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
@@ -128,13 +128,7 @@ def _sinks(loaded: LoadedSpec, analysis: Analysis, examples: Sequence[Slot]) -> 
             continue
         except SpecError:  # a select that cannot be computed is already reported
             continue
-        unit = loaded.spec.interval.unit
         for slot, other in zip(examples[1:], directories[1:], strict=True):
             if sink.mode == "replace_partitions" and directories[0] & other:
-                yield SpecError(
-                    "FS1004",
-                    f"sinks.{name}: the intervals {examples[0].id} and {slot.id} both replace {min(directories[0] & other)}.",
-                    where=where,
-                    hint=f"Partition the sink by a column that differs for each {unit}, or change interval.unit.",
-                )
+                yield replaced_twice(loaded, name, (examples[0].id, slot.id), min(directories[0] & other))
                 break

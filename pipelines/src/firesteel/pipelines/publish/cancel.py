@@ -10,6 +10,7 @@ from typing import Literal
 from firesteel.conf.errors import LeaseConflict
 from firesteel.pipelines.publish.journal import fence
 from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
+from firesteel.pipelines.publish.owner import check_store
 from firesteel.pipelines.publish.process import is_dead, machine_id
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of
 
@@ -35,6 +36,7 @@ def cancel(store: StateStore, sinks: tuple[str, ...], run_id: str, *, who: str, 
     LeaseConflict
         FS7504 when the run holds no interval: it has ended, or it has another id.
     """
+    check_store(store)
     cancelled = []
     for sink in sinks:
         for child in children(store.storage, store.folder("lease", sink)):

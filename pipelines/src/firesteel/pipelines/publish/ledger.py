@@ -24,12 +24,18 @@ class Ledger:
         tokens = _tokens(sink_interval)
         return read_record(sink_interval, tokens[-1]) if tokens else None
 
-    def published(self, sink: str, interval: str) -> LedgerRecord | None:
-        """Return the latest published attempt, which readers see."""
+    def published(self, sink: str, interval: str, location: str = "") -> LedgerRecord | None:
+        """Return the latest published attempt, which readers see.
+
+        Parameters
+        ----------
+        location
+            The sink's `canonical` URI. Publishes to other locations do not count. Empty: any location.
+        """
         sink_interval = SinkInterval(self.store, sink, interval)
         for token in reversed(_tokens(sink_interval)):
             record = read_record(sink_interval, token)
-            if record.state == "published":
+            if record.state == "published" and location in ("", record.location):
                 return record
         return None
 

@@ -43,7 +43,8 @@ class LedgerRecord:
     `action` is a run, an append, a replay of dead letters (`replayed` lists their runs), an audit of the published files by changed
     gates, or a rollback to the version of the token `restores` (0: the data before the first publish). `appended` are the hashes of
     all appended plans. `profiles` describe the columns with a drift gate and are the baseline of later intervals. `policy` lists the
-    digest and the rule number of each policy that allowed the publish. `agreement` compares the model with its challenger.
+    digest and the rule number of each policy that allowed the publish. `agreement` compares the model with its challenger. `location` is
+    the sink's resolved URI: `partitions` and `files` are in it.
     """
 
     pipeline: str
@@ -76,6 +77,7 @@ class LedgerRecord:
     profiles: tuple[Profile, ...] = ()
     policy: str = ""
     agreement: Agreement | None = None
+    location: str = ""
 
     def holds(self, plan_hash: str) -> bool:
         """Return whether the interval contains the rows of a plan."""

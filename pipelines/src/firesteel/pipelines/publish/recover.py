@@ -40,8 +40,9 @@ from firesteel.pipelines.publish.lease import (
     write_lease,
 )
 from firesteel.pipelines.publish.ledger import lost_records, read_record, write_record
+from firesteel.pipelines.publish.owner import check_sink, check_store
 from firesteel.pipelines.publish.records import LedgerRecord
-from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import swap
 
 
@@ -74,6 +75,7 @@ def recover(
     """
     sink_interval = SinkInterval(store, sink, interval)
     path_within(store, sink_path)
+    check_store(store)
     _restore(sink_interval)
     states = read_states(sink_interval)
     if all(state.released for state in states):
@@ -117,6 +119,30 @@ def recover_before(
     return record
 
 
+def journaled(store: StateStore, sink: str) -> frozenset[str]:
+    """Return the intervals of a sink with a journal that a dead run has not finished, from two listings.
+
+    An attempt that died before its journal is not one: it changed nothing in the sink.
+    """
+    folders = {kind: store.folder(kind, sink) for kind in ("journal", "ledger")}
+    tokens: dict[str, dict[str, int]] = {kind: {} for kind in folders}
+    for kind, folder in folders.items():
+        for file in store.storage.scan([folder]):
+            interval, _, name = file.path[len(folder) + 1 :].partition("/")
+            token = token_of(name)
+            if token is not None and token[1] == "json":
+                tokens[kind][interval] = max(tokens[kind].get(interval, 0), token[0])
+    # A recorded attempt has recovered those before it.
+    suspects = [name for name, token in tokens["journal"].items() if token > tokens["ledger"].get(name, 0)]
+    return frozenset(interval for name in suspects if _is_unfinished(store, sink, interval := name_of(name)))
+
+
+def _is_unfinished(store: StateStore, sink: str, interval: str) -> bool:
+    sink_interval = SinkInterval(store, sink, interval)
+    states = read_states(sink_interval)
+    return any(not state.released for state in states) and not _is_held(sink_interval, states[-1])
+
+
 def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
     """Return the intervals of a sink with an unfinished dead attempt or a lost file, without intervals that are held."""
     unfinished = []
@@ -124,11 +150,7 @@ def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
     names = {name_of(child.name) for folder in folders for child in children(store.storage, folder)}
     for name in sorted(names):
         sink_interval = SinkInterval(store, sink, name)
-        if lost_leases(sink_interval) or lost_records(sink_interval):
-            unfinished.append(name)
-            continue
-        states = read_states(sink_interval)
-        if any(not state.released for state in states) and not _is_held(sink_interval, states[-1]):
+        if lost_leases(sink_interval) or lost_records(sink_interval) or _is_unfinished(store, sink, name):
             unfinished.append(name)
     return tuple(unfinished)
 
@@ -214,6 +236,7 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
 
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
     sink_interval = lease.sink_interval
+    check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
     swap(sink_interval, journal, on_event)
     record = enter(sink_interval, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
     on_event(Event("ledgered", sink_interval.interval, {"token": journal.token, "run_id": journal.run_id}))

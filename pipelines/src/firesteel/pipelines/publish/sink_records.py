@@ -84,8 +84,14 @@ class SinkRecords:
         self._load(keys)
         return {interval: self._records[interval, token] for interval, token in keys}
 
-    def published(self) -> dict[str, LedgerRecord]:
-        """Return the latest published attempt of each interval that has one, sorted by interval."""
+    def published(self, location: str = "") -> dict[str, LedgerRecord]:
+        """Return the latest published attempt of each interval that has one, sorted by interval.
+
+        Parameters
+        ----------
+        location
+            The sink's `canonical` URI. Publishes to other locations do not count. Empty: any location.
+        """
         found: dict[str, LedgerRecord] = {}
         left = sorted(self._tokens)
         for depth in range(max(map(len, self._tokens.values()), default=0)):
@@ -93,7 +99,11 @@ class SinkRecords:
             keys = [(interval, self._tokens[interval][depth]) for interval in left]
             self._load(keys)
             records = {interval: self._records[interval, token] for interval, token in keys}
-            found |= {interval: record for interval, record in records.items() if record.state == "published"}
+            found |= {
+                interval: record
+                for interval, record in records.items()
+                if record.state == "published" and location in ("", record.location)
+            }
         return dict(sorted(found.items()))
 
     def suspect(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from firesteel.pipelines.brief import MAX_PARTITIONS, MAX_TEXT, rows
 from firesteel.pipelines.publish.heartbeat import RunState, runs
 from firesteel.pipelines.publish.lease import TokenState, is_held, read_lease, read_states
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.sink_records import SinkRecords, read_all
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
@@ -37,7 +38,7 @@ def interval_status(
     targets = [SinkInterval(store, sink, interval) for interval in intervals for sink in sinks]
     records = {sink: SinkRecords(store, sink, intervals) for sink in sinks}
     latest = {sink: of_sink.latest() for sink, of_sink in records.items()}
-    published = {sink: of_sink.published() for sink, of_sink in records.items()}
+    published = {sink: of_sink.published(canonical(sinks[sink])) for sink, of_sink in records.items()}
     suspect = {sink: of_sink.suspect() for sink, of_sink in records.items()}
     leases = list(read_all(_lease, targets))
     for target, lease in zip(targets, leases, strict=True):

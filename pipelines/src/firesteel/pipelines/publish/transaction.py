@@ -37,8 +37,12 @@ from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
+from firesteel.pipelines.publish.owner import check_sink, claim_sink, claim_store
+from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
+from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
+from firesteel.pipelines.publish.probe import check_renames
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests
@@ -66,6 +70,7 @@ class Transaction:
         self._lease = lease
         self._sink_interval = lease.sink_interval
         self.sink_path = sink_path
+        self.location = canonical(f"{lease.sink_interval.storage.base_uri}{sink_path}")
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN
@@ -105,12 +110,16 @@ class Transaction:
         LeaseConflict
             FS7501 when another driver holds the interval. Nothing was changed then.
         StorageError
-            FS8008 when the sink is in another storage.
+            FS8008 when the sink is in another storage or file system, FS8012 when the sink or the storage belongs to another pipeline
+            or profile.
         NotAllowed
             FS7601 or FS7602 when a site policy does not allow this user to publish to the sink.
         """
         path = path_within(store, sink_path)
         permit(SinkInterval(store, sink, interval), path, attempt)
+        check_sink(store, sink, path)
+        check_renames(SinkInterval(store, sink, interval), path)
+        claim_store(store)
         lease = Lease.acquire(SinkInterval(store, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")
         try:
             recover_before(lease, on_event=on_event, keep_versions=keep_versions, take_over=take_over)
@@ -147,11 +156,13 @@ class Transaction:
         Raises
         ------
         StorageError
-            FS8007 when a file is staged outside `planned`. Nothing is published then.
+            FS8007 when a file is staged outside `planned`, FS8014 when a planned directory has files of another interval. Nothing is
+            published then.
         LeaseConflict
             FS7502 when another driver has taken over the interval. Nothing is published then.
         """
         self._expect_open("publish")
+        claim_sink(self._sink_interval, self.sink_path)
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
@@ -160,6 +171,8 @@ class Transaction:
             Directory(path, storage.status(join(self.sink_path, path)) is not None, path in staged.directories)
             for path in planned
         )
+        replaced = [directory.path for directory in directories if directory.had_previous]
+        check_owner(self._sink_interval, self.sink_path, self.location, replaced, self._published())
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
         record = replace(
             record, work_seconds=work_seconds, task_seconds=task_seconds, profiles=profiles, agreement=agreement
@@ -186,7 +199,7 @@ class Transaction:
         StorageError
             FS8007 when a file is staged outside `planned`, FS8004 when a file with the same name is already published.
         """
-        onto = Ledger(self._sink_interval.store).published(self._sink_interval.sink, self._sink_interval.interval)
+        onto = self._published()
         record = self._record("published", counts, planned=planned, mlflow_run_id=mlflow_run_id)
         if onto is not None and onto.holds(record.plan_hash):
             raise ValueError(f"plan {record.plan_hash} is already appended")
@@ -255,6 +268,7 @@ class Transaction:
 
     def _add(self, planned: tuple[str, ...], record: LedgerRecord) -> LedgerRecord:
         self._expect_open("append")
+        claim_sink(self._sink_interval, self.sink_path)
         check_planned(planned)
         storage = self._sink_interval.storage
         staged = read_staged(storage, self.staging_path, planned)
@@ -293,6 +307,7 @@ class Transaction:
         except NotAllowed as refusal:
             self.fail(str(refusal), record.counts)
             raise
+        check_sink(self._sink_interval.store, self._sink_interval.sink, self.sink_path)  # again: it may be transferred
         record = replace(record, policy=allowed)
         reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
@@ -422,6 +437,13 @@ class Transaction:
             hash_inputs=attempt.hash_inputs,
             input_bytes=attempt.input_bytes,
             slots=attempt.slots,
+            location=self.location,
+        )
+
+    def _published(self) -> LedgerRecord | None:
+        """Return the record of the data that this transaction replaces or adds to."""
+        return Ledger(self._sink_interval.store).published(
+            self._sink_interval.sink, self._sink_interval.interval, self.location
         )
 
     def _emit(self, kind: Literal["journaled", "ledgered", "cleaned"], **facts: object) -> None:

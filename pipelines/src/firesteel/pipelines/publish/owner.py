@@ -1,0 +1,139 @@
+"""The owner of a sink and of a storage: no other pipeline, profile or storage publishes there.
+
+::
+
+    <sink>/_current         the storage, pipeline, profile and sink name that publish to this location (current.py)
+    <storage>/owner.json    the pipeline that keeps its records here
+
+The lock and the ledger of an interval are in the storage of one owner. With two owners, both could publish the same interval at once, and
+each ledger would name files that the other has replaced. Both files are created exclusively, before the first journal. transfer.py changes
+the owner.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter
+
+from firesteel.conf.errors import StorageError
+from firesteel.pipelines.publish.current import Pointer, point_to, read_pointer
+from firesteel.pipelines.publish.policy import canonical
+from firesteel.pipelines.publish.records import parsed
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
+from firesteel.pipelines.storage.paths import join
+
+_TAKE = "`firesteel recover --take-ownership`"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOwner:
+    """The pipeline that a storage belongs to."""
+
+    pipeline: str
+
+
+def claim_store(store: StateStore) -> None:
+    """Make the store's pipeline the owner of the storage if it has none.
+
+    Raises
+    ------
+    StorageError
+        FS8012 when it belongs to another pipeline.
+    """
+    path = store_file(store)
+    if store.storage.status(path) is None:
+        try:
+            store.storage.create(path, (json.dumps(asdict(StoreOwner(store.pipeline)), indent=2) + "\n").encode())
+        except StorageError as error:
+            if error.code != "FS8004":  # another driver was faster
+                raise
+    check_store(store)
+
+
+def check_store(store: StateStore) -> None:
+    """Raise FS8012 when the storage belongs to another pipeline."""
+    owner = store_owner(store)
+    if owner is not None and owner.pipeline != store.pipeline:
+        raise StorageError(
+            "FS8012",
+            f"the storage {store.storage.base_uri}{store.base} belongs to the pipeline {owner.pipeline}, this is {store.pipeline}. "
+            "Nothing was changed.",
+            hint=f"Give each pipeline a `storage` of its own. If the pipeline was renamed, run {_TAKE}.",
+        )
+
+
+def claim_sink(sink_interval: SinkInterval, sink_path: str) -> None:
+    """Make the sink of an interval belong to its store if it has no owner. Raise FS8012 when it has another one."""
+    point_to(sink_interval, sink_path)
+    check_sink(sink_interval.store, sink_interval.sink, sink_path)
+
+
+def check_sink(store: StateStore, sink: str, sink_path: str) -> None:
+    """Raise FS8012 when the sink belongs to another storage, pipeline or profile, or has another name there.
+
+    Parameters
+    ----------
+    sink_path
+        The sink's path in the store's storage, or its URI.
+    """
+    path = path_within(store, sink_path)
+    owner = sink_owner(store, path)
+    if owner is not None and not is_ours(store, sink, owner):
+        raise StorageError(
+            "FS8012",
+            f"{store.storage.base_uri}{path} belongs to {named(store, owner)}; this is {named(store, pointer_of(store, sink))}. "
+            "Nothing was changed.",
+            hint=f"Publish to another path. To transfer the sink from its owner, run {_TAKE}.",
+        )
+
+
+def store_owner(store: StateStore) -> StoreOwner | None:
+    """Return the owner of a storage; None if it has none."""
+    path = store_file(store)
+    try:
+        data = store.storage.read(path)
+    except StorageError as error:
+        if error.code == "FS8003":
+            return None
+        raise
+    return parsed(_ADAPTER, data, path, "a valid owner of the storage", "Delete it; the next run writes it.")
+
+
+def sink_owner(store: StateStore, path: str) -> Pointer | None:
+    """Return the owner of a sink, given its path in the storage; None if it has none."""
+    try:
+        return read_pointer(store.storage, path)
+    except StorageError as error:
+        if error.code == "FS8003":
+            return None
+        raise
+
+
+def is_ours(store: StateStore, sink: str, owner: Pointer) -> bool:
+    """Return whether a sink's owner is the store's pipeline and profile, under the name `sink`."""
+    base_uri = store.storage.base_uri
+    same_storage = canonical(f"{base_uri}{owner.base}") == canonical(f"{base_uri}{store.base}")
+    return same_storage and (owner.pipeline, owner.profile, owner.sink) == (store.pipeline, store.profile, sink)
+
+
+def pointer_of(store: StateStore, sink: str) -> Pointer:
+    """Return the store's pipeline and profile as the owner of a sink."""
+    return Pointer(store.base, store.pipeline, store.profile, sink)
+
+
+def named(store: StateStore, owner: Pointer) -> str:
+    """Return an owner for a message."""
+    return (
+        f"the sink {owner.sink} of pipeline {owner.pipeline}, profile {owner.profile}, with the storage "
+        f"{store.storage.base_uri}{owner.base}"
+    )
+
+
+def store_file(store: StateStore) -> str:
+    """Return the path of the file that names the owner of the storage."""
+    return join(store.base, "owner.json")
+
+
+_ADAPTER = TypeAdapter(StoreOwner)
