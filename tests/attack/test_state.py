@@ -15,14 +15,17 @@ import pytest
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.jobs.cli.main import invoke
 from firesteel.pipelines.publish.audit import read_audit
 from firesteel.pipelines.publish.envelope import decode
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import leftovers, recover
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.publish.status import interval_status
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.read import current_files
+from firesteel.pipelines.storage.open import locate
 from support.publishing import (
     COUNTS,
     INTERVAL,
@@ -39,6 +42,7 @@ from support.publishing import (
     stage,
     visible,
 )
+from support.specs import EXAMPLE
 
 OTHER = "2013-05-30"
 OTHER_ROWS = {"dt=2013-05-30/origin=EWR/part-0": "untouched"}
@@ -352,3 +356,49 @@ def test_a_ledger_record_that_restores_its_own_future_is_no_endless_story(tmp_pa
     edit(tmp_path / "_firesteel" / "ledger" / "test" / SINK / INTERVAL / "0000000003.json", restores=3)
     with pytest.raises(StorageError, match="FS8006.*contradicts itself"):
         Ledger(area_of(root)).history(SINK)
+
+
+def test_one_interval_that_cannot_be_recovered_does_not_stop_the_others(tmp_path, capsys):
+    """The command of the hint, over the example's own layout of the storage."""
+    root = f"file://{tmp_path}"
+    storage, base = locate(f"{root}/_firesteel/flight_delay_scores")
+    store = StateStore(storage, base, "flight_delay_scores", "default")
+    days = ("2013-06-01", "2013-06-02", "2013-06-03")
+
+    def stop(event):
+        if event.kind == "journaled":
+            raise OSError("stop")
+
+    for day in days:
+        with (
+            pytest.raises(OSError, match="stop"),
+            Transaction.begin(store, SINK, f"{root}/scores", day, attempt_of(f"r-{day}"), on_event=stop) as transaction,
+        ):
+            stage(transaction, storage, {f"dt={day}/part-0": "new"})
+            transaction.publish((f"dt={day}",), COUNTS)
+    folder = tmp_path / "_firesteel" / "flight_delay_scores"
+    (folder / "journal" / "default" / SINK / days[0] / "0000000001.json").write_bytes(b"")
+    lease = folder / "lease" / "default" / SINK / days[1]
+    shutil.rmtree(lease / "0000000001.abandoned")
+    (lease / "0000000001.json").write_bytes(b"")
+    assert invoke(["recover", str(EXAMPLE / "pipeline.yaml"), "--param", f"root={root}"]) == 1
+    out, err = capsys.readouterr()
+    assert "r-2013-06-03" in out
+    assert err.count("FS8006") == 2
+    assert all(f"{day}/0000000001.json" in err for day in days[:2])
+    assert (tmp_path / "scores" / f"dt={days[2]}" / "part-0").read_text() == "new"
+
+
+def test_the_pointers_of_two_sinks_that_are_exchanged(tmp_path):
+    root, other = f"file://{tmp_path}", f"file://{tmp_path}/other"
+    publish(root, "r1", FIRST)
+    publish(other, "r2", FIRST)
+    one, two, spare = (tmp_path / name for name in ("scores/_current", "other/scores/_current", "spare"))
+    (tmp_path / "link").symlink_to(tmp_path / "scores")
+    assert len(current_files(f"{root}/link")) == len(FIRST), "a link to the sink is the sink"
+    one.rename(spare)
+    two.rename(one)
+    spare.rename(two)
+    for sink in (sink_of(root), sink_of(other), f"{root}/link"):
+        with pytest.raises(StorageError, match=r"FS8006.*belongs to another place"):
+            current_files(sink, timeout_s=0)

@@ -47,6 +47,7 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
     pipeline was renamed or its storage was moved. The previous owner can no longer publish to the sink. The next run
     scores the intervals that the ledger of the new owner does not have.
     """
+    from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.tracking.spool import deliver
     from firesteel.pipelines.publish.recover import leftovers, person
@@ -58,15 +59,23 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
         sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
         for change in transfer(store, sinks, person("transfer")):
             click.echo(f"{change}.", err=as_json)
-    records = []
+    records, errors = [], []
     for name, sink in loaded.spec.sinks.items():
         for interval in leftovers(store, name):
-            record = recover_interval(store, name, sink.path, interval)
+            try:
+                record = recover_interval(store, name, sink.path, interval)
+            except FiresteelError as error:  # the other intervals can still be recovered
+                errors.append(error)
+                continue
             if record is not None:
                 records.append(record)
     for run in deliver(store):
         click.echo(f"sent the record of run {run} to MLflow.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)
+    for other in errors[1:]:
+        click.echo(str(other), err=True)
+    if errors:
+        raise errors[0]
 
 
 def show_records(records: list[LedgerRecord], scope: str, *, as_json: bool) -> None:

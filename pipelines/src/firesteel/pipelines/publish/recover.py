@@ -35,6 +35,7 @@ from firesteel.pipelines.publish.lease import (
     Attempt,
     Lease,
     LeaseRecord,
+    TokenState,
     is_held,
     lost_leases,
     mark_abandoned,
@@ -152,7 +153,7 @@ def journaled(store: StateStore, sink: str) -> frozenset[str]:
 def _is_unfinished(store: StateStore, sink: str, interval: str) -> bool:
     sink_interval = SinkInterval(store, sink, interval)
     states = read_states(sink_interval)
-    return any(not state.released for state in states) and not is_held(sink_interval, states[-1])
+    return any(not state.released for state in states) and not _is_held(sink_interval, states[-1])
 
 
 def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
@@ -162,12 +163,19 @@ def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
     names = {name_of(child.name) for folder in folders for child in children(store.storage, folder)}
     for name in sorted(names):
         sink_interval = SinkInterval(store, sink, name)
-        if lost_leases(sink_interval) or lost_records(sink_interval):
-            unfinished.append(name)
-            continue
-        if _is_unfinished(store, sink, name):
+        if lost_leases(sink_interval) or lost_records(sink_interval) or _is_unfinished(store, sink, name):
             unfinished.append(name)
     return tuple(unfinished)
+
+
+def _is_held(sink_interval: SinkInterval, state: TokenState) -> bool:
+    """Return whether a live driver holds a token. A lease that cannot be read is reported by the recovery of its interval."""
+    try:
+        return is_held(sink_interval, state)
+    except StorageError as error:
+        if error.code != "FS8006":
+            raise
+        return False
 
 
 def _restore(sink_interval: SinkInterval) -> None:
