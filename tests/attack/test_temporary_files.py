@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,6 @@ from firesteel.jobs.cli import demo
 from firesteel_airflow.call import Call, NoFiresteel
 from firesteel_airflow.driver import start
 from support.runs import firesteel
-
-FAILING = {"max_value: 1}": "max_value: 0}"}
 
 
 def planted(folder: Path) -> Path:
@@ -25,18 +25,21 @@ def planted(folder: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize(("changes", "code"), [({}, 0), (FAILING, 3)], ids=["published", "stopped by a gate"])
-def test_a_run_leaves_no_temporary_file_and_follows_no_planted_link(project, tmp_path, changes, code):
-    project.pipeline(changes)
+def test_a_run_leaves_no_temporary_file_and_follows_no_planted_link(project, tmp_path):
+    """One interval is published, and a gate stops the next one."""
+    project.pipeline()
+    file = next(Path(project.root.removeprefix("file://"), "flights", "dt=2013-06-02").rglob("*.parquet"))
+    shutil.copy(file, file.with_name("again.parquet"))  # flight_id is not unique
     folder = tmp_path / "tmp"
     folder.mkdir()
     target = planted(folder)
     before = sorted(folder.rglob("*"))
     java = f"{os.environ['SPARK_SUBMIT_OPTS']} -Djava.io.tmpdir={folder} -XX:-UsePerfData"
     environ = {"TMPDIR": str(folder), "SPARK_LOCAL_DIRS": str(folder), "SPARK_SUBMIT_OPTS": java}
-    words = ("run", "--start", "2013-06-01", "--param", f"root={project.root}", "--quiet")
+    words = ("run", "--start", "2013-06-01", "--end", "2013-06-02", "--param", f"root={project.root}", "--json")
     done = firesteel(*words, folder=project.folder, environ=environ)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert [each["state"] for each in json.loads(done.stdout)["intervals"]] == ["published", "failed"]
     assert sorted(folder.rglob("*")) == before
     assert list(target.iterdir()) == []
 
