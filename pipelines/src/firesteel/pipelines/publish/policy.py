@@ -33,6 +33,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from firesteel.conf.errors import NotAllowed, Where
+from firesteel.conf.files import UnusableFileError, read_user_bytes
 from firesteel.conf.hadoop import RPC_PORT
 from firesteel.conf.identity import os_user
 from firesteel.pipelines.storage.open import locate
@@ -183,14 +184,14 @@ def _pattern(text: str) -> re.Pattern[str]:
 def _read(path: Path) -> Policy:
     try:
         state = path.stat()
-        data = path.read_bytes()
+        data = read_user_bytes(path, MAX_BYTES)
+    except UnusableFileError as error:
+        raise _unusable(path, error.why) from error
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(state.st_mode)
         raise _unusable(path, f"is writable by users other than its owner (mode {mode:04o})", "Run `chmod go-w` on it.")
-    if len(data) > MAX_BYTES:
-        raise _unusable(path, "is longer than 1 MiB")
     try:
         content = YAML(typ="safe", pure=True).load(io.BytesIO(data))
         policy = PolicyFile.model_validate(content)
@@ -198,6 +199,8 @@ def _read(path: Path) -> Policy:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         raise _unusable(path, "is not valid YAML", line=line) from error
+    except RecursionError as error:
+        raise _unusable(path, "is not valid YAML: it is nested too deeply") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
