@@ -165,6 +165,14 @@ def test_few_intervals_need_no_index_and_no_listing_of_the_others(store):
     assert SinkRecords(store, SINK, ()).latest() == {}
 
 
+def test_publishes_that_do_not_count_are_passed_over(store):
+    put(store, NAMES[0], 3)
+    put(store, NAMES[1], 2)
+    older = SinkRecords(store, SINK, NAMES[:2]).published(lambda record: record.token < 2)
+    assert older == {name: record(name, 1) for name in NAMES[:2]}
+    assert SinkRecords(store, SINK, NAMES[:2]).published(lambda _: False) == {}
+
+
 def test_a_damaged_record_is_an_error_with_its_path(store):
     path = Path(SinkInterval(store, SINK, NAMES[9]).file("ledger", 1))
     path.write_bytes(b"{")

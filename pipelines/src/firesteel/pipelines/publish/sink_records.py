@@ -83,8 +83,14 @@ class SinkRecords:
         self._load(keys)
         return {interval: self._records[interval, token] for interval, token in keys}
 
-    def published(self) -> dict[str, LedgerRecord]:
-        """Return the latest published attempt of each interval that has one, sorted by interval."""
+    def published(self, counts: Callable[[LedgerRecord], bool] = lambda _: True) -> dict[str, LedgerRecord]:
+        """Return the latest published attempt of each interval that has one, sorted by interval.
+
+        Parameters
+        ----------
+        counts
+            Whether a publish counts. Default: every publish.
+        """
         found: dict[str, LedgerRecord] = {}
         left = sorted(self._tokens)
         for depth in range(max(map(len, self._tokens.values()), default=0)):
@@ -92,7 +98,11 @@ class SinkRecords:
             keys = [(interval, self._tokens[interval][depth]) for interval in left]
             self._load(keys)
             records = {interval: self._records[interval, token] for interval, token in keys}
-            found |= {interval: record for interval, record in records.items() if record.state == "published"}
+            found |= {
+                interval: record
+                for interval, record in records.items()
+                if record.state == "published" and counts(record)
+            }
         return dict(sorted(found.items()))
 
     def all(self) -> list[LedgerRecord]:
