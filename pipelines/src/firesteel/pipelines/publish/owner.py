@@ -12,15 +12,14 @@ the owner.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish.current import Pointer, point_to, read_pointer
+from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.policy import canonical
-from firesteel.pipelines.publish.records import parsed
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.storage.paths import join
 
@@ -45,7 +44,7 @@ def claim_store(store: StateStore) -> None:
     path = store_file(store)
     if store.storage.status(path) is None:
         try:
-            store.storage.create(path, (json.dumps(asdict(StoreOwner(store.pipeline)), indent=2) + "\n").encode())
+            store.storage.create(path, encode(_IDENTITY, StoreOwner(store.pipeline)))
         except StorageError as error:
             if error.code != "FS8004":  # another driver was faster
                 raise
@@ -98,7 +97,7 @@ def store_owner(store: StateStore) -> StoreOwner | None:
         if error.code == "FS8003":
             return None
         raise
-    return parsed(_ADAPTER, data, path, "a valid owner of the storage", "Delete it; the next run writes it.")
+    return decode(_ADAPTER, data, path, _IDENTITY, "Delete the file; the next run writes it again.")
 
 
 def sink_owner(store: StateStore, path: str) -> Pointer | None:
@@ -136,4 +135,5 @@ def store_file(store: StateStore) -> str:
     return join(store.base, "owner.json")
 
 
+_IDENTITY = {"kind": "owner"}
 _ADAPTER = TypeAdapter(StoreOwner)
