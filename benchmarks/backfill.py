@@ -1,9 +1,9 @@
-"""What several intervals at once save: a backfill of small days, one after the other and beside each other.
+"""What concurrent intervals save: a backfill of small days, sequential and concurrent.
 
     python benchmarks/backfill.py [--days 8] [--rounds 2]
 
-The flights demo with real data in local files, `local[2]`, one warm session, interleaved; a day is a thousand rows, so that nearly all of
-it is jobs, files and records. Raw seconds and the environment go to benchmarks/results/backfill.json.
+The flights demo with real data in local files, `local[2]`, one warm session, interleaved. A day has 1,000 rows, so most of the time
+goes to jobs, files and records. Raw seconds and the environment go to benchmarks/results/backfill.json.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TOGETHER = (1, 2, 4)
 
 
 def project(folder: Path) -> Path:
-    """The demo as `init` makes it."""
+    """Create the demo project, as `init` does."""
     command = [sys.executable, "-m", "firesteel.jobs.cli.main", "init", "--demo", "flights", "demo"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "demo"
 
 
 def backfill(spark: SparkSession, folder: Path, days: int, together: int) -> dict[str, float]:
-    """Seconds of a run of so many days, planned before, and of its executor's tasks."""
+    """Return the seconds of a run over some planned days, and of its executor's tasks."""
     path = folder / "pipeline.yaml"
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole.replace("unit: day,", f"unit: day, batch_concurrency: {together},"), encoding="utf-8")
@@ -55,7 +55,7 @@ def backfill(spark: SparkSession, folder: Path, days: int, together: int) -> dic
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)

@@ -1,8 +1,8 @@
-"""How fast the compiler is: cold commands, specs of many steps, plans over many partitions of a real NameNode.
+"""The speed of the compiler: cold commands, specs with many steps, plans over many partitions of a real NameNode.
 
     python benchmarks/compile.py [--small]
 
-Every figure is of processes of their own. Raw seconds and the environment go to benchmarks/results/compile.json.
+Every value is measured in a new process. Raw seconds and the environment go to benchmarks/results/compile.json.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ print(json.dumps({"seconds": round(time.perf_counter() - started, 3)}))
 
 
 def cold(*words: str) -> float:
-    """Seconds of a command in a new process."""
+    """Return the seconds of a command in a new process."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "firesteel.jobs.cli.main", *words], check=True, capture_output=True, env=ENVIRON
@@ -79,7 +79,7 @@ def cold(*words: str) -> float:
 
 
 def measured(code: str, *words: str, environ: dict[str, str] | None = None) -> dict[str, float]:
-    """What a small program prints of itself."""
+    """Return what a small program prints about itself."""
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         check=True,
@@ -92,7 +92,7 @@ def measured(code: str, *words: str, environ: dict[str, str] | None = None) -> d
 
 
 def spec_of_steps(count: int) -> str:
-    """A chain of projections with filters, every tenth with a group and a join."""
+    """Return a chain of projections with filters; every tenth step has a group and a join."""
     lines = [
         "spec_version: 1",
         "name: many",
@@ -123,7 +123,7 @@ def spec_of_steps(count: int) -> str:
 
 
 def spec_of_partitions(uri: str) -> str:
-    """All of a table of days and origins."""
+    """Return a spec that reads all days and origins of a table."""
     return f"""spec_version: 1
 name: big
 storage: {uri}/_firesteel
@@ -140,7 +140,7 @@ sinks: {{o: {{from: s, path: "{uri}/out", partition_by: [dt, origin]}}}}
 
 
 def fill(uri: str, days: int) -> None:
-    """A file in every partition, empty since only names are listed, and `FOOTER_FILES` small Parquet files elsewhere."""
+    """Write an empty file in every partition, because only names are listed, and `FOOTER_FILES` small Parquet files elsewhere."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from hdfs_native import Client
@@ -165,12 +165,12 @@ def fill(uri: str, days: int) -> None:
 
 
 def day(number: int) -> str:
-    """The ISO date `number` days into 2013."""
+    """Return the ISO date `number` days after 2013-01-01."""
     return (dt.date(2013, 1, 1) + dt.timedelta(days=number)).isoformat()
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a tenth of the sizes: does it run?")
     options = parser.parse_args()

@@ -11,7 +11,7 @@ Panel = tuple[str, dict[str, list[tuple[float, float]]]]
 
 
 def lines_chart(panels: list[Panel], across: str) -> str:
-    """Panels in two columns; x is logarithmic, y begins at 0. The lines' names stand on top, once."""
+    """Draw panels in two columns. x is logarithmic, y starts at 0. The legend is on top."""
     names = list(dict.fromkeys(name for _, lines in panels for name in lines))
     rows = math.ceil(len(panels) / 2)
     head, parts = 34, []

@@ -1,4 +1,4 @@
-"""What elasticity costs and saves: real bursts on a real standalone cluster, and recorded tasks replayed against 10 to 10,000 executors.
+"""What elasticity costs and saves: real bursts on a real standalone cluster, and recorded tasks replayed with 10 to 10,000 executors.
 
     python benchmarks/elasticity.py --record          # tasks of a real scoring run, from its event log
     python benchmarks/elasticity.py --cluster         # one round of the burst on a cluster: firesteel, Spark's defaults, a fixed size
@@ -6,10 +6,10 @@
     python benchmarks/elasticity.py --loss            # one round: an executor is killed at 90 % of an interval's tasks, against a quiet run
     python benchmarks/elasticity.py --simulate        # replay, and draw
 
-`--cluster` runs the same pipeline with three ways to allocate, one after the other, and appends a round; run it several times.
-`--simulate` resamples the recorded durations (with a fixed seed) into work for N executors, in three patterns of arrival, under the
-policies; the start of an executor and the first task's surplus are medians of what the cluster rounds saw. It also replays each
-cluster round by its own tasks, so that the simulation stands beside what was observed. Raw numbers and the environment go to
+`--cluster` runs the same pipeline with three allocations, one after the other, and appends a round; run it several times.
+`--simulate` resamples the recorded durations (with a fixed seed) into work for N executors, in three arrival patterns, under the
+policies. The start time of an executor and the extra time of its first task are medians of the cluster rounds. It also replays each
+cluster round with its own tasks, to compare the simulation with the measurement. Raw numbers and the environment go to
 benchmarks/results/elasticity.json, the plot to docs/concepts/elasticity.svg.
 """
 
@@ -62,7 +62,7 @@ DAYS = {
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the requested measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--cluster", action="store_true")
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def recorded() -> dict[str, Any]:
-    """Durations of the tasks of a real run: LightGBM over 64 files of 30 features."""
+    """Return the task durations of a real run: LightGBM over 64 files of 30 features."""
     from contenders.data import MODELS, save_model, write_days
     from contenders.models import FEATURES
     from firesteel.pipelines import Pipeline
@@ -132,7 +132,7 @@ configuration: {{spark.default.parallelism: "{files}"}}
 
 
 def tasks_by_stage(runs: Path) -> dict[str, list[tuple[str, float]]]:
-    """(executor, seconds) of the tasks in the event log of a run, by stage, in the order in which they began."""
+    """Return (executor, seconds) of the tasks in the event log of a run, by stage, in the order of their start."""
     (place,) = runs.glob("*/events/eventlog_v2_*")
     log = EventLog(place.parent.as_uri(), place.name.removeprefix("eventlog_v2_"))
     found: dict[str, list[tuple[int, str, float]]] = {}
@@ -145,7 +145,7 @@ def tasks_by_stage(runs: Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def cluster_round(number: int) -> dict[str, Any]:
-    """The burst by each contender; who begins changes from round to round."""
+    """Run the burst with each contender. The first contender changes from round to round."""
     ways = {
         "firesteel": ({"min": 1, "max": PEAK, "initial": 1, "utilisation": 0.5, "idle_timeout": "3s"}, {}),
         "Spark's defaults": (
@@ -179,13 +179,13 @@ def cluster_round(number: int) -> dict[str, Any]:
 
 
 def history(project: Bursty) -> None:
-    """The first day, on this machine: how fast the pipeline is."""
+    """Run the first day on this machine, to learn the speed of the pipeline."""
     plan = project.plan("2024-01-01", "2024-01-01", {"master": "local[2]"})
     run_plan(plan, runs=project.folder / "history")
 
 
 def burst(project: Bursty, resources: dict[str, Any], configuration: dict[str, str]) -> dict[str, Any]:
-    """One run of the days behind the first, and what its executors did."""
+    """Run the days after the first, and return the use of the executors."""
     configuration = {"spark.driver.memory": "600m", "spark.default.parallelism": "32", **configuration}
     plan = project.plan("2024-01-02", "2024-01-10", resources, configuration, force=True)
     folder = project.folder / f"runs-{time.time_ns()}"
@@ -208,7 +208,7 @@ def burst(project: Bursty, resources: dict[str, Any], configuration: dict[str, s
 
 
 def loss_round(number: int) -> dict[str, Any]:
-    """The large day on a fixed cluster, quiet and with an executor killed at nine tenths of its tasks."""
+    """Run the large day on a fixed cluster, undisturbed and with an executor killed at 90 % of its tasks."""
     runs = {}
     with tempfile.TemporaryDirectory() as name:
         project = Bursty(Path(name))
@@ -240,7 +240,7 @@ def loss_round(number: int) -> dict[str, Any]:
 
 
 class Killer(threading.Thread):
-    """Kills one executor of this process's application once so large a part of a stage's tasks is done, unless the run is `over` before."""
+    """Kills one executor of this process's application when a fraction of a stage's tasks is done, unless the run is `over` before."""
 
     def __init__(self, part: float) -> None:
         super().__init__(daemon=True)
@@ -249,7 +249,7 @@ class Killer(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        """See above."""
+        """Wait for the moment, and kill the executor."""
         from pyspark import SparkContext
 
         while not self.over.wait(0.05):
@@ -286,7 +286,7 @@ spark.stop()
 
 
 def overhead_round(number: int) -> dict[str, Any]:
-    """Seconds from the command to the first task: `firesteel run` and a hand-written job by spark-submit, both cold."""
+    """Return the seconds from the command to the first task: `firesteel run` and a hand-written spark-submit job, both cold."""
     import pyspark
 
     with tempfile.TemporaryDirectory() as name:
@@ -316,7 +316,7 @@ def overhead_round(number: int) -> dict[str, Any]:
 
 
 def first_task(folder: Path, command: list[str], events: str) -> float:
-    """Run a command; from its start to the first task in the event log that it leaves."""
+    """Run a command; return the seconds from its start to the first task in its event log."""
     started = time.time()
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     place = max(folder.glob(f"{events}/eventlog_v2_*"), key=lambda path: path.stat().st_mtime)
@@ -326,7 +326,7 @@ def first_task(folder: Path, command: list[str], events: str) -> float:
 
 
 def ideal(use: ExecutorUse) -> float:
-    """Executor-seconds of an allocation that knows everything: an executor a running task, and one that is always there."""
+    """Return the executor-seconds of an ideal allocation: one executor per running task, and one that is always there."""
     spans = sorted(span for life in use.executors for span in life.busy)
     nobody, at = 0.0, min(life.added_s for life in use.executors)
     for start, stop in spans:
@@ -337,7 +337,7 @@ def ideal(use: ExecutorUse) -> float:
 
 
 def first_surplus(runs: list[dict[str, Any]]) -> float:
-    """How much longer the first task of an executor takes, with a new worker and a model to load."""
+    """Return the extra time of the first task of an executor, which starts a worker and loads the model."""
     first, others = [], []
     for run in runs:
         met: set[str] = set()
@@ -349,7 +349,7 @@ def first_surplus(runs: list[dict[str, Any]]) -> float:
 
 
 def replayed(name: str, run: dict[str, Any]) -> dict[str, Any]:
-    """A cluster round by its own tasks, stage by stage: what the simulation says against what was observed."""
+    """Simulate a cluster round with its own tasks, stage by stage, and compare it with the measurement."""
     conf = run["conf"]
 
     def number(key: str, default: float) -> float:
@@ -378,7 +378,7 @@ def replayed(name: str, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def patterns(size: int, durations: list[float], seed: int) -> dict[str, list[Job]]:
-    """Work for so many executors: all at once, a week of equal days, and bursts between quiet hours."""
+    """Return work for a number of executors: all at once, a week of equal days, and bursts between quiet hours."""
     draw = random.Random(seed)
 
     def job(work_s: float, **when: float) -> Job:
@@ -400,7 +400,7 @@ def patterns(size: int, durations: list[float], seed: int) -> dict[str, list[Job
 
 
 def policies(size: int, jobs: list[Job]) -> list[Policy]:
-    """Fixed at the peak, Spark's defaults up to it, and ours with and without a target."""
+    """Return the policies: fixed at the peak, Spark's defaults up to the peak, and firesteel's with and without a target."""
     largest = max(sum(job.tasks) for job in jobs)
     made = [Policy("fixed at the peak", size, size, size), Policy("Spark's defaults", most=size)]
     for name, utilisation in (("firesteel", None), ("firesteel, utilisation 0.85", 0.85)):
@@ -411,7 +411,7 @@ def policies(size: int, jobs: list[Job]) -> list[Policy]:
 
 
 def simulated(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every pattern, size and policy."""
+    """Simulate every pattern, size and policy."""
     runs = [run for each in found["rounds"] for run in each["runs"].values()]
     waits = [wait for run in runs for wait in run["scale_out_s"]]
     start = max(1.0, statistics.median(waits) - 1.0) if waits else 4.0
@@ -444,7 +444,7 @@ def simulated(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def plot(found: dict[str, Any]) -> str:
-    """Executor-seconds and makespan against the ideal, over the number of executors."""
+    """Plot executor-seconds and makespan relative to the ideal, over the number of executors."""
     panels = []
     names = list(dict.fromkeys(row["policy"] for row in found["simulated"]))
     for pattern in dict.fromkeys(row["pattern"] for row in found["simulated"]):

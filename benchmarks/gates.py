@@ -2,7 +2,7 @@
 
     python benchmarks/gates.py [--rows 1000 10000000] [--repeats 5]
 
-Ratios of medians, interleaved in one session; raw seconds and the environment go to benchmarks/results/gates.json.
+The results are ratios of medians, interleaved in one session. Raw seconds and the environment go to benchmarks/results/gates.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "gates.json"
 
 
 def expectation(kind: str, **kwargs: object) -> Expectation:
-    """As a plan holds it."""
+    """Return an expectation as a plan has it."""
     return Expectation(kind, tuple(sorted(kwargs.items())))  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ SUITE = (
 
 
 def frame(spark: SparkSession, rows: int, folder: Path) -> DataFrame:
-    """Parquet with an id, a score, a feature with nulls and a short text."""
+    """Write Parquet with an id, a score, a feature with nulls and a short text."""
     spark.range(rows).select(
         "id",
         F.rand(1).alias("p"),
@@ -64,7 +64,7 @@ def frame(spark: SparkSession, rows: int, folder: Path) -> DataFrame:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 100_000, 10_000_000])
     parser.add_argument("--repeats", type=int, default=5)
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def measure(spark: SparkSession, rows: int, repeats: int) -> dict[str, object]:
-    """All ways on one frame, interleaved."""
+    """Measure all methods on one frame, interleaved."""
     gate = GatePlan("bench", "flights", SUITE)
     with tempfile.TemporaryDirectory() as folder:
         data = frame(spark, rows, Path(folder) / "data")

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on."""
+"""The machine of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Of this machine, now."""
+    """Return the environment of this machine now."""
     return {
         "at": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
         "cores": os.cpu_count(),
@@ -22,6 +22,6 @@ def environment() -> dict[str, Any]:
 
 
 def cpu_seconds() -> float:
-    """That the whole machine has worked since it started: user, nice, system, irq, softirq."""
+    """Return the CPU seconds of the whole machine since its start: user, nice, system, irq and softirq."""
     words = Path("/proc/stat").read_text(encoding="utf-8").split()
     return sum(int(words[at]) for at in (1, 2, 3, 6, 7)) / os.sysconf("SC_CLK_TCK")

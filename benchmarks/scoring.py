@@ -2,9 +2,9 @@
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/scoring.py [--scale 1.0] [--repeats 3] [--parts warm,join,whole,memory]
 
-Parquet in, Parquet out, 30 `float32` features, `local[2]`. `warm`: one warm session, interleaved, each contender the whole way from
-planning to published files. `join`: a join in front, against a hand-written Spark job. `whole`: processes from start to end, other
-engines in environments of their own. `memory`: the peak of a Python worker at growing numbers of rows. Raw seconds and the
+Parquet to Parquet, 30 `float32` features, `local[2]`. `warm`: one warm session, interleaved; each contender goes from planning to
+published files. `join`: a join before the score, against a hand-written Spark job. `whole`: processes from start to end, with other
+engines in their own environments. `memory`: the peak memory of a Python worker with growing numbers of rows. Raw seconds and the
 environment go to benchmarks/results/scoring.json.
 """
 
@@ -62,7 +62,7 @@ SIDES = (
 
 
 class Bench:
-    """Where things are."""
+    """The folders of the benchmark."""
 
     def __init__(self, folder: Path, scale: float, repeats: int) -> None:
         self.folder, self.scale, self.repeats = folder, scale, repeats
@@ -71,18 +71,18 @@ class Bench:
         self._made = 0
 
     def data(self, rows: int) -> Path:
-        """A root with that many points of a day."""
+        """Return a root with a number of points of one day."""
         if rows not in self._roots:
             self._roots[rows] = write_days(self.folder / f"rows-{rows}", rows)
         return self._roots[rows]
 
     def target(self) -> Path:
-        """A folder that is not there yet."""
+        """Return a folder that does not exist yet."""
         self._made += 1
         return self.folder / "targets" / str(self._made)
 
     def spec(self, model: Model, rows: int, form: str, *, joined: bool = False) -> Path:
-        """A pipeline file."""
+        """Write a pipeline file."""
         root = self.data(rows)
         features = ", ".join(f"{name}: float" for name in model.features)
         sql = f"SELECT p.id, p.dt, s.g AS f00, {', '.join(f'p.{name}' for name in model.features[1:])} FROM points p JOIN sides s ON p.id = s.id"
@@ -100,14 +100,14 @@ class Bench:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
+    """Return the seconds of a call."""
     started = time.perf_counter()
     work()
     return round(time.perf_counter() - started, 3)
 
 
 def firesteel(spark: Any, path: Path, notes: dict[str, Any]) -> None:
-    """Plan, run, publish."""
+    """Plan, run and publish."""
     result = run_plan(Pipeline.load(path).plan(DAY, force=True), spark=spark, runs=path.parent / "runs")
     if result.state != "published":
         raise SystemExit(result.error)
@@ -120,7 +120,7 @@ def firesteel(spark: Any, path: Path, notes: dict[str, Any]) -> None:
 
 
 def interleaved(contenders: dict[str, Callable[[], object]], repeats: int, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds of each, in turns; the first `warm` turns do not count."""
+    """Return the seconds of each contender, in turns. The first `warm` turns do not count."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(warm + repeats):
         for name, work in contenders.items():
@@ -132,7 +132,7 @@ def interleaved(contenders: dict[str, Callable[[], object]], repeats: int, warm:
 
 
 def session() -> Any:
-    """As a run makes it, warm for all parts."""
+    """Return a session like that of a run, warm for all parts."""
     from pyspark.sql import SparkSession
 
     settings = {
@@ -151,7 +151,7 @@ def session() -> Any:
 
 
 def warm(bench: Bench, spark: Any) -> list[dict[str, Any]]:
-    """Each model, each form: the limit and firesteel; and `spark_udf`."""
+    """Measure each model in each form: the limit and firesteel; and `spark_udf`."""
     with limit.pool() as workers:
         return [_warm(bench, spark, workers, model) for model in MODELS]
 
@@ -173,7 +173,7 @@ def _warm(bench: Bench, spark: Any, workers: ProcessPoolExecutor, model: Model) 
 
 
 def join(bench: Bench, spark: Any) -> dict[str, Any]:
-    """A join before the score, against the best job that one writes by hand."""
+    """Measure a join before the score, against the best hand-written job."""
     model = MODELS[0]
     rows = rows_of(model, bench.scale)
     root, saved, notes = bench.data(rows), bench.models[model.name], {}
@@ -190,7 +190,7 @@ def join(bench: Bench, spark: Any) -> dict[str, Any]:
 
 
 def whole(bench: Bench, sizes: list[int]) -> list[dict[str, Any]]:
-    """Processes from start to end."""
+    """Measure processes from start to end."""
     others = environments.prepare()
     found = []
     for model in MODELS:
@@ -229,7 +229,7 @@ def _run(command: list[str], bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> list[dict[str, Any]]:
-    """Peak resident bytes of the Python workers of whole runs at 1, 4 and 16 times the rows."""
+    """Return the peak resident bytes of the Python workers of whole runs with 1, 4 and 16 times the rows."""
     model = next(model for model in MODELS if model.name == "logistic regression")
     found = []
     for times in (1, 4, 16):
@@ -252,7 +252,7 @@ def memory(bench: Bench) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="of the rows; below 1 to try it out")
     parser.add_argument("--repeats", type=int, default=3)

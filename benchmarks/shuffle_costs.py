@@ -2,8 +2,8 @@
 
     python benchmarks/shuffle_costs.py [--measure]
 
-`--measure` times them on this machine and keeps them with the environment in benchmarks/results/shuffle_costs.json. Without it, only
-the table of docs/concepts/rdma-scaling.md is written anew.
+`--measure` measures on this machine, and stores the times and the environment in benchmarks/results/shuffle_costs.json. Without it,
+only the table of docs/concepts/rdma-scaling.md is rewritten.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BEGIN, END = "<!-- table: python benchmarks/shuffle_costs.py -->", "<!-- end of 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """CPU time in microseconds at one side: of a request, of each block in it, and of each MiB."""
+    """CPU time of one side in microseconds: per request, per block in it, and per MiB."""
 
     request: float
     block: float
@@ -132,7 +132,7 @@ def _fetch(reader: Client, asked: Sequence[Range]) -> None:
 
 
 def _cpu(pid: int) -> float:
-    """CPU seconds of all threads of a process, to the nanosecond."""
+    """Return the CPU seconds of all threads of a process, in nanosecond precision."""
     return time.clock_gettime(_clock(pid))
 
 
@@ -141,7 +141,7 @@ def _clock(pid: int) -> int:
 
 
 def main() -> None:
-    """See the module."""
+    """Measure if requested, and write the table."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--measure", action="store_true", help="measure anew")
     parse.add_argument("--rounds", type=int, default=7)

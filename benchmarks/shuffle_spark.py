@@ -1,12 +1,12 @@
-"""The shuffle by its services, over TCP and from the same node's files, against Spark's own on the same jobs.
+"""The shuffle by its services, over TCP and from local files, against Spark's own shuffle on the same jobs.
 
     python benchmarks/shuffle_spark.py [--rounds 3]
 
-A standalone cluster, two executors of one core: on two addresses of this machine, which are two nodes to Spark, and on one. The
-applications of all contenders are alive at once and run each job in turn, so that a busy neighbour is everybody's; who begins
-changes from round to round; a first round, in which each is compiled, is not kept. Rows are random bytes and do not compress. The
-time is the whole job's, maps and reduces; CPU seconds are those of the whole machine, services and drivers included. Each job's
-digest is the same for all. Raw numbers and the environment go to benchmarks/results/shuffle_spark.json.
+A standalone cluster has two executors with one core: on two addresses of this machine, which are two nodes for Spark, and on one.
+The applications of all contenders run at once and take turns with each job, so that other load affects all alike. The first
+contender changes from round to round. The first round, in which code is compiled, does not count. Rows are random bytes and do not
+compress. The time is that of the whole job, with maps and reduces. CPU seconds are those of the whole machine, with services and
+drivers. All contenders must have the same digest. Raw numbers and the environment go to benchmarks/results/shuffle_spark.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RESULTS = HERE / "results" / "shuffle_spark.json"
 
 @dataclass(frozen=True)
 class Shuffle:
-    """A job of so many bytes, in maps x reduces blocks."""
+    """A job with a number of bytes in maps x reduces blocks."""
 
     name: str
     mib: int
@@ -70,7 +70,7 @@ ORDINARY = {
 
 @contextlib.contextmanager
 def two_nodes(folder: Path) -> Iterator[tuple[str, Services]]:
-    """A Worker on each of two addresses, and a service of each."""
+    """Start a Worker and a service on each of two addresses."""
     with (
         EmbeddedStandalone(folder / "cluster", workers=1, cores=3, memory="9g") as cluster,
         Services(folder / "services") as services,
@@ -81,7 +81,7 @@ def two_nodes(folder: Path) -> Iterator[tuple[str, Services]]:
 
 @contextlib.contextmanager
 def one_node(folder: Path) -> Iterator[tuple[str, Services]]:
-    """Two Workers on one address, and its service."""
+    """Start two Workers and a service on one address."""
     with (
         EmbeddedStandalone(folder / "cluster", workers=2, cores=3, memory="9g") as cluster,
         Services(folder / "services", NODES[:1]) as services,
@@ -90,7 +90,7 @@ def one_node(folder: Path) -> Iterator[tuple[str, Services]]:
 
 
 def contenders(place: str, services: Services) -> dict[str, dict[str, str]]:
-    """By name, what they say to Spark."""
+    """Return the Spark settings of each contender."""
     found = {"Netty": {"spark.shuffle.readHostLocalDisk": "false"}}
     if place == "one node":
         found["Spark, the other's files"] = {}  # its default
@@ -98,7 +98,7 @@ def contenders(place: str, services: Services) -> dict[str, dict[str, str]]:
 
 
 def settled(folder: Path) -> None:
-    """Wait until the outputs of the last job are gone, so that none pays for another's."""
+    """Wait until the outputs of the last job are deleted, so that the next job does not pay for them."""
     deadline = time.monotonic() + 60
     while left := outputs(folder):
         if time.monotonic() > deadline:
@@ -107,7 +107,7 @@ def settled(folder: Path) -> None:
 
 
 def outputs(folder: Path) -> int:
-    """Bytes of map outputs, of all contenders."""
+    """Return the bytes of map outputs of all contenders."""
     left = 0
     for inside, _, names in os.walk(folder):  # pathlib's own stops at a folder that goes meanwhile
         for name in names:
@@ -118,7 +118,7 @@ def outputs(folder: Path) -> int:
 
 
 def measured(place: str, rounds: int) -> list[dict[str, Any]]:
-    """All jobs by all contenders."""
+    """Run all jobs with all contenders."""
     rows: list[dict[str, Any]] = []
     made = {"two nodes": two_nodes, "one node": one_node}[place]
     with contextlib.ExitStack() as stack:
@@ -154,7 +154,7 @@ def measured(place: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Medians, and of each round firesteel over each other, its median."""
+    """Return the medians, and the median ratio of firesteel to each contender per round."""
     found = []
     for place in dict.fromkeys(row["place"] for row in rows):
         for job in SHUFFLES:
@@ -177,7 +177,7 @@ def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure both places."""
+    """Measure both clusters."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--place", choices=("two nodes", "one node"), action="append")

@@ -1,12 +1,12 @@
-"""What the shuffle service gives of a device: blocks read through two services by verbs, over `ib_read_bw` on the same two ports.
+"""How much of a device's bandwidth the shuffle service uses: blocks read by verbs through two services, against `ib_read_bw`.
 
     python benchmarks/shuffle_verbs.py [--rounds 5]
 
-On a machine without RDMA devices it runs in a guest with two of Soft-RoCE (tools/guest), where a READ is work of the one CPU: only
-the ratios say anything, and they say nothing of hardware. Each round measures, one after the other: `ib_read_bw`, timed from
-outside (it has no clock in the guest) by two runs of different length; the services by verbs; the services by TCP. CPU seconds are
-those of the whole machine; each measurement moves a GiB, since starting costs as much as moving a few hundred MiB. Raw numbers and
-the environment go to benchmarks/results/shuffle_verbs.json.
+On a machine without RDMA devices it runs in a guest with two Soft-RoCE devices (tools/guest). There the CPU executes a READ: only
+the ratios mean something, and they say nothing about hardware. Each round measures, one after the other: `ib_read_bw`, timed from
+outside (the guest has no clock for it) by two runs of different length; the services by verbs; the services by TCP. CPU seconds are
+those of the whole machine. Each measurement moves 1 GiB, because the start costs as much as a few hundred MiB. Raw numbers and the
+environment go to benchmarks/results/shuffle_verbs.json.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Spent:
-    """Of moving `bytes`."""
+    """The cost of moving `bytes`."""
 
     bytes: int
     seconds: float
@@ -85,7 +85,7 @@ PORT = 18515
 
 
 def perftest(size: int, count: int) -> Spent:
-    """`count` READs by ib_read_bw with completion events: a polling one would starve Soft-RoCE of the only CPU."""
+    """Run `count` READs by ib_read_bw with completion events: polling would starve Soft-RoCE of the only CPU."""
     words = ["ib_read_bw", "-e", "-F", "-x", "1", "-s", str(size), "-n", str(count), "-p", str(PORT)]
     words += ["-t", str(READS), "-o", str(READS)]
     client = [*words, "-d", DEVICES["node-a"][0], DEVICES["node-b"][1]]
@@ -114,7 +114,7 @@ def _listened(port: int) -> bool:
 
 @contextmanager
 def services(base: Path, transport: str) -> Iterator[tuple[Client, Client, Path]]:
-    """Two services and a client of each, on a device each."""
+    """Start two services with a client each, each on one device."""
     secret = base / "secret"
     secret.touch(0o600)
     secret.write_bytes(b"c" * 32)
@@ -143,7 +143,7 @@ def services(base: Path, transport: str) -> Iterator[tuple[Client, Client, Path]
 
 
 def put(owner: Client, folder: Path, size: int) -> list[Range]:
-    """A map output of one FETCH's bytes, in blocks of `size`."""
+    """Register a map output with the bytes of one FETCH, in blocks of `size`."""
     from google_crc32c import value as crc32c
 
     blocks = [secrets.token_bytes(size) for _ in range(FETCH_BYTES // size)]
@@ -154,7 +154,7 @@ def put(owner: Client, folder: Path, size: int) -> list[Range]:
 
 
 def fetch(reader: Client, asked: Sequence[Range], fetches: int) -> int:
-    """All blocks, `fetches` times, several FETCHes at a time. The bytes are in shared memory, and are not looked at."""
+    """Read all blocks `fetches` times, with several concurrent FETCHes. The bytes in shared memory are not checked."""
     sent = 0
     for _ in range(min(OUTSTANDING, fetches)):
         reader.send(Fetch("node-b", 120_000, tuple(asked)))
@@ -248,7 +248,7 @@ def measure(rounds: int, mib: int) -> dict[str, Any]:
 
 
 def system_call_us() -> float:
-    """What the shortest one costs: a fraction of a microsecond on an ordinary kernel, and the guest's is not one."""
+    """Return the microseconds of the shortest system call. It is slower in a guest than on an ordinary kernel."""
     began = time.monotonic()
     for _ in range(10_000):
         os.getppid()

@@ -1,11 +1,11 @@
-"""What another number of executors, or another policy, would have made of the same tasks: a simulation of Spark's allocation.
+"""Simulate Spark's allocation: the same tasks with another number of executors, or another policy.
 
-Spark's ExecutorAllocationManager is followed rule by rule: it asks for 1, 2, 4, 8 ... executors while tasks wait, for no more than
-there are tasks, lowers its target as tasks run out, and lets an executor go that was idle for long enough, while more are there
-than the target and the least. Tasks go to a random executor with a free slot, as Spark's offers do. An executor that was asked
-for comes `start_s` later, and its first task takes `first_s` longer.
+The rules are those of Spark's ExecutorAllocationManager: it requests 1, 2, 4, 8 ... executors while tasks wait, at most as many as
+there are tasks, lowers its target as tasks run out, and releases an executor that was idle for long enough while there are more
+than the target and the minimum. A task goes to a random executor with a free slot, as Spark's offers do. A requested executor
+starts after `start_s`, and its first task takes `first_s` longer.
 
-Left out: locality, speculation, failures, shuffles that keep executors, a cluster manager that is slow under thousands of requests.
+Not simulated: locality, speculation, failures, shuffles that keep executors, a cluster manager that is slow under load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What Spark is told: the settings of dynamic allocation. Times in seconds; `most` None is without limit."""
+    """The settings of dynamic allocation. Times are in seconds; `most` is None without a limit."""
 
     name: str
     initial: int = 0
@@ -33,7 +33,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What an executor costs before it works, how many tasks it takes at once, and how many there is room for."""
+    """The cost of an executor before it works, its slots, and the capacity of the cluster."""
 
     start_s: float
     first_s: float = 0.0
@@ -43,7 +43,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Tasks by their seconds, known at `at_s`, and not before `pause_s` after the job before is done."""
+    """Tasks by their seconds, known at `at_s`, and not before `pause_s` after the previous job."""
 
     tasks: tuple[float, ...]
     at_s: float = 0.0
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it. `steps` are (moment, executors from then on)."""
+    """The result. `steps` are (moment, executors from then on)."""
 
     makespan_s: float
     executor_seconds: float
@@ -63,7 +63,7 @@ class Outcome:
 
     @property
     def utilisation(self) -> float:
-        """Part of the slots' time in which tasks ran; slots of one."""
+        """Return the fraction of the slots' time in which tasks ran; an executor has one slot."""
         return self.busy_seconds / self.executor_seconds if self.executor_seconds else 0.0
 
 
@@ -99,17 +99,17 @@ class _Run:
     peak: int = 0
 
     def at(self, moment: float, kind: str, what: object = None) -> None:
-        """Something will happen."""
+        """Schedule an event."""
         self.count += 1
         heapq.heappush(self.events, (moment, self.count, kind, what))
 
     def count_cost(self, now: float) -> None:
-        """Executors cost until now."""
+        """Add the cost of the executors until now."""
         self.cost_s += (now - self.since) * len(self.executors)
         self.since = now
 
     def changed(self, now: float) -> None:
-        """There are more executors now, or fewer."""
+        """Record a change in the number of executors."""
         self.peak = max(self.peak, len(self.executors))
         if self.steps and self.steps[-1][0] == now:
             self.steps[-1] = now, len(self.executors)
@@ -117,7 +117,7 @@ class _Run:
             self.steps.append((now, len(self.executors)))
 
     def request(self, now: float) -> None:
-        """Ask the cluster for what is missing to the target."""
+        """Request the executors that are missing to the target."""
         room = self.cluster.room if self.cluster.room is not None else math.inf
         wanted = min(self.target, room) - len(self.executors) - self.launching
         for _ in range(max(0, int(wanted))):
@@ -125,7 +125,7 @@ class _Run:
             self.at(now + self.cluster.start_s, "came")
 
     def allocate(self, now: float) -> None:
-        """One look of the allocation manager."""
+        """Run one step of the allocation manager."""
         if not self.settled:  # it holds its initial number until there is a first job
             return
         needed = math.ceil((self.running + len(self.waiting)) / self.cluster.slots)
@@ -148,7 +148,7 @@ class _Run:
         self.release(now)
 
     def follow(self, left: deque[Job], now: float) -> bool:
-        """The next job is known when its time has come and the one before is done. False after the last."""
+        """Make the next job known when its time has come and the previous one is done. Return False after the last."""
         if not left:
             return False
         job = left.popleft()
@@ -156,7 +156,7 @@ class _Run:
         return True
 
     def came(self, now: float) -> None:
-        """An executor that was asked for is there."""
+        """Add a requested executor."""
         self.count_cost(now)
         self.launching -= 1
         self.started += 1
@@ -166,7 +166,7 @@ class _Run:
         self.rest(now, self.started)
 
     def done(self, now: float, name: int) -> None:
-        """A task of an executor is done."""
+        """End a task of an executor."""
         self.running -= 1
         executor = self.executors[name]
         executor.free += 1
@@ -175,21 +175,21 @@ class _Run:
         self.rest(now, name)
 
     def rest(self, now: float, name: int) -> None:
-        """Whether an executor idles from now on."""
+        """Record whether an executor is idle from now on."""
         executor = self.executors[name]
         if executor.free == self.cluster.slots:
             executor.turn += 1
             self.at(now + self.policy.idle_s, "idle", (name, executor.turn))
 
     def idle(self, name: int, turn: int) -> None:
-        """An executor may have idled for long enough."""
+        """Check whether an executor was idle for long enough."""
         executor = self.executors.get(name)
         if executor is not None and executor.turn == turn:
             self.overdue.append((name, turn))
             self.settled = True
 
     def release(self, now: float) -> None:
-        """Let those go that have idled for long enough, while more are there than are wanted."""
+        """Release the executors that were idle for long enough, while there are more than needed."""
         kept = max(self.policy.least, self.target)
         while self.overdue and len(self.executors) > kept:
             name, turn = self.overdue.pop()
@@ -201,7 +201,7 @@ class _Run:
             self.changed(now)
 
     def serve(self, now: float) -> None:
-        """Give waiting tasks to free slots."""
+        """Assign waiting tasks to free slots."""
         while self.waiting and self.offers:
             place = self.random.randrange(len(self.offers))
             self.offers[place], self.offers[-1] = self.offers[-1], self.offers[place]
@@ -259,7 +259,7 @@ def simulate(jobs: Sequence[Job], policy: Policy, cluster: Cluster, *, seed: int
 
 
 def ideal_makespan(jobs: Sequence[Job], slots: int) -> float:
-    """No schedule on so many slots that are there from the start is shorter."""
+    """Return a lower bound of the makespan of any schedule with so many slots from the start."""
     now = 0.0
     for job in jobs:
         now = max(job.at_s, now + (job.pause_s or 0.0))

@@ -3,8 +3,8 @@
     python benchmarks/transaction.py [--rows 10000000] [--repeats 3]
 
 On a real HDFS, in one warm session, interleaved. Both read the same Parquet, run the same SELECT and write the same files. The
-run's own stages are reported beside the whole call, which has MLflow and the report in it as well. Raw seconds and the
-environment go to benchmarks/results/transaction.json.
+stages of the run are reported beside the whole call, which includes MLflow and the report. Raw seconds and the environment go to
+benchmarks/results/transaction.json.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ tracking: {{mlflow: {{uri: "sqlite:///{folder}/mlflow.db", experiment: bench}}}}
 
 
 def fill(spark: SparkSession, root: str, rows: int) -> None:
-    """One day of events."""
+    """Write one day of events."""
     names = F.array(*map(F.lit, ("JFK", "LGA", "EWR")))
     spark.range(rows, numPartitions=8).select(
         "id",
@@ -64,7 +64,7 @@ def fill(spark: SparkSession, root: str, rows: int) -> None:
 
 
 def bare(spark: SparkSession, root: str) -> float:
-    """Seconds of the write that a hand-written job would do, in the layout of a run."""
+    """Return the seconds of the write of a hand-written job, in the layout of a run."""
     started = time.perf_counter()
     events = spark.read.option("basePath", f"{root}/events").parquet(f"{root}/events/dt={DAY}")
     events.createOrReplaceTempView("events")
@@ -74,7 +74,7 @@ def bare(spark: SparkSession, root: str) -> float:
 
 
 def whole(spark: SparkSession, pipeline: Pipeline, folder: Path) -> tuple[float, dict[str, float]]:
-    """Seconds of a run without its plan, and of its stages."""
+    """Return the seconds of a run without its plan, and of its stages."""
     plan = pipeline.plan(DAY, force=True)
     started = time.perf_counter()
     result = run_plan(plan, spark=spark, runs=folder / "runs")
@@ -85,7 +85,7 @@ def whole(spark: SparkSession, pipeline: Pipeline, folder: Path) -> tuple[float,
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--repeats", type=int, default=3)

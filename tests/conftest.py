@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         (folder, *_) = item.path.relative_to(Path(__file__).parent).parts
-        if folder in {"unit", "integration", "fault"}:
+        if folder in {"unit", "integration", "fault", "attack"}:
             item.add_marker(folder)
         if folder == "contract":
             item.add_marker("integration")
@@ -106,7 +106,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Make each driver and each Python worker of Spark start quickly, of this process and of others that tests start."""
-    if not any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
+    if not any(
+        item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault", "attack")
+    ):
         yield
         return
     from support.forks import DAEMON_OPTIONS, fork_server_of_session
@@ -127,7 +129,11 @@ def _quick_processes(request: pytest.FixtureRequest) -> Iterator[None]:
 def _counted_runs(request: pytest.FixtureRequest) -> Iterator[None]:
     """Count the rows of every run in this process once more, from the files alone."""
     with pytest.MonkeyPatch.context() as patch:
-        if any(item.get_closest_marker(name) for item in request.session.items for name in ("integration", "fault")):
+        if any(
+            item.get_closest_marker(name)
+            for item in request.session.items
+            for name in ("integration", "fault", "attack")
+        ):
             from support.conservation import watch_runs
 
             watch_runs(patch)

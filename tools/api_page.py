@@ -62,7 +62,7 @@ def _entry(name: str, value: Any) -> str:
 
 
 def _signature(value: Any) -> str:
-    """Return the parameters, one a line where there are many; their types are in the text below."""
+    """Return the parameters, one per line if there are many. Their types are in the text below."""
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty, default=_named(parameter.default))
         for parameter in inspect.signature(value).parameters.values()
@@ -77,7 +77,7 @@ def _signature(value: Any) -> str:
 
 
 def _named(default: Any) -> Any:
-    """Return a default as the reader would write it: a function by its name."""
+    """Return a default as text: a function by its name."""
     if not inspect.isfunction(default):
         return default
     return type("Name", (), {"__repr__": lambda _: default.__name__})()

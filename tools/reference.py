@@ -70,7 +70,7 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def tests() -> str:
-    """Every key of a test file."""
+    """Return the page of all keys of a test file."""
     schema = case_schema()
     parts = [_table("A test file", schema)]
     parts += [_table(name, definition) for name, definition in schema["$defs"].items() if "properties" in definition]
@@ -94,7 +94,7 @@ def command_line() -> str:
 
 
 def api() -> str:
-    """The Python API."""
+    """Return the page of the Python API."""
     return f"{NOTE}{api_page.page()}"
 
 

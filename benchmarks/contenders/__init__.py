@@ -1,1 +1,1 @@
-"""What scoring is held against: each file one way to do the same work, as its own users would write it."""
+"""The contenders of the scoring benchmark: each file does the same work in another way, as its users would write it."""

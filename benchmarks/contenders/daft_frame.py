@@ -20,7 +20,7 @@ from contenders.models import FEATURES, matrix, scorer
 
 @daft.udf(return_dtype=daft.DataType.float64(), batch_size=65_536, concurrency=2)
 class Model:
-    """One instance a worker."""
+    """One instance per worker."""
 
     def __init__(self, folder: str) -> None:
         self._predict = scorer(Path(folder))

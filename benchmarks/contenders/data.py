@@ -18,7 +18,7 @@ FILES = 8
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the benchmark. `rows` is how many it scores in a warm session."""
+    """A model of the benchmark. `rows` is the number of rows that it scores in a warm session."""
 
     name: str
     rows: int
@@ -31,7 +31,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The same model twice: as MLflow saves it, and as its library does."""
+    """A model saved twice: by MLflow, and by its own library."""
 
     mlflow: Path
     bare: Path
@@ -45,12 +45,12 @@ MODELS = (
 
 
 def rows_of(model: Model, scale: float) -> int:
-    """Rows at a scale."""
+    """Return the number of rows at a scale."""
     return max(10_000, int(model.rows * scale))
 
 
 def write_days(root: Path, rows: int) -> Path:
-    """One day of points in eight files of row groups of 128 Ki rows."""
+    """Write one day of points in eight files with row groups of 128 Ki rows."""
     folder = root / "points" / f"dt={DAY}"
     folder.mkdir(parents=True)
     seed = np.random.default_rng(1)
@@ -62,7 +62,7 @@ def write_days(root: Path, rows: int) -> Path:
 
 
 def write_sides(root: Path, rows: int) -> None:
-    """The other side of a join: a feature by id, in another order."""
+    """Write the other side of a join: a feature by id, in another order."""
     folder = root / "sides" / f"dt={DAY}"
     folder.mkdir(parents=True)
     seed = np.random.default_rng(2)
@@ -71,7 +71,7 @@ def write_sides(root: Path, rows: int) -> None:
 
 
 def save_model(model: Model, folder: Path) -> Saved:
-    """Train it on 20,000 rows, save it both ways."""
+    """Train a model on 20,000 rows, and save it in both ways."""
     seed = np.random.default_rng(3)
     rows = seed.standard_normal((20_000, len(FEATURES)), np.float32)
     label = (rows[:, 0] + rows[:, 1] * rows[:, 2] + 0.5 * seed.standard_normal(len(rows)) > 0).astype(int)
@@ -129,7 +129,7 @@ def _onnx(rows: np.ndarray, label: np.ndarray, saved: Saved) -> None:
 
 
 def _mlp(rows: np.ndarray, label: np.ndarray) -> object:
-    """30 -> 32 -> 16 -> 1, ReLU, sigmoid, as an ONNX graph with one input and the output `p`."""
+    """Return a network 30 -> 32 -> 16 -> 1 (ReLU, sigmoid) as an ONNX graph with one input and the output `p`."""
     from skl2onnx import to_onnx
     from sklearn.neural_network import MLPRegressor
 

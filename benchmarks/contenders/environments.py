@@ -1,4 +1,4 @@
-"""The other engines, each in an environment of its own below the user's cache, so that no pin meets ours."""
+"""The other engines, each in its own environment below the user's cache, so that version pins do not conflict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES = {
 
 
 def prepare() -> dict[str, Path]:
-    """The interpreter of each."""
+    """Return the interpreter of each engine."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "firesteel" / "contenders"
     found = {}
     for name, requirement in ENGINES.items():

@@ -1,4 +1,4 @@
-"""Spark jobs as one writes them by hand."""
+"""Hand-written Spark jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contenders.data import DAY, Model
 
 
 def spark_udf(spark: Any, root: Path, model: Model, saved: Path, target: Path) -> None:
-    """`mlflow.pyfunc.spark_udf`, as its documentation shows it: for scikit-learn that is `predict`, a class and no probability."""
+    """Score by `mlflow.pyfunc.spark_udf` as documented: for scikit-learn that is `predict`, a class and not a probability."""
     import mlflow
     from pyspark.sql import functions as F  # noqa: N812
 
@@ -21,7 +21,7 @@ def spark_udf(spark: Any, root: Path, model: Model, saved: Path, target: Path) -
 
 
 def joined_by_hand(spark: Any, root: Path, model: Model, bare: Path, target: Path) -> None:
-    """A join, then `mapInArrow` with the compiled model on blocks of a matrix: the best that we know."""
+    """Join, then score by `mapInArrow` with the compiled model on matrix blocks: the fastest known job."""
     import pyarrow as pa
 
     from contenders.limit import SCHEMA, _loaded

@@ -1,4 +1,4 @@
-"""The limit: no engine at all. Two processes scan Parquet with pyarrow, score, and write Parquet.
+"""The limit without an engine: two processes scan Parquet with pyarrow, score, and write Parquet.
 
 python -m contenders.limit INPUT MODEL OUTPUT [native|compiled]
 """
@@ -25,7 +25,7 @@ def _loaded(folder: str, form: str) -> Scorer:
 
 
 def score_file(source: str, model: str, target: str, form: str) -> int:
-    """One file to one file; rows."""
+    """Score one file into one file, and return the number of rows."""
     predict = _loaded(model, form)
     rows = 0
     with (
@@ -44,12 +44,12 @@ def score_file(source: str, model: str, target: str, form: str) -> int:
 
 
 def pool() -> ProcessPoolExecutor:
-    """Two workers that live as long as a warm session."""
+    """Start two workers that live as long as a warm session."""
     return ProcessPoolExecutor(2, get_context("spawn"))
 
 
 def score_all(workers: ProcessPoolExecutor, source: Path, model: Path, target: Path, form: str = "native") -> int:
-    """All files of a day; rows."""
+    """Score all files of a day, and return the number of rows."""
     target.mkdir(parents=True)
     files = sorted(source.glob("*.parquet"))
     jobs = [workers.submit(score_file, str(file), str(model), str(target / file.name), form) for file in files]

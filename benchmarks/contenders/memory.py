@@ -1,4 +1,4 @@
-"""The peak memory of the Python workers of a run, read from outside while it runs."""
+"""The peak memory of the Python workers of a run, measured from outside while it runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def peak_of_workers(command: list[str], folder: Path) -> dict[str, float]:
-    """Run it; the largest values of any `pyspark.daemon` process below it, in MiB.
+    """Run a command; return the largest values of any `pyspark.daemon` process below it, in MiB.
 
-    `peak_mib` is VmHWM, which counts the pages of mapped input files as well; `own_mib` is the largest RssAnon seen.
+    `peak_mib` is VmHWM, which includes pages of mapped input files; `own_mib` is the largest RssAnon.
     """
     peak = own = 0.0
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -24,7 +24,7 @@ def peak_of_workers(command: list[str], folder: Path) -> dict[str, float]:
 
 
 def _below(root: int) -> list[int]:
-    """Its Python workers: forks of the daemon."""
+    """Return the Python workers: forks of the daemon."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

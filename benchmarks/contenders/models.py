@@ -19,7 +19,7 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 
 
 def scorer(folder: Path, form: str = "native") -> Scorer:
-    """(rows, 30) `float32` -> (rows,) `float64`. `form` is native or compiled; ONNX has one form."""
+    """Return a function (rows, 30) `float32` -> (rows,) `float64`. `form` is native or compiled; ONNX has one form."""
     if (folder / "booster.txt").exists():
         return _compiled_trees(folder) if form == "compiled" else _booster(folder)
     if (folder / "model.joblib").exists():
@@ -28,7 +28,7 @@ def scorer(folder: Path, form: str = "native") -> Scorer:
 
 
 def matrix(columns: list[np.ndarray]) -> np.ndarray:
-    """Row-major, written block by block."""
+    """Return the features as a row-major matrix, written block by block."""
     rows = len(columns[0])
     found = np.empty((rows, len(columns)), np.float32)
     for start in range(0, rows, BLOCK):
@@ -61,7 +61,7 @@ def _pipeline(folder: Path) -> Scorer:
 
 
 def _folded(folder: Path) -> Scorer:
-    """The scaler folded into the regression: one product."""
+    """Fold the scaler into the regression: one product."""
     import joblib
 
     scaler, regression = (step for _, step in joblib.load(folder / "model.joblib").steps)

@@ -1,4 +1,4 @@
-"""The loop that one writes by hand with Polars: a file at a time, two processes.
+"""A hand-written loop with Polars: a file at a time, in two processes.
 
 python -m contenders.polars_loop INPUT MODEL OUTPUT
 """

@@ -1,4 +1,4 @@
-"""Ray Data, as its documentation scores: `map_batches` with an actor that holds the model.
+"""Ray Data as documented: `map_batches` with an actor that has the model.
 
 python -m contenders.ray_data INPUT MODEL OUTPUT
 """
@@ -17,7 +17,7 @@ from contenders.models import FEATURES, matrix, scorer
 
 
 class Model:
-    """One actor."""
+    """An actor with the model."""
 
     def __init__(self, folder: str) -> None:
         self._predict = scorer(Path(folder))

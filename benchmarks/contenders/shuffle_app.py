@@ -1,4 +1,4 @@
-"""One shuffle after the other: `python shuffle_app.py REQUEST.json`, then a JSON of `Shuffle` a line; answers a line of JSON."""
+"""Run shuffles one after the other: `python shuffle_app.py REQUEST.json` reads a JSON of `Shuffle` per line and answers a line of JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def shuffled(spark: SparkSession, line: str) -> dict[str, Any]:
-    """Run one; seconds, and what is the same for everybody. Its outputs are gone when it has ended."""
+    """Run a shuffle; return its seconds, and the digest that all contenders share. Its outputs are deleted at the end."""
     context = spark._jsc.sc()  # noqa: SLF001 - Spark's own cleaner waits for a collection of garbage, which may spare the last query
     first = context.newShuffleId() + 1
     answer = _shuffled(spark, json.loads(line))

@@ -121,7 +121,7 @@ def code_under_a_known_loader(folder: Path, marker: Path) -> Flavors:
 
 def python_model(name: str) -> Callable[[Path, Path], Flavors]:
     def write(folder: Path, marker: Path) -> Flavors:
-        (folder / name).write_bytes(cloudpickle.dumps(Payload(marker)))
+        (folder / name).write_bytes(pickle.dumps(Payload(marker), 0))
         return {
             "python_function": {
                 "loader_module": "mlflow.pyfunc.model",
@@ -354,7 +354,7 @@ def test_spark_workers_refuse_it_too(spark, tmp_path):
     write_mlmodel(folder, skops_types("model.skops")(folder, marker))
     digest = digest_of(folder).hex
     ref = ModelRef("m", digest, distribute_model(spark, folder, digest), format="skops")
-    frame = spark.range(3).selectExpr("id", *(f"double(id) AS {name}" for name in FEATURES))
+    frame = spark.range(3, numPartitions=1).selectExpr("id", *(f"double(id) AS {name}" for name in FEATURES))
     with pytest.raises(Exception, match="FS3009") as caught:
         score(frame, ScoreSpec(ref, FEATURES, ("id",), (Output("y", "double"),))).df.collect()
     assert isinstance(worker_error(caught.value), ModelError)

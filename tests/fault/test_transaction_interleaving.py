@@ -110,7 +110,7 @@ def test_however_they_interleave_the_newest_data_stands(order, successors):
 
 
 def _interleave(root_uri: str, order: Iterator[bool], successors: int) -> str:
-    """Run both to their ends: what became of the zombie's publish."""
+    """Run both to their ends, and return the outcome of the zombie's publish."""
     turns = Turns(order)
     store = area_of(root_uri)
     storages = {who: Turned(store.storage, turns, who) for who in ("zombie", "successor")}

@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -118,6 +119,7 @@ def _start(connection: socket.socket) -> None:
     os.chdir(call["cwd"])
     os.environ.clear()
     os.environ.update(call["environ"])
+    tempfile.tempdir = None  # the preloaded modules may have asked for the folder of another environment
     sys.argv[:] = call["words"]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firesteel_airflow.call import Call, NoFiresteel
+from firesteel_airflow.private_folder import private_folder
 from firesteel_airflow.process import is_dead, machine_id, started_at
 
 END_WITH_PARENT = "FIRESTEEL_END_WITH_PARENT"
@@ -59,12 +60,13 @@ def start(call: Call, run_id: str, work_folder: str, *, bound: bool) -> Driver:
     Raises
     ------
     NoFiresteel
-        The folder of its log is somebody else's.
+        The folder of its log is not private.
     """
     log = log_path(work_folder, run_id)
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if log.parent.stat(follow_symlinks=False).st_uid != os.getuid():  # the temporary directory is everybody's
-        raise NoFiresteel(f"{log.parent} belongs to another user. Set [firesteel] work_folder.")
+    try:
+        private_folder(log.parent)
+    except PermissionError as error:
+        raise NoFiresteel(f"{error} Set [firesteel] work_folder, or correct the folder.") from error
     environment = call.surroundings()
     environment["PYTHONUNBUFFERED"] = "1"
     if bound:
@@ -93,7 +95,8 @@ def end(call: Call, run_id: str, handle: Handle, wait_s: float) -> subprocess.Po
 
     Airflow gives a task that it kills five seconds, and then kills its whole process group.
     """
-    words = [sys.executable, "-m", "firesteel_airflow.reaper", str(handle.pid), handle.process_start, str(wait_s)]
+    words = [sys.executable, "-m", "firesteel_airflow.reaper"]
+    words += [handle.machine, str(handle.pid), handle.process_start, str(wait_s)]
     for each in (call.cancel(run_id), call.recover()):
         words += ["--", *each]
     environment = call.surroundings() | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

@@ -188,6 +188,9 @@ def _interval(interval: Mapping[str, Any], record: Mapping[str, Any] | None) -> 
 def _done(result: Mapping[str, Any]) -> str:
     partitions = sum(interval["partitions_total"] for interval in result["intervals"])
     scored = result["rows"].get("scored", 0)
-    return (
-        f"{result['state']}, {result['intervals_total']:,} intervals, {partitions:,} partitions, {scored:,} rows scored"
-    )
+    intervals = _plural(result["intervals_total"], "interval")
+    return f"{result['state']}, {intervals}, {_plural(partitions, 'partition')}, {_plural(scored, 'row')} scored"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""End a driver and release what it held: `python -m firesteel_airflow.reaper PID START WAIT_S -- CANCEL... -- RECOVER...`.
+"""End a driver and release what it held: `python -m firesteel_airflow.reaper MACHINE PID START WAIT_S -- CANCEL... -- RECOVER...`.
 
 A process of its own and of the standard library alone: it is to be there at once, and to go on when the task that asked for it is
 killed.
@@ -15,33 +15,29 @@ killed.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
 import time
 
-from firesteel_airflow.process import started_at
+from firesteel_airflow.process import is_running, send_signal
 
 _STEP_S = 0.1
 _COMMAND_S = 300.0
 
 
-def reap(pid: int, process_start: str, wait_s: float, commands: list[list[str]]) -> bool:
-    """End the process; whether it had to be killed. The commands run after a kill, and where nothing was left to end."""
-    there = started_at(pid) == process_start
-    if there:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+def reap(machine: str, pid: int, process_start: str, wait_s: float, commands: list[list[str]]) -> bool:
+    """End the process; whether it had to be killed. The commands run after a kill, and where nothing was left to end.
+
+    The storage's record names the process. A process of another machine or user is left alone, and the commands run.
+    """
+    there = send_signal(machine, pid, process_start, signal.SIGTERM)
     deadline = time.monotonic() + wait_s
-    while started_at(pid) == process_start and time.monotonic() < deadline:
+    while there and is_running(pid, process_start) and time.monotonic() < deadline:
         time.sleep(_STEP_S)
-    killed = started_at(pid) == process_start
-    if killed:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)  # it leads a group of its own: start_new_session
-        while started_at(pid) == process_start:
-            time.sleep(_STEP_S)
+    killed = there and send_signal(machine, pid, process_start, signal.SIGKILL, group=True)  # see start_new_session
+    while killed and is_running(pid, process_start):
+        time.sleep(_STEP_S)
     if killed or not there:
         for words in commands:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -51,8 +47,8 @@ def reap(pid: int, process_start: str, wait_s: float, commands: list[list[str]])
 
 def main(words: list[str]) -> int:
     """See the module."""
-    (pid, process_start, wait_s), *commands = _split(words)
-    reap(int(pid), process_start, float(wait_s), commands)
+    (machine, pid, process_start, wait_s), *commands = _split(words)
+    reap(machine, int(pid), process_start, float(wait_s), commands)
     return 0
 
 

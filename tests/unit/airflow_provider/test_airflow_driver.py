@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from firesteel.conf import private_folder as shared_folder
 from firesteel.pipelines.publish import process as shared
 from firesteel.pipelines.publish.process import machine_id, started_at
-from firesteel_airflow import process
+from firesteel_airflow import private_folder, process
 from firesteel_airflow.call import Call, NoFiresteel
 from firesteel_airflow.driver import Driver, Handle, Tail, end, log_path, start
 from support.waiting import runs, wait_for
@@ -65,8 +66,9 @@ def ready(driver: Driver, word: str) -> None:
     wait_for(lambda: word in driver.log.read_text(), f"the driver says {word}")
 
 
-def test_the_module_that_both_distributions_have_is_one_file():
+def test_the_modules_that_both_distributions_have_are_one_file_each():
     assert os.path.samefile(process.__file__, shared.__file__)
+    assert os.path.samefile(private_folder.__file__, shared_folder.__file__)
 
 
 def test_a_driver_writes_to_a_file_that_is_read_line_by_line(scripted, tmp_path, monkeypatch):
@@ -88,7 +90,7 @@ def test_a_driver_writes_to_a_file_that_is_read_line_by_line(scripted, tmp_path,
 
 def test_a_folder_of_somebody_elses_takes_no_log(scripted, tmp_path, monkeypatch):
     call = scripted("")
-    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
     with pytest.raises(NoFiresteel, match="belongs to another user"):
         start(call, "R", str(tmp_path), bound=False)
     assert calls(tmp_path) == []

@@ -13,12 +13,16 @@ RETIRED = {
     "Area": "StateStore",
     "Aside": "Split",
     "Ceiling": "ExecutorHoursBudget",
+    "Handover": "ResultStore",
     "Holder": "client",
     "LadderClient": "FallbackBlockClient",
     "Presence": "RunHeartbeat",
     "Shipment": "SubmitPackage",
     "Teller": "RunReporter",
+    "cannot be had": "is not available",
     "how many-eth": "the sequence number",
+    "hung up": "closed the connection",
+    "in the clear": "unencrypted",
     "is no whole": "is not a valid",
     "kin": "task key",
     "leave aside": "exclude",
@@ -33,6 +37,7 @@ RETIRED = {
     "taken out": "excluded",
     "takes out": "excludes",
     "that which": "name the thing",
+    "what became of": "the outcome",
     "what stands": "the state",
 }
 """A retired word or phrase, and what to write in its place."""
@@ -44,8 +49,8 @@ FOLDERS = (
     "udfs",
     "rdma_shuffle",
     "jobs",
-    "firesteel",
-    "airflow",
+    "api",
+    "airflow_provider",
     "tools",
     "benchmarks",
     "docs",
@@ -56,6 +61,7 @@ RETIRED_HERE = Path(__file__)
 
 
 def texts() -> list[Path]:
+    assert all((ROOT / folder).is_dir() for folder in FOLDERS)
     below = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in WRITTEN]
     return sorted(path for path in [*below, *ROOT.glob("*.md")] if path.is_file() and path != RETIRED_HERE)
 

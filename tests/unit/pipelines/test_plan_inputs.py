@@ -122,7 +122,7 @@ def test_an_hour_is_ready_by_its_own_marker(tmp_path):
     }  # fmt: skip
     put(tmp_path, f"dt={DAY}/hr=05/p.parquet")
     (tmp_path / "rows" / f"dt={DAY}" / "_SUCCESS").touch()
-    assert f"rows dt={DAY}/hr=05: _SUCCESS is missing (1 files present)" in refused("FS4001", tmp_path, **hourly)
+    assert f"rows dt={DAY}/hr=05: _SUCCESS is missing (1 file present)" in refused("FS4001", tmp_path, **hourly)
     (tmp_path / "rows" / f"dt={DAY}" / "hr=05" / "_SUCCESS").touch()
     plan = planned(tmp_path, **hourly)
     assert paths(plan) == [f"dt={DAY}/hr=05/p.parquet"]

@@ -51,8 +51,9 @@ def policy(tmp_path, monkeypatch) -> Path:
     return write(tmp_path / "policy.yaml")
 
 
-def allows(path: Path, user="ann", pipeline="p", profile="prod", sink="hdfs://nn:8020/ml/scores") -> str:
-    return authorise(Request(user, pipeline, profile, sink), found=policies({"FIRESTEEL_POLICY": str(path)}))
+def allows(path: Path, user="ann", pipeline="p", profile="prod", sink="hdfs://nn:8020/ml/scores", storage="") -> str:
+    storage = storage or f"{sink.rpartition('/')[0]}/_firesteel/p"
+    return authorise(Request(user, pipeline, profile, sink, storage), found=policies({"FIRESTEEL_POLICY": str(path)}))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +131,14 @@ def test_the_variable_cannot_loosen_the_sites_policy(policy, tmp_path):
     site = write(tmp_path / "site.yaml", '{sink: "**", users: [bob]}')
     write(policy, '{sink: "**", users: [ann, bob]}')
     environ = {"FIRESTEEL_POLICY": str(policy)}
-    assert authorise(Request("bob", "p", "prod", "hdfs://nn/x"), found=policies(environ, site)).count("rule 1") == 2
+    assert (
+        authorise(Request("bob", "p", "prod", "hdfs://nn/x", "hdfs://nn/s"), found=policies(environ, site)).count(
+            "rule 1"
+        )
+        == 2
+    )
     with pytest.raises(NotAllowed, match="no rule of .*site.yaml"):
-        authorise(Request("ann", "p", "prod", "hdfs://nn/x"), found=policies(environ, site))
+        authorise(Request("ann", "p", "prod", "hdfs://nn/x", "hdfs://nn/s"), found=policies(environ, site))
     assert [each.path for each in policies({"FIRESTEEL_POLICY": str(site)}, site)] == [str(site)]
 
 
@@ -144,7 +150,7 @@ def test_variables_of_the_environment_make_nobody_someone_else(monkeypatch):
 
 def test_required_security_is_asked_of_plans(policy):
     write(policy, '{sink: "**", users: ["*"]}', more="require_security: true\n")
-    request = Request("ann", "p", "prod", "hdfs://nn/x")
+    request = Request("ann", "p", "prod", "hdfs://nn/x", "hdfs://nn/s")
     assert authorise(request, strict=True)
     with pytest.raises(NotAllowed, match="FS7603"):
         authorise(request, strict=False)

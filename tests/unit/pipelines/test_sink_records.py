@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.planner.decide import Published
+from firesteel.pipelines.publish.audit import verify
 from firesteel.pipelines.publish.lease import Lease
 from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -206,3 +207,15 @@ def test_a_written_record_is_found(tmp_path):
     store = store_at(tmp_path)
     write_record(SinkInterval(store, SINK, "2013-06-01"), record("2013-06-01", 3))
     assert SinkRecords(store, SINK).latest() == {"2013-06-01": record("2013-06-01", 3)}
+
+
+def test_a_forged_index_is_found_by_the_audit(store):
+    SinkRecords(store, SINK).all()
+    assert not [problem for problem in verify(store, (SINK,)) if "index" in problem]
+    forged = SinkRecords(store, SINK)
+    forged.all()
+    key = (NAMES[1], 1)
+    forged._data[key] = forged._data[key].replace(b"run-1", b"run-9")
+    forged._write_index()
+    assert SinkRecords(store, SINK).latest()[NAMES[1]].run_id == "run-9"
+    assert [problem for problem in verify(store, (SINK,)) if str(index_of(store)) in problem]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,9 +13,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark import SparkFiles
 from scipy.stats import pearsonr
 
-from firesteel.udfs import attempts
 from firesteel.udfs.agreement import SAMPLE, OutputTally, Tally, tally_from
 from firesteel.udfs.attempts import DIED, task_attempt
 from firesteel.udfs.report import TaskReport, summarise
@@ -231,16 +230,15 @@ def test_tasks_are_brought_together_and_marks_keep_them():
 
 
 def test_after_a_death_the_challenger_goes_first_and_the_wall_comes_second(models, monkeypatch, tmp_path):
-    monkeypatch.setattr(attempts.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(SparkFiles, "getRootDirectory", lambda: str(tmp_path))
     spec = ScoreSpec(
         models["ridge"], ("a",), (), (Output("y", "double"),), on_error=ErrorBudget("dead_letter"),
         challenger=Challenger(models["obliging"], ("a",)),
     )  # fmt: skip
-    (tmp_path / f"firesteel-tasks-{os.getuid()}").mkdir()
 
     def attempt(number, spec=spec):
         context = SimpleNamespace(partitionId=lambda: 7, attemptNumber=lambda: number)
-        mark = Path(tmp_path, f"firesteel-tasks-{os.getuid()}", "job-7")
+        mark = Path(tmp_path, ".firesteel-task-job-7")
         with task_attempt(context, spec, "job") as suited:
             _, _, deaths = mark.read_text().partition(" ")
         mark.write_text(f"{1 << 22} {deaths}")  # no process has this id: the attempt died

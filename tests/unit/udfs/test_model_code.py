@@ -94,12 +94,19 @@ def test_file_names_that_are_not_ascii_survive_a_posix_locale(tmp_path, monkeypa
     (model / "MLmodel").write_text("flavors: {}\n")
     (model / "größe" / "weights-日本.bin").write_bytes(b"w")
     (model / "100%.txt").write_bytes(b"plain")
+    (model / "..%2F..%2Fplanted.firesteel-escaped").write_bytes(
+        b"a path outside the folder, if it were not escaped again"
+    )
+    (model / "größe.firesteel-escaped").write_bytes(b"both")
     (tmp_path / "files").mkdir()
     digest = digest_of(model).hex
+    (tmp_path / "driver").mkdir()
+    monkeypatch.setattr(pyspark.SparkFiles, "getRootDirectory", lambda: str(tmp_path / "driver"))
     name = distribute_model(Context(tmp_path / "files"), model, digest)
     monkeypatch.setattr(pyspark.SparkFiles, "get", lambda text: str(tmp_path / "files" / text))
     assert digest_of(model_folder(name)).hex == digest
     assert model_folder(name) == model_folder(name)
+    assert not list(tmp_path.rglob("planted"))
 
 
 @pytest.mark.parametrize(

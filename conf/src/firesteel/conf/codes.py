@@ -63,6 +63,10 @@ CODES: dict[str, Code] = {
         "a setting conflicts with `security: {mode: strict}`", "Change the setting shown, or remove `security`."
     ),
     "FS1022": Code("a Spark setting would lose rows or change values", "Remove the setting shown."),
+    "FS1025": Code(
+        "two of the sources, sinks and `storage` are the same location or inside one another",
+        "Move the location shown to a folder of its own, beside the others.",
+    ),
     "FS1090": Code("more than one score step, or more than one sink", "Write one pipeline for each."),
     # tests of a pipeline
     "FS1101": Code("there is no test to run", "Add cases in tests/*.yaml beside the spec, or change the -k filter."),

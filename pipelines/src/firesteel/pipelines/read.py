@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from firesteel.conf.errors import GateFailed, StorageError
 from firesteel.pipelines.publish.current import read_pointer
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.state_store import StateStore, children
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 

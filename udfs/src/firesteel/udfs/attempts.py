@@ -1,13 +1,13 @@
-"""Detect that an earlier attempt of a task crashed on this machine, then skip the challenger and isolate the model.
+"""Detect that an earlier attempt of a task crashed on this executor, then skip the challenger and isolate the model.
 
 A worker that crashes reports nothing. Each task therefore writes a marker file while it runs. If the process of a marker no longer
 exists, the attempt crashed. A retry for another reason, such as a lost or decommissioned executor, finds no marker and runs as usual.
+The markers are in the executor's own folder: other users cannot plant files there, and Spark deletes it at the end.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,9 +35,9 @@ def task_attempt(context: TaskContext | None, spec: ScoreSpec, job: str) -> Iter
     if context is None or (spec.on_error.action != "dead_letter" and challenger is None):
         yield spec
         return
-    folder = Path(tempfile.gettempdir(), f"firesteel-tasks-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    marker = folder / f"{job}-{context.partitionId()}"
+    from pyspark import SparkFiles
+
+    marker = Path(SparkFiles.getRootDirectory(), f".firesteel-task-{job}-{context.partitionId()}")
     crashes = _crashes(marker) if context.attemptNumber() > 0 else 0
     marker.write_text(f"{os.getpid()} {crashes}", encoding="ascii")
     try:
@@ -55,7 +55,7 @@ def _spec_after_crashes(spec: ScoreSpec, crashes: int) -> ScoreSpec:
 
 
 def _crashes(marker: Path) -> int:
-    """Return the number of crashed attempts on this machine, or 0 if the last attempt did not crash."""
+    """Return the number of crashed attempts on this executor, or 0 if the last attempt did not crash."""
     try:
         pid, crashes = marker.read_text(encoding="ascii").split()
         return 0 if Path(f"/proc/{pid}").exists() else int(crashes) + 1

@@ -97,28 +97,34 @@ def _files(root: Path, max_size: int | None) -> list[tuple[str, int]]:
     folders = [""]
     while folders:
         folder = folders.pop()
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = f"{folder}{entry.name}"
-                status = entry.stat(follow_symlinks=False)
-                if not entry.name.isprintable():  # this includes lone surrogates
-                    raise _refused(f"the name {name!r} of a file has bytes that are not printable UTF-8", "Rename it")
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(f"{name}/")
-                    continue
-                if not stat.S_ISREG(status.st_mode):
-                    raise _refused(f"{name} is {_kind(status.st_mode)}", "Log the model again with a file in its place")
-                files.append((name, status.st_size))
-                total += status.st_size
-                if max_size is not None and total > max_size:
-                    raise ModelError(
-                        "FS3010",
-                        f"the model's files have {total:,} bytes or more, but trust.max_size allows {max_size:,} bytes.",
-                        hint="Raise trust.max_size if you expect a model of this size.",
-                    )
-                if len(files) > MAX_FILES:
-                    raise _refused(f"it has more than {MAX_FILES:,} files", "Log the model in fewer files")
+        for entry, status in _entries(root, folder):
+            name = f"{folder}{entry}"
+            if not entry.isprintable():  # this includes lone surrogates
+                raise _refused(f"the name {name!r} of a file has bytes that are not printable UTF-8", "Rename it")
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(f"{name}/")
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise _refused(f"{name} is {_kind(status.st_mode)}", "Log the model again with a file in its place")
+            files.append((name, status.st_size))
+            total += status.st_size
+            if max_size is not None and total > max_size:
+                raise ModelError(
+                    "FS3010",
+                    f"the model's files have {total:,} bytes or more, but trust.max_size allows {max_size:,} bytes.",
+                    hint="Raise trust.max_size if you expect a model of this size.",
+                )
+            if len(files) > MAX_FILES:
+                raise _refused(f"it has more than {MAX_FILES:,} files", "Log the model in fewer files")
     return sorted(files)
+
+
+def _entries(root: Path, folder: str) -> list[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(root / folder) as entries:
+            return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    except OSError as error:  # no permission, or a path that is too long
+        raise _refused(f"{folder[:200]} cannot be listed ({error.strerror})", "Make the folder readable") from error
 
 
 def _read(folder: Path, name: str, size: int, on_block: Callable[[str, bytes], None] | None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -129,10 +131,16 @@ class Engine:
         layout, reason = None, loaded.opaque_reason
         if not reason:
             layout, reason = layout_of(self._types, loaded.signature)
-        scratch = loaded.scratch or tempfile.mkdtemp(prefix="firesteel-backends-")
+        scratch = loaded.scratch or self._new_scratch()
         return NativeModel(
             loaded.flavor, loaded.ref.method, layout, reason, self._spec.threads, scratch, loaded.ref.digest
         )
+
+    def _new_scratch(self) -> str:
+        """Return a new folder that is deleted with this engine."""
+        folder = tempfile.mkdtemp(prefix="firesteel-backends-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _example(self) -> pa.Table | None:
         example = self._loaded.example

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model
 
 MAX_BYTES = 4 << 20
+MAX_EXAMPLE_BYTES = 64 << 20
 _MAX_EVENTS = 100_000
 _MAX_DEPTH = 50
 _READ = ("signature", "saved_input_example_info")
@@ -52,8 +53,12 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _unreadable(error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:200]
-    return ModelError("FS3001", f"the model's MLmodel cannot be read: {reason}", hint="Log the model again.")
+    return ModelError("FS3001", f"the model's MLmodel cannot be read: {printable(error)}", hint="Log the model again.")
+
+
+def printable(text: object) -> str:
+    """Return up to 200 characters of a text from a model on one line, without terminal escapes."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(str(text).split())[:200])
 
 
 def flavors_of(mlmodel: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -83,14 +88,15 @@ def metadata_of(mlmodel: dict[str, Any]) -> Model:
 
 
 def example_of(folder: Path, metadata: Model) -> Any:
-    """Return the input example if it is a table in the model's folder, else None.
+    """Return the input example if it is a table of at most 64 MiB in the model's folder, else None.
 
     MLflow reads other kinds of examples from any path that the model names.
     """
     info = metadata.saved_input_example_info
     if not isinstance(info, dict) or info.get("type") != "dataframe":
         return None
-    if resolve_inside(folder, info.get("artifact_path")) is None:
+    path = resolve_inside(folder, info.get("artifact_path"))
+    if path is None or path.stat().st_size > MAX_EXAMPLE_BYTES:
         return None
     return metadata.load_input_example(str(folder))
 

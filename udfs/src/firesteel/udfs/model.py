@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -83,7 +82,9 @@ def distribute_model(spark: SparkSession, folder: Path, digest: str) -> str:
     context = spark.sparkContext
     if any(str(archive).endswith(f"#{name}") for archive in context.listArchives):
         return name
-    target = Path(tempfile.mkdtemp(prefix="firesteel-model-"), f"{name}.zip")
+    from pyspark import SparkFiles
+
+    target = Path(SparkFiles.getRootDirectory(), f"{name}.zip")  # Spark deletes this private folder at its end
     compare_digests(_archive(folder, target), digest, folder.name)
     context.addArchive(f"{target}#{name}")
     return name
@@ -143,11 +144,12 @@ _ESCAPED = ".firesteel-escaped"
 
 def _escaped(name: str) -> str:
     """Return the ASCII name of a file in the archive."""
-    return name if name.isascii() else "/".join(map(_escaped_part, name.split("/")))
+    return "/".join(map(_escaped_part, name.split("/")))
 
 
 def _escaped_part(part: str) -> str:
-    return part if part.isascii() else f"{quote(part, safe='')}{_ESCAPED}"
+    """Return the part of a name, escaped also if it looks escaped: a model could else name a path outside the folder."""
+    return part if part.isascii() and not part.endswith(_ESCAPED) else f"{quote(part, safe='')}{_ESCAPED}"
 
 
 def model_folder(archive: str) -> Path:

@@ -36,6 +36,7 @@ def capped_sessions(threads: int) -> Iterator[None]:
     ONNX Runtime has one pool per session and reads no environment variable. MLflow creates the session and its options, and sets only
     the options in the model's metadata.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; it also writes `.ses` to the temporary folder
     try:
         import onnxruntime
     except ImportError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from firesteel.conf.errors import ModelError
-from firesteel.udfs.mlmodel import flavors_of, read_mlmodel, resolve_inside
+from firesteel.udfs.mlmodel import flavors_of, printable, read_mlmodel, resolve_inside
 from firesteel.udfs.onnx_files import external_files
 
 CODE = "pickle"
@@ -166,7 +166,7 @@ def _check_skops(path: Path, trusted: tuple[str, ...], model: str) -> None:
     except Exception as error:
         raise _invalid(path, "skops", model, error) from error
     if unknown:
-        names = ", ".join(name[:100] for name in unknown[:5]) + (" and more" if len(unknown) > 5 else "")
+        names = ", ".join(printable(name) for name in unknown[:5]) + (" and more" if len(unknown) > 5 else "")
         raise ModelError(
             "FS3009",
             f"model {model} has types that neither skops nor trust.skops_types trusts: {names}. Loading them can run code.",
@@ -205,10 +205,9 @@ def _check_onnx(path: Path, model: str) -> None:
 
 
 def _invalid(path: Path, format_: str, model: str, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:200]
     return ModelError(
         "FS3009",
-        f"model {model}: {path.name} is not a valid {format_} file ({type(error).__name__}: {reason}).",
+        f"model {model}: {path.name} is not a valid {format_} file ({type(error).__name__}: {printable(error)}).",
         hint="Log the model again.",
     )
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from firesteel.conf.errors import FiresteelError
+from firesteel.conf.private_folder import private_folder
 from firesteel.jobs.interrupt import raise_on_signals
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     raise_on_signals()
     try:
-        return _demo(options.folder.resolve(), options.start, options.end)
+        return _demo(_demo_folder(options.folder), options.start, options.end)
     except FiresteelError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -36,12 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _demo_folder(folder: Path) -> Path:
+    try:
+        return private_folder(folder).resolve()
+    except OSError as error:
+        raise FiresteelError(
+            "FS9008",
+            f"the demo cannot use its folder {folder}: {error}",
+            hint="Pass another folder with --folder.",
+        ) from error
+
+
 def _demo(folder: Path, start: str, end: str) -> int:
     from firesteel.jobs.cli.main import invoke
     from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
     from firesteel.jobs.project.create import create_flights
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     project = folder / "project"
     project.mkdir(exist_ok=True)
     _say(f"1/4 HDFS: one NameNode and two DataNodes, data in {folder / 'hdfs'}")

@@ -62,8 +62,8 @@ def status(
 
 
 def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> None:
-    from firesteel.pipelines.publish.policy import canonical
     from firesteel.pipelines.publish.sink_records import SinkRecords
+    from firesteel.pipelines.storage.identity import canonical
 
     of_sinks = {sink: SinkRecords(store, sink) for sink in loaded.spec.sinks}
     records = [record for of_sink in of_sinks.values() for record in of_sink.latest().values()]

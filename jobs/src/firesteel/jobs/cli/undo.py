@@ -60,8 +60,8 @@ def rollback(
 def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal: bool, as_json: bool) -> int:
     """Cancel a run. Intervals that are not published yet are discarded.
 
-    The cancellation takes effect at once. A driver on this machine gets SIGTERM and exits 130. A driver on another machine
-    exits 7 when it tries to publish. Published intervals do not change. Exits 7 if an interval is already being published:
+    The cancellation takes effect at once. A driver of the same user on this machine gets SIGTERM and exits 130. Any other
+    driver exits 7 when it tries to publish. Published intervals do not change. Exits 7 if an interval is already being published:
     use `rollback` then.
     """
     from firesteel.jobs.cli.state_store import open_state_store

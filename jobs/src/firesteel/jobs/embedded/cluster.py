@@ -108,7 +108,8 @@ def owner_of(folder: Path) -> int | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return int(handle.read() or 0) or None
+            text = handle.read()
+            return int(text) or None if text.isdigit() else None
     return None
 
 

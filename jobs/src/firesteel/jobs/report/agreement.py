@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from firesteel.conf.quantities import plural
 from firesteel.jobs.gates.distribution import round_edges
 from firesteel.jobs.gates.render import percent
 from firesteel.jobs.report.formats import count, number
@@ -129,7 +130,7 @@ def compare_models(result: RunResult, plan: Plan) -> ModelComparison | None:
 
 def summarize_rows(agreement: Agreement) -> str:
     """Return the row counts as text: `3,000 rows compared; 12 failed (ValueError 12)`."""
-    parts = [f"{count(agreement.rows)} rows compared"]
+    parts = [f"{plural(agreement.rows, 'row')} compared"]
     if agreement.failed:
         parts.append(
             f"{count(agreement.failed)} failed ({', '.join(f'{error} {count(rows)}' for error, rows in agreement.errors)})"

@@ -13,8 +13,8 @@ from firesteel.jobs.run.staged_files import StagedFiles, drift_columns
 from firesteel.jobs.spark.lower import read_staged
 from firesteel.pipelines.events import Event
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.result import Counts
+from firesteel.pipelines.storage.identity import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

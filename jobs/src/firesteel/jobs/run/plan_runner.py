@@ -33,9 +33,8 @@ from firesteel.pipelines.publish.dead_letters import prune_dead_letters
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.quarantine import prune_quarantine
-from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.result import RunResult
-from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -167,15 +166,16 @@ def _state_store(plan: Plan) -> StateStore:
 def _permit(plan: Plan, run_id: str, at: str) -> None:
     """Check the site's policies before anything is read: another user may have made the plan, or the policies are newer."""
     store = _state_store(plan)
-    for interval in [interval for interval in plan.intervals if interval.action != "skip"][:1]:
-        attempt = Attempt(run_id, interval.plan_hash, os_user(), socket.gethostname(), at)
-        for sink in plan.sinks:
-            permit(
-                SinkInterval(store, sink.name, interval.id),
-                locate(sink.path)[1],
-                attempt,
-                strict=plan.security == "strict",
-            )
+    intervals = [interval for interval in plan.intervals if interval.action != "skip"]
+    for sink in plan.sinks if intervals else ():
+        outputs = (output for interval in intervals for output in interval.outputs if output.sink == sink.name)
+        permit(
+            SinkInterval(store, sink.name, intervals[0].id),
+            path_within(store, sink.path),
+            Attempt(run_id, intervals[0].plan_hash, os_user(), socket.gethostname(), at),
+            [directory for output in outputs for directory in output.directories],
+            strict=plan.security == "strict",
+        )
 
 
 def _prune(plan: Plan) -> None:

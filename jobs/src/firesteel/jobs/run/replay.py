@@ -26,10 +26,10 @@ from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
 from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.recover import person
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.udfs.dead_letter_codec import decode_rows
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.spark.lower import spark_fault
 from firesteel.jobs.timeline.build import INTERVAL
 from firesteel.pipelines.events import Event
+from firesteel.pipelines.plan.overlaps import check_overlaps
 from firesteel.pipelines.publish.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def run_interval(context: IntervalContext, stages: Sequence[Stage]) -> IntervalO
 
 def _run_stages(context: IntervalContext, stages: Sequence[Stage]) -> IntervalResult:
     sink, interval = context.sink, context.interval
+    check_overlaps(context.plan, interval)
     with Transaction.begin(
         context.store,
         sink.name,

@@ -17,8 +17,8 @@ from firesteel.pipelines.plan.inputs import list_files
 from firesteel.pipelines.plan.model import SqlStepPlan
 from firesteel.pipelines.planner.decide import lost_appends
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.presence import missing_files
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from firesteel.conf.partitions import (
     partition_name,
     value_text,
 )
-from firesteel.conf.quantities import duration
+from firesteel.conf.quantities import duration, plural
 from firesteel.pipelines.plan.intervals import Slot, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
 from firesteel.pipelines.spec.model import Range, Select, Source
@@ -428,7 +428,7 @@ class _Walk:
                 InputNotReady(
                     "FS4001",
                     f"{self.name} {head or self.slot.id}: {source.ready.marker} is missing{self.after} "
-                    f"({present} files present). Nothing was read.",
+                    f"({plural(present, 'file')} present). Nothing was read.",
                     hint="Retry later; a retry is safe.",
                 )
             )

@@ -92,7 +92,7 @@ def build_plan(
     """
     spec = loaded.spec
     for sink in spec.sinks.values():
-        authorise(Request.of(spec.name, loaded.profile, sink.path), strict=spec.security.strict)
+        authorise(Request.of(spec.name, loaded.profile, sink.path, spec.storage), strict=spec.security.strict)
     requested = slots(spec.interval, request.start, request.end)
     models = tuple(
         backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)

@@ -6,6 +6,7 @@ from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors
 from firesteel.pipelines.analysis import Analysis, analyze_with_errors
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.locations import location_errors
+from firesteel.pipelines.plan.overlaps import overlap_errors
 from firesteel.pipelines.plan.security import security_errors
 from firesteel.pipelines.plan.settings import setting_errors
 from firesteel.pipelines.planner.templates import template_errors
@@ -25,6 +26,7 @@ def check(loaded: LoadedSpec, backend: Backend) -> Analysis:
     """
     analysis, analysis_errors = analyze_with_errors(loaded)
     errors = [*analysis_errors, *security_errors(loaded), *setting_errors(loaded), *location_errors(loaded)]
+    errors += overlap_errors(loaded)
     errors += template_errors(loaded, analysis)
     for name, gate in loaded.spec.gates.items():
         for index, expect in enumerate(gate.expect):

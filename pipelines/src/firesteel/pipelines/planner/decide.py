@@ -9,12 +9,12 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.plan.fingerprint import Parts, changed_gates, changed_parts
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.presence import missing_files
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.recover import journaled
 from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import StateStore
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.open import locate
 
 CHANGED = "changed since it was published"

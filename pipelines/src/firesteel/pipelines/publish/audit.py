@@ -26,6 +26,7 @@ from firesteel.conf.errors import FiresteelError, StorageError, Where
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, tokens_in
 from firesteel.pipelines.storage.paths import join
 
@@ -250,6 +251,7 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
         previous = hashlib.sha256(data).hexdigest()
     expected = dict[tuple[str, str, str, int], AuditEntry]()
     for sink in sinks:
+        problems += _compare_index(store, sink)
         for interval in Ledger(store).intervals(sink):
             try:
                 records = Ledger(store).history(sink, interval)
@@ -271,6 +273,16 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
         if ours and entry.subject not in expected:
             problems.append(f"{sink} {interval}: the log has a publish of token {token}, and the ledger has none")
     return problems
+
+
+def _compare_index(store: StateStore, sink: str) -> list[str]:
+    """Compare the index of a sink's records with the record files."""
+    indexed = SinkRecords(store, sink)
+    try:
+        same = indexed.all() == Ledger(store).history(sink)
+    except FiresteelError:
+        return []  # a record cannot be read: `verify` names it
+    return [] if same else [f"{sink}: the record index differs from the ledger: delete {indexed.index_path}"]
 
 
 def _entry_digest(store: StateStore, number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal as signals
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +10,7 @@ from firesteel.conf.errors import LeaseConflict
 from firesteel.pipelines.publish.journal import fence
 from firesteel.pipelines.publish.lease import is_held, read_lease, read_states
 from firesteel.pipelines.publish.owner import check_store
-from firesteel.pipelines.publish.process import is_dead, machine_id
+from firesteel.pipelines.publish.process import send_signal
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of
 
 
@@ -28,8 +27,8 @@ class Cancelled:
 def cancel(store: StateStore, sinks: tuple[str, ...], run_id: str, *, who: str, signal: bool) -> list[Cancelled]:
     """Cancel the intervals that a run holds, and return them.
 
-    The tombstone prevents the publish, wherever the driver runs. A driver on this machine also gets SIGTERM; a driver on another
-    machine stops when it tries to publish.
+    The tombstone prevents the publish, wherever the driver runs. A driver of this user on this machine also gets SIGTERM; any other
+    driver stops when it tries to publish.
 
     Raises
     ------
@@ -48,11 +47,11 @@ def cancel(store: StateStore, sinks: tuple[str, ...], run_id: str, *, who: str, 
             if record.attempt.run_id != run_id:
                 continue
             journal = fence(sink_interval, record.token, by=record.token, run_id=who, cancelled=True)
-            # `is_dead` also detects that a newer process has the same PID.
-            here = record.machine == machine_id() and not is_dead(record.machine, record.pid, record.process_start)
-            asked = journal is None and signal and here
-            if asked:
-                os.kill(record.pid, signals.SIGTERM)
+            asked = (
+                signal
+                and journal is None
+                and send_signal(record.machine, record.pid, record.process_start, signals.SIGTERM)
+            )
             cancelled.append(
                 Cancelled(sink, sink_interval.interval, "cancelled" if journal is None else "too_late", asked)
             )

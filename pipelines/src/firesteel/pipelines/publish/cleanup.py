@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 
-from firesteel.conf.errors import StorageError
-from firesteel.pipelines.publish.state_store import SinkInterval, children, tokens_in
+from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.ledger import read_record
+from firesteel.pipelines.publish.prewritten import prewritten_by
+from firesteel.pipelines.publish.state_store import SinkInterval, own_children, token_of, tokens_in
 from firesteel.pipelines.storage.paths import join
+
+_DECIDED = frozenset({"released", "published"})
+"""Marks of a token whose attempt is done."""
 
 KEEP_VERSIONS = 2
 """Number of replaced versions of an interval that are kept."""
+
+KEEP_LEASES = 10
+"""Number of decided tokens of an interval whose lease files are kept."""
+
+KEEP_FAILED = 100
+"""Number of attempts of an interval without a publish whose ledger records are kept."""
 
 _DEBRIS_AGE_MS = 3_600_000
 
@@ -47,14 +59,54 @@ def prune_versions(sink_interval: SinkInterval, up_to: int, keep: int) -> None:
         except StorageError as error:
             if error.code != "FS8003":  # another process prunes too
                 raise
-    for child in children(storage, trash):
+    for child in own_children(sink_interval.store, trash):
         storage.delete(child.path)
 
 
-def remove_debris(sink_interval: SinkInterval) -> None:
-    """Remove hidden files that killed processes left among the leases, once they are too old to be in use."""
-    files = children(sink_interval.storage, sink_interval.folder("lease"))
+def remove_debris(sink_interval: SinkInterval, up_to: int) -> None:
+    """Remove what attempts and killed processes left among the leases. All tokens up to `up_to` are decided.
+
+    These are pre-written records of decided tokens, other hidden files that are too old to be in use, and the lease files of all but the
+    newest `KEEP_LEASES` decided tokens. The newest lease stays, because the next token follows it. The files of a lease go in two steps:
+    the lease in this call, the mark that it is released in the call of a later attempt. So no reader, however slow its listing is, sees
+    an old token as unfinished.
+    """
+    storage = sink_interval.storage
+    files = own_children(sink_interval.store, sink_interval.folder("lease"))
     newest = max((child.modified_ms for child in files), default=0)
+    files_of: dict[int, dict[str, str]] = {}
     for child in files:
-        if child.name.startswith(".") and newest - child.modified_ms > _DEBRIS_AGE_MS:
-            sink_interval.storage.delete(child.path)
+        parsed = token_of(child.name)
+        if parsed is not None:
+            files_of.setdefault(parsed[0], {})[parsed[1]] = child.path
+        elif child.name.startswith("."):
+            owner = prewritten_by(child.name)
+            if newest - child.modified_ms > _DEBRIS_AGE_MS or (owner is not None and owner <= up_to):
+                storage.delete(child.path)
+    for token, paths in files_of.items():
+        if token > up_to - KEEP_LEASES:
+            continue
+        if "json" not in paths:
+            for mark in sorted(
+                paths, key=lambda name: name in _DECIDED
+            ):  # these last: they say that the token is decided
+                storage.delete(paths[mark])
+        elif _DECIDED & paths.keys():
+            storage.delete(paths["json"])
+
+
+def prune_failed(sink_interval: SinkInterval, up_to: int) -> None:
+    """Remove the ledger records of attempts up to `up_to` that published nothing, but for the newest `KEEP_FAILED`.
+
+    Records of publishes stay: dead letters, quarantined rows and the audit log refer to them.
+    """
+    if up_to <= KEEP_FAILED:
+        return
+    storage = sink_interval.storage
+    tokens = [token for token in tokens_in(storage, sink_interval.folder("ledger"), "json") if token <= up_to]
+    if len(tokens) <= KEEP_FAILED:
+        return
+    with contextlib.suppress(FiresteelError):  # a damaged record is the business of those who need it
+        failed = [token for token in tokens if read_record(sink_interval, token).state != "published"]
+        for token in failed[: max(0, len(failed) - KEEP_FAILED)]:
+            storage.delete(sink_interval.file("ledger", token))

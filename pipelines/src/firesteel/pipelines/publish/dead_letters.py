@@ -9,7 +9,7 @@ from typing import Any
 from firesteel.conf.errors import StorageError, Where
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
-from firesteel.pipelines.publish.state_store import StateStore, children
+from firesteel.pipelines.publish.state_store import StateStore, children, own_children
 from firesteel.pipelines.storage.paths import join
 
 FOLDER = "dead_letter"
@@ -105,12 +105,12 @@ def _errors(rows: list[dict[str, Any]]) -> tuple[DeadLetterErrors, ...]:
 
 def prune_dead_letters(store: StateStore, keep_s: float, *, now_s: float) -> int:
     """Delete dead letters older than `keep_s`, also open ones, and return the number of files. Folders stay for concurrent runs."""
-    storage, deleted = store.storage, 0
-    for step in children(storage, join(store.base, FOLDER)):
-        for folder in children(storage, step.path):
-            for file in children(storage, folder.path):
+    deleted = 0
+    for step in own_children(store, join(store.base, FOLDER)):
+        for folder in own_children(store, step.path):
+            for file in own_children(store, folder.path):
                 if file.modified_ms < (now_s - keep_s) * 1000:
-                    deleted += storage.delete(file.path)
+                    deleted += store.storage.delete(file.path)
     return deleted
 
 

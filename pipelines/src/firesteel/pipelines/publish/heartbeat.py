@@ -29,7 +29,7 @@ from pydantic import JsonValue, TypeAdapter
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
-from firesteel.pipelines.publish.state_store import StateStore, children, file_name, name_of
+from firesteel.pipelines.publish.state_store import StateStore, children, file_name, name_of, own_children
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -41,7 +41,7 @@ TTL_S = 60.0
 """Seconds without a heartbeat after which a run counts as dead."""
 
 KEEP_S = 30 * 86_400.0
-"""Seconds after which the files of a run are deleted; the ledger is permanent."""
+"""Seconds after which the files of a run are deleted; the records of publishes are permanent."""
 
 State = Literal["running", "ended", "dead"]
 
@@ -82,6 +82,7 @@ class RunHeartbeat:
     """Writes a run's heartbeat. Entering the block registers the run; `end`, or an error that leaves the block, ends it."""
 
     def __init__(self, store: StateStore, run_id: str, *, ttl_s: float = TTL_S) -> None:
+        self._store = store
         self._storage = store.storage
         self._parent = join(store.base, "heartbeat", file_name(store.profile))
         self._folder = join(self._parent, file_name(run_id))
@@ -166,7 +167,7 @@ class RunHeartbeat:
     def _prune(self, now_ms: int) -> None:
         """Delete the files of old runs. The files of a folder are checked too, because a heartbeat does not change its time."""
         try:
-            for child in children(self._storage, self._parent):
+            for child in own_children(self._store, self._parent):
                 if now_ms - child.modified_ms > KEEP_S * 1000 and not _is_recent(self._storage, child.path, now_ms):
                     self._storage.delete(child.path)
         except FiresteelError as error:

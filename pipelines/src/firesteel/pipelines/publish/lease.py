@@ -11,8 +11,8 @@
                                       stale ---> taken over: the next token decides its journal, then releases it
 
 Tokens only increase. The holder is the highest token, unless it is released or stale. A lease alone does not stop a paused driver
-that continues later. The journal stops it, because it is written only once (journal.py). Lease files are never deleted, because a
-token must not be used twice.
+that continues later. The journal stops it, because it is written only once (journal.py). The newest lease
+file of an interval is never deleted, because a token must not be used twice.
 """
 
 from __future__ import annotations

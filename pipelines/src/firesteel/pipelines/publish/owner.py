@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish.current import Pointer, point_to, read_pointer
 from firesteel.pipelines.publish.envelope import decode, encode
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 _TAKE = "`firesteel recover --take-ownership`"
@@ -135,5 +135,5 @@ def store_file(store: StateStore) -> str:
     return join(store.base, "owner.json")
 
 
-_IDENTITY = {"kind": "owner"}
 _ADAPTER = TypeAdapter(StoreOwner)
+_IDENTITY = {"kind": "owner"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -25,7 +26,44 @@ def started_at(pid: int) -> str:
 
 def is_dead(machine: str, pid: int, start: str) -> bool:
     """Return whether a process has certainly ended; False if it runs or is on another machine."""
-    return bool(machine) and machine == machine_id() and started_at(pid) != start
+    return bool(machine) and machine == machine_id() and not is_running(pid, start)
+
+
+def is_running(pid: int, start: str) -> bool:
+    """Return whether a process of this machine runs and started at `start`, as `started_at` returned it."""
+    return pid > 0 and bool(start) and started_at(pid) == start
+
+
+def send_signal(machine: str, pid: int, start: str, number: signal.Signals, *, group: bool = False) -> bool:
+    """Signal a process if it is certainly the one that a record describes, and return whether a signal was sent.
+
+    Others may be able to write the record. The process must therefore be on this machine, belong to this user and have started at
+    `start`. Zero and negative numbers, which mean process groups, are refused.
+
+    Parameters
+    ----------
+    group
+        Signal the process's group if the process leads one.
+    """
+    if not machine or machine != machine_id() or pid <= 0:
+        return False
+    try:
+        # The descriptor keeps naming this process when it ends and another one gets its number.
+        descriptor = os.pidfd_open(pid)
+    except (OSError, OverflowError):
+        return False
+    try:
+        if not is_running(pid, start) or _user_of(pid) != os.geteuid():
+            return False
+        if group and os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            signal.pidfd_send_signal(descriptor, number)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def children(pid: int) -> list[int]:
@@ -36,6 +74,12 @@ def children(pid: int) -> list[int]:
         if fields and fields[1] == str(pid):
             processes.append((int(fields[19]), int(entry.name)))
     return [child for _, child in sorted(processes)]
+
+
+def _user_of(pid: int) -> int:
+    """Return the effective user of a process. The owner of /proc/PID is root where a process has changed its user."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    return next(int(line.split()[2]) for line in text.splitlines() if line.startswith("Uid:"))
 
 
 def _stat(pid: int) -> list[str]:

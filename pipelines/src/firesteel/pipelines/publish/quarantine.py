@@ -14,7 +14,7 @@ from typing import Literal
 
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
-from firesteel.pipelines.publish.state_store import StateStore, children
+from firesteel.pipelines.publish.state_store import StateStore, children, own_children
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.paths import join
 
@@ -64,9 +64,9 @@ def quarantined(store: StateStore, sinks: tuple[str, ...], interval: str = "") -
 def prune_quarantine(store: StateStore, keep_s: float, *, now_s: float) -> int:
     """Delete the rows of runs older than `keep_s` seconds, and return the number of deleted run folders."""
     oldest_ms, deleted = (now_s - keep_s) * 1000, 0
-    for relation in children(store.storage, join(store.base, FOLDER)):
-        for folder in children(store.storage, relation.path):
-            for run in children(store.storage, folder.path):
+    for relation in own_children(store, join(store.base, FOLDER)):
+        for folder in own_children(store, relation.path):
+            for run in own_children(store, folder.path):
                 if run.modified_ms < oldest_ms:
                     deleted += store.storage.delete(run.path)
     return deleted

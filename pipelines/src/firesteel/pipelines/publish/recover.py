@@ -21,7 +21,13 @@ from datetime import UTC, datetime
 from firesteel.conf.errors import StorageError
 from firesteel.conf.identity import os_user
 from firesteel.pipelines.events import Event, OnEvent, ignore
-from firesteel.pipelines.publish.cleanup import KEEP_VERSIONS, prune_versions, remove_staging, remove_unused_version
+from firesteel.pipelines.publish.cleanup import (
+    KEEP_VERSIONS,
+    prune_versions,
+    remove_debris,
+    remove_staging,
+    remove_unused_version,
+)
 from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Journal, fence, read_decision, read_journal
 from firesteel.pipelines.publish.lease import (
@@ -41,6 +47,7 @@ from firesteel.pipelines.publish.lease import (
 )
 from firesteel.pipelines.publish.ledger import lost_records, read_record, write_record
 from firesteel.pipelines.publish.owner import check_sink, check_store
+from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import swap
@@ -72,16 +79,20 @@ def recover(
     ------
     LeaseConflict
         FS7501 when an attempt is still running.
+    NotAllowed
+        FS7601 or FS7602 when a policy does not allow this user to publish to the sink, or to the sink of a journal.
     """
     sink_interval = SinkInterval(store, sink, interval)
-    path_within(store, sink_path)
+    path = path_within(store, sink_path)
     check_store(store)
     _restore(sink_interval)
     states = read_states(sink_interval)
     if all(state.released for state in states):
         return None
+    attempt = attempt or person("recover")
+    permit(sink_interval, path, attempt)
     refuse_if_held(sink_interval, states[-1])
-    lease = Lease.acquire(sink_interval, attempt or person("recover"), ttl_s=lease_ttl_s, purpose="recover")
+    lease = Lease.acquire(sink_interval, attempt, ttl_s=lease_ttl_s, purpose="recover")
     try:
         return recover_before(lease, on_event=on_event, keep_versions=keep_versions)
     finally:
@@ -116,6 +127,8 @@ def recover_before(
             "state": "died" if journal is None else "published",
         }
         on_event(Event("recovered", sink_interval.interval, facts))
+    if record is not None:
+        remove_debris(sink_interval, lease.token - 1)
     return record
 
 
@@ -237,7 +250,9 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
     sink_interval = lease.sink_interval
     check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
-    swap(sink_interval, journal, on_event)
+    # The journal names the paths, and others may be able to write it.
+    permission = permit(sink_interval, journal.sink_path, lease.record.attempt)
+    swap(permission, journal, on_event)
     record = enter(sink_interval, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
     on_event(Event("ledgered", sink_interval.interval, {"token": journal.token, "run_id": journal.run_id}))
     remove_staging(sink_interval, journal.token)

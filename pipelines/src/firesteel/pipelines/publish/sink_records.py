@@ -7,7 +7,7 @@
 
 The index copies the bytes of record files and nothing else. An entry counts only for a file that the listing shows with the same
 length and modification time. So an index that is lost, damaged or stale costs time and changes no result: readers write it again.
-Decisions about one interval (lease, recovery, publish, rollback, `audit verify`) read the record files.
+Decisions about one interval (lease, recovery, publish, rollback) read the record files, and `audit verify` compares the index with them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SinkRecords:
     def __init__(self, store: StateStore, sink: str, intervals: Sequence[str] | None = None) -> None:
         self._store, self._sink = store, sink
         self._folder = store.folder("ledger", sink)
-        self._index = f"{store.folder('index', sink)}.pack"
+        self.index_path = f"{store.folder('index', sink)}.pack"
         self._data: dict[Key, bytes] = {}
         self._records: dict[Key, LedgerRecord] = {}
         self._index_read = False
@@ -151,7 +151,7 @@ class SinkRecords:
             return
         self._index_read = True
         try:
-            packed = self._store.storage.read(self._index)
+            packed = self._store.storage.read(self.index_path)
         except StorageError:
             return  # lost
         if hashlib.sha256(packed[_SHA_BYTES:]).digest() != packed[:_SHA_BYTES]:
@@ -169,7 +169,7 @@ class SinkRecords:
         head = json.dumps([[*key, self._files[key].length, self._files[key].modified_ms] for key in keys]).encode()
         body = zlib.compress(b"".join([_HEAD.pack(len(head)), head, *(self._data[key] for key in keys)]), 1)
         with contextlib.suppress(FiresteelError):  # readers need not have write access
-            self._store.storage.replace(self._index, hashlib.sha256(body).digest() + body)
+            self._store.storage.replace(self.index_path, hashlib.sha256(body).digest() + body)
 
 
 def read_all(read: Callable[[K], T], keys: Sequence[K]) -> Iterable[T]:

@@ -19,11 +19,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus, Storage
+from firesteel.pipelines.storage.identity import Location
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import absolute, join
 
@@ -169,6 +171,20 @@ def children(storage: Storage, path: str) -> list[FileStatus]:
         if error.code == "FS8003":
             return []
         raise
+
+
+def own_children(store: StateStore, path: str) -> list[FileStatus]:
+    """Return the children of a folder of the store that may be deleted: no links, and none if a link leads to the folder.
+
+    Others may be able to write to the storage. A link there must not lead a clean-up to other files.
+    """
+    found = children(store.storage, path)
+    if store.storage.base_uri != "file://":  # HDFS has no links
+        return found
+    base = Location.of(f"file://{store.base}")
+    if Location.of(f"file://{path}").below(base) != path[len(store.base) :].strip("/"):
+        return []
+    return [child for child in found if not os.path.islink(child.path)]  # noqa: PTH114 - storage paths are text, not Path
 
 
 def tokens_in(storage: Storage, path: str, suffix: str = "") -> list[int]:

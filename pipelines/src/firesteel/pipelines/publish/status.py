@@ -14,10 +14,10 @@ from firesteel.pipelines.brief import MAX_PARTITIONS, MAX_TEXT, rows
 from firesteel.pipelines.publish.heartbeat import RunState, runs
 from firesteel.pipelines.publish.lease import TokenState, is_held, read_lease, read_states
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.sink_records import SinkRecords, read_all
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
+from firesteel.pipelines.storage.identity import canonical
 
 
 def interval_status(

@@ -29,6 +29,7 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.publish.journal import Directory, Journal
 from firesteel.pipelines.publish.lease import mark_journaled
+from firesteel.pipelines.publish.permit import Permission
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.paths import join, parent_of
 
@@ -44,27 +45,41 @@ def prepare(
         sink_interval.storage.mkdirs(folder)
 
 
-def swap(sink_interval: SinkInterval, journal: Journal, on_event: OnEvent) -> None:
-    """Run the remaining renames of a journal's swap. Each successful rename emits an event."""
+def swap(permission: Permission, journal: Journal, on_event: OnEvent) -> None:
+    """Run the remaining renames of a journal's swap. Each successful rename emits an event.
+
+    Raises
+    ------
+    NotAllowed
+        FS7601 when a path leads to a place that a policy does not allow. All paths are checked before the first rename, and each again
+        just before its own.
+    """
+    sink_interval = permission.sink_interval
+    permission.check(*(join(journal.sink_path, directory.path) for directory in journal.directories))
     mark_journaled(sink_interval, journal.token)
     for older in journal.reuses:
+        source, target = sink_interval.versions(older), sink_interval.reused(journal.token, older)
+        permission.check(source, target)
         try:
-            sink_interval.storage.rename(sink_interval.versions(older), sink_interval.reused(journal.token, older))
+            sink_interval.storage.rename(source, target)
         except StorageError as error:
             if error.code not in {"FS8003", "FS8004"}:  # already moved
                 raise
     for directory in journal.directories:
         facts: dict[str, object] = {"directory": directory.path, "token": journal.token}
-        if directory.had_previous and _retire(sink_interval, journal, directory):
+        if directory.had_previous and _retire(permission, journal, directory):
             on_event(Event("partition_retired", sink_interval.interval, facts))
-        if directory.staged and _move_in(sink_interval, journal, directory):
+        if directory.staged and _move_in(permission, journal, directory):
             on_event(Event("partition_published", sink_interval.interval, facts))
 
 
-def _retire(sink_interval: SinkInterval, journal: Journal, directory: Directory) -> bool:
+def _retire(permission: Permission, journal: Journal, directory: Directory) -> bool:
+    sink_interval = permission.sink_interval
     slot = sink_interval.version(journal.token, directory.path)
+    source = join(journal.sink_path, directory.path)
+    permission.check(source, slot)
     try:
-        sink_interval.storage.rename(join(journal.sink_path, directory.path), slot)
+        sink_interval.storage.rename(source, slot)
     except StorageError as error:
         if error.code == "FS8004":
             return False
@@ -88,7 +103,8 @@ def _seal(sink_interval: SinkInterval, slot: str) -> None:
             raise
 
 
-def _move_in(sink_interval: SinkInterval, journal: Journal, directory: Directory) -> bool:
+def _move_in(permission: Permission, journal: Journal, directory: Directory) -> bool:
+    sink_interval = permission.sink_interval
     storage = sink_interval.storage
     token = journal.token
     old = directory.source
@@ -98,6 +114,7 @@ def _move_in(sink_interval: SinkInterval, journal: Journal, directory: Directory
         else join(sink_interval.staging(token), directory.path)
     )
     target = join(journal.sink_path, directory.path)
+    permission.check(source, target)
     try:
         try:
             storage.rename(source, target)

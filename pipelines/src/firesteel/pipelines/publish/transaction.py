@@ -28,6 +28,7 @@ from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.publish.audit import next_entry
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
+    prune_failed,
     prune_versions,
     remove_debris,
     remove_staging,
@@ -40,7 +41,6 @@ from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_reco
 from firesteel.pipelines.publish.owner import check_sink, claim_sink, claim_store
 from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
-from firesteel.pipelines.publish.policy import canonical
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.probe import check_renames
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -49,6 +49,7 @@ from firesteel.pipelines.publish.staging import Staged, check_planned, read_stag
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.publish.swap import prepare, swap
 from firesteel.pipelines.result import Agreement, Counts
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 __all__ = ["Attempt", "StateStore", "Transaction"]
@@ -302,17 +303,22 @@ class Transaction:
 
     def _commit(self, directories: tuple[Directory, ...], record: LedgerRecord) -> LedgerRecord:
         """Write the journal, swap, write the ledger and clean up."""
-        try:  # again, because a policy may have changed since `begin`
-            allowed = permit(self._sink_interval, self.sink_path, self._lease.record.attempt)
+        try:  # again, because a policy or a link may have changed since `begin`
+            permission = permit(
+                self._sink_interval,
+                self.sink_path,
+                self._lease.record.attempt,
+                [directory.path for directory in directories],
+            )
         except NotAllowed as refusal:
             self.fail(str(refusal), record.counts)
             raise
         check_sink(self._sink_interval.store, self._sink_interval.sink, self.sink_path)  # again: it may be transferred
-        record = replace(record, policy=allowed)
+        record = replace(record, policy=permission.rules)
         reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
         prepare(self._sink_interval, self.token, directories, reuses)
-        with PrewrittenRecords(self._sink_interval) as prewritten:
+        with PrewrittenRecords(self._sink_interval, self.token) as prewritten:
             prewritten.begin(self._sink_interval.file("ledger", self.token), encode_record(self._sink_interval, record))
             prewritten.begin(*next_entry(self._sink_interval, record))
             self._state = _State.JOURNALING
@@ -324,12 +330,13 @@ class Transaction:
                     self._end("cancelled", str(conflict), record.counts)
                 raise
             self._emit("journaled", directories=len(directories), files=len(record.files))
-            swap(self._sink_interval, journal, self._on_event)
+            swap(permission, journal, self._on_event)
             record = enter(self._sink_interval, self.sink_path, record, prewritten)
         self._emit("ledgered", run_id=record.run_id)
         remove_staging(self._sink_interval, self.token)
         prune_versions(self._sink_interval, self.token, self._keep_versions)
-        remove_debris(self._sink_interval)
+        remove_debris(self._sink_interval, self.token)
+        prune_failed(self._sink_interval, self.token)
         self._lease.release(published=True)
         self._state = _State.DONE
         self._emit("cleaned")
@@ -399,6 +406,8 @@ class Transaction:
         self._sink_interval.storage.delete(self.staging_path)
         self._sink_interval.storage.delete(self.scratch_path)
         remove_unused_version(self._sink_interval, self.token)
+        remove_debris(self._sink_interval, self.token - 1)
+        prune_failed(self._sink_interval, self.token - 1)
         self._lease.release()
 
     def _expect_open(self, action: str) -> None:

@@ -62,12 +62,12 @@ class Output:
     @classmethod
     def of(cls, table: Table) -> Output:
         """Return the output that has the blocks of a table, without a path."""
-        count, lengths = len(table), table.lengths()
+        lengths = table.lengths()
         if all(lengths):
-            return cls("", count, table, None, _offsets(table))
+            return cls("", len(lengths), table, None, _offsets(lengths))
         reduces = array("I", [reduce for reduce, length in enumerate(lengths) if length] if any(lengths) else ())
         table = Table(b"".join([table.data[at * ENTRY.size : (at + 1) * ENTRY.size] for at in reduces]))
-        return cls("", count, table, reduces, _offsets(table))
+        return cls("", len(lengths), table, reduces, _offsets([lengths[reduce] for reduce in reduces]))
 
     @property
     def size(self) -> int:
@@ -89,6 +89,8 @@ class Output:
         table = self.table.cut(low, high)
         if self.reduces is None or high - low == end - first:
             return table
+        if low == high:
+            return Table(bytes((end - first) * ENTRY.size))
         data = bytearray((end - first) * ENTRY.size)
         for at, reduce in enumerate(self.reduces[low:high]):
             start = (reduce - first) * ENTRY.size
@@ -167,13 +169,14 @@ class Catalogue:
         ShuffleFault
             REFUSED, CORRUPT or NO_SPACE. The files and the catalogue are then unchanged.
         """
-        total = table.total()
-        if total > _MAX_BYTES:
+        try:
+            output = Output.of(table)
+        except OverflowError:
+            output = None
+        if output is None or output.size > _MAX_BYTES:
             raise ShuffleFault(
-                Reason.CORRUPT,
-                f"map output {shuffle}/{map_id} has {total} bytes, more than the maximum of {_MAX_BYTES}",
+                Reason.CORRUPT, f"map output {shuffle}/{map_id} has more bytes than the maximum of {_MAX_BYTES}"
             )
-        output = Output.of(table)
         known = self._outputs.get(shuffle, {}).get(map_id)
         if known and replace(known, path="") != output:
             raise ShuffleFault(
@@ -369,11 +372,11 @@ def _read(record: bytes) -> tuple[int, int, int, Output | None]:
         return kind, shuffle, map_id, None
     reduces = None if size == count else array("I", struct.unpack(f">{size}I", body.raw(4 * size)))
     table = Table(body.raw(ENTRY.size * size))
-    return kind, shuffle, map_id, Output(path, count, table, reduces, _offsets(table))
+    return kind, shuffle, map_id, Output(path, count, table, reduces, _offsets(table.lengths()))
 
 
-def _offsets(table: Table) -> array[int]:
-    return array("Q", accumulate(table.lengths(), initial=0))
+def _offsets(lengths: list[int]) -> array[int]:
+    return array("Q", list(accumulate(lengths, initial=0)))
 
 
 def _is_whole(output: Output, folders: set[Path]) -> bool:

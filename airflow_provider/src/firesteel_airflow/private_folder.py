@@ -1,0 +1,1 @@
+../../../conf/src/firesteel/conf/private_folder.py
