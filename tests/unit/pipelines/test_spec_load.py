@@ -298,7 +298,9 @@ def test_broken_files_end_in_coded_errors(tmp_path, data, code):
 
 
 def test_a_missing_file_is_a_coded_error(tmp_path):
-    assert errors_of(tmp_path / "no.yaml")[0].startswith("FS1001 no.yaml  cannot read")
+    assert errors_of(tmp_path / "no.yaml")[0].startswith(
+        f"FS1001 no.yaml  {tmp_path}/no.yaml cannot be read: No such file"
+    )
 
 
 @given(st.text(max_size=200))

@@ -135,7 +135,7 @@ def test_what_is_wrong_with_a_suite_is_said_with_its_place(tmp_path, suite, expe
     ("gate", "expected"),
     [
         ("    suite: ../x.json\n", "FS1015 pipeline.yaml:{line}:5  suite `../x.json` is outside the spec's folder."),
-        ("    suite: nope.json\n", "FS1001 pipeline.yaml:{line}:5  cannot read suite `nope.json`: No such file"),
+        ("    suite: nope.json\n", "FS1001 pipeline.yaml:{line}:5  suite `nope.json` cannot be read: No such file"),
         (
             "    suit: suites/flights.json\n",
             "FS1003 pipeline.yaml:{line}:5  unknown key `suit` in gates.input_ok. Did you mean",

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.console import show_result
+    from firesteel.jobs.cli.files import read_text
     from firesteel.jobs.cli.run_options import taken_over
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, interrupted, raise_on_signals
     from firesteel.jobs.run.plan_runner import run_plan
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     restart_in_utf8_mode()
     raise_on_signals()
     try:
-        plan = Plan.from_json(options.plan.read_text(encoding="utf-8"), options.plan.name)
+        plan = Plan.from_json(read_text(options.plan, "a plan"), options.plan.name)
         with taken_over(plan, options.run_id) as reporter:
             if options.submission:
                 from firesteel.jobs.submit.driver import run_submitted

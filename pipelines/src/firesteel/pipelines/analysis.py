@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, SqlError, Where
+from firesteel.conf.files import UnusableFileError, read_user_text
 from firesteel.conf.quantities import plural
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
@@ -296,10 +297,9 @@ class _Analyzer:
         if not path.is_relative_to(self.loaded.folder.resolve()):
             raise SpecError("FS1015", f"sql_file `{file}` is outside the spec's folder.", where=where)
         try:
-            text = SqlText(path.read_text(encoding="utf-8-sig"), Where(file), in_file=True)
-        except (OSError, UnicodeDecodeError) as error:
-            problem = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise SpecError("FS1001", f"sql_file `{file}` cannot be read: {problem}.", where=where) from None
+            text = SqlText(read_user_text(path), Where(file), in_file=True)
+        except UnusableFileError as error:
+            raise SpecError("FS1001", f"sql_file `{file}` {error.why}.", where=where) from None
         sql = text.sql
         for start, written, reference in reversed(references_in_sql(sql)):
             self.errors.append(not_in_sql(written, reference, text.at(start)))

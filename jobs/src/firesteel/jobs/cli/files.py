@@ -6,6 +6,10 @@ import errno
 from pathlib import Path
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.files import UnusableFileError, read_user_text
+
+_MAX_BYTES = 512 << 20
+"""A plan names every input file of its intervals."""
 
 
 def read_text(path: Path, kind: str) -> str:
@@ -22,13 +26,11 @@ def read_text(path: Path, kind: str) -> str:
         FS9008 if the file cannot be read or is not UTF-8 text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+        return read_user_text(path, _MAX_BYTES)
+    except UnusableFileError as error:
         raise RuntimeFault(
-            "FS9008", f"{path} is not {kind}: it is not UTF-8 text.", hint=f"Give the path of {kind}."
-        ) from error
-    except OSError as error:
-        raise file_fault(error, path) from error
+            "FS9008", f"{path} {error.why}, expected {kind}.", hint=f"Give the path of {kind}."
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -325,6 +325,8 @@ def _read(path: Path) -> Policy:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         raise _unusable(path, "is not valid YAML", line=line) from error
+    except RecursionError as error:
+        raise _unusable(path, "is not valid YAML: it is nested too deeply") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.conf.files import UnusableFileError, read_user_text
 from firesteel.pipelines.spec.refs import has_reference
 from firesteel.pipelines.spec.tree import Node, parse_tree
 
@@ -63,10 +64,9 @@ def _read(name: str, folder: Path, where: Where) -> list[Node]:
     if not path.is_relative_to(folder.resolve()):
         raise _error("FS1015", f"suite `{name}` is outside the spec's folder.", where)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise _error("FS1001", f"cannot read suite `{name}`: {problem}.", where) from None
+        text = read_user_text(path)
+    except UnusableFileError as error:
+        raise _error("FS1001", f"suite `{name}` {error.why}.", where) from None
     try:
         json.loads(text)
     except (ValueError, RecursionError) as error:

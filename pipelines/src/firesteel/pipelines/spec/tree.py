@@ -16,6 +16,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.nodes import Node as YamlNode
 
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
+from firesteel.conf.files import UnusableFileError, read_user_text, unstorable
 
 MAX_BYTES = 256 << 10
 """A spec of 200 steps has 60 KiB. For 1 MiB of hostile YAML, the parser needs up to 20 s and 370 MiB of memory."""
@@ -119,18 +120,10 @@ def read_tree(path: Path, file: str = "") -> ParsedTree:
     """
     file = file or path.name
     try:
-        with path.open("rb") as handle:
-            data = handle.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SpecErrors((SpecError("FS1001", f"cannot read {path}: {error.strerror}.", where=Where(file)),)) from None
-    if len(data) > MAX_BYTES:
-        problem = f"the file is larger than {MAX_BYTES >> 10} KiB."
-        raise SpecErrors((SpecError("FS1001", problem, where=Where(file), hint="Check that it is a pipeline spec."),))
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SpecErrors((SpecError("FS1001", f"byte {error.start} is not UTF-8.", where=Where(file, line)),)) from None
+        text = read_user_text(path, MAX_BYTES)
+    except UnusableFileError as error:
+        where = Where(file, error.line)
+        raise SpecErrors((SpecError("FS1001", f"{path} {error.why}.", where=where),)) from None
     return parse_tree(text, file)
 
 
@@ -188,7 +181,7 @@ class _Walk:
             if not isinstance(key_node, ScalarNode):
                 self.errors.append(SpecError("FS1002", "a key must be a scalar.", where=where))
                 continue
-            key = str(key_node.value)
+            key = self.text(str(key_node.value), where)
             if key in result:
                 self.errors.append(
                     SpecError(
@@ -202,9 +195,16 @@ class _Walk:
             result[key] = self.node(value_node, key_node, depth + 1)
         return result
 
+    def text(self, text: str, where: Where) -> str:
+        """Return a text; without it, if no path, record or JSON can hold it."""
+        why = unstorable(text)
+        if why:
+            self.errors.append(SpecError("FS1002", f"the text {text!r} cannot be used: {why}.", where=where))
+        return "" if why else text
+
     def scalar(self, node: ScalarNode, where: Where) -> Scalar:
         kind = str(node.tag).rsplit(":", 1)[-1]
-        text = str(node.value)
+        text = self.text(str(node.value), where)
         try:
             if kind == "null":
                 return None

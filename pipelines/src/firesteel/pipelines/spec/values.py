@@ -6,6 +6,7 @@ import re
 from datetime import date, datetime
 from typing import TypeAlias
 
+from firesteel.conf.files import unstorable
 from firesteel.conf.types import ALIASES, NAMES
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -110,6 +111,8 @@ def parse_param(type_: str, value: object) -> ParamValue:
     if type_ in {"string", "uri"}:
         if not isinstance(value, str):
             raise ValueError(f"expected text, found {_kind(value)}")
+        if why := unstorable(value):
+            raise ValueError(f"{value!r} cannot be used: {why}")
         if type_ == "uri" and "://" not in value:
             raise ValueError("expected a URI such as hdfs://namenode:8020/ml or file:///tmp/demo")
         return value.rstrip("/") if type_ == "uri" else value
