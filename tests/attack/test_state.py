@@ -136,7 +136,8 @@ class Store:
         """All state files, relative to the root."""
         kinds = ("lease", "journal", "ledger", "audit")
         paths = (path for kind in kinds for path in (self.saved / "_firesteel" / kind).rglob("*.json"))
-        return [path.relative_to(self.saved) for path in [*sorted(paths), self.saved / "scores" / "_current"]]
+        others = (self.saved / "_firesteel" / "owner.json", self.saved / "scores" / "_current")
+        return [path.relative_to(self.saved) for path in [*sorted(paths), *others]]
 
     def markers(self) -> list[Path]:
         paths = (path for path in (self.saved / "_firesteel" / "lease").rglob("0*.*") if path.is_dir())
