@@ -486,6 +486,58 @@ SKOPS: Flavors = {
 }
 
 
+def skops_array(folder: Path, marker: Path) -> None:
+    """An array of objects, which numpy would unpickle."""
+    array = np.empty(1, dtype=object)
+    array[0] = Payload(marker)
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    node = {
+        "__class__": "ndarray",
+        "__module__": "numpy",
+        "__loader__": "NdArrayNode",
+        "type": "numpy",
+        "file": "a.npy",
+    }
+    (folder / "model.skops").write_bytes(skops_file(marker, **node))
+    with zipfile.ZipFile(folder / "model.skops", "a") as archive:
+        archive.writestr("a.npy", file.getvalue())
+
+
+def deep_schema(folder: Path, marker: Path) -> None:
+    with zipfile.ZipFile(folder / "model.skops", "w") as archive:
+        archive.writestr("schema.json", "[" * 20_000)
+
+
+def escapes_in_a_type(folder: Path, marker: Path) -> None:
+    (folder / "model.skops").write_bytes(skops_file(marker, __class__="\x1b[2J\n", __module__="evil"))
+
+
+@pytest.mark.parametrize("write", [skops_array, deep_schema, escapes_in_a_type])
+def test_a_skops_file_that_skops_does_not_write_is_a_coded_error(tmp_path, write):
+    write(tmp_path, tmp_path / "marker")
+    write_mlmodel(tmp_path, SKOPS)
+    with pytest.raises(ModelError, match="FS3009|FS3012") as caught:
+        load_model(reference("m", tmp_path))
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "marker").exists()
+
+
+def test_the_parameters_in_a_lightgbm_model_write_and_read_nothing(tmp_path):
+    save("lightgbm", tmp_path / "m")
+    path = next((tmp_path / "m").glob("model.*"))
+    right = mlflow.pyfunc.load_model(str(tmp_path / "m")).predict(training()[0])
+    os.mkfifo(tmp_path / "pipe")
+    names = ("output_model", "data", "forcedsplits_filename", "parser_config_file", "machine_list_filename")
+    lines = "".join(f"[{name}: {tmp_path / ('marker' if name == 'output_model' else 'pipe')}]\n" for name in names)
+    text = path.read_text()
+    path.write_text(text.replace("parameters:\n", f"parameters:\n{lines}"))
+    assert path.read_text() != text
+    loaded, _ = load_model(reference("m", tmp_path / "m"))
+    np.testing.assert_array_equal(loaded.predict(training()[0]), right)
+    assert not (tmp_path / "marker").exists()
+
+
 # -- ONNX ------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import pyspark
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,8 @@ def test_executors_get_the_bytes_that_were_checked(tmp_path, monkeypatch):
     class Session:
         sparkContext = Context()  # noqa: N815 - Spark's name
 
+    (tmp_path / "spark").mkdir()
+    monkeypatch.setattr(pyspark.SparkFiles, "getRootDirectory", lambda: str(tmp_path / "spark"))
     with monkeypatch.context() as patch:
         swap_after_reading(patch, folder / "model.skops")
         distribute_model(Session(), folder, digest)

@@ -57,8 +57,8 @@ def _unreadable(error: Exception) -> ModelError:
 
 
 def printable(text: object) -> str:
-    """Return up to 200 characters of a text from a model on one line, without terminal escapes."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(str(text).split())[:200])
+    """Return up to 300 characters of a text from a model on one line, without terminal escapes."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(str(text).split())[:300])
 
 
 def flavors_of(mlmodel: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.udfs.digest import Digest, check_digest, compare_digests, digest_of
 from firesteel.udfs.loaders import load_trusted
-from firesteel.udfs.mlmodel import example_of, metadata_of, read_mlmodel
+from firesteel.udfs.mlmodel import example_of, metadata_of, printable, read_mlmodel
 from firesteel.udfs.model_code import ModelCode
 from firesteel.udfs.spec import ModelRef
 from firesteel.udfs.threads import cap_threads, capped_sessions
@@ -208,7 +208,7 @@ def _open(folder: Path, ref: ModelRef) -> LoadedModel:
     except Exception as error:
         raise ModelError(
             "FS3012",
-            f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {printable(error)}",
             hint="Install the packages of the model's requirements.txt, in these versions, on the executors.",
         ) from error
     raw = _raw(model)
