@@ -5,26 +5,35 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from firesteel.conf.errors import LeaseConflict, SpecErrors, StorageError
+from firesteel.conf.errors import FiresteelError, LeaseConflict, SpecErrors, StorageError
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.run.backfill import skip_published
 from firesteel.jobs.run.interval_context import IntervalContext, Skip
 from firesteel.jobs.run.stages import CheckLedger
 from firesteel.pipelines import Pipeline, Plan
+from firesteel.pipelines.events import ignore
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.cancel import cancel
+from firesteel.pipelines.publish.journal import read_journal
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.recover import person, recover
+from firesteel.pipelines.publish.permit import permit
+from firesteel.pipelines.publish.recover import leftovers, person, recover, restore_marker
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.state_store import SinkInterval
+from firesteel.pipelines.publish.swap import swap
 from firesteel.pipelines.publish.transaction import Attempt, StateStore, Transaction
 from firesteel.pipelines.publish.transfer import transfer
+from firesteel.pipelines.read import current_files
 from firesteel.pipelines.result import Counts
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.open import locate
 from support.data import write, write_days
@@ -37,6 +46,7 @@ MOVED = {
 }
 APPENDS = {"mode: replace_partitions": "mode: append_once"}
 Content = dict[str, str]
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -60,12 +70,12 @@ def begin(plan: Plan, interval: IntervalPlan, run_id: str, **options) -> Transac
     return Transaction.begin(store_of(plan), "scores", plan.sinks[0].path, interval.id, attempt, **options)
 
 
-def publish(plan: Plan, run_id: str = "r1", *, text: str = "rows", on_event=lambda _: None) -> None:
+def publish(plan: Plan, run_id: str = "r1", *, text: str = "rows", **options) -> None:
     """Publish a file in each partition of each interval that is to be scored."""
     for interval in plan.intervals:
         if interval.action != "score":
             continue
-        with begin(plan, interval, run_id, on_event=on_event) as transaction:
+        with begin(plan, interval, run_id, **options) as transaction:
             for directory in interval.outputs[0].directories:
                 path = f"{transaction.staging_path}/{directory}/{run_id}.parquet"
                 locate(plan.storage)[0].create(path, text.encode())
@@ -560,3 +570,158 @@ class TestOneFileSystem:
         plan = pipeline_of(root).plan(DAY, NEXT)
         publish(plan)
         assert not list(root.rglob("*probe*"))
+
+
+class TestHalfDeletedState:
+    """Whatever file or folder of the state is deleted: the next run works, or names the command after which it works."""
+
+    @pytest.mark.parametrize(
+        "kind", ["before the journal", "journaled", "partition_retired", "partition_published", "ledgered"]
+    )
+    def test_each_file_and_folder_in_turn(self, root: Path, tmp_path: Path, kind: str) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        expires = {"lease_ttl_s": 0.1}  # a lease without its mark is held until then
+        publish(plan, **expires)
+        publish(pipeline.plan(DAY, force=True), "r2", **expires)
+
+        if kind == "before the journal":
+            forced = pipeline.plan(DAY, force=True)
+            transaction = begin(forced, forced.intervals[0], "r3", **expires)
+            transaction._lease.abandon()
+            path = f"{transaction.staging_path}/dt={DAY}/origin=JFK/r3.parquet"
+            locate(plan.storage)[0].create(path, b"rows")
+        else:
+            self.die(pipeline, kind, **expires)
+        places = {"_firesteel": root / "_firesteel", "scores": root / "scores"}
+        for name, place in places.items():
+            shutil.copytree(place, tmp_path / "copy" / name)
+        paths = [
+            path
+            for place in places.values()
+            for path in (place, *sorted(place.rglob("*")))
+            if not (
+                path.is_dir() and [child.is_dir() for child in path.iterdir()] == [True]
+            )  # its child is in the list
+        ]
+        assert len(paths) > 30
+        time.sleep(0.2)
+        for path in paths:
+            for name, place in places.items():
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.copytree(tmp_path / "copy" / name, place)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.do(plan, path, lambda: self.run_once(pipeline))
+            self.check(pipeline, plan, path)
+
+    def test_a_rollback_without_its_journal_names_the_command_that_helps(self, root: Path) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        shutil.rmtree(Path(plan.storage.removeprefix("file://"), "journal"))
+        with pytest.raises(StorageError, match=r"FS8010.*journal of run r1 was deleted") as caught:
+            rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, person("rollback"))
+        assert "`firesteel run --force`" in caught.value.hint
+        publish(pipeline.plan(DAY, force=True), "r2")
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"r2.parquet"}
+
+    def test_a_swap_whose_new_files_are_gone_leaves_the_old_ones(self, root: Path) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        before = data_in(plan)
+        self.die(pipeline, "journaled")
+        shutil.rmtree(Path(plan.storage.removeprefix("file://"), "staging"))
+        self.recover(plan)
+        record = Ledger(store_of(plan)).latest("scores", DAY)
+        assert (record.run_id, record.state) == ("r3", "died")
+        assert "staged files were deleted, such as dt=2013-06-01/origin=EWR/r3.parquet (3 in all)" in record.error
+        assert data_in(plan) == before
+        assert decisions(pipeline.plan(DAY)) == [SKIP]
+        assert leftovers(store_of(plan), "scores") == ()
+        publish(pipeline.plan(DAY, force=True), "r4")  # and the driver, which was only paused, continues
+        interval = SinkInterval(store_of(plan), "scores", DAY)
+        sink_path = sink_of(plan).as_posix()
+        swap(permit(interval, sink_path, person("zombie")), read_journal(interval, 2), ignore)
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"r4.parquet"}
+        assert len(data_in(plan)) == 3
+
+    def test_rows_of_a_complete_swap_are_not_moved_to_a_version_that_was_deleted(self, root: Path) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        publish(plan)
+        self.die(pipeline, "partition_published")
+        (slot,) = Path(plan.storage.removeprefix("file://"), "versions").rglob("origin=*")
+        shutil.rmtree(slot)
+        self.recover(plan)
+        assert {name.rpartition("/")[2] for name in data_in(plan)} == {"r3.parquet"}
+        assert len(data_in(plan)) == 3
+
+    def test_the_command_restores_the_marker_and_only_of_a_sink_with_a_publish(self, root: Path, capsys) -> None:
+        pipeline = pipeline_of(root)
+        plan = pipeline.plan(DAY)
+        recover_command = ["recover", str(root.parent / "project" / "pipeline.yaml"), "--param", f"root=file://{root}"]
+        assert invoke(recover_command) == 0
+        assert not sink_of(plan).exists()
+        publish(plan)
+        marker = sink_of(plan) / "_current"
+        content = marker.read_bytes()
+        marker.unlink()
+        with pytest.raises(StorageError, match=r"FS8003.*no file _current.*`firesteel recover`"):
+            current_files(plan.sinks[0].path, timeout_s=0)
+        assert invoke(recover_command) == 0, capsys.readouterr().err
+        assert marker.read_bytes() == content
+        assert len(current_files(plan.sinks[0].path, timeout_s=0)) == 3
+
+    def die(self, pipeline: Pipeline, kind: str, **options) -> None:
+        """Publish the interval again as run r3, which is killed after an event."""
+
+        def stop(event):
+            if event.kind == kind:
+                raise OSError("killed")
+
+        with pytest.raises(OSError, match="killed"):
+            publish(pipeline.plan(DAY, force=True), "r3", on_event=stop, **options)
+
+    def do(self, plan: Plan, path: Path, action: Callable[[], T]) -> T:
+        """Act; if that fails, do what the hint says, and act again."""
+        try:
+            return action()
+        except FiresteelError as error:
+            assert "`firesteel recover`" in error.hint, (path, error)
+            if "Without one, delete" in error.hint:  # there is no backup
+                shutil.rmtree(error.hint.partition(" delete ")[2].partition(" ")[0])
+            self.recover(plan)
+            return action()
+
+    def run_once(self, pipeline: Pipeline) -> None:
+        """As `firesteel run` does; the first stage skips what was published meanwhile."""
+        plan = pipeline.plan(DAY)
+        (interval,) = plan.intervals
+        if interval.action == "skip":
+            return
+        with begin(plan, interval, "next") as transaction:
+            if check_ledger(plan, interval):
+                return
+            for directory in interval.outputs[0].directories:
+                locate(plan.storage)[0].create(f"{transaction.staging_path}/{directory}/next.parquet", b"rows")
+            transaction.publish(interval.outputs[0].directories, Counts())
+
+    def recover(self, plan: Plan) -> None:
+        """As `firesteel recover`."""
+        for interval in leftovers(store_of(plan), "scores"):
+            recover(store_of(plan), "scores", plan.sinks[0].path, interval)
+        restore_marker(store_of(plan), "scores", plan.sinks[0].path)
+
+    def check(self, pipeline: Pipeline, plan: Plan, path: Path) -> None:
+        """The sink has one complete publish, and takes further ones, which can be undone."""
+        assert decisions(self.do(plan, path, lambda: pipeline.plan(DAY))) == [SKIP], path
+        assert len(self.do(plan, path, lambda: current_files(plan.sinks[0].path, timeout_s=0))) == 3, path
+        record = Ledger(store_of(plan)).published("scores", DAY, canonical(plan.sinks[0].path))
+        assert set(data_in(plan)) == {file.path for file in record.files}, path
+        assert {file.path.rpartition("/")[2] for file in record.files} == {f"{record.run_id}.parquet"}, path
+        self.do(plan, path, lambda: publish(pipeline.plan(DAY, force=True), "later"))
+        assert set(data_in(plan)) == {f"dt={DAY}/origin={name}/later.parquet" for name in ("EWR", "JFK", "LGA")}, path
+        rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, person("rollback"))
+        assert set(data_in(plan)) == {file.path for file in record.files}, path
+        assert leftovers(store_of(plan), "scores") == (), path

@@ -50,7 +50,7 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
     from firesteel.conf.errors import FiresteelError
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.jobs.tracking.spool import deliver
-    from firesteel.pipelines.publish.recover import leftovers, person
+    from firesteel.pipelines.publish.recover import leftovers, person, restore_marker
     from firesteel.pipelines.publish.recover import recover as recover_interval
     from firesteel.pipelines.publish.transfer import transfer
 
@@ -69,6 +69,10 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
                 continue
             if record is not None:
                 records.append(record)
+        try:
+            restore_marker(store, name, sink.path)
+        except FiresteelError as error:
+            errors.append(error)
     for run in deliver(store):
         click.echo(f"sent the record of run {run} to MLflow.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)

@@ -48,8 +48,18 @@ def point_to(sink_interval: SinkInterval, sink_path: str) -> None:
 def read_pointer(storage: Storage, sink_path: str) -> Pointer:
     """Return the pointer of a sink. Raise FS8003 when nothing was published there."""
     path = join(sink_path, NAME)
+    try:
+        data = storage.read(path)
+    except StorageError as error:
+        if error.code != "FS8003":
+            raise
+        raise StorageError(
+            "FS8003",
+            f"nothing was published to {storage.base_uri}{sink_path}: it has no file {NAME}.",
+            hint=f"Publish to it first. If {NAME} was deleted, run `firesteel recover`.",
+        ) from error
     hint = "Delete the file; the next publish writes it again."
-    return decode(_ADAPTER, storage.read(path), path, _identity(storage, sink_path), hint)
+    return decode(_ADAPTER, data, path, _identity(storage, sink_path), hint)
 
 
 def _identity(storage: Storage, sink_path: str) -> dict[str, str | int]:

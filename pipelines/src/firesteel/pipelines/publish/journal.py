@@ -97,7 +97,10 @@ def fence(sink_interval: SinkInterval, token: int, *, by: int, run_id: str, canc
     marker = sink_interval.file("lease", token, "journaled")
     if sink_interval.storage.status(marker) is not None and sink_interval.storage.status(path) is None:
         raise invalid(
-            path, f"the journal of {sink_interval}, token {token}, is missing, although it was written.", _HINT
+            path,
+            f"the journal of {sink_interval}, token {token}, is missing, although it was written.",
+            f"Restore the file from a backup. Without one, delete {marker} and run `firesteel recover`: it discards the attempt. "
+            "Then run the interval again; `firesteel verify` lists files of the attempt that are left in the sink.",
         )
     decision = _decide(sink_interval, token, Tombstone("tombstone", by, run_id, cancelled))
     return decision if isinstance(decision, Journal) else None

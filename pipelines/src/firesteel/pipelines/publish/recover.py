@@ -6,7 +6,9 @@
         fence it --- tombstone written ---> remove its staging -> ledger "died"      -> release
                  `-- journal exists ------> finish its swap    -> ledger "published" -> clean up -> release
 
-A run of the same plan takes over the staging instead of removing it.
+A run of the same plan takes over the staging instead of removing it. A token that is in the ledger is only cleaned up. If staged files or
+version folders of a journal were deleted, its publish cannot be finished: the sink stays as it is, the ledger says "died", and the next
+run scores the interval again.
 
 All steps are idempotent and may run in several processes at the same time. A recovery that dies is recovered in the same way.
 """
@@ -45,12 +47,13 @@ from firesteel.pipelines.publish.lease import (
     release,
     write_lease,
 )
-from firesteel.pipelines.publish.ledger import lost_records, read_record, write_record
-from firesteel.pipelines.publish.owner import check_sink, check_store
+from firesteel.pipelines.publish.ledger import Ledger, lost_records, read_record, write_record
+from firesteel.pipelines.publish.owner import check_sink, check_store, claim_sink, sink_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
-from firesteel.pipelines.publish.swap import swap
+from firesteel.pipelines.publish.swap import block, swap, what_is_lost
+from firesteel.pipelines.storage.identity import canonical
 
 
 def recover(
@@ -115,16 +118,22 @@ def recover_before(
         if state.token >= lease.token or state.released:
             continue
         dead = read_lease(sink_interval, state.token)
-        journal = fence(sink_interval, state.token, by=lease.token, run_id=lease.record.attempt.run_id)
-        if take_over and journal is None and dead.attempt.plan_hash == lease.record.attempt.plan_hash:
-            _take_over(sink_interval, dead.token, lease.token)
-        finished = _discard(lease, dead) if journal is None else _roll_forward(lease, journal, on_event, keep_versions)
+        finished = _recorded(sink_interval, dead.token)
+        if finished is not None:
+            _clean_up(sink_interval, finished, keep_versions)
+        elif journal := fence(sink_interval, dead.token, by=lease.token, run_id=lease.record.attempt.run_id):
+            finished = _roll_forward(lease, journal, on_event, keep_versions)
+        else:
+            if take_over and dead.attempt.plan_hash == lease.record.attempt.plan_hash:
+                _take_over(sink_interval, dead.token, lease.token)
+            finished = _discard(lease, dead)
         record = finished or record
-        release(sink_interval, state.token, published=journal is not None)
+        published = finished is not None and finished.state == "published"
+        release(sink_interval, dead.token, published=published)
         facts = {
-            "token": state.token,
+            "token": dead.token,
             "run_id": dead.attempt.run_id,
-            "state": "died" if journal is None else "published",
+            "state": "published" if published else "died",
         }
         on_event(Event("recovered", sink_interval.interval, facts))
     if record is not None:
@@ -152,6 +161,8 @@ def journaled(store: StateStore, sink: str) -> frozenset[str]:
 
 def _is_unfinished(store: StateStore, sink: str, interval: str) -> bool:
     sink_interval = SinkInterval(store, sink, interval)
+    if lost_leases(sink_interval):
+        return True
     states = read_states(sink_interval)
     return any(not state.released for state in states) and not _is_held(sink_interval, states[-1])
 
@@ -163,7 +174,7 @@ def leftovers(store: StateStore, sink: str) -> tuple[str, ...]:
     names = {name_of(child.name) for folder in folders for child in children(store.storage, folder)}
     for name in sorted(names):
         sink_interval = SinkInterval(store, sink, name)
-        if lost_leases(sink_interval) or lost_records(sink_interval) or _is_unfinished(store, sink, name):
+        if lost_records(sink_interval) or _is_unfinished(store, sink, name):
             unfinished.append(name)
     return tuple(unfinished)
 
@@ -202,13 +213,11 @@ def _restore(sink_interval: SinkInterval) -> None:
 
 def _known(sink_interval: SinkInterval, token: int) -> LedgerRecord | None:
     """Return the ledger record of a token, or the record that its journal plans."""
-    storage = sink_interval.storage
-    if storage.status(sink_interval.file("ledger", token)) is not None:
-        return read_record(sink_interval, token)
-    if storage.status(sink_interval.file("journal", token)) is not None:
+    recorded = _recorded(sink_interval, token)
+    if recorded is None and sink_interval.storage.status(sink_interval.file("journal", token)) is not None:
         decision = read_decision(sink_interval, token)
         return decision.record if isinstance(decision, Journal) else None
-    return None
+    return recorded
 
 
 def _take_over(sink_interval: SinkInterval, dead: int, token: int) -> None:
@@ -248,16 +257,55 @@ def _discard(lease: Lease, dead: LeaseRecord) -> LedgerRecord | None:
 
 
 def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versions: int) -> LedgerRecord:
+    """Finish the publish of a journal, and return its ledger record. If it cannot be finished, nothing in the sink changes."""
     sink_interval = lease.sink_interval
     check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
     # The journal names the paths, and others may be able to write it.
     permission = permit(sink_interval, journal.sink_path, lease.record.attempt)
-    swap(permission, journal, on_event)
-    record = enter(sink_interval, journal.sink_path, replace(journal.record, recovered_by=lease.record.attempt.run_id))
+    record = replace(journal.record, recovered_by=lease.record.attempt.run_id)
+    if lost := what_is_lost(sink_interval, journal):
+        error = f"the driver died while it published, and the publish cannot be completed: {lost}"
+        block(sink_interval, journal)
+        remove_staging(sink_interval, journal.token)
+        return write_record(sink_interval, replace(record, state="died", partitions=(), files=(), error=error))
+    swap(permission, journal, on_event, resumed=True)
+    record = enter(sink_interval, journal.sink_path, record)
     on_event(Event("ledgered", sink_interval.interval, {"token": journal.token, "run_id": journal.run_id}))
-    remove_staging(sink_interval, journal.token)
-    prune_versions(sink_interval, journal.token, keep_versions)
+    _clean_up(sink_interval, record, keep_versions)
     return record
+
+
+def _recorded(sink_interval: SinkInterval, token: int) -> LedgerRecord | None:
+    """Return the ledger record of a token; None if it has none."""
+    if sink_interval.storage.status(sink_interval.file("ledger", token)) is None:
+        return None
+    return read_record(sink_interval, token)
+
+
+def _clean_up(sink_interval: SinkInterval, record: LedgerRecord, keep_versions: int) -> None:
+    remove_staging(sink_interval, record.token)
+    if record.state == "published":
+        prune_versions(sink_interval, record.token, keep_versions)
+
+
+def restore_marker(store: StateStore, sink: str, sink_path: str) -> None:
+    """Write the marker of a sink again if it was deleted after a publish: readers need it.
+
+    Parameters
+    ----------
+    sink_path
+        The sink's path in the store's storage, or its URI.
+    """
+    path, ledger = path_within(store, sink_path), Ledger(store)
+    if sink_owner(store, path) is not None:
+        return
+    location = canonical(f"{store.storage.base_uri}{path}")
+    for interval in ledger.intervals(sink):
+        if ledger.published(sink, interval, location) is not None:
+            sink_interval = SinkInterval(store, sink, interval)
+            permit(sink_interval, path, person("recover"))
+            claim_sink(sink_interval, path)
+            return
 
 
 def person(what: str) -> Attempt:

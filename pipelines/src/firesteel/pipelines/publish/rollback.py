@@ -78,7 +78,7 @@ def _directories(sink_interval: SinkInterval, sink_path: str, undone: list[Ledge
     storage = sink_interval.storage
     directories: dict[str, Directory] = {}
     for record in undone:  # oldest first: its version is the state before all of them
-        for replaced in read_journal(sink_interval, record.token).directories:
+        for replaced in _replaced(sink_interval, record):
             path = replaced.path
             if path in directories:
                 continue
@@ -98,6 +98,16 @@ def _directories(sink_interval: SinkInterval, sink_path: str, undone: list[Ledge
             exists = storage.status(join(sink_path, path)) is not None
             directories[path] = Directory(path, had_previous=exists, staged=bool(source), source=source)
     return tuple(directories.values())
+
+
+def _replaced(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[Directory, ...]:
+    if sink_interval.storage.status(sink_interval.file("journal", record.token)) is None:
+        raise StorageError(
+            "FS8010",
+            f"{sink_interval}: the journal of run {record.run_id} was deleted, so it is unknown what the run replaced.",
+            hint="Restore it from a backup, or run the older spec again with `firesteel run --force`.",
+        )
+    return read_journal(sink_interval, record.token).directories
 
 
 def _overlap(left: str, right: str) -> bool:

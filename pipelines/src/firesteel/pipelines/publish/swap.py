@@ -24,12 +24,14 @@ A failed rename is therefore never retried in (1), and in (2) only while `stagin
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.events import Event, OnEvent
 from firesteel.pipelines.publish.journal import Directory, Journal
 from firesteel.pipelines.publish.lease import mark_journaled
 from firesteel.pipelines.publish.permit import Permission
+from firesteel.pipelines.publish.presence import missing_files
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.paths import join, parent_of
 
@@ -45,8 +47,13 @@ def prepare(
         sink_interval.storage.mkdirs(folder)
 
 
-def swap(permission: Permission, journal: Journal, on_event: OnEvent) -> None:
+def swap(permission: Permission, journal: Journal, on_event: OnEvent, *, resumed: bool = False) -> None:
     """Run the remaining renames of a journal's swap. Each successful rename emits an event.
+
+    Parameters
+    ----------
+    resumed
+        Look first which directories have been swapped, so that a version that was deleted by hand is not filled with new data.
 
     Raises
     ------
@@ -66,11 +73,59 @@ def swap(permission: Permission, journal: Journal, on_event: OnEvent) -> None:
             if error.code not in {"FS8003", "FS8004"}:  # already moved
                 raise
     for directory in journal.directories:
+        if resumed and directory.staged and not _is_staged(sink_interval, journal, directory):
+            continue
         facts: dict[str, object] = {"directory": directory.path, "token": journal.token}
         if directory.had_previous and _retire(permission, journal, directory):
             on_event(Event("partition_retired", sink_interval.interval, facts))
         if directory.staged and _move_in(permission, journal, directory):
             on_event(Event("partition_published", sink_interval.interval, facts))
+
+
+def what_is_lost(sink_interval: SinkInterval, journal: Journal) -> str:
+    """Return why a swap cannot be finished, as a phrase; empty if it can. Only a person or another program deletes these files."""
+    storage = sink_interval.storage
+    moved = []
+    for directory in journal.directories:
+        waits = (
+            _is_staged(sink_interval, journal, directory)
+            if directory.staged
+            else storage.status(join(journal.sink_path, directory.path)) is not None
+        )
+        if directory.staged and not waits:
+            moved.append(directory.path)
+        folder = parent_of(sink_interval.version(journal.token, directory.path))
+        if waits and directory.had_previous and storage.status(folder) is None:
+            return f"{folder} was deleted, where the replaced files go"
+    files = tuple(file for file in journal.record.files if any(_within(file.path, path) for path in moved))
+    (missing,) = missing_files(storage, journal.sink_path, [replace(journal.record, files=files)])
+    return f"staged files were deleted, such as {missing[0]} ({len(missing):,} in all)" if missing else ""
+
+
+def block(sink_interval: SinkInterval, journal: Journal) -> None:
+    """Give up a swap that cannot be finished: no zombie moves newer data out of the sink."""
+    for directory in journal.directories:
+        if directory.had_previous:
+            _seal(sink_interval, sink_interval.version(journal.token, directory.path))
+
+
+def _within(path: str, directory: str) -> bool:
+    return not directory or path == directory or path.startswith(f"{directory}/")
+
+
+def _is_staged(sink_interval: SinkInterval, journal: Journal, directory: Directory) -> bool:
+    storage = sink_interval.storage
+    if storage.status(_staged(sink_interval, journal, directory)) is not None:
+        return True
+    older = directory.source  # a rollback that died before it had taken the older token's versions
+    return bool(older) and storage.status(sink_interval.version(older, directory.path)) is not None
+
+
+def _staged(sink_interval: SinkInterval, journal: Journal, directory: Directory) -> str:
+    """Return the folder that step (2) moves into the sink."""
+    if directory.source:
+        return join(sink_interval.reused(journal.token, directory.source), "data", directory.path)
+    return join(sink_interval.staging(journal.token), directory.path)
 
 
 def _retire(permission: Permission, journal: Journal, directory: Directory) -> bool:
@@ -106,13 +161,7 @@ def _seal(sink_interval: SinkInterval, slot: str) -> None:
 def _move_in(permission: Permission, journal: Journal, directory: Directory) -> bool:
     sink_interval = permission.sink_interval
     storage = sink_interval.storage
-    token = journal.token
-    old = directory.source
-    source = (
-        join(sink_interval.reused(token, old), "data", directory.path)
-        if old
-        else join(sink_interval.staging(token), directory.path)
-    )
+    source = _staged(sink_interval, journal, directory)
     target = join(journal.sink_path, directory.path)
     permission.check(source, target)
     try:
