@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from support.publishing import (
     SINK,
     area_of,
     attempt_of,
+    edit,
     publish,
     put,
     sink_of,
@@ -195,7 +195,7 @@ def test_a_forged_journal_replaces_nothing_that_its_reader_may_not_replace(polic
     root = dev_of(tmp_path)
     put(root, OLD)
     journal = journaled(root)
-    journal.write_text(json.dumps(json.loads(journal.read_text()) | {"sink_path": str(prod.parent)}))
+    edit(journal, sink_path=str(prod.parent))
     before = content(prod)
     for _ in range(2):
         with pytest.raises(NotAllowed, match="FS7601"):
