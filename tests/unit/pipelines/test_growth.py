@@ -44,7 +44,7 @@ def test_leases_of_decided_tokens_are_pruned_and_all_publishes_stay(root_uri):
         publish(root_uri, f"r{number}", NEW)
     names = folders_below(root_uri, "lease")
     assert len(names) <= 2 * KEEP_LEASES + 2
-    assert max(names) == f"{attempts:010d}.released"
+    assert max(names) == f"{attempts:010d}.published"
     assert len(Ledger(area_of(root_uri)).history(SINK, INTERVAL)) == attempts
     assert len(folders_below(root_uri, "journal")) == attempts  # tombstones and journals outlive every zombie
     assert publish(root_uri, "last", NEW).token == attempts + 1
@@ -94,7 +94,7 @@ def test_pruning_that_is_killed_anywhere_shows_no_old_token_as_unfinished(root_u
             break
     left[0] = 1000
     remove_debris(target, 6)
-    assert folders_below(root_uri, "lease") == ["0000000006.json", "0000000006.released"]
+    assert folders_below(root_uri, "lease") == ["0000000006.json", "0000000006.published"]
 
 
 @pytest.mark.parametrize("event", range(1, 4))

@@ -15,7 +15,7 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.planner.decide import Published
 from firesteel.pipelines.publish.audit import verify
 from firesteel.pipelines.publish.lease import Lease
-from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
+from firesteel.pipelines.publish.ledger import Ledger, decode_record, encode_record, write_record
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
@@ -24,6 +24,7 @@ from firesteel.pipelines.storage.local import LocalStorage
 from support.publishing import SINK, attempt_of
 
 COUNT = 300
+SINK_URI = "file:///scores"
 NAMES = tuple(f"2013-06-01T05:{number:03d}" for number in range(COUNT))
 
 
@@ -51,7 +52,17 @@ class CountingStorage(LocalStorage):
 
 def record(interval: str, token: int, state: str = "published") -> LedgerRecord:
     return LedgerRecord(
-        "pipe", "test", SINK, interval, token, f"run-{token}", f"hash-{token}", state, "2013", f"2014-{token}"
+        "pipe",
+        "test",
+        SINK,
+        interval,
+        token,
+        f"run-{token}",
+        f"hash-{token}",
+        state,
+        "2013",
+        f"2014-{token}",
+        location=SINK_URI,
     )
 
 
@@ -175,15 +186,15 @@ def test_a_damaged_record_is_an_error_with_its_path(store):
 
 
 def test_what_a_plan_reads_of_the_state_does_not_grow_with_its_intervals(store):
-    Published.of(Ledger(store), (SINK,), NAMES)
+    Published.of(store, {SINK: SINK_URI}, NAMES)
     reads(store)
-    published = Published.of(Ledger(store), (SINK,), NAMES)
+    published = Published.of(store, {SINK: SINK_URI}, NAMES)
     calls = reads(store)
-    assert calls == {"list": 1, "scan": 1, "read": 1}
+    assert calls == {"list": 1, "scan": 3, "read": 1}
     assert [published.last(SINK, name).token for name in NAMES] == [1] * COUNT
     assert len(published.recent()) == 5
-    few = Published.of(Ledger(store), (SINK,), ["2013-06-01T05:001", "2099-01-01"])
-    assert reads(store) == {"list": 1, "scan": 1, "read": 7}
+    few = Published.of(store, {SINK: SINK_URI}, ["2013-06-01T05:001", "2099-01-01"])
+    assert reads(store) == {"list": 1, "scan": 3, "read": 7}
     assert few.last(SINK, "2099-01-01") is None
 
 
@@ -191,7 +202,7 @@ def test_the_state_of_intervals_names_records_and_holders(store):
     held = SinkInterval(store, SINK, "2099-01-01")
     with_lease = Lease.acquire(held, attempt_of("r9"), ttl_s=60, purpose="run")
     try:
-        state = interval_status(store, {SINK: "/scores"}, (*NAMES, "2099-01-01"), "")
+        state = interval_status(store, {SINK: SINK_URI}, (*NAMES, "2099-01-01"), "")
     finally:
         with_lease.release()
     intervals = {entry["interval"]: entry for entry in state["intervals"]}
@@ -215,7 +226,9 @@ def test_a_forged_index_is_found_by_the_audit(store):
     forged = SinkRecords(store, SINK)
     forged.all()
     key = (NAMES[1], 1)
-    forged._data[key] = forged._data[key].replace(b"run-1", b"run-9")
+    sink_interval = SinkInterval(store, SINK, NAMES[1])
+    changed = decode_record(sink_interval, 1, forged._data[key])
+    forged._data[key] = encode_record(sink_interval, replace(changed, run_id="run-9"))
     forged._write_index()
     assert SinkRecords(store, SINK).latest()[NAMES[1]].run_id == "run-9"
     assert [problem for problem in verify(store, (SINK,)) if str(index_of(store)) in problem]
