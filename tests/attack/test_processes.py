@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from signal import SIGKILL, SIGRTMIN, SIGTERM
 
 import pytest
@@ -21,7 +21,7 @@ from firesteel.pipelines.publish.process import machine_id, send_signal, started
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel_airflow.reaper import reap
-from support.publishing import INTERVAL, SINK, area_of, attempt_of, sink_of
+from support.publishing import INTERVAL, SINK, area_of, attempt_of, edit, sink_of
 
 VICTIM = """
 import signal
@@ -73,9 +73,7 @@ def cancelled(root_uri: str, **forged) -> bool:
     """Hold a lease, edit its file, cancel the run, and return whether `cancel` signalled a process."""
     store = area_of(root_uri)
     with Transaction.begin(store, SINK, sink_of(root_uri), INTERVAL, attempt_of("r1")) as transaction:
-        path = SinkInterval(store, SINK, INTERVAL).file("lease", transaction.token)
-        record = json.loads(store.storage.read(path)) | forged
-        store.storage.replace(path, json.dumps(record).encode())
+        edit(Path(SinkInterval(store, SINK, INTERVAL).file("lease", transaction.token)), **forged)
         (interval,) = cancel(store, (SINK,), "r1", who="eve@there", signal=True)
     assert interval.state == "cancelled"
     return interval.asked
