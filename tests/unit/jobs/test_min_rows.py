@@ -23,6 +23,10 @@ def store(tmp_path) -> StateStore:
     return StateStore(*locate(f"file://{tmp_path}/fs"), "p", "default")
 
 
+def sink_of(store: StateStore) -> str:
+    return f"{store.storage.base_uri}{store.base}-out"
+
+
 def check(
     store: StateStore, counts: Counts, *, missing: bool = False, on_missing: str = "fail", **sink: object
 ) -> None:
@@ -31,7 +35,9 @@ def check(
     interval = plan.intervals[0]
     if missing:
         interval = replace(interval, inputs=(SourceInput(plan.sources[0].name, ("dt=1",), ()), *interval.inputs[1:]))
-    check_min_rows(replace(plan, sources=sources), interval, replace(plan.sinks[0], **sink), counts, store)
+    check_min_rows(
+        replace(plan, sources=sources), interval, replace(plan.sinks[0], path=sink_of(store), **sink), counts, store
+    )
 
 
 def publish(store: StateStore, rows: int) -> None:
@@ -39,7 +45,7 @@ def publish(store: StateStore, rows: int) -> None:
     with Transaction.begin(
         store,
         plan.sinks[0].name,
-        "/out",
+        sink_of(store),
         plan.intervals[0].id,
         Attempt("r0", "h", "me", "here", "2024-01-01T00:00:00+00:00"),
     ) as transaction:

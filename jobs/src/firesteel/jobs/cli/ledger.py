@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firesteel.jobs.cli.console import plain_console, print_table
-from firesteel.jobs.cli.options import json_option, spec_options
+from firesteel.jobs.cli.options import json_option, named, spec_options
 
 if TYPE_CHECKING:
     from firesteel.pipelines.publish.records import LedgerRecord
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @spec_options
-@click.option("--interval", default=None, help="Show only this interval.")
+@click.option("--interval", default=None, callback=named, help="Show only this interval.")
 @json_option
 def history(spec: Path, profile: str, params: dict[str, str], interval: str | None, as_json: bool) -> None:
     """Show every attempt, newest first: published, failed, cancelled or died."""

@@ -20,7 +20,7 @@ from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.paths import join, parent_of
 
-_DRAFT = re.compile(r"\.draft-(\d{10,})-[0-9a-f]+")
+_DRAFT = re.compile(r"\.+draft-(\d{10,})-.*")  # a storage writes a file under a hidden name of its own first
 
 
 def prewritten_by(name: str) -> int | None:

@@ -35,6 +35,7 @@ exec spark-submit \
   --conf spark.kubernetes.namespace=ml \
   --conf spark.sql.adaptive.enabled=true \
   --conf spark.sql.adaptive.optimizer.excludedRules=org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation \
+  --conf spark.sql.ansi.enabled=true \
   --conf spark.sql.parquet.compression.codec=zstd \
   --conf spark.sql.session.timeZone=UTC \
   --conf spark.task.resource.gpu.amount=1 \
