@@ -92,8 +92,15 @@ class ExecutorHoursBudget:
         self._interrupted.set()
         with suppress(Py4JError, OSError):  # a JVM that is gone has no jobs
             self.cancel()
-            deadline = time.monotonic() + TASKS_END_S
-            while self._has_tasks() and time.monotonic() < deadline:  # other jobs of the session may go on for ever
+        self.wait_for_tasks()
+
+    def wait_for_tasks(self) -> None:
+        """Wait until the tasks of cancelled jobs have ended, which may still write files; not for ever: the session may have other jobs."""
+        from py4j.protocol import Py4JError
+
+        deadline = time.monotonic() + TASKS_END_S
+        with suppress(Py4JError, OSError):  # a JVM that is gone has no tasks
+            while self._has_tasks() and time.monotonic() < deadline:
                 time.sleep(0.1)
 
     def _has_tasks(self) -> bool:

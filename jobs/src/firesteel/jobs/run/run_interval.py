@@ -101,6 +101,8 @@ def _spark_errors(context: IntervalContext) -> Iterator[None]:
         budget.interrupt()  # before the transaction aborts: tasks that still run write into its staging folder
         raise
     except (PySparkException, Py4JError) as error:
+        if budget.reached or budget.interrupted:  # the job was cancelled, and its tasks may still write
+            budget.wait_for_tasks()
         if budget.reached:
             raise budget.error(context.interval.id) from error
         if budget.interrupted:
