@@ -20,6 +20,7 @@ from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.publish.verify import verify_files
+from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
 from support.publishing import (
     COUNTS,
@@ -313,3 +314,17 @@ def test_the_command_line_says_what_was_changed(tmp_path, capsys):
     assert not result["ok"]
     assert f"{FILE} was changed" in result["wrong"][0]
     assert result["wrong"][1].startswith("entry 2 was removed")
+
+
+def test_a_sink_that_has_moved_is_compared_with_the_publishes_to_its_location(tmp_path):
+    root_uri = f"file://{tmp_path}"
+    store = area_of(root_uri)
+    publish(root_uri, "r1", NEW)
+    moved = f"{root_uri}/moved"
+    with Transaction.begin(store, SINK, moved, "2013-06-02", attempt_of("r2")) as transaction:
+        store.storage.create(f"{transaction.staging_path}/dt=2013-06-02/part-0", b"rows")
+        transaction.publish(("dt=2013-06-02",), Counts())
+    assert verify_files(store, {SINK: moved}).problems == ()
+    assert verify_files(store, {SINK: sink_of(root_uri)}).problems == ()
+    (tmp_path / "moved/dt=2013-06-02/part-0").write_bytes(b"ROWS")
+    assert len(verify_files(store, {SINK: moved}).problems) == 1

@@ -16,7 +16,7 @@ import pytest
 
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.run.replay import replay
-from firesteel.jobs.spark.session import open_session
+from firesteel.jobs.spark.session import activated, open_session
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Column
@@ -176,10 +176,11 @@ def test_a_callers_own_settings_decide_nothing(spark):
     spark.conf.set("spark.sql.timestampType", "TIMESTAMP_NTZ")
     spark.conf.set("spark.sql.caseSensitive", "true")
     try:
-        with open_session(plan, spark) as session:
-            assert schema_of([Column("at", "timestamp")]).simpleString() == "struct<at:timestamp>"
-            assert {key: session.conf.get(key) for key in FIXED} == dict(FIXED)
-        assert schema_of([Column("at", "timestamp")]).simpleString() == "struct<at:timestamp_ntz>"
+        with activated(spark):  # another test may have left a session of its own active
+            with open_session(plan, spark) as session:
+                assert schema_of([Column("at", "timestamp")]).simpleString() == "struct<at:timestamp>"
+                assert {key: session.conf.get(key) for key in FIXED} == dict(FIXED)
+            assert schema_of([Column("at", "timestamp")]).simpleString() == "struct<at:timestamp_ntz>"
     finally:
         spark.conf.unset("spark.sql.timestampType")
         spark.conf.unset("spark.sql.caseSensitive")

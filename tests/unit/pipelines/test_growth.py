@@ -105,3 +105,14 @@ def test_a_killed_publish_leaves_no_draft_after_its_recovery(root_uri, event):
     assert code == -signal.SIGKILL
     recover_all(root_uri)
     assert not [name for name in folders_below(root_uri, "lease") if name.startswith(".")]
+
+
+def test_a_driver_that_wakes_after_its_lease_was_pruned_stops_nobody(root_uri, monkeypatch):
+    monkeypatch.setattr(cleanup, "KEEP_LEASES", 1)
+    for number in range(5):
+        publish(root_uri, f"r{number}", NEW)
+    target = SinkInterval(area_of(root_uri), SINK, INTERVAL)
+    assert target.storage.status(target.file("lease", 2)) is None
+    target.storage.replace(target.file("lease", 2, "beat"), b"")
+    assert publish(root_uri, "last", NEW).token == 6
+    assert leftovers(area_of(root_uri), SINK) == ()

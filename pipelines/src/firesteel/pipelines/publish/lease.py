@@ -37,6 +37,9 @@ _log = logging.getLogger(__name__)
 LEASE_TTL_S = 60.0
 """Seconds without a heartbeat after which another driver may take over a lease."""
 
+_PROOF = frozenset({"json", "released", "published"})
+"""Files that prove that a token was used."""
+
 _RACES = 5
 """Number of attempts to create the next token while other drivers create it first."""
 
@@ -165,7 +168,10 @@ def read_states(sink_interval: SinkInterval) -> list[TokenState]:
         if parsed is not None:
             files_of.setdefault(parsed[0], {})[parsed[1]] = child.modified_ms
     states = []
+    newest = max((token for token, files in files_of.items() if files.keys() & _PROOF), default=0)
     for token, files in sorted(files_of.items()):
+        if files.keys() == {"beat"} and token < newest:  # of a driver that woke after its lease was pruned
+            continue
         released = "released" in files or "published" in files
         if (
             "json" not in files
@@ -186,9 +192,10 @@ def lost_leases(sink_interval: SinkInterval) -> list[int]:
         used.update(tokens_in(storage, sink_interval.folder(kind), "json"))
     # The leases last: a token has a lease before it has anything else.
     marks = [token_of(child.name) for child in children(storage, sink_interval.folder("lease"))]
-    leased = {mark[0] for mark in marks if mark and mark[1] in {"json", "released", "published"}}
-    marked = {mark[0] for mark in marks if mark}
-    return sorted((marked | {token for token in used if token > max(leased, default=0)}) - leased)
+    leased = {mark[0] for mark in marks if mark and mark[1] in _PROOF}
+    newest = max(leased, default=0)
+    marked = {mark[0] for mark in marks if mark and (mark[1] != "beat" or mark[0] > newest)}
+    return sorted((marked | {token for token in used if token > newest}) - leased)
 
 
 def write_lease(sink_interval: SinkInterval, record: LeaseRecord) -> None:
