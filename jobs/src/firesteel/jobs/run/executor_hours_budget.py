@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
@@ -87,21 +87,35 @@ class ExecutorHoursBudget:
 
     def interrupt(self) -> None:
         """Cancel the run's jobs because the run is interrupted, and wait for their tasks. Their errors are no failures then."""
-        from py4j.protocol import Py4JError
-
         self._interrupted.set()
-        with suppress(Py4JError, OSError):  # a JVM that is gone has no jobs
-            self.cancel()
+        self._ask_jvm(self.cancel)
         self.wait_for_tasks()
 
     def wait_for_tasks(self) -> None:
         """Wait until the tasks of cancelled jobs have ended, which may still write files; not for ever: the session may have other jobs."""
-        from py4j.protocol import Py4JError
-
         deadline = time.monotonic() + TASKS_END_S
-        with suppress(Py4JError, OSError):  # a JVM that is gone has no tasks
+
+        def wait() -> None:
             while self._has_tasks() and time.monotonic() < deadline:
                 time.sleep(0.1)
+
+        self._ask_jvm(wait)
+
+    @staticmethod
+    def _ask_jvm(call: Callable[[], None]) -> None:
+        """Run a call in a thread, which has a connection to the JVM of its own: an interrupt may have broken that of this thread.
+
+        A JVM that is gone has no jobs, and one that does not answer in `TASKS_END_S` is not waited for.
+        """
+        from py4j.protocol import Py4JError
+
+        def run() -> None:
+            with suppress(Py4JError, OSError):
+                call()
+
+        thread = threading.Thread(target=run, name="cancel", daemon=True)
+        thread.start()
+        thread.join(TASKS_END_S)
 
     def _has_tasks(self) -> bool:
         """Whether the session runs a job or a task. A task ends some time after its job was cancelled."""
