@@ -162,10 +162,11 @@ class Source(Part):
 class Trust(Part):
     """The model formats that may be loaded. firesteel loads them itself, except `pickle`, which lets MLflow run the model's code."""
 
-    formats: tuple[Literal["skops", "onnx", "lightgbm", "xgboost", "pickle"], ...] = Field(
+    formats: tuple[Literal["skops", "onnx", "lightgbm", "xgboost", "pickle", "unknown"], ...] = Field(
         ("skops", "onnx"),
         min_length=1,
-        description="Trusted formats. `pickle` stands for every model that needs its own code to be loaded.",
+        description="Trusted formats. `pickle` stands for every model that needs its own code to be loaded. `unknown` is accepted and "
+        "trusts nothing: a model in another format needs `pickle`.",
     )
     skops_types: tuple[str, ...] = Field(
         (), description="Types like `package.module.Class` that a skops file may have besides those that skops trusts."
