@@ -37,7 +37,7 @@ def read_user_text(path: Path, limit: int = MAX_BYTES) -> str:
     Raises
     ------
     UnusableFileError
-        The file cannot be read, is no regular file, is longer than `limit` bytes, or is not UTF-8.
+        The file cannot be read, is not a regular file, is longer than `limit` bytes, or is not UTF-8.
     """
     data = read_user_bytes(path, limit)
     try:

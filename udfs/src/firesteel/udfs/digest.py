@@ -36,7 +36,7 @@ def digest_of(
     max_size
         Largest allowed size of all files in bytes, checked before a file is read.
     on_block
-        Receives each file's bytes in blocks, at least one block per file, in the order of names: a copy that is made of them has this
+        Receives each file's bytes in blocks, at least one block per file, in the order of names: a copy that consists of them has this
         digest, even if another process changes the folder.
 
     Raises

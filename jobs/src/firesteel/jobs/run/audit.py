@@ -19,27 +19,27 @@ from firesteel.jobs.run.staged_files import StagedFiles
 from firesteel.jobs.run.stages import CheckInputs, CheckLedger
 from firesteel.jobs.spark.lower import read_files
 from firesteel.pipelines.plan.fingerprint import changed_gates
-from firesteel.pipelines.plan.model import SqlStepPlan
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from firesteel.jobs.run.interval_context import IntervalContext, Skip, Stage
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan, SinkPlan
 
 
 def audit_stages(plan: Plan, interval: IntervalPlan) -> tuple[Stage, ...]:
     """Return the stages of an interval whose action is `audit`. The last one records the verdict."""
-    sink, scored = plan.sinks[0], plan.scored_relations
+    sink, before = plan.sinks[0], plan.steps_before_score
     gates = [gate for gate in plan.gates if gate.name in interval.audited_gates]
     on_sink = tuple(gate for gate in gates if gate.on == f"sink:{sink.name}")
     on_inputs = tuple(gate for gate in gates if gate not in on_sink)
     stages: list[Stage] = [CheckPublished(sink)]
     if on_inputs or any(gate.compared for gate in on_sink):
-        before = [step for step in plan.steps if isinstance(step, SqlStepPlan) and step.name not in scored]
         stages += [CheckInputs(plan.sources), ReadSources(plan.sources)]
-        stages += [Transform(tuple(before), ())] if before else []
+        stages += [Transform(before, ())] if before else []
         stages += [AuditGates(GateInputs(on_inputs))] if on_inputs else []
     if on_sink:
         stages.append(AuditGates(GatePublished(on_sink, sink)))
@@ -88,10 +88,12 @@ class GatePublished:
         assert previous is not None  # CheckPublished has stopped the interval otherwise
         storage, path = locate(sink.path)
         files = tuple(FileStatus(join(path, file.path), False, file.length, 0) for file in previous.files)
-        frame = read_files(
-            context.spark, sink, [f"{storage.base_uri}{file.path}" for file in files], f"{storage.base_uri}{path}"
-        )
-        check_outputs(context, self.gates, sink, {}, StagedFiles(storage, files), frame)
+
+        def read() -> DataFrame:
+            uris = [f"{storage.base_uri}{file.path}" for file in files]
+            return read_files(context.spark, sink, uris, f"{storage.base_uri}{path}")
+
+        check_outputs(context, self.gates, sink, {}, StagedFiles(storage, files), read)
 
 
 @dataclass(frozen=True, slots=True)

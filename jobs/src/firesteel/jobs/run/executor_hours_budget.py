@@ -120,7 +120,9 @@ class ExecutorHoursBudget:
     def _has_tasks(self) -> bool:
         """Whether the session runs a job or a task. A task ends some time after its job was cancelled."""
         tracker = self._context._jsc.sc().statusTracker()  # noqa: SLF001 - PySpark's own tracker knows no executors
-        return bool(tracker.getActiveJobIds()) or any(one.numRunningTasks() for one in tracker.getExecutorInfos())
+        return bool(tracker.getActiveJobIds()) or any(
+            executor.numRunningTasks() for executor in tracker.getExecutorInfos()
+        )
 
     def error(self, interval: str, expected_s: float = 0.0) -> RuntimeFault:
         """Return the error of the interval that was stopped, or not started."""

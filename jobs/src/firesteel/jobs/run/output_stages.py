@@ -17,7 +17,7 @@ from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.identity import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -119,8 +119,11 @@ class GateOutputs:
     def run(self, context: IntervalContext) -> None:
         sink, rows = self.sink, context.metrics.counts.scored
         staged = StagedFiles.below(context.sink_storage, context.transaction.staging_path)
-        frame = read_staged(context.spark, sink, context.staging_uri, exists=rows > 0)
-        check_outputs(context, self.gates, sink, self.scores, staged, frame)
+
+        def read() -> DataFrame:
+            return read_staged(context.spark, sink, context.staging_uri, exists=rows > 0)
+
+        check_outputs(context, self.gates, sink, self.scores, staged, read)
 
 
 def check_outputs(
@@ -129,22 +132,28 @@ def check_outputs(
     sink: SinkPlan,
     scores: Mapping[str, str],
     files: StagedFiles,
-    frame: DataFrame,
+    read: Callable[[], DataFrame],
 ) -> None:
-    """Check gates on a sink's files, which `frame` reads, and on the steps after the score; measure the distributions of `scores`."""
+    """Check gates on a sink's files and on the steps after the score, and measure the distributions of `scores`.
+
+    Parameters
+    ----------
+    read
+        Returns the rows of the files. Called only where it is needed: Spark lists the files then.
+    """
     metrics = context.metrics
     types = {**drift_columns(context.plan, sink), **scores}
     with metrics.timed("audit"):
         loaded = files.load(tuple(types), metrics.counts.scored) if types else None
     for gate in gates:
         if gate.on.startswith("sink:"):
-            context.check_gate(gate, frame, loaded.profiles(gate, metrics.drifts, types) if loaded else {})
+            context.check_gate(gate, read(), loaded.profiles(gate, metrics.drifts, types) if loaded else {})
         else:
             context.check_gate(gate, context.spark.table(gate.on))
     if scores:
         with metrics.timed("audit"):
             metrics.distributions = (
-                tuple(distribution(frame, tuple(scores))) if loaded is None else loaded.distribution(tuple(scores))
+                tuple(distribution(read(), tuple(scores))) if loaded is None else loaded.distribution(tuple(scores))
             )
 
 

@@ -22,7 +22,7 @@ from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.events import OnEvent, ignore
-from firesteel.pipelines.plan.model import ScoreStepPlan, SqlStepPlan
+from firesteel.pipelines.plan.model import ScoreStepPlan
 from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
@@ -128,13 +128,12 @@ class ReadDeadLetters:
         from pyspark.sql.types import StructType
 
         spark, plan, interval = context.spark, context.plan, context.interval
-        score_step, scored = plan.score_step, plan.scored_relations
+        score_step = plan.score_step
         assert score_step is not None  # it wrote the dead letters
         with context.metrics.timed("read"):
             read_sources(spark, plan, interval)
-            for step in plan.steps:
-                if isinstance(step, SqlStepPlan) and step.name not in scored:
-                    make_view(spark, step, interval)
+            for step in plan.steps_before_score:
+                make_view(spark, step, interval)
             names = {*score_step.columns_read}
             fields = [field for field in spark.table(score_step.input).schema.fields if field.name in names]
             optional = frozenset(names - {*score_step.features, *score_step.keep})

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 def interval_stages(plan: Plan) -> tuple[Stage, ...]:
     """Return the stages of each interval of a plan, in the order in which they run. The last one publishes."""
     sink, scored = plan.sinks[0], plan.scored_relations
-    before = [step for step in plan.steps if isinstance(step, SqlStepPlan) and step.name not in scored]
+    before = plan.steps_before_score
     excluding = tuple(gate for gate in plan.gates if gate.excludes_rows)
     on_inputs = [gate for gate in plan.gates if not (gate.on.startswith("sink:") or gate.on in scored)]
     checked = tuple(gate for gate in on_inputs if not gate.excludes_rows)
     stages: list[Stage] = [CheckLedger(sink), CheckInputs(plan.sources), ReadSources(plan.sources)]
     if before or excluding:
-        stages.append(Transform(tuple(before), excluding))
+        stages.append(Transform(before, excluding))
     if checked:
         stages.append(GateInputs(checked))
     stages += staging_stages(plan, CheckMinRows(sink))

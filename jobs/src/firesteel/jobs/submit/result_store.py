@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from firesteel.conf.errors import FiresteelError
+from firesteel.conf.errors import FiresteelError, StorageError, Where
 from firesteel.jobs.run.plan_runner import RUNS_FOLDER
-from firesteel.pipelines.publish.records import parsed
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
@@ -26,6 +25,8 @@ from firesteel.pipelines.storage.paths import join
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
     from firesteel.pipelines.storage.base import Storage
+
+T = TypeVar("T")
 
 _HINT = "Read the driver's log, and run `firesteel status` to see what was published."
 
@@ -69,10 +70,10 @@ class ResultStore:
         """Return the result or the error of a driver; None if there is none yet."""
         path = join(self.folder, "result.json")
         if self.storage.status(path) is not None:
-            return parsed(_RESULT, self.storage.read(path), path, "a driver's result", _HINT)
+            return _parsed(_RESULT, self.storage.read(path), path, "a driver's result")
         path = join(self.folder, "error.json")
         if self.storage.status(path) is not None:
-            return parsed(_STOPPED, self.storage.read(path), path, "a driver's error", _HINT)
+            return _parsed(_STOPPED, self.storage.read(path), path, "a driver's error")
         return None
 
     def fetch(self, runs: Path | None = None) -> RunResult | DriverError | None:
@@ -94,3 +95,12 @@ class ResultStore:
 
 _RESULT: TypeAdapter[RunResult] = TypeAdapter(RunResult)
 _STOPPED = TypeAdapter(DriverError)
+
+
+def _parsed(adapter: TypeAdapter[T], data: bytes, path: str, what: str) -> T:
+    """Return the record in a JSON file. Raise FS8006 when the file is truncated or was edited."""
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise StorageError("FS8006", f"the file is not {what}: {reason}.", where=Where(path), hint=_HINT) from None

@@ -487,6 +487,12 @@ class Plan:
         return frozenset(scored)
 
     @property
+    def steps_before_score(self) -> tuple[SqlStepPlan, ...]:
+        """Return the SQL steps that do not depend on the score step."""
+        scored = self.scored_relations
+        return tuple(step for step in self.steps if isinstance(step, SqlStepPlan) and step.name not in scored)
+
+    @property
     def auditable_gates(self) -> frozenset[str]:
         """Return the gates that can be checked without a score: on the sink's files, or on relations that are the same as at the score."""
         scored, sinks = self.scored_relations, {f"sink:{sink.name}" for sink in self.sinks}

@@ -17,9 +17,6 @@ from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.open import locate
 
-CHANGED = "changed since it was published"
-"""Start of the reason of an interval whose published rows are of another plan."""
-
 HISTORY_RUNS = 5
 """Number of published intervals per sink that give the pipeline's speed."""
 
@@ -98,8 +95,7 @@ def decide(
         FS8013 when files of an interval that is appended already are missing: they cannot be appended again.
     """
     decided = [
-        _by_gates(_by_ledger(plan, published, force=force, appends=appends), published, gates, auditable)
-        for plan in plans
+        _by_ledger(plan, published, force=force, appends=appends, gates=gates, auditable=auditable) for plan in plans
     ]
     for sink in published.sinks:
         skipped = [plan.id for plan in decided if plan.action != "score"]
@@ -123,7 +119,15 @@ def lost_appends(sink: str, uri: str, missing: Mapping[str, tuple[str, ...]]) ->
     )
 
 
-def _by_ledger(plan: IntervalPlan, published: Published, *, force: bool, appends: frozenset[str]) -> IntervalPlan:
+def _by_ledger(
+    plan: IntervalPlan,
+    published: Published,
+    *,
+    force: bool,
+    appends: frozenset[str],
+    gates: frozenset[str],
+    auditable: frozenset[str],
+) -> IntervalPlan:
     unfinished = any(plan.id in published.unfinished[output.sink] for output in plan.outputs)
     appended = [published.last(output.sink, plan.id) for output in plan.outputs if output.sink in appends]
     if appended and not unfinished and all(record and record.holds(plan.plan_hash) for record in appended):
@@ -142,19 +146,19 @@ def _by_ledger(plan: IntervalPlan, published: Published, *, force: bool, appends
     if all(record.plan_hash == plan.plan_hash for record in known):
         when = known[0].ended_at if known else ""
         return replace(plan, action="skip", reason=f"already published with the same plan hash ({when})")
-    return replace(plan, action="score", reason=_changes(known, plan.hash_inputs, plan.outputs))
+    return _changed(plan, known, gates, auditable)
 
 
-def _by_gates(
-    plan: IntervalPlan, published: Published, gates: frozenset[str], auditable: frozenset[str]
+def _changed(
+    plan: IntervalPlan, records: Sequence[LedgerRecord], gates: frozenset[str], auditable: frozenset[str]
 ) -> IntervalPlan:
-    """Return an interval that would be scored as one to audit, if only auditable gates have changed."""
-    records = [published.last(output.sink, plan.id) for output in plan.outputs]
-    changed = [changed_gates(record.hash_inputs, plan.hash_inputs) if record else None for record in records]
-    if plan.action != "score" or not plan.reason.startswith(CHANGED) or None in changed:
-        return plan
+    """Return an interval that another plan published: to audit if only auditable gates have changed, else to score."""
+    reason = _changes(records, plan.hash_inputs, plan.outputs)
+    changed = [changed_gates(record.hash_inputs, plan.hash_inputs) for record in records]
     names = frozenset[str]().union(*(of_record or () for of_record in changed)) & gates
-    return replace(plan, action="audit", audited_gates=tuple(sorted(names))) if names <= auditable else plan
+    if None in changed or not names <= auditable:
+        return replace(plan, action="score", reason=reason)
+    return replace(plan, action="audit", reason=reason, audited_gates=tuple(sorted(names)))
 
 
 def _missing(files: Sequence[str]) -> str:
@@ -165,7 +169,7 @@ def _missing(files: Sequence[str]) -> str:
 def _changes(records: Sequence[LedgerRecord], now: Parts, outputs: Sequence[SinkOutput]) -> str:
     stale = next((record for record in records if record.hash_inputs != now), records[0])
     if not stale.hash_inputs:
-        return f"{CHANGED}: spec, model or input"
+        return "changed since it was published: spec, model or input"
     changes = changed_parts(stale.hash_inputs, now)
     sink = f" to {stale.sink}" if len(outputs) > 1 else ""
-    return f"{CHANGED}{sink}: {'; '.join(changes) or 'the plan'}"
+    return f"changed since it was published{sink}: {'; '.join(changes) or 'the plan'}"

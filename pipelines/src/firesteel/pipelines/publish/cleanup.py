@@ -6,13 +6,11 @@ import contextlib
 import secrets
 
 from firesteel.conf.errors import FiresteelError, StorageError
+from firesteel.pipelines.publish.lease import DECIDED
 from firesteel.pipelines.publish.ledger import read_record
 from firesteel.pipelines.publish.prewritten import prewritten_by
 from firesteel.pipelines.publish.state_store import SinkInterval, own_children, token_of, tokens_in
 from firesteel.pipelines.storage.paths import join
-
-_DECIDED = frozenset({"released", "published"})
-"""Marks of a token whose attempt is done."""
 
 KEEP_VERSIONS = 2
 """Number of replaced versions of an interval that are kept."""
@@ -87,11 +85,9 @@ def remove_debris(sink_interval: SinkInterval, up_to: int) -> None:
         if token > up_to - KEEP_LEASES:
             continue
         if "json" not in paths:
-            for mark in sorted(
-                paths, key=lambda name: name in _DECIDED
-            ):  # these last: they say that the token is decided
+            for mark in sorted(paths, key=lambda name: name in DECIDED):  # last the mark that the attempt is done
                 storage.delete(paths[mark])
-        elif _DECIDED & paths.keys():
+        elif DECIDED & paths.keys():
             storage.delete(paths["json"])
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Identity = Mapping[str, str | int]
-"""The place of a record: its `kind`, and the names that the path of its file is made of."""
+"""The place of a record: its `kind`, and the names in the path of its file."""
 
 _FIRST_LINE = re.compile(rb'\{"sha256": "([0-9a-f]{64})",\n')
 

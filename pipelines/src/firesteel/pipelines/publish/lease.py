@@ -37,7 +37,10 @@ _log = logging.getLogger(__name__)
 LEASE_TTL_S = 60.0
 """Seconds without a heartbeat after which another driver may take over a lease."""
 
-_PROOF = frozenset({"json", "released", "published"})
+DECIDED = frozenset({"released", "published"})
+"""Marks of a token whose attempt is done."""
+
+_PROOF = DECIDED | {"json"}
 """Files that prove that a token was used."""
 
 _RACES = 5
@@ -172,7 +175,7 @@ def read_states(sink_interval: SinkInterval) -> list[TokenState]:
     for token, files in sorted(files_of.items()):
         if files.keys() == {"beat"} and token < newest:  # of a driver that woke after its lease was pruned
             continue
-        released = "released" in files or "published" in files
+        released = bool(files.keys() & DECIDED)
         if (
             "json" not in files
             and not released

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pydantic import TypeAdapter
 
@@ -42,13 +42,7 @@ class Ledger:
     def suspect(self, sink: str, interval: str) -> str:
         """Return why an audit found the published rows wrong; empty if none did since the latest publish."""
         sink_interval = SinkInterval(self.store, sink, interval)
-        for token in reversed(_tokens(sink_interval)):
-            record = read_record(sink_interval, token)
-            if record.state == "published":
-                break
-            if record.failed_audit:
-                return record.error
-        return ""
+        return why_suspect(read_record(sink_interval, token) for token in reversed(_tokens(sink_interval)))
 
     def history(self, sink: str, interval: str | None = None) -> list[LedgerRecord]:
         """Return all attempts, latest first."""
@@ -65,6 +59,22 @@ class Ledger:
         storage = self.store.storage
         folders = [child for child in children(storage, self.store.folder("ledger", sink)) if child.is_dir]
         return tuple(sorted(name_of(folder.name) for folder in folders))
+
+
+def why_suspect(records: Iterable[LedgerRecord]) -> str:
+    """Return the error of the latest failed audit after the latest publish; empty if there is none.
+
+    Parameters
+    ----------
+    records
+        The records of one interval, latest first.
+    """
+    for record in records:
+        if record.state == "published":
+            break
+        if record.failed_audit:
+            return record.error
+    return ""
 
 
 def read_record(sink_interval: SinkInterval, token: int) -> LedgerRecord:

@@ -20,7 +20,6 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish.current import Pointer, point_to, read_pointer
 from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
-from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 _TAKE = "`firesteel recover --take-ownership`"
@@ -112,8 +111,7 @@ def sink_owner(store: StateStore, path: str) -> Pointer | None:
 
 def is_ours(store: StateStore, sink: str, owner: Pointer) -> bool:
     """Return whether a sink's owner is the store's pipeline and profile, under the name `sink`."""
-    base_uri = store.storage.base_uri
-    same_storage = canonical(f"{base_uri}{owner.base}") == canonical(f"{base_uri}{store.base}")
+    same_storage = store.location(owner.base) == store.location(store.base)
     return same_storage and (owner.pipeline, owner.profile, owner.sink) == (store.pipeline, store.profile, sink)
 
 

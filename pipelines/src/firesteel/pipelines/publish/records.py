@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from firesteel.conf.errors import StorageError, Where
 from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.result import Agreement, Counts
-
-T = TypeVar("T")
-
-
-def parsed(adapter: TypeAdapter[T], data: bytes, path: str, what: str, hint: str) -> T:
-    """Return the record in a JSON file. Raise FS8006 when the file is truncated or was edited."""
-    try:
-        return adapter.validate_json(data)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise StorageError("FS8006", f"the file is not {what}: {reason}.", where=Where(path), hint=hint) from None
 
 
 @dataclass(frozen=True, slots=True)

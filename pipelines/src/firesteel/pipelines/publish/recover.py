@@ -53,7 +53,6 @@ from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import block, swap, what_is_lost
-from firesteel.pipelines.storage.identity import canonical
 
 
 def recover(
@@ -299,7 +298,7 @@ def restore_marker(store: StateStore, sink: str, sink_path: str) -> None:
     path, ledger = path_within(store, sink_path), Ledger(store)
     if sink_owner(store, path) is not None:
         return
-    location = canonical(f"{store.storage.base_uri}{path}")
+    location = store.location(path)
     for interval in ledger.intervals(sink):
         if ledger.published(sink, interval, location) is not None:
             sink_interval = SinkInterval(store, sink, interval)

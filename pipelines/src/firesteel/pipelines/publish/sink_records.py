@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from firesteel.conf.errors import FiresteelError, StorageError
-from firesteel.pipelines.publish.ledger import decode_record
+from firesteel.pipelines.publish.ledger import decode_record, why_suspect
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, file_name, name_of, token_of
 from firesteel.pipelines.storage.base import FileStatus
@@ -109,16 +109,11 @@ class SinkRecords:
     def suspect(self) -> dict[str, str]:
         """Return why an audit found the published rows of intervals wrong; intervals without such an audit are not included."""
         self.published()  # reads the records down to the published ones
-        found: dict[str, str] = {}
-        for interval, tokens in self._tokens.items():
-            for token in tokens:
-                record = self._records[interval, token]
-                if record.state == "published":
-                    break
-                if record.failed_audit:
-                    found[interval] = record.error
-                    break
-        return found
+        return {
+            interval: reason
+            for interval, tokens in self._tokens.items()
+            if (reason := why_suspect(self._records[interval, token] for token in tokens))
+        }
 
     def all(self) -> list[LedgerRecord]:
         """Return all attempts, latest first."""

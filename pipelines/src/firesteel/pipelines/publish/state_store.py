@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus, Storage
-from firesteel.pipelines.storage.identity import Location
+from firesteel.pipelines.storage.identity import Location, canonical
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import absolute, join
 
@@ -51,6 +51,10 @@ class StateStore:
     def folder(self, kind: str, sink: str) -> str:
         """Return the folder of one sink's intervals, for one kind of file."""
         return join(self.base, kind, file_name(self.profile), file_name(sink))
+
+    def location(self, path: str) -> str:
+        """Return the `canonical` URI of a path in the storage."""
+        return canonical(f"{self.storage.base_uri}{path}")
 
 
 @dataclass(frozen=True, slots=True)

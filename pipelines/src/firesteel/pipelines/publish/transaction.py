@@ -49,7 +49,6 @@ from firesteel.pipelines.publish.staging import Staged, check_planned, read_stag
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.publish.swap import prepare, swap
 from firesteel.pipelines.result import Agreement, Counts
-from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 __all__ = ["Attempt", "StateStore", "Transaction"]
@@ -71,7 +70,7 @@ class Transaction:
         self._lease = lease
         self._sink_interval = lease.sink_interval
         self.sink_path = sink_path
-        self.location = canonical(f"{lease.sink_interval.storage.base_uri}{sink_path}")
+        self.location = lease.sink_interval.store.location(sink_path)
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN

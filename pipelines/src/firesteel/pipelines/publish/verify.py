@@ -12,7 +12,6 @@ from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.staging import with_digests, within
 from firesteel.pipelines.publish.state_store import StateStore, path_within
 from firesteel.pipelines.storage.base import Storage
-from firesteel.pipelines.storage.identity import canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def verify_files(store: StateStore, sinks: Mapping[str, str]) -> SinkFiles:
     problems, unpublished = list[str](), list[str]()
     for sink, uri in sinks.items():
         path, records = path_within(store, uri), dict[str, LedgerRecord]()
-        location = canonical(f"{store.storage.base_uri}{path}")
+        location = store.location(path)
         for interval in Ledger(store).intervals(sink):
             try:
                 record = Ledger(store).published(sink, interval, location)
