@@ -21,7 +21,7 @@ from firesteel.jobs.gates.psi import psi
 from firesteel.jobs.gates.render import render_expected, render_observed
 from firesteel.jobs.gates.values import profile_of
 from firesteel.jobs.run.baselines import LOOK_BACK, Baselines
-from firesteel.jobs.tracking.runs import interval_metrics
+from firesteel.jobs.tracking.metrics import interval_metrics
 from firesteel.pipelines.plan.model import Expectation, GatePlan
 from firesteel.pipelines.profile import Profile
 from firesteel.pipelines.publish.ledger import Ledger

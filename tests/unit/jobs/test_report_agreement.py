@@ -8,7 +8,7 @@ import pytest
 
 from firesteel.jobs.report.agreement import combine_agreements, compare_models, draw, output_line, summarize_rows
 from firesteel.jobs.report.write import render
-from firesteel.jobs.tracking.runs import interval_metrics, run_metrics
+from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
 from firesteel.pipelines.plan.model import ChallengerPlan, OutputColumn, ScoreStepPlan
 from firesteel.pipelines.result import Agreement, OutputAgreement
 from support.sample_run import published, sample_plan, sample_result

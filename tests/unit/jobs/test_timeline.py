@@ -14,7 +14,7 @@ from firesteel.jobs.report.page import executors_of
 from firesteel.jobs.report.write import render
 from firesteel.jobs.timeline.build import MAX_SPANS, executor_use
 from firesteel.jobs.timeline.eventlog import EventLog, local_event_log, read_events
-from firesteel.jobs.tracking.runs import run_metrics
+from firesteel.jobs.tracking.metrics import run_metrics
 from firesteel.pipelines.result import ExecutorUse
 from support.sample_run import published, sample_plan, sample_result
 

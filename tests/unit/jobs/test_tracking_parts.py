@@ -13,7 +13,7 @@ import pytest
 from firesteel.conf.errors import ModelError, RuntimeFault, Where
 from firesteel.jobs.tracking import resolve_model
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, without_secrets
-from firesteel.jobs.tracking.runs import interval_metrics, run_metrics
+from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
 from support.sample_run import failed, published, sample_plan, sample_result
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"

@@ -17,21 +17,19 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
-import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
-from urllib.parse import urlsplit
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
-from firesteel.jobs.gates.check import DRIFT
-from firesteel.jobs.report.agreement import combine_agreements
-from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_faults, without_secrets
+from firesteel.jobs.tracking.connect import mlflow_faults, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
+from firesteel.jobs.tracking.experiment import experiment_name, open_experiment
+from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModelInput
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
-    from firesteel.pipelines.result import Agreement, ExecutorUse, IntervalResult, RunResult
+    from firesteel.pipelines.result import IntervalResult, RunResult
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,8 +50,6 @@ INTERVAL = "firesteel.interval"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow show the experiment as runs with metrics. Otherwise it may show conversations."""
 _TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
@@ -110,8 +106,8 @@ class RunTracker:
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
         try:
-            name = experiment or _experiment_name(plan)
-            client, experiment_id = _open_experiment(uri, name)
+            name = experiment or experiment_name(plan)
+            client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
             tracker._begin(name, params or {})
         except RuntimeFault as fault:
@@ -130,7 +126,7 @@ class RunTracker:
         RuntimeFault
             FS9003 if MLflow cannot be reached.
         """
-        client, experiment_id = _open_experiment(plan.tracking.uri, _experiment_name(plan))
+        client, experiment_id = open_experiment(plan.tracking.uri, experiment_name(plan))
         tracker = cls(client, client.tracking_uri, plan, result.run_id, experiment_id)
         tracker._replay(result)
         return tracker
@@ -382,18 +378,6 @@ def _note(result: RunResult, plan: Plan) -> str:
     return "\n\n".join(lines)
 
 
-def _open_experiment(uri: str, experiment: str) -> tuple[MlflowClient, str]:
-    """Return a client and the ID of the experiment."""
-    client = connect(uri)
-    with mlflow_faults(client.tracking_uri, f"opening experiment {experiment}"):
-        return client, _experiment(client, experiment, client.tracking_uri)
-
-
-def _experiment_name(plan: Plan) -> str:
-    """Return the name of the experiment."""
-    return plan.tracking.experiment or f"firesteel/{plan.pipeline}"
-
-
 class _UnreachableClient:
     """Replaces the client if MLflow was unreachable at the start. Every call fails without a retry."""
 
@@ -425,143 +409,6 @@ class _Recording:
             self._add_problem(str(fault))
             return True
         return False
-
-
-_SUMMED = ("challenger.rows", "challenger.failed", "challenger.left_out")
-
-
-def _agreement_metrics(agreement: Agreement | None) -> dict[str, float]:
-    """Return `challenger.rows`, `.failed`, `.left_out`, `challenger.OUTPUT.correlation` and others."""
-    if agreement is None:
-        return {}
-    metrics: dict[str, float] = dict(zip(_SUMMED, (agreement.rows, agreement.failed, agreement.left_out), strict=True))
-    for output in agreement.outputs:
-        metric_output = _NO_METRIC.sub("_", output.output)
-        for name in ("mean_difference", "max_difference", "correlation", "within", "alike"):
-            value = getattr(output, name)
-            if value is not None:
-                metrics[f"challenger.{metric_output}.{name}"] = value
-    return metrics
-
-
-_NO_METRIC = re.compile(r"[^\w ./:-]")
-"""Characters that MLflow does not allow in metric names."""
-_COUNTED = ("model_loads", "batches", "largest_batch", "resumed_rows")
-
-
-def interval_metrics(result: IntervalResult) -> dict[str, float]:
-    """Return the metrics of one interval by MLflow name."""
-    stages = dict(result.seconds)
-    total = sum(stages.values())
-    metrics: dict[str, float] = {
-        **asdict(result.counts),
-        "files": result.files,
-        "bytes": result.bytes,
-        "seconds": total,
-    }
-    metrics |= {f"seconds.{stage}": seconds for stage, seconds in stages.items()}
-    workers = dict(result.worker_seconds)
-    metrics |= {f"worker_seconds.{phase.replace(' ', '_')}": seconds for phase, seconds in workers.items()}
-    if workers.get("model"):
-        metrics["rows_per_model_second"] = result.counts.scored / workers["model"]
-    scoring = dict(result.scoring)
-    metrics |= {name: float(str(scoring[name])) for name in _COUNTED if name in scoring}
-    if total > 0:
-        metrics["rows_per_second"] = result.counts.rows_in / total
-    if result.gates:
-        verdicts = [verdict for gate in result.gates for verdict in gate.expectations]
-        metrics["gates_passed"] = sum(gate.success for gate in result.gates)
-        metrics["gates_failed"] = sum(not gate.success for gate in result.gates)
-        metrics["expectations_passed"] = sum(verdict.success for verdict in verdicts)
-        metrics["expectations_failed"] = sum(not verdict.success for verdict in verdicts)
-    return metrics | _drift_metrics(result) | _agreement_metrics(result.agreement)
-
-
-def _drift_metrics(result: IntervalResult) -> dict[str, float]:
-    """Return `drift.GATE.COLUMN.psi` and others for compared columns."""
-    metrics: dict[str, float] = {}
-    for gate in result.gates:
-        for expectation in gate.expectations:
-            if (
-                expectation.type == DRIFT
-                and isinstance(expectation.observed, dict)
-                and "rows_was" in expectation.observed
-            ):
-                column = _NO_METRIC.sub("_", expectation.column)
-                for name in ("psi", "null_rate", "mean_shift"):
-                    value = expectation.observed.get(name)
-                    if isinstance(value, int | float):
-                        metrics[f"drift.{gate.gate}.{column}.{name}"] = value
-    return metrics
-
-
-def run_metrics(result: RunResult) -> dict[str, float]:
-    """Return the metrics of a run: sums over its intervals, and the numbers of published, skipped and failed intervals.
-
-    Drift metrics are maxima. Agreement metrics combine all intervals.
-    """
-    metrics: dict[str, float] = {}
-    agreements = [interval.agreement for interval in result.intervals if interval.agreement is not None]
-    for interval in result.intervals:
-        for name, value in interval_metrics(replace(interval, agreement=None)).items():
-            is_maximum = name == "largest_batch" or name.startswith("drift.")
-            metrics[name] = max(metrics.get(name, 0), value) if is_maximum else metrics.get(name, 0) + value
-    metrics |= _agreement_metrics(combine_agreements(agreements))
-    if metrics.get("worker_seconds.model"):
-        metrics["rows_per_model_second"] = result.counts.scored / metrics["worker_seconds.model"]
-    metrics |= asdict(result.counts)
-    metrics["seconds"] = result.seconds
-    metrics["rows_per_second"] = result.counts.rows_in / result.seconds if result.seconds > 0 else 0.0
-    if result.executors:
-        metrics |= executor_metrics(result.executors)
-    for state in ("published", "audited", "skipped", "failed"):
-        metrics[f"intervals_{state}"] = sum(interval.state == state for interval in result.intervals)
-    return metrics
-
-
-def executor_metrics(use: ExecutorUse) -> dict[str, float]:
-    """Return the executor metrics. Scaling times are maxima."""
-    metrics = {
-        "executor_seconds": use.executor_seconds,
-        "executors_peak": float(use.peak),
-        "executors_lost": float(use.lost),
-        "executor_utilisation": use.utilisation,
-    }
-    if use.scale_out_s:
-        metrics["seconds_to_scale_out"] = max(use.scale_out_s)
-    if use.scale_in_s:
-        metrics["seconds_to_scale_in"] = max(use.scale_in_s)
-    return metrics
-
-
-def _experiment(client: MlflowClient, name: str, uri: str) -> str:
-    """Return the experiment's ID. For a SQLite store, artifacts are stored beside the database, not in the working directory."""
-    from mlflow.exceptions import MlflowException
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        folder = database_folder(uri)
-        location = (folder / "mlartifacts" / name.strip("/")).as_uri() if folder else None
-        artifact_uri = location or (uri if urlsplit(uri).scheme in ("", "file") else "")
-        if redact(artifact_uri) != artifact_uri:
-            raise RuntimeFault(
-                "FS9003",
-                f"the artifact path of experiment {name}, which MLflow would store, contains a secret: {redact(artifact_uri)}.",
-                hint="Create the experiment with another artifact location, or remove the secret from the path.",
-            )
-        try:
-            return client.create_experiment(name, artifact_location=location, tags=_KIND)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment = client.get_experiment_by_name(name)  # another driver has created it
-    if experiment is None or experiment.lifecycle_stage != "active":
-        raise RuntimeFault(
-            "FS9003",
-            f"the MLflow experiment {name} is deleted.",
-            hint="Restore the experiment, or set another one in tracking.mlflow.experiment.",
-        )
-    return experiment.experiment_id
 
 
 def _user() -> str:
