@@ -109,6 +109,18 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
     return client
 
 
+def exists(tracking_uri: str) -> bool:
+    """Return whether the store exists. A server exists, also if it does not answer."""
+    with mlflow_environment():
+        import mlflow
+
+        try:
+            _check_exists(reveal(tracking_uri) or mlflow.get_tracking_uri())
+        except RuntimeFault:
+            return False
+    return True
+
+
 def unreachable(tracking_uri: str, cause: str) -> RuntimeFault:
     """Return FS9003 for `tracking_uri`, without its password."""
     return RuntimeFault("FS9003", f"MLflow at {without_secrets(tracking_uri)}: {cause}", hint="Check the tracking URI.")

@@ -5,7 +5,7 @@
     open ---> RUNNING --finish(published | skipped)--> FINISHED
                  |------finish(failed), exception----> FAILED
                  |------exit code 130, Ctrl-C--------> KILLED
-                 `------(process crashed)------------> FAILED, by the next start (dead.py)
+                 `------(process died)---------------> what the ledger says, by the next command (settle.py)
 
 If the tracking server cannot be reached at the start, `open` raises FS9003 before anything is written, unless the spec sets
 `required: false`. If the server fails later, the run continues. The tracker logs the first problem and stores all in `problems`.
@@ -26,31 +26,37 @@ from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.connect import mlflow_faults, without_secrets
+from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs
-from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
-from firesteel.jobs.tracking.experiment import experiment_name, open_experiment
+from firesteel.jobs.tracking.driver import process_tags
+from firesteel.jobs.tracking.experiment import experiment_name, find_experiment, open_experiment
 from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
+from firesteel.pipelines.publish.state_store import StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModelInput
+    from mlflow.entities import LoggedModelInput, Run
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
     from firesteel.pipelines.result import IntervalResult, RunResult
 
 _LOG = logging.getLogger(__name__)
 
-RUN_ID = "firesteel.run_id"
+PIPELINE = "firesteel.pipeline"
+PROFILE = "firesteel.profile"
+ERROR = "firesteel.error"
 PLAN_HASH = "firesteel.plan_hash"
 CODE_HASH = "firesteel.code_hash"
-INTERVAL = "firesteel.interval"
+STORAGE = "firesteel.storage"
+INTERVALS = "firesteel.intervals"
+"""The number of intervals that the run works on."""
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
-_TAG_LIMIT = 5000
+TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
 
@@ -90,7 +96,7 @@ class RunTracker:
         *,
         params: Mapping[str, object] | None = None,
     ) -> Self:
-        """Start the parent run, and mark crashed runs of this pipeline as failed.
+        """Start the parent run.
 
         Parameters
         ----------
@@ -109,7 +115,7 @@ class RunTracker:
             name = experiment or experiment_name(plan)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
-            tracker._begin(name, params or {})
+            tracker._begin(params or {})
         except RuntimeFault as fault:
             if plan.tracking.required:
                 raise
@@ -118,47 +124,60 @@ class RunTracker:
         return tracker
 
     @classmethod
-    def again(cls, plan: Plan, result: RunResult) -> Self:
+    def again(cls, plan: Plan, result: RunResult, client: MlflowClient) -> Self:
         """Record the missing parts of an ended run. `problems` has the requests that MLflow rejected.
 
         Raises
         ------
         RuntimeFault
-            FS9003 if MLflow cannot be reached.
+            FS9003 if the experiment cannot be opened.
         """
-        client, experiment_id = open_experiment(plan.tracking.uri, experiment_name(plan))
+        experiment_id = find_experiment(client, experiment_name(plan))
         tracker = cls(client, client.tracking_uri, plan, result.run_id, experiment_id)
         tracker._replay(result)
         return tracker
 
-    def _begin(self, experiment: str, params: Mapping[str, object]) -> None:
-        plan, uri = self._plan, self._tracking_uri
-        mark_dead_runs(plan.pipeline, plan.profile, experiment=experiment, tracking_uri=uri, client=self._client)
-        with mlflow_faults(uri, "starting a run"):
-            self._start(params)
+    def _begin(self, params: Mapping[str, object]) -> None:
+        try:
+            with mlflow_faults(self._tracking_uri, "starting a run"):
+                self._start(params)
+        except RuntimeFault as fault:
+            if self._plan.tracking.required and self._run_id:  # the run stops here
+                with self._recording("recording the error"):
+                    self._client.set_tag(self._run_id, ERROR, str(fault)[:TAG_LIMIT])
+                self._end("FAILED")
+            raise
 
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
-            if not self._find_runs():
-                self._start({})
+            self._start({})
+            # Another command may have ended the runs from the ledger.
+            failed = {interval.interval for interval in result.intervals if interval.error}
+            cleared = [child for interval, child in self._children.items() if interval not in failed]
+            for run_id in [*cleared, *([] if result.error else [self._run_id])]:
+                self._client.set_tag(run_id, ERROR, "")
             for interval in result.intervals:
                 if interval.interval not in self._children and interval.state != "skipped":
                     self.interval_started(interval.interval)
                 self.interval_finished(interval)
-            if not result.error:  # a later start may have marked the run as crashed
-                self._client.set_tag(self._run_id, ERROR, "")
             self.finish(result)
 
-    def _find_runs(self) -> bool:
-        """Find the existing parent run and child runs. Return whether the parent run exists."""
-        for run in self._client.search_runs([self._experiment_id], f"tags.`{RUN_ID}` = '{self._firesteel_run_id}'"):
+    def _find_runs(self) -> Run | None:
+        """Return the parent run, if it exists. A driver that runs again, and a record that is delivered, continue it."""
+        parent = None
+        for run in runs_of(self._client, self._experiment_id, self._firesteel_run_id):
             interval = run.data.tags.get(INTERVAL)
             if interval is None:
-                self._run_id = run.info.run_id
+                parent = parent or run
             else:
-                self._children[interval] = run.info.run_id
-        return bool(self._run_id)
+                self._children.setdefault(interval, run.info.run_id)
+        return parent
+
+    @property
+    def client(self) -> MlflowClient | None:
+        """Return the client; None if MLflow was unreachable at the start."""
+        return self._client if self._experiment_id else None
 
     @property
     def run_id(self) -> str:
@@ -186,8 +205,11 @@ class RunTracker:
 
         planned = self._interval(interval)
         with self._recording(f"starting {interval}"):
+            if interval in self._children:
+                self._client.update_run(self._children[interval], status="RUNNING")
+                return
             tags = self._tags() | {MLFLOW_PARENT_RUN_ID: self._run_id, INTERVAL: interval}
-            child = self._client.create_run(self._experiment_id, tags=tags, run_name=interval).info.run_id
+            child = create_once(self._client, self._experiment_id, tags, interval)
             self._children[interval] = child
             if planned is not None:
                 self._log(
@@ -206,7 +228,7 @@ class RunTracker:
             if result.partitions:
                 self._client.set_tag(child, PUBLISHED, self._published(result.partitions))
             if result.error:
-                self._client.set_tag(child, ERROR, result.error[:_TAG_LIMIT])
+                self._client.set_tag(child, ERROR, result.error[:TAG_LIMIT])
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
 
     def stamp(self, result: RunResult) -> RunResult:
@@ -226,12 +248,12 @@ class RunTracker:
             if partitions:
                 self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
             if result.shuffle:
-                self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:_TAG_LIMIT])
+                self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:TAG_LIMIT])
             if result.lineage:
-                self._client.set_tag(self._run_id, LINEAGE, str(result.lineage)[:_TAG_LIMIT])
+                self._client.set_tag(self._run_id, LINEAGE, str(result.lineage)[:TAG_LIMIT])
             if result.error:
-                self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
-            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _note(result, self._plan)[:_TAG_LIMIT])
+                self._client.set_tag(self._run_id, ERROR, result.error[:TAG_LIMIT])
+            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _note(result, self._plan)[:TAG_LIMIT])
             if report.is_file():
                 self._client.log_artifact(self._run_id, str(report))
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
@@ -249,18 +271,24 @@ class RunTracker:
         if error is not None:
             with self._recording("recording the error"):
                 text = redact(str(error)) or type(error).__name__
-                self._client.set_tag(self._run_id, ERROR, text[:_TAG_LIMIT])
+                self._client.set_tag(self._run_id, ERROR, text[:TAG_LIMIT])
         self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     def _start(self, params: Mapping[str, object]) -> None:
         plan = self._plan
-        run = self._client.create_run(
-            self._experiment_id,
-            start_time=self._started_ms,
-            tags=self._tags(),
-            run_name=f"{plan.pipeline} {self._firesteel_run_id}",
-        )
-        self._run_id = run.info.run_id
+        found = self._find_runs()
+        if found is not None:
+            self._run_id = found.info.run_id
+            for name, value in process_tags().items():
+                self._client.set_tag(self._run_id, name, value)
+            self._client.update_run(self._run_id, status="RUNNING")
+            if found.data.params:
+                return
+        else:
+            intervals = sum(interval.action != "skip" for interval in plan.intervals)
+            tags = self._tags() | {INTERVALS: str(intervals)}
+            name = f"{plan.pipeline} {self._firesteel_run_id}"
+            self._run_id = create_once(self._client, self._experiment_id, tags, name, self._started_ms)
         work = [interval for interval in plan.intervals if interval.action == "score"]
         hashes = [interval.plan_hash for interval in work]
         combined = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -295,11 +323,18 @@ class RunTracker:
             PIPELINE: self._plan.pipeline,
             PROFILE: self._plan.profile,
             CODE_HASH: self._plan.code_hash,
+            STORAGE: self._storage(),
             **process_tags(),
             MLFLOW_SOURCE_NAME: f"firesteel {self._plan.pipeline}",
             MLFLOW_SOURCE_TYPE: "JOB",
             MLFLOW_USER: _user(),
         }
+
+    def _storage(self) -> str:
+        """Return the location of the state store, which has the ledger of the run."""
+        plan = self._plan
+        store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+        return store.location(store.base)
 
     def _logged_models(self) -> list[LoggedModelInput]:
         """Return links to the registered versions, so that a model's page lists its runs."""
@@ -327,7 +362,7 @@ class RunTracker:
     def _published(self, partitions: tuple[str, ...]) -> str:
         """Return the sink paths and partitions as a tag, so that a search for a path finds the run."""
         paths = " ".join(sink.path for sink in self._plan.sinks)
-        return f"{paths}: {' '.join(partitions)}"[:_TAG_LIMIT]
+        return f"{paths}: {' '.join(partitions)}"[:TAG_LIMIT]
 
     def _log(
         self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
