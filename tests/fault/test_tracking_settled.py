@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,14 +12,19 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.jobs.tracking import RunTracker, spool
 from firesteel.jobs.tracking.connect import connect
+from firesteel.jobs.tracking.settle import Settled
 from firesteel.pipelines.plan.model import Plan
+from firesteel.pipelines.publish.heartbeat import RunHeartbeat
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import leftovers, recover
+from firesteel.pipelines.result import RunResult
 from support.fault_proxy import DROP, STATUSES, FaultProxy, fault_proxy
 from support.mlflow_server import MlflowServer
 from support.mlflow_store import new_store
-from support.tracked import EXPERIMENT, killed_at, run, settled, store_of, tracked_plan
+from support.tracked import EXPERIMENT, FAILS, killed_at, run, settled, store_of, tracked_plan
+from support.waiting import wait_for
 
 pytestmark = pytest.mark.fault
 
@@ -63,10 +70,8 @@ def assert_says_what_the_ledger_says(plan: Plan, uri: str, run_id: str = RUN, *,
     assert complete or not started or parent.data.tags["firesteel.error"]
     if published:
         assert "firesteel.published" in parent.data.tags
-        assert parent.data.metrics["rows_in"] == sum(
-            record.counts.rows_in for record in records if record.interval in published
-        )
     if complete:
+        assert parent.data.metrics["rows_in"] == sum(record.counts.rows_in for record in records)
         assert not parent.data.tags.get("firesteel.error")
 
 
@@ -187,3 +192,132 @@ def test_kill_at_a_boundary_then_the_next_command(tmp_path, boundary, command):
     records = [record for record in Ledger(store_of(plan)).history("scores") if record.run_id == RUN]
     decided = BOUNDARIES.index(boundary) >= BOUNDARIES.index("journaled")
     assert any(record.state == "published" for record in records) == decided
+
+
+OTHER_HOST = "worker-7 00000000-0000-0000-0000-000000000000 pid:[1]"
+
+
+def started(
+    plan: Plan, run_id: str, monkeypatch: pytest.MonkeyPatch, ttl_s: float = 60.0, *, beats: bool = True
+) -> str:
+    """Start a run on another host, whose driver dies without a word. Return MLflow's ID."""
+    with monkeypatch.context() as patch:
+        for module in ("jobs.tracking.driver", "pipelines.publish.heartbeat"):
+            patch.setattr(f"firesteel.{module}.machine_id", lambda: OTHER_HOST)
+        heartbeat = RunHeartbeat(store_of(plan), run_id, ttl_s=ttl_s)
+        if beats:
+            heartbeat.__enter__()
+        tracker = RunTracker.open(plan, run_id)
+        for interval in plan.intervals:
+            tracker.interval_started(interval.id)
+        heartbeat.close()
+    return tracker.run_id
+
+
+def status_of(uri: str, mlflow_run_id: str) -> str:
+    return connect(uri).get_run(mlflow_run_id).info.status
+
+
+def test_a_driver_of_another_host_is_judged_by_its_heartbeat(tmp_path, monkeypatch):
+    uri = new_store(tmp_path / "mlflow.db")
+    plan = tracked_plan(f"file://{tmp_path}/data", uri)
+    alive = started(plan, "alive", monkeypatch)
+    foreign = started(plan, "of-another-storage", monkeypatch, beats=False)
+    dead = started(plan, "dead", monkeypatch, ttl_s=0.01)
+    wait_for(lambda: settled(plan).ended == ("dead",), "the heartbeat has expired")
+    assert_says_what_the_ledger_says(plan, uri, "dead")
+    assert [status_of(uri, run_id) for run_id in (alive, foreign, dead)] == ["RUNNING", "RUNNING", "FAILED"]
+    month = 31 * 86_400
+    monkeypatch.setattr("firesteel.jobs.tracking.driver.time.time", lambda: time_of(foreign, uri) + month)
+    assert settled(plan).ended == ("of-another-storage",)
+
+
+def time_of(mlflow_run_id: str, uri: str) -> float:
+    return connect(uri).get_run(mlflow_run_id).info.start_time / 1000
+
+
+def test_more_running_runs_than_a_page_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr("firesteel.jobs.tracking.create._PAGE", 3)
+    uri = new_store(tmp_path / "mlflow.db")
+    plan = tracked_plan(f"file://{tmp_path}/data", uri)
+    names = {f"dead-{number}" for number in range(5)}
+    runs = [started(plan, name, monkeypatch, ttl_s=0.01) for name in sorted(names)]
+    ended: set[str] = set()
+
+    def all_ended() -> bool:
+        ended.update(settled(plan).ended)
+        return ended == names
+
+    wait_for(all_ended, "all runs are ended")
+    assert {status_of(uri, run_id) for run_id in runs} == {"FAILED"}
+
+
+def test_a_run_with_a_failed_interval_and_a_published_one_is_failed_with_the_reason(tmp_path):
+    root, uri = f"file://{tmp_path}/data", new_store(tmp_path / "mlflow.db")
+    killed_at(root, uri, RUN, "left-3", days=3)
+    plan = tracked_plan(root, uri, 3)
+    settled(plan)
+    assert_says_what_the_ledger_says(plan, uri)
+    (parent,) = [run for run in mlflow_runs(uri, RUN) if "firesteel.interval" not in run.data.tags]
+    assert parent.data.tags["firesteel.error"] == "FS7001 the gate failed (2 of 3 intervals published)"
+    assert [record.state for record in Ledger(store_of(plan)).history("scores", FAILS)] == ["failed"]
+
+
+def test_a_copy_that_a_late_request_created_is_deleted(tmp_path):
+    uri = new_store(tmp_path / "mlflow.db")
+    plan = tracked_plan(f"file://{tmp_path}/data", uri)
+    run(plan, RUN)
+    client = connect(uri)
+    for found in mlflow_runs(uri, RUN):
+        client.create_run(found.info.experiment_id, tags=found.data.tags)
+    assert len(mlflow_runs(uri, RUN)) == 4
+    settled(plan)
+    assert len(mlflow_runs(uri, RUN)) == 2
+    assert_says_what_the_ledger_says(plan, uri)
+
+
+def kept_record(plan: Plan, run_id: str) -> dict[str, object]:
+    store = store_of(plan)
+    return json.loads(store.storage.read(f"{store.base}/tracking/{plan.profile}/{run_id}.json"))
+
+
+def test_a_record_that_mlflow_rejects_blocks_no_other_and_waits(tmp_path, caplog):
+    uri = new_store(tmp_path / "mlflow.db")
+    plan = tracked_plan(f"file://{tmp_path}/data", uri)
+    deleted = replace(plan, tracking=replace(plan.tracking, experiment="deleted"))
+    client = connect(uri)
+    client.delete_experiment(client.create_experiment("deleted"))
+    result = run(plan, "a-first")
+    spool.keep(store_of(plan), deleted, replace(result, run_id="b-rejected"), ["lost"])
+    spool.keep(store_of(plan), plan, replace(result, run_id="c-accepted"), ["lost"])
+    assert settled(plan).delivered == ("c-accepted",)
+    record = kept_record(plan, "b-rejected")
+    assert (record["attempts"], record["problems"]) == (1, [record["problems"][0]])
+    assert "the MLflow experiment deleted is deleted" in record["problems"][0]
+    assert record["problems"][0] in caplog.text
+    assert settled(plan).delivered == ()
+    assert kept_record(plan, "b-rejected")["attempts"] == 1, "a run waits before it sends a rejected record again"
+    settled(plan, limit_s=None)
+    assert kept_record(plan, "b-rejected")["attempts"] == 2, "`recover` does not wait"
+    client.restore_experiment(client.get_experiment_by_name("deleted").experiment_id)
+    assert settled(plan, limit_s=None).delivered == ("b-rejected",)
+
+
+def test_without_mlflow_there_is_one_probe_and_one_warning(tmp_path, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        plan = tracked_plan(f"file://{tmp_path}/data", f"http://127.0.0.1:{listening.getsockname()[1]}")
+    probes: list[object] = []
+    for run_id in ("one", "two"):
+        spool.keep(
+            store_of(plan), plan, RunResult(run_id, plan.pipeline, plan.profile, "skipped", (), "", 0.0), ["lost"]
+        )
+    caplog.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        connected = socket.create_connection
+        patch.setattr(socket, "create_connection", lambda *words: probes.append(words) or connected(*words))
+        assert settled(plan) == Settled()
+    assert len(probes) == len(caplog.records) == 1
+    assert "cannot connect" in caplog.text
+    missing = tracked_plan(f"file://{tmp_path}/data", f"sqlite:///{tmp_path}/none/mlflow.db")
+    assert settled(missing) == Settled()
+    assert not (tmp_path / "none").exists()

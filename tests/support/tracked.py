@@ -60,6 +60,7 @@ def run(plan: Plan, run_id: str, on_event: Callable[[Event], None] = lambda _: N
             on_event(Event("started"))
             interval = _publish(store, plan, planned.id, run_id, tracker.run_id, on_event)
             on_event(Event("left"))
+            on_event(Event(f"left-{len(results) + 1}"))
             tracker.interval_finished(interval)
             on_event(Event("finished"))
             results.append(interval)
