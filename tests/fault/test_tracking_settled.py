@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.tracking import RunTracker, spool
 from firesteel.jobs.tracking.connect import connect
 from firesteel.jobs.tracking.settle import Settled
@@ -23,6 +24,8 @@ from firesteel.pipelines.result import RunResult
 from support.fault_proxy import DROP, STATUSES, FaultProxy, fault_proxy
 from support.mlflow_server import MlflowServer
 from support.mlflow_store import new_store
+from support.runs import kill_driver_at
+from support.scoring_project import ScoringProject
 from support.tracked import EXPERIMENT, FAILS, killed_at, run, settled, store_of, tracked_plan
 from support.waiting import wait_for
 
@@ -210,6 +213,7 @@ def started(
         tracker = RunTracker.open(plan, run_id)
         for interval in plan.intervals:
             tracker.interval_started(interval.id)
+        tracker.in_background(int).result()
         heartbeat.close()
     return tracker.run_id
 
@@ -261,6 +265,22 @@ def test_a_run_with_a_failed_interval_and_a_published_one_is_failed_with_the_rea
     (parent,) = [run for run in mlflow_runs(uri, RUN) if "firesteel.interval" not in run.data.tags]
     assert parent.data.tags["firesteel.error"] == "FS7001 the gate failed (2 of 3 intervals published)"
     assert [record.state for record in Ledger(store_of(plan)).history("scores", FAILS)] == ["failed"]
+
+
+@pytest.mark.parametrize(("boundary", "error"), [("left", KeyboardInterrupt), ("finished", ValueError)])
+def test_an_error_after_the_publish_leaves_the_run_as_the_ledger_says(tmp_path, boundary, error):
+    uri = new_store(tmp_path / "mlflow.db")
+    plan = tracked_plan(f"file://{tmp_path}/data", uri)
+
+    def harm(event) -> None:
+        if event.kind == boundary:
+            raise error("stopped")
+
+    with pytest.raises(error):
+        run(plan, RUN, harm)
+    (parent,) = [found for found in mlflow_runs(uri, RUN) if "firesteel.interval" not in found.data.tags]
+    assert parent.data.tags["firesteel.error"] == "stopped"
+    assert {found.info.status for found in mlflow_runs(uri, RUN)} == {"FINISHED"}
 
 
 def test_a_copy_that_a_late_request_created_is_deleted(tmp_path):
@@ -321,3 +341,39 @@ def test_without_mlflow_there_is_one_probe_and_one_warning(tmp_path, caplog):
     missing = tracked_plan(f"file://{tmp_path}/data", f"sqlite:///{tmp_path}/none/mlflow.db")
     assert settled(missing) == Settled()
     assert not (tmp_path / "none").exists()
+
+
+def test_scoring_waits_for_few_calls_to_mlflow(proxy, tmp_path):
+    """Two days cost 50 serial calls before they were batched."""
+    _, between = proxy
+    plan = tracked_plan(f"file://{tmp_path}", between.uri, 2)
+    run(plan, "first")  # creates the experiment
+    between.arm()
+    waited: list[int] = []
+    run(plan, "second", lambda event: waited.append(len(between.calls)) if event.kind == "opened" else None)
+    assert waited[0] <= 8
+    assert len(between.calls) <= 24
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("boundary", ["ledgered", pytest.param("journaled", marks=pytest.mark.long)])
+def test_a_killed_driver_with_spark_then_the_next_run(spark, tmp_path, runs, boundary):
+    project = ScoringProject(tmp_path, f"file://{tmp_path}/data")
+    project.write_points(rows=60)
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_text(project.plan("direct").to_json(), encoding="utf-8")
+    killed = kill_driver_at(plan_file, boundary)
+    assert killed.returncode == -9, killed.stderr
+    plan = project.plan("direct")
+    client = connect(plan.tracking.uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'firesteel/points'")
+    before = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in before} == {"RUNNING"}
+    assert run_plan(plan, spark=spark, runs=runs).state == "skipped", "if need be after it has completed the publish"
+    (parent,) = [run for run in before if "firesteel.interval" not in run.data.tags]
+    after = client.search_runs(
+        [experiment.experiment_id], f"tags.`firesteel.run_id` = '{parent.data.tags['firesteel.run_id']}'"
+    )
+    assert [run.info.status for run in after] == ["FINISHED", "FINISHED"]
+    record = Ledger(project.store).history("scores", project.plan("direct").intervals[0].id)[-1]
+    assert {run.data.metrics["rows_in"] for run in after} == {record.counts.rows_in}

@@ -319,6 +319,7 @@ from dataclasses import replace
 from firesteel.jobs.tracking import RunTracker
 tracker = RunTracker.open(replace(sample_plan(1, sys.argv[2]), models=()), "dying", sys.argv[1])
 tracker.interval_started("2013-06-01")
+tracker.in_background(int).result()
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

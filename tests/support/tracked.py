@@ -53,7 +53,10 @@ def run(plan: Plan, run_id: str, on_event: Callable[[Event], None] = lambda _: N
     result = RunResult(run_id, plan.pipeline, plan.profile, "skipped", (), "2013-06-04T10:11:12+00:00", 1.0)
     with RunHeartbeat(store, run_id) as heartbeat, RunTracker.open(plan, run_id) as tracker:
         on_event(Event("opened"))
-        settle_runs(store, plan.tracking.uri, plan.tracking.experiment, client=tracker.client)
+        if (client := tracker.client) is not None:
+            tracker.in_background(
+                lambda: settle_runs(store, plan.tracking.uri, plan.tracking.experiment, client=client)
+            )
         results = []
         for planned in plan.intervals:
             tracker.interval_started(planned.id)

@@ -115,7 +115,7 @@ def run_plan(
             mlflow_uri=tracker.url,
         ) as lineage,
     ):
-        settled = _settle(plan, tracker)
+        settled = tracker.in_background(lambda: _settle(plan, tracker))
         on_event = lineage.watching(on_event)
         scores = any(interval.action == "score" for interval in plan.intervals)  # an audit needs no model
         folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models if scores}
@@ -142,7 +142,7 @@ def run_plan(
             spool.keep(_state_store(plan), plan, result, tracker.problems)
         if heartbeat is not None:
             heartbeat.end(result.exit_code, brief(result, plan))
-    if settled.unfinished:  # the run may have completed the publish of a dead run
+    if settled.result().unfinished:  # the run may have completed the publish of a dead run
         _settle(plan, tracker)
     on_event(Event("run_done", facts={"state": result.state}))
     return result

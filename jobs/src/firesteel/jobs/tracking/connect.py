@@ -164,7 +164,7 @@ def _check_exists(uri: str) -> None:
         raise unreachable(uri, f"{file} does not exist.")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the first non-empty line of an error, at most 300 characters."""
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]  # before truncation
     return (lines[0] if lines else type(error).__name__)[:300]
