@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -353,6 +355,43 @@ def test_scoring_waits_for_few_calls_to_mlflow(proxy, tmp_path):
     run(plan, "second", lambda event: waited.append(len(between.calls)) if event.kind == "opened" else None)
     assert waited[0] <= 8
     assert len(between.calls) <= 24
+
+
+def test_a_server_that_does_not_answer_is_asked_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("firesteel.jobs.tracking.settle.ANSWER_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # the kernel accepts, and nobody answers
+        plan = tracked_plan(f"file://{tmp_path}/data", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        assert settled(plan) == Settled()
+        listening.setblocking(False)
+        connections = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                listening.accept()[0].close()
+                connections += 1
+    assert connections == 2, "a probe and a request"
+    assert "could not be updated" in caplog.text
+
+
+def test_an_interrupted_run_does_not_wait_for_all_calls_to_a_slow_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("firesteel.jobs.tracking.runs._ERROR_WAIT_S", 0.05)
+    uri = new_store(tmp_path / "mlflow.db")
+    plan = tracked_plan(f"file://{tmp_path}/data", uri)
+    answers, called = threading.Event(), []
+
+    def answer_when_the_rest_is_discarded() -> None:
+        wait_for(last.cancelled, "the calls that have not started are discarded")
+        answers.set()
+
+    with pytest.raises(KeyboardInterrupt), RunTracker.open(plan, RUN) as tracker:
+        tracker.in_background(answers.wait)
+        for number in range(50):
+            last = tracker.in_background(lambda number=number: called.append(number))
+        server = threading.Thread(target=answer_when_the_rest_is_discarded)
+        server.start()
+        raise KeyboardInterrupt
+    server.join()
+    assert called == []
+    assert [found.info.status for found in mlflow_runs(uri, RUN)] == ["KILLED"]
 
 
 @pytest.mark.integration

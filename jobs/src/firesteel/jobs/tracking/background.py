@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -26,11 +26,18 @@ class BackgroundCalls:
         self._pending.append(future)
         return future
 
-    def wait(self) -> list[BaseException]:
-        """Wait until all calls have ended, and end the thread. Return the errors that the calls raised."""
-        errors = [error for future in self._pending if (error := future.exception()) is not None]
-        self._pending = []
+    def wait(self, limit_s: float | None = None) -> list[BaseException]:
+        """Wait until all calls have ended, and end the thread. Return the errors that the calls raised.
+
+        Parameters
+        ----------
+        limit_s
+            Seconds after which the calls that have not started are discarded.
+        """
+        _, late = wait(self._pending, limit_s)
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=bool(late))
             self._pool = None
-        return errors
+        started = [future for future in self._pending if not future.cancelled()]
+        self._pending = []
+        return [error for future in started if (error := future.exception()) is not None]

@@ -24,6 +24,7 @@ _PAGE = 1000
 _PAUSES_S = (0.2, 1.0)
 """Pauses before the second and the third request."""
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _REFUSED = frozenset({400, 401, 403, 404})
 """Answers that a repeated request does not change."""
 
@@ -56,7 +57,7 @@ def create_once(
 
     for pause_s in (*_PAUSES_S, None):
         try:
-            with _without_retries():
+            with sent_once():
                 return client.create_run(
                     experiment_id, start_time=start_time, tags=dict(tags), run_name=name
                 ).info.run_id
@@ -79,14 +80,16 @@ def _status(error: Exception) -> int:
 
 
 @contextlib.contextmanager
-def _without_retries() -> Iterator[None]:
-    """Make MLflow's client send each request once. MLflow reads the variable at each request."""
-    before = os.environ.get(_RETRIES)
-    os.environ[_RETRIES] = "0"
+def sent_once(timeout_s: float | None = None) -> Iterator[None]:
+    """Make MLflow's client send each request once, and wait at most `timeout_s` for its answer. MLflow reads the variables at each request."""
+    changed = {_RETRIES: "0"} if timeout_s is None else {_RETRIES: "0", _TIMEOUT: f"{timeout_s:g}"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_RETRIES, None)
-        else:
-            os.environ[_RETRIES] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

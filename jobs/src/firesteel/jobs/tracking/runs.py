@@ -66,6 +66,8 @@ LINEAGE = "firesteel.lineage"
 TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
+_ERROR_WAIT_S = 10.0
+"""Seconds that a run with an error waits for its earlier calls to MLflow."""
 
 
 class RunTracker:
@@ -289,7 +291,7 @@ class RunTracker:
     ) -> None:
         if self._ended:
             return
-        self._wait()
+        self._wait(_ERROR_WAIT_S if error is not None else None)
         if error is not None:
             with self._recording("recording the error"):
                 text = redact(str(error)) or type(error).__name__
@@ -417,9 +419,9 @@ class RunTracker:
             tags=[RunTag(key, value[:TAG_LIMIT]) for key, value in (tags or {}).items()],
         )
 
-    def _wait(self) -> None:
+    def _wait(self, limit_s: float | None = None) -> None:
         """Wait for the calls in the background."""
-        for error in self._background.wait():
+        for error in self._background.wait(limit_s):
             self._add_problem(one_line(error))
 
     def _end(self, status: str) -> None:

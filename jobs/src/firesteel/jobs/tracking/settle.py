@@ -14,6 +14,7 @@ Problems are warnings: MLflow never fails a command that has published.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.tracking import spool
 from firesteel.jobs.tracking.connect import connect, exists, mlflow_environment, one_line
-from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, runs_of, search_all
+from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, runs_of, search_all, sent_once
 from firesteel.jobs.tracking.driver import driver_state
 from firesteel.jobs.tracking.outcome import Outcome, outcome_of, record_child, record_parent, sinks_of
 from firesteel.jobs.tracking.runs import PIPELINE, PROFILE, STORAGE
@@ -44,6 +45,9 @@ _LOG = logging.getLogger(__name__)
 
 LIMIT_S = 30.0
 """Seconds after which a run leaves the rest to the next command. `recover` has no limit."""
+
+ANSWER_S = 10
+"""Seconds that a command that does not run intervals waits for each answer of MLflow. `recover` waits longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,13 @@ def settle_runs(
     """
     deadline = None if limit_s is None else time.monotonic() + limit_s
     try:
-        if client is None:
-            if not exists(tracking_uri):
-                return Settled()
-            client = connect(tracking_uri, create=False)
-        with mlflow_environment():
+        with mlflow_environment(), contextlib.ExitStack() as stack:
+            if client is None:
+                if not exists(tracking_uri):
+                    return Settled()
+                if limit_s is not None:  # the command waits
+                    stack.enter_context(sent_once(ANSWER_S))
+                client = connect(tracking_uri, create=False)
             delivered = spool.deliver(store, {tracking_uri: client}, deadline=deadline)
             ended, unfinished = _end_dead_runs(store, client, experiment, deadline)
     except Exception as error:  # noqa: BLE001 - the stores of MLflow raise any type, and a run that published must not fail
