@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.entities import ViewType
 
 from firesteel.conf.errors import RuntimeFault
 from firesteel.jobs.run.plan_runner import run_plan
@@ -23,7 +24,7 @@ from firesteel.pipelines.publish.heartbeat import RunHeartbeat
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import leftovers, recover
 from firesteel.pipelines.result import RunResult
-from support.fault_proxy import DROP, STATUSES, FaultProxy, fault_proxy
+from support.fault_proxy import DROP, LATE, STATUSES, FaultProxy, fault_proxy
 from support.mlflow_server import MlflowServer
 from support.mlflow_store import new_store
 from support.runs import kill_driver_at
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.fault
 
 ENDS = {"published": "FINISHED", "cancelled": "KILLED"}
 RUN = "20130604T101112-7f3a"
+DAY = "2013-06-01"
 
 
 def mlflow_runs(uri: str, run_id: str):
@@ -96,11 +98,11 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def calls_of_a_run(proxy: FaultProxy, folder: Path) -> list[str]:
     for run_id in ("first", "second"):  # the first run also creates the experiment
         proxy.arm()
-        run(tracked_plan(f"file://{folder}", proxy.uri), run_id)
+        run(tracked_plan(f"file://{folder}", proxy.uri), f"{run_id}-{folder.parent.name}")
     return proxy.calls
 
 
-FAULTS = [(fault, times) for fault in (DROP, *STATUSES) for times in (1, 4)]
+FAULTS = [(LATE, 1), *((fault, times) for fault in (DROP, *STATUSES) for times in (1, 4))]
 
 
 def harm_every_call(server: MlflowServer, proxy: FaultProxy, folder: Path, faults_at) -> Counter[str]:
@@ -110,7 +112,7 @@ def harm_every_call(server: MlflowServer, proxy: FaultProxy, folder: Path, fault
     outcomes: Counter[str] = Counter()
     for number in range(total):
         for fault, times in faults_at(number):
-            run_id = f"r-{number}-{fault}-{times}"
+            run_id = f"r-{number}-{fault}-{times}-{folder.name}"
             plan = tracked_plan(f"file://{folder}/{run_id}", proxy.uri)
             proxy.arm(fault, number, times)
             try:
@@ -131,6 +133,20 @@ def test_a_fault_at_every_call(proxy, tmp_path):
     assert outcomes["published"] > outcomes["refused"] > 0
 
 
+def test_a_request_to_create_a_run_that_arrives_late_makes_no_copy(proxy, tmp_path):
+    server, between = proxy
+    calls = calls_of_a_run(between, tmp_path / "creates" / "counted")
+    creates = [number for number, call in enumerate(calls) if call.endswith("runs/create")]
+    assert len(creates) == 2
+    assert harm_every_call(*proxy, tmp_path, lambda number: [(LATE, 1)] if number in creates else []) == {
+        "published": 2
+    }
+    client = connect(server.uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    copies = client.search_runs([experiment.experiment_id], run_view_type=ViewType.DELETED_ONLY)
+    assert {copy.data.tags.get("firesteel.interval") for copy in copies} >= {None, DAY}
+
+
 @pytest.mark.long
 def test_each_fault_at_every_call(proxy, tmp_path):
     outcomes = harm_every_call(*proxy, tmp_path, lambda number: FAULTS)
@@ -141,7 +157,6 @@ BOUNDARIES = (
     *("opened", "started", "leased", "journaled", "partition_published", "ledgered", "cleaned", "left", "finished"),
     "ended",
 )
-OTHER_DAY = "2013-06-02"
 
 
 def next_commands(root: str, uri: str) -> dict[str, object]:
@@ -349,10 +364,10 @@ def test_scoring_waits_for_few_calls_to_mlflow(proxy, tmp_path):
     """Two days cost 50 serial calls before they were batched."""
     _, between = proxy
     plan = tracked_plan(f"file://{tmp_path}", between.uri, 2)
-    run(plan, "first")  # creates the experiment
+    run(plan, "waits-1")  # creates the experiment
     between.arm()
     waited: list[int] = []
-    run(plan, "second", lambda event: waited.append(len(between.calls)) if event.kind == "opened" else None)
+    run(plan, "waits-2", lambda event: waited.append(len(between.calls)) if event.kind == "opened" else None)
     assert waited[0] <= 8
     assert len(between.calls) <= 24
 

@@ -21,6 +21,9 @@ STATUSES = {
 DROP = "drop"
 """The server acts, and its answer is lost."""
 
+LATE = "late"
+"""The client gets no answer, as after a timeout. The server acts two calls later, or when the proxy is armed again."""
+
 
 class FaultProxy(ThreadingHTTPServer):
     """Forwards each call to the server, except those that are armed. `calls` has the method and path of each call since `arm`."""
@@ -33,11 +36,16 @@ class FaultProxy(ThreadingHTTPServer):
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
         self.calls: list[str] = []
         self._fault, self._from, self._times = "", 0, 0
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()
+        self._late = 0
 
     def arm(self, fault: str = "", number: int = 0, times: int = 1) -> None:
         """Count from 0 again. Harm `times` calls from the call `number` on."""
         with self._guard:
+            self._fault = ""
+            self.calls += ["armed again"] * 3
+            self._guard.notify_all()
+            assert self._guard.wait_for(lambda: self._late == 0, 60), "the server has acted on all calls"
             self.calls = []
             self._fault, self._from, self._times = fault, number, times
 
@@ -46,7 +54,23 @@ class FaultProxy(ThreadingHTTPServer):
         with self._guard:
             number = len(self.calls)
             self.calls.append(call)
-            return self._fault if self._from <= number < self._from + self._times else ""
+            self._guard.notify_all()
+            fault = self._fault if self._from <= number < self._from + self._times else ""
+            self._late += fault == LATE
+            return fault
+
+    @contextmanager
+    def two_calls_later(self) -> Iterator[None]:
+        """Enter the block after two further calls."""
+        with self._guard:
+            due = len(self.calls) + 2
+            self._guard.wait_for(lambda: len(self.calls) >= due, 60)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._late -= 1
+                self._guard.notify_all()
 
     def handle_error(self, request, client_address) -> None:
         """Clients may close connections at any time."""
@@ -63,6 +87,23 @@ class _Handler(BaseHTTPRequestHandler):
             answer = json.dumps({"error_code": STATUSES[fault], "message": f"the proxy says {fault}"}).encode()
             self._answer(int(fault), {"Content-Type": "application/json"}, answer)
             return
+        if fault == LATE:
+            self._hang_up()
+            with self.server.two_calls_later():
+                self._send(body)
+            return
+        status, headers, data = self._send(body)
+        if fault == DROP:
+            self._hang_up()
+            return
+        self._answer(status, headers, data)
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send the call to the server, and return its answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port_behind, timeout=60)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
@@ -71,12 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = response.read()
         finally:
             connection.close()
-        if fault == DROP:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        kept = {name: value for name, value in response.getheaders() if name.lower() not in _HOP}
-        self._answer(response.status, kept, data)
+        return response.status, {name: value for name, value in response.getheaders() if name.lower() not in _HOP}, data
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _forward  # noqa: N815 - http.server's names
 
