@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from firesteel.conf.errors import ModelError, PlanDrift, RuntimeFault, Where
-from firesteel.jobs.tracking import RunTracker, fetch_pinned, mark_dead_runs, resolve_model
+from firesteel.jobs.tracking import RunTracker, fetch_pinned, resolve_model, settle_runs
 from firesteel.jobs.tracking.connect import connect
-from firesteel.pipelines.plan.model import Column, ModelPlan
+from firesteel.pipelines.plan.model import Column, ModelPlan, Plan
+from firesteel.pipelines.publish.state_store import StateStore
 from support import forks
 from support.mlflow_server import MlflowServer
 from support.sample_run import failed, published, sample_plan, sample_result
@@ -316,36 +317,42 @@ import os, signal, sys
 from support.sample_run import sample_plan
 from dataclasses import replace
 from firesteel.jobs.tracking import RunTracker
-tracker = RunTracker.open(replace(sample_plan(1), models=()), "dying", sys.argv[1])
+tracker = RunTracker.open(replace(sample_plan(1, sys.argv[2]), models=()), "dying", sys.argv[1])
 tracker.interval_started("2013-06-01")
+tracker.in_background(int).result()
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_next_start_marks_a_killed_run_failed_and_leaves_living_ones_alone(store: SimpleNamespace) -> None:
-    plan = pinned_plan(1, "")
+def test_a_killed_run_is_ended_and_living_ones_and_other_storages_are_left_alone(
+    store: SimpleNamespace, tmp_path: Path
+) -> None:
+    root = f"file://{tmp_path}/data"
+    plan = replace(sample_plan(1, root), models=())
+
+    def settled(plan: Plan) -> tuple[str, ...]:
+        at = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+        return settle_runs(at, store.uri, "/batch/flight_delay").ended
+
     with RunTracker.open(plan, "alive", store.uri) as alive:
         tests = Path(__file__).parents[1]
         environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-        died = forks.run([sys.executable, "-c", DYING, store.uri], env=environment, timeout=120)
+        died = forks.run([sys.executable, "-c", DYING, store.uri, root], env=environment, timeout=120)
         assert died.returncode == -9, died.stderr
         dead = died.stdout.strip()
         assert store.client.get_run(dead).info.status == "RUNNING"
-        other = replace(plan, profile="dev")
-        RunTracker.open(other, "other", store.uri).finish(sample_result(other, ()))
-        assert store.client.get_run(dead).info.status == "RUNNING", "another profile's start does not judge it"
-        RunTracker.open(plan, "next", store.uri).finish(sample_result(plan, ()))
+        assert settled(replace(plan, profile="dev")) == ()
+        assert settled(replace(plan, storage=f"{root}/elsewhere")) == ()
+        assert store.client.get_run(dead).info.status == "RUNNING"
+        assert settled(plan) == ("dying",)
         run = store.client.get_run(dead)
         assert run.info.status == "FAILED"
         assert "died" in run.data.tags["firesteel.error"]
         (child,) = store.client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{dead}'")
         assert child.info.status == "FAILED"
         assert store.client.get_run(alive.run_id).info.status == "RUNNING"
-        assert (
-            mark_dead_runs(plan.pipeline, plan.profile, experiment=f"firesteel/{plan.pipeline}", tracking_uri=store.uri)
-            == ()
-        )
+        assert settled(plan) == ()
 
 
 def test_a_store_that_cannot_be_opened_stops_the_run_first(tmp_path: Path) -> None:

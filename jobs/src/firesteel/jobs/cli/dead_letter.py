@@ -112,9 +112,11 @@ def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_j
     nothing. `firesteel rollback` reverts a replay.
     """
     from firesteel.jobs.cli.console import show_result
+    from firesteel.jobs.cli.state_store import settle
     from firesteel.jobs.run.replay import replay as run_replay
     from firesteel.pipelines import Pipeline
     from firesteel.pipelines.events import ignore
+    from firesteel.pipelines.publish.state_store import StateStore
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     plan = pipeline.plan(interval, force=True)
@@ -122,5 +124,6 @@ def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_j
     if result is None:
         click.echo("[]" if as_json else f"{interval}: no open dead letters.")
         return 0
+    settle(pipeline.loaded, StateStore.at(plan.storage, plan.pipeline, plan.profile))
     show_result(result, as_json=as_json)
     return result.exit_code

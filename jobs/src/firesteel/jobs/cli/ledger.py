@@ -41,15 +41,14 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
     """Complete the intervals that a dead run has journaled, and discard its other intervals.
 
     A run recovers its own intervals, and a run of the same plan also reuses the finished tasks of the dead run. `recover`
-    also sends the records that MLflow did not receive while it was unavailable.
+    also sends the records that MLflow did not receive while it was unavailable, and ends the MLflow runs of dead drivers.
 
     One pipeline, profile and storage owns a sink. With --take-ownership, the spec becomes the owner, for example after the
     pipeline was renamed or its storage was moved. The previous owner can no longer publish to the sink. The next run
     scores the intervals that the ledger of the new owner does not have.
     """
     from firesteel.conf.errors import FiresteelError
-    from firesteel.jobs.cli.state_store import open_state_store
-    from firesteel.jobs.tracking.spool import deliver
+    from firesteel.jobs.cli.state_store import open_state_store, settle
     from firesteel.pipelines.publish.recover import leftovers, person, restore_marker
     from firesteel.pipelines.publish.recover import recover as recover_interval
     from firesteel.pipelines.publish.transfer import transfer
@@ -73,8 +72,11 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
             restore_marker(store, name, sink.path)
         except FiresteelError as error:
             errors.append(error)
-    for run in deliver(store):
+    settled = settle(loaded, store, has_limit=False)
+    for run in settled.delivered:
         click.echo(f"sent the record of run {run} to MLflow.", err=as_json)
+    for run in settled.ended:
+        click.echo(f"ended the MLflow run of {run}, whose driver died.", err=as_json)
     show_records(records, loaded.spec.name, as_json=as_json)
     for other in errors[1:]:
         click.echo(str(other), err=True)

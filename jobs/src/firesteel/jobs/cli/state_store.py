@@ -1,4 +1,4 @@
-"""Open the state store of a spec."""
+"""Open the state store of a spec, and update MLflow from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import SpecErrors
 
 if TYPE_CHECKING:
+    from firesteel.jobs.tracking.settle import Settled
     from firesteel.pipelines.publish.transaction import StateStore
     from firesteel.pipelines.spec.load import LoadedSpec
 
@@ -21,3 +22,12 @@ def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[
     if loaded.errors:
         raise SpecErrors.of(list(loaded.errors))
     return loaded, StateStore.at(loaded.spec.storage, loaded.spec.name, loaded.profile)
+
+
+def settle(loaded: LoadedSpec, store: StateStore, *, has_limit: bool = True) -> Settled:
+    """Deliver kept records to MLflow, and end the MLflow runs of dead drivers as the ledger says. Problems are warnings."""
+    from firesteel.jobs.tracking.settle import LIMIT_S, settle_runs
+
+    mlflow = loaded.spec.tracking.mlflow
+    experiment = mlflow.experiment or f"firesteel/{store.pipeline}"
+    return settle_runs(store, mlflow.uri, experiment, limit_s=LIMIT_S if has_limit else None)

@@ -37,7 +37,7 @@ def rollback(
       firesteel rollback --interval 2013-06-01 --to 20130602T040000-1a2b3c
     """  # noqa: D301 - click wants a real backspace
     from firesteel.jobs.cli.ledger import show_records
-    from firesteel.jobs.cli.state_store import open_state_store
+    from firesteel.jobs.cli.state_store import open_state_store, settle
     from firesteel.pipelines.publish.recover import person
     from firesteel.pipelines.publish.rollback import rollback as roll_back
 
@@ -48,6 +48,7 @@ def rollback(
     target = loaded.spec.sinks[name]
     keep = target.retain.versions
     record = roll_back(store, name, target.path, interval, person("rollback"), to=to, keep_versions=keep)
+    settle(loaded, store)
     show_records([record], loaded.spec.name, as_json=as_json)
 
 
@@ -64,13 +65,14 @@ def cancel(run: str, spec: Path, profile: str, params: dict[str, str], no_signal
     driver exits 7 when it tries to publish. Published intervals do not change. Exits 7 if an interval is already being published:
     use `rollback` then.
     """
-    from firesteel.jobs.cli.state_store import open_state_store
+    from firesteel.jobs.cli.state_store import open_state_store, settle
     from firesteel.pipelines.publish.cancel import cancel as cancel_run
     from firesteel.pipelines.publish.recover import person
 
     loaded, store = open_state_store(spec, profile, params)
     me = person("cancel")
     cancellations = cancel_run(store, tuple(loaded.spec.sinks), run, who=f"{me.user}@{me.host}", signal=not no_signal)
+    settle(loaded, store)
     if as_json:
         click.echo(json.dumps([asdict(item) for item in cancellations], indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import socket
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import FiresteelError, PlanDrift, RuntimeFault
+from firesteel.conf.errors import FiresteelError, LeaseConflict, PlanDrift, RuntimeFault
 from firesteel.conf.identity import os_user
 from firesteel.conf.redaction import scrubbed
 from firesteel.conf.version import FRAMEWORK, VERSION
@@ -26,10 +27,14 @@ from firesteel.jobs.spark.shuffle import shuffle_in_use
 from firesteel.jobs.timeline.eventlog import EventLog
 from firesteel.jobs.timeline.read import executors_of
 from firesteel.jobs.tracking import spool
+from firesteel.jobs.tracking.experiment import experiment_name
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.jobs.tracking.runs import RunTracker
+from firesteel.jobs.tracking.settle import Settled, settle_runs
+from firesteel.pipelines.brief import brief
 from firesteel.pipelines.events import Event, OnEvent, ignore
 from firesteel.pipelines.publish.dead_letters import prune_dead_letters
+from firesteel.pipelines.publish.heartbeat import RunHeartbeat
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.quarantine import prune_quarantine
@@ -37,6 +42,8 @@ from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, pa
 from firesteel.pipelines.result import RunResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import SparkSession
 
     from firesteel.pipelines.plan.model import Plan
@@ -92,12 +99,13 @@ def run_plan(
     if all(interval.action == "skip" for interval in plan.intervals):
         skipped = tuple(skip(interval, on_event) for interval in plan.intervals)
         result = replace(result, intervals=skipped, seconds=round(time.perf_counter() - started, 3))
+        _settle(plan)
         on_event(Event("run_done", facts={"state": result.state}))
         return result
     folder = (runs or Path.cwd() / RUNS_FOLDER) / run_id
     _prepare(folder)
-    spool.deliver(_state_store(plan))
     with (
+        _heartbeat(plan, run_id) as heartbeat,
         RunTracker.open(plan, run_id) as tracker,
         LineageRecord.open(
             plan,
@@ -107,6 +115,7 @@ def run_plan(
             mlflow_uri=tracker.url,
         ) as lineage,
     ):
+        settled = tracker.in_background(lambda: _settle(plan, tracker))
         on_event = lineage.watching(on_event)
         scores = any(interval.action == "score" for interval in plan.intervals)  # an audit needs no model
         folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models if scores}
@@ -131,8 +140,32 @@ def run_plan(
         result = tracker.finish(result, folder / "report.html")
         if tracker.problems:
             spool.keep(_state_store(plan), plan, result, tracker.problems)
+        if heartbeat is not None:
+            heartbeat.end(result.exit_code, brief(result, plan))
+    if settled.result().unfinished:  # the run may have completed the publish of a dead run
+        _settle(plan, tracker)
     on_event(Event("run_done", facts={"state": result.state}))
     return result
+
+
+def _settle(plan: Plan, tracker: RunTracker | None = None) -> Settled:
+    """Update the MLflow runs of earlier drivers. If MLflow did not answer the tracker, it is not asked again."""
+    client = tracker.client if tracker else None
+    if tracker is not None and client is None:
+        return Settled()
+    return settle_runs(_state_store(plan), plan.tracking.uri, experiment_name(plan), client=client)
+
+
+@contextlib.contextmanager
+def _heartbeat(plan: Plan, run_id: str) -> Iterator[RunHeartbeat | None]:
+    """Renew a heartbeat, by which other hosts see that the run is alive. None if the caller has registered the run."""
+    with contextlib.ExitStack() as stack:
+        try:
+            heartbeat = stack.enter_context(RunHeartbeat(_state_store(plan), run_id))
+        except LeaseConflict:
+            yield None
+            return
+        yield heartbeat
 
 
 def _prepare(folder: Path) -> None:

@@ -109,6 +109,18 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
     return client
 
 
+def exists(tracking_uri: str) -> bool:
+    """Return whether the store exists. A server exists, also if it does not answer."""
+    with mlflow_environment():
+        import mlflow
+
+        try:
+            _check_exists(reveal(tracking_uri) or mlflow.get_tracking_uri())
+        except RuntimeFault:
+            return False
+    return True
+
+
 def unreachable(tracking_uri: str, cause: str) -> RuntimeFault:
     """Return FS9003 for `tracking_uri`, without its password."""
     return RuntimeFault("FS9003", f"MLflow at {without_secrets(tracking_uri)}: {cause}", hint="Check the tracking URI.")
@@ -152,7 +164,7 @@ def _check_exists(uri: str) -> None:
         raise unreachable(uri, f"{file} does not exist.")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the first non-empty line of an error, at most 300 characters."""
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]  # before truncation
     return (lines[0] if lines else type(error).__name__)[:300]

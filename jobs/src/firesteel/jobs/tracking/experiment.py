@@ -21,8 +21,13 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 def open_experiment(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     """Return a client and the ID of the experiment."""
     client = connect(uri)
+    return client, find_experiment(client, experiment)
+
+
+def find_experiment(client: MlflowClient, experiment: str) -> str:
+    """Return the ID of an experiment, and create it if it does not exist."""
     with mlflow_faults(client.tracking_uri, f"opening experiment {experiment}"):
-        return client, _find_or_create(client, experiment, client.tracking_uri)
+        return _find_or_create(client, experiment, client.tracking_uri)
 
 
 def experiment_name(plan: Plan) -> str:

@@ -5,11 +5,12 @@
     open ---> RUNNING --finish(published | skipped)--> FINISHED
                  |------finish(failed), exception----> FAILED
                  |------exit code 130, Ctrl-C--------> KILLED
-                 `------(process crashed)------------> FAILED, by the next start (dead.py)
+                 `------(process died)---------------> what the ledger says, by the next command (settle.py)
 
 If the tracking server cannot be reached at the start, `open` raises FS9003 before anything is written, unless the spec sets
-`required: false`. If the server fails later, the run continues. The tracker logs the first problem and stores all in `problems`.
-The runner then writes the record to the storage for a later delivery to MLflow (spool.py).
+`required: false`. After the parent run exists, a thread sends the calls in order, so that scoring does not wait. If the server fails
+later, the run continues. The tracker logs the first problem and stores all in `problems`. The runner then writes the record to the
+storage for a later delivery to MLflow (spool.py).
 """
 
 from __future__ import annotations
@@ -20,39 +21,53 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
-from firesteel.jobs.tracking.connect import mlflow_faults, without_secrets
+from firesteel.jobs.tracking.background import BackgroundCalls
+from firesteel.jobs.tracking.connect import mlflow_faults, one_line, without_secrets
+from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs
-from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
-from firesteel.jobs.tracking.experiment import experiment_name, open_experiment
+from firesteel.jobs.tracking.driver import process_tags
+from firesteel.jobs.tracking.experiment import experiment_name, find_experiment, open_experiment
 from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
+from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.state_store import StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
     from types import TracebackType
 
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModelInput
+    from mlflow.entities import LoggedModelInput, Run
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
+    from firesteel.pipelines.publish.records import LedgerRecord
     from firesteel.pipelines.result import IntervalResult, RunResult
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
-RUN_ID = "firesteel.run_id"
+PIPELINE = "firesteel.pipeline"
+PROFILE = "firesteel.profile"
+ERROR = "firesteel.error"
 PLAN_HASH = "firesteel.plan_hash"
 CODE_HASH = "firesteel.code_hash"
-INTERVAL = "firesteel.interval"
+STORAGE = "firesteel.storage"
+INTERVALS = "firesteel.intervals"
+"""The number of intervals that the run works on."""
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
-_TAG_LIMIT = 5000
+TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
+_ERROR_WAIT_S = 10.0
+"""Seconds that a run with an error waits for its earlier calls to MLflow."""
 
 
 class RunTracker:
@@ -79,6 +94,8 @@ class RunTracker:
         self._children: dict[str, str] = {}
         self._ended = False
         self._started_ms: int | None = None
+        self._done: set[str] = set()
+        self._background = BackgroundCalls()
 
     @classmethod
     def open(
@@ -90,7 +107,7 @@ class RunTracker:
         *,
         params: Mapping[str, object] | None = None,
     ) -> Self:
-        """Start the parent run, and mark crashed runs of this pipeline as failed.
+        """Start the parent run.
 
         Parameters
         ----------
@@ -109,7 +126,7 @@ class RunTracker:
             name = experiment or experiment_name(plan)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
-            tracker._begin(name, params or {})
+            tracker._begin(params or {})
         except RuntimeFault as fault:
             if plan.tracking.required:
                 raise
@@ -118,47 +135,60 @@ class RunTracker:
         return tracker
 
     @classmethod
-    def again(cls, plan: Plan, result: RunResult) -> Self:
+    def again(cls, plan: Plan, result: RunResult, client: MlflowClient) -> Self:
         """Record the missing parts of an ended run. `problems` has the requests that MLflow rejected.
 
         Raises
         ------
         RuntimeFault
-            FS9003 if MLflow cannot be reached.
+            FS9003 if the experiment cannot be opened.
         """
-        client, experiment_id = open_experiment(plan.tracking.uri, experiment_name(plan))
+        experiment_id = find_experiment(client, experiment_name(plan))
         tracker = cls(client, client.tracking_uri, plan, result.run_id, experiment_id)
         tracker._replay(result)
         return tracker
 
-    def _begin(self, experiment: str, params: Mapping[str, object]) -> None:
-        plan, uri = self._plan, self._tracking_uri
-        mark_dead_runs(plan.pipeline, plan.profile, experiment=experiment, tracking_uri=uri, client=self._client)
-        with mlflow_faults(uri, "starting a run"):
-            self._start(params)
+    def _begin(self, params: Mapping[str, object]) -> None:
+        try:
+            with mlflow_faults(self._tracking_uri, "starting a run"):
+                self._start(params)
+        except RuntimeFault as fault:
+            if self._plan.tracking.required and self._run_id:  # the run stops here
+                with self._recording("recording the error"):
+                    self._client.set_tag(self._run_id, ERROR, str(fault)[:TAG_LIMIT])
+                self._end("FAILED")
+            raise
 
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
-            if not self._find_runs():
-                self._start({})
+            self._start({})
+            # Another command may have ended the runs from the ledger.
+            failed = {interval.interval for interval in result.intervals if interval.error}
+            cleared = [child for interval, child in self._children.items() if interval not in failed]
+            for run_id in [*cleared, *([] if result.error else [self._run_id])]:
+                self._client.set_tag(run_id, ERROR, "")
             for interval in result.intervals:
                 if interval.interval not in self._children and interval.state != "skipped":
                     self.interval_started(interval.interval)
                 self.interval_finished(interval)
-            if not result.error:  # a later start may have marked the run as crashed
-                self._client.set_tag(self._run_id, ERROR, "")
             self.finish(result)
 
-    def _find_runs(self) -> bool:
-        """Find the existing parent run and child runs. Return whether the parent run exists."""
-        for run in self._client.search_runs([self._experiment_id], f"tags.`{RUN_ID}` = '{self._firesteel_run_id}'"):
+    def _find_runs(self) -> Run | None:
+        """Return the parent run, if it exists. A driver that runs again, and a record that is delivered, continue it."""
+        parent = None
+        for run in runs_of(self._client, self._experiment_id, self._firesteel_run_id):
             interval = run.data.tags.get(INTERVAL)
             if interval is None:
-                self._run_id = run.info.run_id
+                parent = parent or run
             else:
-                self._children[interval] = run.info.run_id
-        return bool(self._run_id)
+                self._children.setdefault(interval, run.info.run_id)
+        return parent
+
+    @property
+    def client(self) -> MlflowClient | None:
+        """Return the client; None if MLflow was unreachable at the start."""
+        return self._client if self._experiment_id else None
 
     @property
     def run_id(self) -> str:
@@ -180,33 +210,48 @@ class RunTracker:
             return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run_id}"
         return without_secrets(self._tracking_uri)
 
+    def in_background(self, call: Callable[[], T]) -> Future[T]:
+        """Call a function after the calls to MLflow that wait, while the pipeline goes on."""
+        return self._background.add(call)
+
     def interval_started(self, interval: str) -> None:
-        """Start the child run of an interval."""
+        """Start the child run of an interval, in the background."""
+        self._background.add(lambda: self._start_child(interval))
+
+    def interval_finished(self, result: IntervalResult) -> None:
+        """Record the result of an interval and end its child run, if it was started, in the background."""
+        if result.state != "failed":
+            self._done.add(result.interval)
+        self._background.add(lambda: self._finish_child(result))
+
+    def _start_child(self, interval: str) -> None:
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
         planned = self._interval(interval)
         with self._recording(f"starting {interval}"):
+            if interval in self._children:
+                self._client.update_run(self._children[interval], status="RUNNING")
+                return
             tags = self._tags() | {MLFLOW_PARENT_RUN_ID: self._run_id, INTERVAL: interval}
-            child = self._client.create_run(self._experiment_id, tags=tags, run_name=interval).info.run_id
+            if planned is not None:
+                tags[PLAN_HASH] = planned.plan_hash
+            child = create_once(self._client, self._experiment_id, tags, interval)
             self._children[interval] = child
             if planned is not None:
                 self._log(
                     child, params={"interval": interval, "plan_hash": planned.plan_hash, "reason": planned.reason}
                 )
-                self._client.set_tag(child, PLAN_HASH, planned.plan_hash)
                 self._client.log_inputs(child, datasets=dataset_inputs(self._plan, [planned]))
 
-    def interval_finished(self, result: IntervalResult) -> None:
-        """Record the result of an interval and end its child run, if it was started."""
+    def _finish_child(self, result: IntervalResult) -> None:
         child = self._children.pop(result.interval, None)
         if child is None:
             return
         with self._recording(f"ending {result.interval}"):
-            self._log(child, metrics=interval_metrics(result))
-            if result.partitions:
-                self._client.set_tag(child, PUBLISHED, self._published(result.partitions))
+            tags = {PUBLISHED: self._published(result.partitions)} if result.partitions else {}
             if result.error:
-                self._client.set_tag(child, ERROR, result.error[:_TAG_LIMIT])
+                tags[ERROR] = result.error
+            self._log(child, metrics=interval_metrics(result), tags=tags)
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
 
     def stamp(self, result: RunResult) -> RunResult:
@@ -220,18 +265,18 @@ class RunTracker:
         result = self.stamp(result)
         report = Path(report or result.report)
         partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
+        self._wait()
         with self._recording("recording the result"):
-            self._log(self._run_id, metrics=run_metrics(result))
+            tags = {
+                PUBLISHED: self._published(partitions) if partitions else "",
+                SHUFFLE: str(result.shuffle or ""),
+                LINEAGE: str(result.lineage or ""),
+                ERROR: result.error,
+                MLFLOW_RUN_NOTE: _note(result, self._plan),
+            }
+            tags = {name: value for name, value in tags.items() if value}
+            self._log(self._run_id, metrics=run_metrics(result), tags=tags)
             self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
-            if partitions:
-                self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
-            if result.shuffle:
-                self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:_TAG_LIMIT])
-            if result.lineage:
-                self._client.set_tag(self._run_id, LINEAGE, str(result.lineage)[:_TAG_LIMIT])
-            if result.error:
-                self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
-            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _note(result, self._plan)[:_TAG_LIMIT])
             if report.is_file():
                 self._client.log_artifact(self._run_id, str(report))
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
@@ -246,30 +291,49 @@ class RunTracker:
     ) -> None:
         if self._ended:
             return
+        self._wait(_ERROR_WAIT_S if error is not None else None)
         if error is not None:
             with self._recording("recording the error"):
                 text = redact(str(error)) or type(error).__name__
-                self._client.set_tag(self._run_id, ERROR, text[:_TAG_LIMIT])
-        self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                self._client.set_tag(self._run_id, ERROR, text[:TAG_LIMIT])
+        work = {interval.id for interval in self._plan.intervals if interval.action != "skip"}
+        done = self._done | {interval for interval in self._children if self._publish_of(interval) is not None}
+        complete = bool(work) and work <= done  # the error came after the last publish
+        self._end("FINISHED" if complete else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     def _start(self, params: Mapping[str, object]) -> None:
         plan = self._plan
-        run = self._client.create_run(
-            self._experiment_id,
-            start_time=self._started_ms,
-            tags=self._tags(),
-            run_name=f"{plan.pipeline} {self._firesteel_run_id}",
-        )
-        self._run_id = run.info.run_id
+        found = self._find_runs()
+        if found is not None:
+            self._run_id = found.info.run_id
+            self._log(self._run_id, tags=process_tags())
+            self._client.update_run(self._run_id, status="RUNNING")
+        else:
+            intervals = sum(interval.action != "skip" for interval in plan.intervals)
+            tags = self._tags() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
+            name = f"{plan.pipeline} {self._firesteel_run_id}"
+            self._run_id = create_once(self._client, self._experiment_id, tags, name, self._started_ms)
+        if found is None or not found.data.params:
+            self._background.add(lambda: self._describe(params))
+
+    def _plan_hash(self) -> str:
+        """Return the plan hash of the interval, or a hash of those of all intervals."""
+        hashes = [interval.plan_hash for interval in self._plan.intervals if interval.action == "score"]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+    def _describe(self, params: Mapping[str, object]) -> None:
+        """Record what the run works on."""
+        with self._recording("describing the run"):
+            self._record_plan(params)
+
+    def _record_plan(self, params: Mapping[str, object]) -> None:
+        plan = self._plan
         work = [interval for interval in plan.intervals if interval.action == "score"]
-        hashes = [interval.plan_hash for interval in work]
-        combined = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-        self._client.set_tag(self._run_id, PLAN_HASH, combined)
         values = {
             "pipeline": plan.pipeline,
             "profile": plan.profile,
             "code_hash": plan.code_hash,
-            "plan_hash": combined,
+            "plan_hash": self._plan_hash(),
             "intervals": ", ".join(interval.id for interval in work) or "none",
             "environment": plan.environment,
             "master": plan.master,
@@ -295,11 +359,18 @@ class RunTracker:
             PIPELINE: self._plan.pipeline,
             PROFILE: self._plan.profile,
             CODE_HASH: self._plan.code_hash,
+            STORAGE: self._storage(),
             **process_tags(),
             MLFLOW_SOURCE_NAME: f"firesteel {self._plan.pipeline}",
             MLFLOW_SOURCE_TYPE: "JOB",
             MLFLOW_USER: _user(),
         }
+
+    def _storage(self) -> str:
+        """Return the location of the state store, which has the ledger of the run."""
+        plan = self._plan
+        store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+        return store.location(store.base)
 
     def _logged_models(self) -> list[LoggedModelInput]:
         """Return links to the registered versions, so that a model's page lists its runs."""
@@ -327,12 +398,17 @@ class RunTracker:
     def _published(self, partitions: tuple[str, ...]) -> str:
         """Return the sink paths and partitions as a tag, so that a search for a path finds the run."""
         paths = " ".join(sink.path for sink in self._plan.sinks)
-        return f"{paths}: {' '.join(partitions)}"[:_TAG_LIMIT]
+        return f"{paths}: {' '.join(partitions)}"[:TAG_LIMIT]
 
     def _log(
-        self, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Metric, Param, RunTag
         from mlflow.utils.time import get_current_time_millis
 
         now = get_current_time_millis()
@@ -340,14 +416,35 @@ class RunTracker:
             run_id,
             metrics=[Metric(key, value, now, 0) for key, value in (metrics or {}).items()],
             params=[Param(key, redact(value)[:_PARAM_LIMIT]) for key, value in (params or {}).items()],
+            tags=[RunTag(key, value[:TAG_LIMIT]) for key, value in (tags or {}).items()],
         )
 
+    def _wait(self, limit_s: float | None = None) -> None:
+        """Wait for the calls in the background."""
+        for error in self._background.wait(limit_s):
+            self._add_problem(one_line(error))
+
     def _end(self, status: str) -> None:
+        self._wait()
         self._ended = True
         with self._recording("ending the run"):
-            for child in self._children.values():
-                self._client.set_terminated(child, status)
+            for interval, child in self._children.items():
+                record = self._publish_of(interval)
+                if record is not None:  # the run was interrupted after the publish
+                    self._log(child, tags={PUBLISHED: self._published(record.partitions)})
+                self._client.set_terminated(child, status if record is None else "FINISHED")
             self._client.set_terminated(self._run_id, status)
+
+    def _publish_of(self, interval: str) -> LedgerRecord | None:
+        """Return the record of an interval if the ledger says that this run has published it."""
+        plan = self._plan
+        store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+        try:
+            records = [Ledger(store).latest(sink.name, interval) for sink in plan.sinks]
+        except FiresteelError:
+            return None
+        own = [record for record in records if record is not None and record.run_id == self._firesteel_run_id]
+        return next((record for record in own if record.state == "published"), None)
 
     def _recording(self, doing: str) -> _Recording:
         return _Recording(self._tracking_uri, doing, self._add_problem)

@@ -2,20 +2,21 @@
 
 ::
 
-    <storage>/tracking/<profile>/<run id>.json    the plan and the result of one run
+    <storage>/tracking/<profile>/<run id>.json    the plan and the result of one run, and the attempts to deliver them
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from firesteel.conf.errors import FiresteelError
+from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.redaction import redact
-from firesteel.jobs.tracking.connect import one_line
+from firesteel.jobs.tracking.connect import connect, one_line
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.state_store import StateStore, file_name
@@ -23,10 +24,16 @@ from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from mlflow import MlflowClient
 
 _LOG = logging.getLogger(__name__)
 _RESULT = TypeAdapter(RunResult)
+
+_FIRST_PAUSE_S = 60.0
+_LAST_PAUSE_S = 86_400.0
+"""A rejected record is sent again after one minute, then after twice as long each time, at most a day."""
 
 
 def keep(store: StateStore, plan: Plan, result: RunResult, problems: Sequence[str]) -> str:
@@ -34,7 +41,7 @@ def keep(store: StateStore, plan: Plan, result: RunResult, problems: Sequence[st
     path = join(_folder(store), f"{file_name(result.run_id)}.json")
     record = {"plan": json.loads(plan.to_json()), "result": json.loads(result.to_json()), "problems": list(problems)}
     try:
-        store.storage.create(path, redact(json.dumps(record, ensure_ascii=False)).encode())
+        store.storage.create(path, _encode(record))
     except FiresteelError as error:
         _LOG.warning("the MLflow record of run %s cannot be stored: %s", result.run_id, error)
         return ""
@@ -43,10 +50,20 @@ def keep(store: StateStore, plan: Plan, result: RunResult, problems: Sequence[st
     return record_uri
 
 
-def deliver(store: StateStore) -> tuple[str, ...]:
-    """Deliver stored records to MLflow. Rejected records stay in the storage.
+def deliver(
+    store: StateStore, clients: Mapping[str, MlflowClient | None] | None = None, *, deadline: float | None = None
+) -> tuple[str, ...]:
+    """Deliver stored records to MLflow, each on its own. Rejected records stay in the storage, with the reason.
 
     Delivery is idempotent: it finds a run by its ID and adds only the missing parts.
+
+    Parameters
+    ----------
+    clients
+        Connected clients by the tracking URI of a plan. The function connects once to each other server.
+    deadline
+        The `time.monotonic()` at which the rest is left to the next command, which also leaves out records that MLflow has rejected
+        a short time ago. None: deliver all.
 
     Returns
     -------
@@ -54,31 +71,84 @@ def deliver(store: StateStore) -> tuple[str, ...]:
         IDs of the delivered runs.
     """
     delivered: list[str] = []
-    try:
-        for file in store.storage.walk(_folder(store)):
-            record = _read(store, file.path)
-            if record is None:
-                continue
-            plan, result = record
-            tracker = RunTracker.again(plan, result)
-            if tracker.problems:
-                break  # the tracker has logged the problem, which affects the next record, too
-            store.storage.delete(file.path)
-            delivered.append(result.run_id)
-            _LOG.info("delivered the record of run %s to MLflow: %s", result.run_id, tracker.url)
-    except FiresteelError as error:
-        _LOG.warning("MLflow records stay in %s: %s", _folder(store), error)
+    known = dict(clients or {})
+    for file in list(store.storage.walk(_folder(store))):
+        if deadline is not None and time.monotonic() > deadline:
+            _LOG.warning("MLflow answers slowly: the next command, or `firesteel recover`, delivers the other records")
+            break
+        stored = _read(store, file.path)
+        if stored is None:
+            continue
+        record, plan, result = stored
+        if deadline is not None and time.time() < record.get("next_at", 0.0):
+            continue
+        client = _client(known, plan.tracking.uri)
+        if client is None:
+            continue
+        problem = _send(plan, result, client)
+        if problem:
+            _postpone(store, file.path, record, result.run_id, problem)
+            continue
+        store.storage.delete(file.path)
+        delivered.append(result.run_id)
     return tuple(delivered)
 
 
-def _read(store: StateStore, path: str) -> tuple[Plan, RunResult] | None:
+def _client(known: dict[str, MlflowClient | None], uri: str) -> MlflowClient | None:
+    """Return a client, or None if the server does not answer: each server is asked once."""
+    if uri not in known:
+        try:
+            known[uri] = connect(uri)
+        except RuntimeFault as fault:
+            known[uri] = None
+            _LOG.warning("the MLflow records for this server stay in the storage: %s", fault)
+    return known[uri]
+
+
+def _send(plan: Plan, result: RunResult, client: MlflowClient) -> str:
+    """Send a record. Return the problem, or an empty string."""
+    try:
+        tracker = RunTracker.again(plan, result, client)
+    except Exception as error:  # noqa: BLE001 - the artifact stores of MLflow raise any type
+        return one_line(error)
+    if tracker.problems:
+        return tracker.problems[0]
+    _LOG.info("delivered the record of run %s to MLflow: %s", result.run_id, tracker.url)
+    return ""
+
+
+def _postpone(store: StateStore, path: str, record: dict[str, Any], run_id: str, problem: str) -> None:
+    """Store what stopped a record, and when a run tries again."""
+    attempts = record.get("attempts", 0) + 1
+    pause_s = min(_FIRST_PAUSE_S * 2 ** min(attempts - 1, 20), _LAST_PAUSE_S)
+    changed = record | {"problems": [problem], "attempts": attempts, "next_at": time.time() + pause_s}
+    _LOG.warning(
+        "MLflow rejected the record of run %s %d times; it stays in %s%s for at least %.0f s, or until `firesteel recover`: %s",
+        run_id,
+        attempts,
+        store.storage.base_uri,
+        path,
+        pause_s,
+        problem,
+    )
+    try:
+        store.storage.replace(path, _encode(changed))
+    except FiresteelError as error:
+        _LOG.warning("the attempt to deliver %s cannot be stored: %s", path, error)
+
+
+def _read(store: StateStore, path: str) -> tuple[dict[str, Any], Plan, RunResult] | None:
     """Return a record, or None if it cannot be read. An unreadable record stays in the storage."""
     try:
         record = json.loads(store.storage.read(path))
-        return Plan.from_json(json.dumps(record["plan"])), _RESULT.validate_python(record["result"])
+        return record, Plan.from_json(json.dumps(record["plan"])), _RESULT.validate_python(record["result"])
     except (FiresteelError, ValueError, KeyError, TypeError) as error:
         _LOG.warning("the record %s cannot be read and stays in the storage: %s", path, one_line(error))
         return None
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    return redact(json.dumps(record, ensure_ascii=False)).encode()
 
 
 def _folder(store: StateStore) -> str:
