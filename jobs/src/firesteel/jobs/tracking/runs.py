@@ -8,7 +8,8 @@
                  `------(process crashed)------------> FAILED, by the next start (dead.py)
 
 If the tracking server cannot be reached at the start, `open` raises FS9003 before anything is written, unless the spec sets
-`required: false`. If the server fails later, the run continues. The tracker logs the first problem and stores all in `problems`.
+`required: false`. If the server fails later, or the artifact store at any time, the run continues. The tracker logs the first problem
+and stores all in `problems`.
 The runner then writes the record to the storage for a later delivery to MLflow (spool.py).
 """
 
@@ -32,7 +33,7 @@ from firesteel.jobs.tracking.experiment import experiment_name, open_experiment
 from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from mlflow import MlflowClient
@@ -78,6 +79,7 @@ class RunTracker:
         self._run_id = ""
         self._children: dict[str, str] = {}
         self._ended = False
+        self._store_failed = False
         self._started_ms: int | None = None
 
     @classmethod
@@ -136,12 +138,14 @@ class RunTracker:
         mark_dead_runs(plan.pipeline, plan.profile, experiment=experiment, tracking_uri=uri, client=self._client)
         with mlflow_faults(uri, "starting a run"):
             self._start(params)
+        self._store_plan()
 
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
             if not self._find_runs():
                 self._start({})
+            self._store_plan()
             for interval in result.intervals:
                 if interval.interval not in self._children and interval.state != "skipped":
                     self.interval_started(interval.interval)
@@ -222,7 +226,6 @@ class RunTracker:
         partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
         with self._recording("recording the result"):
             self._log(self._run_id, metrics=run_metrics(result))
-            self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
             if partitions:
                 self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
             if result.shuffle:
@@ -232,8 +235,9 @@ class RunTracker:
             if result.error:
                 self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
             self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _note(result, self._plan)[:_TAG_LIMIT])
-            if report.is_file():
-                self._client.log_artifact(self._run_id, str(report))
+        self._store(
+            "storing the result", {"result.json": result.to_json() + "\n"}, (report,) if report.is_file() else ()
+        )
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
         self._end("KILLED" if result.exit_code == _CANCELLED else status)
         return result
@@ -283,9 +287,22 @@ class RunTracker:
         values |= {f"param.{name}": str(value) for name, value in params.items()}
         self._log(self._run_id, params=values)
         self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
-        self._client.log_text(self._run_id, plan.to_json(), "plan.json")
-        if plan.spec_text:
-            self._client.log_text(self._run_id, plan.spec_text, "spec.yaml")
+
+    def _store_plan(self) -> None:
+        spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
+        self._store("storing the plan", {"plan.json": self._plan.to_json(), **spec})
+
+    def _store(self, doing: str, texts: Mapping[str, str], files: Sequence[Path] = ()) -> None:
+        """Upload artifacts. After an error the run uploads no more, because a store may need minutes to fail."""
+        if self._store_failed:
+            return
+        self._store_failed = True
+        with self._recording(doing):
+            for name, text in texts.items():
+                self._client.log_text(self._run_id, text, name)
+            for file in files:
+                self._client.log_artifact(self._run_id, str(file))
+            self._store_failed = False
 
     def _tags(self) -> dict[str, str]:
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
