@@ -8,67 +8,34 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.conf.hadoop import WEBHDFS_URL
-from firesteel.jobs.embedded.ports import free_port
 from firesteel.jobs.tracking import RunTracker, fetch_pinned, resolve_model, spool
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
-from firesteel.pipelines.storage.open import close_all, locate
+from support.artifact_stores import BUCKET, STORES, Store, forget_s3_clients, s3_server, save_model
 from support.mlflow_server import MlflowServer
 from support.mlflow_store import new_store
 from support.sample_run import published, sample_plan, sample_result
 
 pytestmark = pytest.mark.integration
-BUCKET = "bucket"
 REPORT = "<html>report</html>"
 
 
-@dataclass
-class Store:
-    """An artifact store: the tracking URI, the experiments' root in the store (empty: the server's), and its two switches."""
-
-    uri: str
-    root: str
-    die: Callable[[], None]
-    revive: Callable[[], None]
-
-
-@pytest.fixture(params=["SQLite", "proxied", "S3", "HDFS"])
+@pytest.fixture(params=STORES)
 def store(request, tmp_path, monkeypatch) -> Iterator[Store]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    stores = {"SQLite": local, "proxied": proxied, "S3": s3, "HDFS": on_hdfs}
-    with stores[request.param](request, tmp_path, monkeypatch) as started:
+    with STORES[request.param](request, tmp_path, monkeypatch) as started:
         client = connect(started.uri)
         if client.get_experiment_by_name("/batch/flight_delay") is None:
             client.create_experiment("/batch/flight_delay", artifact_location=started.root or None)
         yield started
-
-
-@contextmanager
-def local(request, tmp_path, monkeypatch):
-    """A folder. It dies by a file in its place, because permissions do not stop root."""
-    folder = tmp_path / "artifacts"
-    folder.mkdir()
-    yield Store(new_store(tmp_path / "mlflow.db"), folder.as_uri(), *_replaced_by_a_file(folder))
-
-
-@contextmanager
-def proxied(request, tmp_path, monkeypatch):
-    """A server that serves artifacts. The server lives on when its store dies."""
-    uri, folder = request.getfixturevalue("server")
-    die, revive = _replaced_by_a_file(folder)
-    yield Store(uri, "", die, revive)
-    if folder.is_file():
-        revive()
 
 
 @pytest.fixture(scope="module")
@@ -79,106 +46,9 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
         yield started.uri, folder / "artifacts"
 
 
-@contextmanager
-def s3(request, tmp_path, monkeypatch):
-    """An S3 server, called by boto3."""
-    with s3_server(monkeypatch) as (die, revive):
-        yield Store(new_store(tmp_path / "mlflow.db"), f"s3://{BUCKET}/{secrets.token_hex(4)}", die, revive)
-
-
-@contextmanager
-def on_hdfs(request, tmp_path, monkeypatch):
-    """HDFS. It dies by a NameNode's address at which nothing listens."""
-    hdfs = request.getfixturevalue("hdfs")
-    monkeypatch.setenv("HADOOP_CONF_DIR", str(hdfs.conf_dir))
-
-    def die() -> None:
-        monkeypatch.setenv(WEBHDFS_URL, f"http://127.0.0.1:{free_port()}")
-
-    def revive() -> None:
-        monkeypatch.delenv(WEBHDFS_URL)
-
-    root = f"{hdfs.uri}/stores/{secrets.token_hex(4)}"
-    yield Store(new_store(tmp_path / "mlflow.db"), root, die, revive)
-    monkeypatch.delenv(WEBHDFS_URL, raising=False)
-    storage, path = locate(root)
-    storage.delete(path)
-    close_all()
-
-
-@contextmanager
-def s3_server(monkeypatch):
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    port = free_port()
-    for key, value in {
-        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }.items():
-        monkeypatch.setenv(key, value)
-    forget_s3_clients(monkeypatch)
-    servers = []
-
-    def start() -> None:  # moto's buckets outlive its servers
-        servers.append(ThreadedMotoServer("127.0.0.1", port, verbose=False))
-        servers[-1].start()
-
-    start()
-    bucket = boto3.resource("s3", endpoint_url=f"http://127.0.0.1:{port}").Bucket(BUCKET)
-    if bucket not in bucket.meta.client.list_buckets()["Buckets"]:
-        bucket.create()
-    yield lambda: servers.pop().stop(), start
-    for server in servers:
-        server.stop()
-
-
-def forget_s3_clients(monkeypatch) -> None:
-    """boto3's session and MLflow's client remember credentials."""
-    import boto3
-    from mlflow.store.artifact import s3_artifact_repo
-
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    s3_artifact_repo._cached_get_s3_client.cache_clear()
-
-
-def _replaced_by_a_file(folder: Path):
-    aside = folder.with_name("aside")
-
-    def die() -> None:
-        folder.rename(aside)
-        folder.touch()
-
-    def revive() -> None:
-        folder.unlink()
-        aside.rename(folder)
-
-    return die, revive
-
-
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> Path:
-    import mlflow.sklearn
-    import pandas as pd
-    from mlflow.models import infer_signature
-    from sklearn.linear_model import LogisticRegression
-
-    frame = pd.DataFrame({"dep_delay": [0.0, 1.0], "distance": [1.0, 2.0]})
-    folder = tmp_path_factory.mktemp("model") / "model"
-    mlflow.sklearn.save_model(
-        LogisticRegression().fit(frame, [0, 1]),
-        str(folder),
-        signature=infer_signature(frame),
-        serialization_format="skops",
-        pip_requirements=["scikit-learn"],
-    )
-    return folder
+    return save_model(tmp_path_factory.mktemp("model") / "model")
 
 
 def plan_of(store: Store) -> Plan:

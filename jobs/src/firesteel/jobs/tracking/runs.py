@@ -51,6 +51,7 @@ INTERVAL = "firesteel.interval"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
+WARNING = "firesteel.warning"
 _TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
@@ -80,6 +81,7 @@ class RunTracker:
         self._children: dict[str, str] = {}
         self._ended = False
         self._store_failed = False
+        self._warnings: list[str] = []
         self._started_ms: int | None = None
 
     @classmethod
@@ -212,6 +214,13 @@ class RunTracker:
             if result.error:
                 self._client.set_tag(child, ERROR, result.error[:_TAG_LIMIT])
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
+
+    def warn(self, text: str) -> None:
+        """Log a warning about the run, and add it to the tag `firesteel.warning`."""
+        _LOG.warning("%s", text)
+        self._warnings.append(text)
+        with self._recording("recording a warning"):
+            self._client.set_tag(self._run_id, WARNING, " ".join(self._warnings)[:_TAG_LIMIT])
 
     def stamp(self, result: RunResult) -> RunResult:
         """Return the result with the MLflow run ID and link."""
