@@ -19,7 +19,7 @@ from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
-from support.artifact_stores import BUCKET, STORES, Store, forget_s3_clients, s3_server, save_model
+from support.artifact_stores import BUCKET, STORES, Store, count_downloads, forget_s3_clients, s3_server, save_model
 from support.mlflow_server import MlflowServer
 from support.mlflow_store import new_store
 from support.sample_run import published, sample_plan, sample_result
@@ -101,24 +101,19 @@ def status(store: Store, plan: Plan, result: RunResult) -> set[str]:
     return {run.info.status for run in found}
 
 
-def test_models_and_records_are_what_mlflow_reads(store, model_folder, tmp_path):
+def test_models_and_records_are_what_mlflow_reads(store, model_folder, tmp_path, monkeypatch):
+    downloads = count_downloads(monkeypatch)
     client = connect(store.uri)
     experiment = client.get_experiment_by_name("/batch/flight_delay")
     run = client.create_run(experiment.experiment_id)
     client.log_artifacts(run.info.run_id, str(model_folder), "model")
     client.create_registered_model("delay")
     client.create_model_version("delay", f"{run.info.artifact_uri}/model", run.info.run_id)
-    model = resolve_model(
-        "delay",
-        "models:/delay/1",
-        method="predict_proba",
-        trust_formats=("skops",),
-        max_size=None,
-        tracking_uri=store.uri,
-    ).plan
-    local = resolve_model(
-        "delay", str(model_folder), method="predict_proba", trust_formats=("skops",), max_size=None, tracking_uri=""
-    ).plan
+    options = {"method": "predict_proba", "trust_formats": ("skops",), "max_size": None}
+    model, again = (resolve_model("delay", "models:/delay/1", tracking_uri=store.uri, **options).plan for _ in "12")
+    local = resolve_model("delay", str(model_folder), tracking_uri="", **options).plan
+    assert again == model
+    assert len(downloads) == (0 if store.root.startswith("file:") else 1)
     assert model.digest == local.digest
     assert (fetch_pinned(model, store.uri) / "MLmodel").is_file()
 

@@ -128,6 +128,22 @@ def _replaced_by_a_file(folder: Path):
     return die, revive
 
 
+def count_downloads(monkeypatch) -> list[str]:
+    """Return the artifact URIs that MLflow downloads from now on."""
+    import mlflow.artifacts
+
+    uris, real = [], mlflow.artifacts.download_artifacts
+
+    def counted(*args, **kwargs):
+        uris.extend(
+            [kwargs["artifact_uri"]] if "artifact_uri" in kwargs else []
+        )  # a client reads artifacts of runs by it, too
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", counted)
+    return uris
+
+
 def save_model(folder: Path, label: float = 1.0) -> Path:
     """Save a scikit-learn model as skops with a signature. `label` changes its bytes, and not its sizes."""
     import mlflow.sklearn
