@@ -12,7 +12,9 @@ from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import TrackingPlan
 from firesteel.pipelines.storage.open import locate
+from support.artifact_stores import BUCKET, s3_server
 from support.mlflow_server import MlflowServer
+from support.mlflow_store import new_store
 from support.runs import firesteel
 from support.scoring_project import DAY, ScoringProject, rows_of
 
@@ -81,3 +83,26 @@ def test_a_record_that_mlflow_did_not_take_is_kept_and_delivered_later(spark, tm
         last = run_plan(plan, spark=spark, runs=runs)
         assert recorded(server.uri, last.run_id)[1].info.status == "FINISHED"
         assert kept(project) == []
+
+
+def test_an_s3_store_that_dies_during_a_run_costs_a_warning(spark, tmp_path, runs, monkeypatch, caplog):
+    project = ScoringProject(tmp_path, f"file://{tmp_path}/data")
+    project.write_points(rows=60)
+    with s3_server(monkeypatch) as (die, revive):
+        uri = new_store(tmp_path / "tracking.db")
+        connect(uri).create_experiment("away", artifact_location=f"s3://{BUCKET}/{tmp_path.name}")
+        plan = replace(project.plan("direct"), tracking=TrackingPlan(uri, "away"))
+        result = run_plan(plan, spark=spark, runs=runs, on_event=lambda event: event.kind == "staged" and die())
+        assert (result.state, result.exit_code) == ("published", 0)
+        assert "the MLflow record of the run is incomplete" in caplog.text
+        assert kept(project) == [f"{result.run_id}.json"]
+        client, parent, child = recorded(uri, result.run_id)
+        assert [run.info.status for run in (parent, child)] == ["FINISHED", "FINISHED"]
+        revive()
+        assert (
+            run_plan(replace(project.plan("direct", force=True), tracking=plan.tracking), spark=spark, runs=runs).state
+            == "published"
+        )
+        assert kept(project) == []
+        names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+        assert names == {"plan.json", "spec.yaml", "result.json", "report.html"}

@@ -183,6 +183,27 @@ def test_an_alias_that_moves_after_the_plan_is_refused(project, spark, runs, tmp
     assert mine.published() == {}
 
 
+def test_a_version_that_is_deleted_after_the_plan_is_applied_from_the_copy_of_an_earlier_run(
+    project, spark, runs, tmp_path, caplog
+):
+    tracking = f"sqlite:///{shutil.copy(project.tracking.removeprefix('sqlite:///'), tmp_path)}"
+    pipeline = replace(project, tracking=tracking).pipeline()
+    assert run_plan(pipeline.plan(DAY), spark=spark, runs=runs).state == "published"
+    plan = pipeline.plan("2013-06-02")
+    client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)
+    client.delete_model_version("flight_delay", "1")
+    caplog.clear()
+    result = run_plan(plan, spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("published", 0)
+    warning = "models:/flight_delay/1 is no longer in the registry: the run uses the copy in the storage"
+    assert warning in caplog.text
+    assert warning in client.get_run(result.mlflow_run_id).data.tags["firesteel.warning"]
+    store = area_of(pipeline)
+    assert store.storage.delete(f"{store.base}/models")
+    with pytest.raises(PlanDrift, match="FS6002"):
+        run_plan(plan, spark=spark, runs=runs)
+
+
 def test_model_bytes_that_change_after_the_plan_are_refused(project, spark, runs, tmp_path):
     tracking = new_store(tmp_path / "mlflow.db")
     from firesteel.jobs.demo.model import train_model

@@ -38,11 +38,12 @@ def test_the_wheel_holds_every_component_and_imports_from_the_zip(wheel, tmp_pat
     code = "import sys; sys.path.insert(0, sys.argv[1]); import firesteel.udfs; print(firesteel.__file__, sys.modules[firesteel.Pipeline.__module__].__file__, sys.modules[firesteel.score.__module__].__file__)"
     done = subprocess.run([sys.executable, "-I", "-c", code, str(wheel)], check=True, capture_output=True, text=True)
     assert [path.startswith(str(wheel)) for path in done.stdout.split()] == [True] * 3
-    code = "import sys; sys.path[:] = [sys.argv[1], *(each for each in sys.path if 'site-packages' not in each)]; from importlib.metadata import entry_points; print(*(each.value for each in entry_points(group='firesteel.backends')))"
+    code = "import sys; sys.path[:] = [sys.argv[1], *(each for each in sys.path if 'site-packages' not in each)]; from importlib.metadata import entry_points; print(*(each.value for group in ('firesteel.backends', 'mlflow.artifact_repository') for each in entry_points(group=group)))"
     done = subprocess.run([sys.executable, "-I", "-c", code, str(wheel)], check=True, capture_output=True, text=True)
-    assert (
-        done.stdout.strip() == "firesteel.jobs.backend:SparkBackend"
-    )  # what a driver with the wheel on --py-files finds
+    assert done.stdout.split() == [  # what a driver with the wheel on --py-files finds
+        "firesteel.jobs.backend:SparkBackend",
+        "firesteel.jobs.tracking.hdfs_artifacts:HdfsArtifacts",
+    ]
     code = "import sys; sys.path.insert(0, sys.argv[1]); from firesteel.rdma_shuffle.jar import build_or_find; print(build_or_find())"
     words = [sys.executable, "-I", "-c", code, str(wheel)]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -11,6 +11,7 @@ from firesteel.jobs.run.scoring import score_spec
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.udfs.score import score
 
@@ -83,7 +84,8 @@ def _needed(plan: Plan, relation: str) -> set[str]:
 
 def _score(session: SparkSession, plan: Plan, step: ScoreStepPlan, sample: float | None) -> ScoredFrame:
     model = next(model for model in plan.models if model.name == step.model)
-    spec = score_spec(step, distribute(session, model, fetch_pinned(model, plan.tracking.uri)))
+    folder = fetch_pinned(model, plan.tracking.uri, StateStore.at(plan.storage, plan.pipeline, plan.profile))
+    spec = score_spec(step, distribute(session, model, folder))
     return score(_sampled(session.table(step.input), sample), spec)
 
 

@@ -28,7 +28,8 @@ from firesteel.jobs.timeline.eventlog import EventLog
 from firesteel.jobs.timeline.read import executors_of
 from firesteel.jobs.tracking import spool
 from firesteel.jobs.tracking.experiment import experiment_name
-from firesteel.jobs.tracking.registry import fetch_pinned
+from firesteel.jobs.tracking.model_copies import keep_copies
+from firesteel.jobs.tracking.registry import fetch_pinned, is_registered
 from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.jobs.tracking.settle import Settled, settle_runs
 from firesteel.pipelines.brief import brief
@@ -118,7 +119,7 @@ def run_plan(
         settled = tracker.in_background(lambda: _settle(plan, tracker))
         on_event = lineage.watching(on_event)
         scores = any(interval.action == "score" for interval in plan.intervals)  # an audit needs no model
-        folders = {model.name: fetch_pinned(model, plan.tracking.uri) for model in plan.models if scores}
+        folders = _models(plan, tracker) if scores else {}
         result = tracker.stamp(result)
         with open_session(plan, spark, events=folder / EVENTS) as session:
             log = EventLog.of(session)
@@ -166,6 +167,14 @@ def _heartbeat(plan: Plan, run_id: str) -> Iterator[RunHeartbeat | None]:
             yield None
             return
         yield heartbeat
+
+
+def _models(plan: Plan, tracker: RunTracker) -> dict[str, Path]:
+    """Return the folders of the plan's models, and keep copies of registered versions in the storage."""
+    store = _state_store(plan)
+    folders = {model.name: fetch_pinned(model, plan.tracking.uri, store, tracker.warn) for model in plan.models}
+    keep_copies(store, {model.digest: folders[model.name] for model in plan.models if is_registered(model)})
+    return folders
 
 
 def _prepare(folder: Path) -> None:

@@ -7,7 +7,6 @@ import socket
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import RowErrorBudget, StorageError
@@ -64,7 +63,7 @@ def replay(
     me = person("replay")
     attempt = Attempt(me.run_id, planned.plan_hash, os_user(), socket.gethostname(), me.started_at)
     plan = _replay_plan(plan)
-    folders = {model.name: Path(fetch_pinned(model, plan.tracking.uri)) for model in plan.models}
+    folders = {model.name: fetch_pinned(model, plan.tracking.uri, store) for model in plan.models}
     with open_session(plan, spark) as session:
         context = IntervalContext(
             session,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.errors import FiresteelError, RuntimeFault, StorageError
 from firesteel.conf.redaction import redact
 from firesteel.conf.secrets import references, reveal
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 _PORTS = {"http": 80, "https": 443}
+_EXTRAS = {"boto3": "s3", "botocore": "s3", "google": "gcs", "azure": "azure"}
+"""The extra of firesteel that installs the top-level package of an artifact store."""
 
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's default of 7 with back-off blocks for minutes if the server is down
@@ -68,16 +70,20 @@ def mlflow_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
-    """Limit retries inside the block, and convert MLflow errors to FS9003 with a one-line cause."""
-    with mlflow_environment():
-        from mlflow.exceptions import MlflowException
-        from requests.exceptions import RequestException
-        from sqlalchemy.exc import SQLAlchemyError
+    """Limit retries inside the block, and convert errors to FS9003 with a one-line cause.
 
+    The block only calls MLflow. All errors are converted, because artifact stores raise those of their own libraries
+    (botocore, google.auth, azure.core, firesteel's storage). Other errors of firesteel pass.
+    """
+    with mlflow_environment():
         try:
             yield
-        except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}") from error
+        except StorageError as error:  # artifacts on HDFS
+            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", error.hint) from error
+        except FiresteelError:
+            raise
+        except Exception as error:
+            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", missing_library(error)) from error
 
 
 def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
@@ -98,6 +104,9 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
     with mlflow_environment():
         import mlflow
 
+        from firesteel.jobs.tracking.hdfs_artifacts import register
+
+        register()
         uri = reveal(tracking_uri) or mlflow.get_tracking_uri()
         _probe(uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
@@ -121,9 +130,20 @@ def exists(tracking_uri: str) -> bool:
     return True
 
 
-def unreachable(tracking_uri: str, cause: str) -> RuntimeFault:
+def unreachable(tracking_uri: str, cause: str, hint: str = "") -> RuntimeFault:
     """Return FS9003 for `tracking_uri`, without its password."""
-    return RuntimeFault("FS9003", f"MLflow at {without_secrets(tracking_uri)}: {cause}", hint="Check the tracking URI.")
+    what = f"MLflow at {without_secrets(tracking_uri)}: {cause}"
+    return RuntimeFault("FS9003", what, hint=hint or "Check the tracking URI.")
+
+
+def missing_library(error: BaseException | None) -> str:
+    """Return the hint for an artifact store whose library is not installed, or an empty string for other errors."""
+    while error is not None:
+        package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+        if package in _EXTRAS:
+            return f"Install the library of the artifact store: pip install 'firesteel[{_EXTRAS[package]}]'."
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def without_secrets(uri: str) -> str:

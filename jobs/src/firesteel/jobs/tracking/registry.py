@@ -4,11 +4,14 @@
 
     models:/NAME@ALIAS --alias--> models:/NAME/VERSION --source--> artifact folder --SHA-256--> digest
     folder, file:///folder --------------------------------------^
+
+`apply` uses the pinned files of a version that was deleted from the registry, if the pipeline's storage has a copy (model_copies.py).
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +21,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from firesteel.conf.errors import ModelError, PlanDrift, Where
-from firesteel.jobs.tracking.artifacts import cached, fetch
+from firesteel.jobs.tracking.artifacts import add, cached, downloading, fetch
 from firesteel.jobs.tracking.connect import connect, mlflow_faults
+from firesteel.jobs.tracking.model_copies import restore_copy
 from firesteel.jobs.tracking.signature import example_warnings, read_inputs
 from firesteel.pipelines.plan.model import ModelPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow import MlflowClient
 
+    from firesteel.pipelines.publish.state_store import StateStore
+
+_LOG = logging.getLogger(__name__)
 _REGISTERED = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))$")
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 _LISTED = 10
@@ -115,36 +124,72 @@ def _located(where: Where | None) -> Iterator[None]:
         raise ModelError(error.code, error.what, where=error.where or where, hint=error.hint) from error
 
 
-def fetch_pinned(model: ModelPlan, tracking_uri: str) -> Path:
+def is_registered(model: ModelPlan) -> bool:
+    """Return whether the model is a version of MLflow's registry, and not a folder."""
+    return _REGISTERED.match(model.uri) is not None
+
+
+def fetch_pinned(
+    model: ModelPlan,
+    tracking_uri: str,
+    store: StateStore | None = None,
+    warn: Callable[[str], None] = _LOG.warning,
+) -> Path:
     """Return the local folder of a pinned model, for `apply`.
+
+    If the version was deleted from the registry, the copy in `store` is used, and `warn` is called. The local cache makes no difference.
 
     Raises
     ------
     PlanDrift
-        FS6002 if the alias points to another version, or the version or folder no longer exists.
+        FS6002 if the alias points to another version, or the version or folder no longer exists and `store` has no copy.
     ModelError
         FS3011 if the files do not match the pinned digest.
     """
-    from firesteel.udfs.digest import digest_of
-
     registered = _REGISTERED.match(model.uri)
     if registered is None:
         folder = _local_folder(model.resolved_uri, None)
     else:
         client = connect(tracking_uri, create=False)
-        if registered["alias"]:
-            _check_alias(client, model, registered["name"], registered["alias"], tracking_uri)
-        cached_folder = cached(model.digest)
-        if cached_folder is not None:
-            return cached_folder
-        source = _source(client, registered["name"], model.version, tracking_uri)
+        name, alias = registered["name"], registered["alias"]
+        exists = bool(alias) and _alias_is_current(client, model, name, alias, tracking_uri)
+        folder_in_cache = cached(model.digest)
+        if exists and folder_in_cache is not None:
+            return folder_in_cache
+        source = _source(client, name, model.version, tracking_uri)
         if source is None:
+            return _copy_of_deleted(model, store, warn)
+        if alias and not exists:
+            raise _drift(model, f"@{alias} no longer exists")
+        if folder_in_cache is not None:
+            return folder_in_cache
+        folder = fetch(source, tracking_uri)
+    _check_pinned(model, folder)
+    return folder
+
+
+def _copy_of_deleted(model: ModelPlan, store: StateStore | None, warn: Callable[[str], None]) -> Path:
+    """Return the pinned files of a version that the registry no longer has, from the copy in the storage."""
+    with downloading() as partial:
+        restored = partial / "model"
+        if store is None or not restore_copy(store, model.digest, restored):
             raise PlanDrift(
                 "FS6002",
-                f"{_pinned(model)}; {model.resolved_uri} is no longer in the registry.",
+                f"{_pinned(model)}; {model.resolved_uri} is no longer in the registry, and the storage has no copy of it.",
                 hint="Run `plan` again.",
             )
-        folder = fetch(source, tracking_uri)
+        _check_pinned(model, restored)
+        folder = add(restored)
+    warn(
+        f"{model.resolved_uri} is no longer in the registry: the run uses the copy in the storage, SHA-256 {model.digest[:12]}."
+    )
+    return folder
+
+
+def _check_pinned(model: ModelPlan, folder: Path) -> None:
+    """Raise FS3011 if the files are not those of the plan."""
+    from firesteel.udfs.digest import digest_of
+
     try:
         digest = digest_of(folder, model.size_bytes).hex if folder.is_dir() else "nothing"
     except ModelError as error:
@@ -158,24 +203,26 @@ def fetch_pinned(model: ModelPlan, tracking_uri: str) -> Path:
             f"but {model.resolved_uri} has {digest[:12]}. The model was not loaded.",
             hint="Find out who changed the files. Run `plan` again to use the current files.",
         )
-    return folder
 
 
 def _pinned(model: ModelPlan) -> str:
     return f"the plan was made for {model.name} v{model.version} (sha {model.digest[:4]}..)"
 
 
-def _check_alias(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> None:
+def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> bool:
+    """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
     with mlflow_faults(tracking_uri, f"resolving {model.uri}"):
-        aliases = _aliases(client, name)
-    version = aliases.get(alias)
-    if version != model.version:
-        change = f"@{alias} is now v{version}" if version else f"@{alias} no longer exists"
-        raise PlanDrift(
-            "FS6002",
-            f"{_pinned(model)}; {change}.",
-            hint=f"Run `plan` again, or pin {model.resolved_uri}.",
-        )
+        try:
+            version = _aliases(client, name).get(alias)
+        except ModelError:  # the registered model was deleted, with its versions
+            return False
+    if version not in (None, model.version):
+        raise _drift(model, f"@{alias} is now v{version}")
+    return version is not None
+
+
+def _drift(model: ModelPlan, change: str) -> PlanDrift:
+    return PlanDrift("FS6002", f"{_pinned(model)}; {change}.", hint=f"Run `plan` again, or pin {model.resolved_uri}.")
 
 
 def _download(
@@ -206,7 +253,7 @@ def _download(
         known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
         raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
     with _located(where):
-        return version, fetch(source, tracking_uri, max_size)
+        return version, fetch(source, tracking_uri, max_size, known=True)
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:

@@ -9,8 +9,8 @@
 
 If the tracking server cannot be reached at the start, `open` raises FS9003 before anything is written, unless the spec sets
 `required: false`. After the parent run exists, a thread sends the calls in order, so that scoring does not wait. If the server fails
-later, the run continues. The tracker logs the first problem and stores all in `problems`. The runner then writes the record to the
-storage for a later delivery to MLflow (spool.py).
+later, or the artifact store at any time, the run continues. The tracker logs the first problem and stores all in `problems`. The runner
+then writes the record to the storage for a later delivery to MLflow (spool.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -63,6 +63,7 @@ INTERVALS = "firesteel.intervals"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
+WARNING = "firesteel.warning"
 TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
 _CANCELLED = 130
@@ -93,6 +94,8 @@ class RunTracker:
         self._run_id = ""
         self._children: dict[str, str] = {}
         self._ended = False
+        self._store_failed = False
+        self._warnings: list[str] = []
         self._started_ms: int | None = None
         self._done: set[str] = set()
         self._background = BackgroundCalls()
@@ -158,11 +161,13 @@ class RunTracker:
                     self._client.set_tag(self._run_id, ERROR, str(fault)[:TAG_LIMIT])
                 self._end("FAILED")
             raise
+        self._background.add(self._store_plan)
 
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
             self._start({})
+            self._background.add(self._store_plan)
             # Another command may have ended the runs from the ledger.
             failed = {interval.interval for interval in result.intervals if interval.error}
             cleared = [child for interval, child in self._children.items() if interval not in failed]
@@ -254,6 +259,16 @@ class RunTracker:
             self._log(child, metrics=interval_metrics(result), tags=tags)
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
 
+    def warn(self, text: str) -> None:
+        """Log a warning about the run, and add it to the tag `firesteel.warning`."""
+        _LOG.warning("%s", text)
+        self._warnings.append(text)
+        self._background.add(self._tag_warnings)
+
+    def _tag_warnings(self) -> None:
+        with self._recording("recording a warning"):
+            self._client.set_tag(self._run_id, WARNING, " ".join(self._warnings)[:TAG_LIMIT])
+
     def stamp(self, result: RunResult) -> RunResult:
         """Return the result with the MLflow run ID and link."""
         return replace(result, mlflow_run_id=self.run_id, mlflow_uri=self.url)
@@ -276,9 +291,9 @@ class RunTracker:
             }
             tags = {name: value for name, value in tags.items() if value}
             self._log(self._run_id, metrics=run_metrics(result), tags=tags)
-            self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
-            if report.is_file():
-                self._client.log_artifact(self._run_id, str(report))
+        self._store(
+            "storing the result", {"result.json": result.to_json() + "\n"}, (report,) if report.is_file() else ()
+        )
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
         self._end("KILLED" if result.exit_code == _CANCELLED else status)
         return result
@@ -347,9 +362,22 @@ class RunTracker:
         values |= {f"param.{name}": str(value) for name, value in params.items()}
         self._log(self._run_id, params=values)
         self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
-        self._client.log_text(self._run_id, plan.to_json(), "plan.json")
-        if plan.spec_text:
-            self._client.log_text(self._run_id, plan.spec_text, "spec.yaml")
+
+    def _store_plan(self) -> None:
+        spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
+        self._store("storing the plan", {"plan.json": self._plan.to_json(), **spec})
+
+    def _store(self, doing: str, texts: Mapping[str, str], files: Sequence[Path] = ()) -> None:
+        """Upload artifacts. After an error the run uploads no more, because a store may need minutes to fail."""
+        if self._store_failed:
+            return
+        self._store_failed = True
+        with self._recording(doing):
+            for name, text in texts.items():
+                self._client.log_text(self._run_id, text, name)
+            for file in files:
+                self._client.log_artifact(self._run_id, str(file))
+            self._store_failed = False
 
     def _tags(self) -> dict[str, str]:
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER

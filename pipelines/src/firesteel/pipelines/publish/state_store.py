@@ -14,6 +14,7 @@
           /versions/...                     /0000000007/data/      directories that token 7 replaced
           /ledger/...                       /0000000007.json       the result of token 7
           /seal/..., /trash/...                                    folders before and after use
+          /models/<profile>/<digest>/                              copies of models that runs use (jobs/tracking/model_copies.py)
           /index/<profile>/<sink>.pack                             a copy of ledger records, may be lost (sink_records.py)
 """
 
