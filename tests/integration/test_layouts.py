@@ -87,7 +87,8 @@ def in_layout(project: Project, layout: Layout) -> Pipeline:
 def rows(project: Project) -> Mapping[str, float]:
     """Return the published scores by flight; the ID names the day."""
     tables = [pq.read_table(io.BytesIO(data)) for data in project.published().values()]
-    pairs = [pair for table in tables for pair in zip(table["flight_id"].to_pylist(), table["p_delay"].to_pylist())]
+    columns = [(table["flight_id"].to_pylist(), table["p_delay"].to_pylist()) for table in tables]
+    pairs = [pair for ids, scores in columns for pair in zip(ids, scores, strict=True)]
     assert len(dict(pairs)) == len(pairs)
     return dict(pairs)
 

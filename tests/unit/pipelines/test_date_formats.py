@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firesteel.conf.errors import SpecErrors
+from firesteel.conf.errors import SpecError, SpecErrors
 from firesteel.pipelines.plan.intervals import fill, formatted_values, selected_values, slots
 from firesteel.pipelines.spec.date_formats import DIRECTIVES, check_date_format, split_format, type_of_format
 from firesteel.pipelines.spec.model import Interval, Range, Source
@@ -28,14 +28,14 @@ def slot_of(unit: str, start: str, zone: str = "UTC"):
     FORMATS.filter(lambda text: any(text.count(directive) for directive in DIRECTIVES[:-1])),
     st.sampled_from(["hour", "day", "month"]),
     st.sampled_from(ZONES),
-    st.datetimes(datetime(2005, 1, 1), datetime(2030, 1, 1)),
+    st.integers(0, 24 * 365 * 25),
 )
-def test_a_format_has_the_values_that_a_clock_shows_in_the_interval(format_, unit, zone, at):
+def test_a_format_has_the_values_that_a_clock_shows_in_the_interval(format_, unit, zone, hours):
+    at = datetime(2005, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
     try:
         slot = slot_of(unit, at.strftime("%Y-%m-%dT%H"), zone)
-    except Exception as error:
-        assert "daylight saving time skips it" in str(error)  # noqa: PT017
-        return
+    except SpecError:
+        return  # daylight saving time skips this hour
     quarters = int((slot.end - slot.start.astimezone(UTC)).total_seconds() // 900)
     start = slot.start.astimezone(UTC)
     clock = [(start + timedelta(minutes=15 * count)).astimezone(ZoneInfo(zone)) for count in range(quarters)]

@@ -196,7 +196,7 @@ def formatted_values(format_: str, slot: Slot) -> tuple[str, ...]:
     """
     step = timedelta(minutes=30) if "H" in format_ else timedelta(hours=12)
     zone, at, end = slot.start.tzinfo, slot.start.astimezone(UTC), slot.end.astimezone(UTC)
-    values = {}
+    values: dict[str, None] = {}
     while at < end:  # through instants, so that an hour or a day that the zone skips has no value
         values[at.astimezone(zone).strftime(format_)] = None
         at += step
