@@ -40,7 +40,6 @@ REQUIRED = [
     ("name",),
     ("storage",),
     ("interval",),
-    ("interval", "column"),
     ("interval", "begin"),
     ("sources",),
     ("sources", "flights", "path"),

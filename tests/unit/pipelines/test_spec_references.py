@@ -338,7 +338,7 @@ def test_an_int_partition_that_gets_a_date_is_told_what_to_write(tmp_path):
     found = errors_of(tmp_path, {"partitions: {dt: date}": "partitions: {dt: int}"})
     assert found == [
         "FS1004 pipeline.yaml:29:14  `sources.weather.select.dt` is `2013-01-01` for the interval 2013-01-01, which "
-        "is not a value of the partition's type int. Declare the partition as date."
+        "is not a value of the partition's type int. Declare the partition as date, or select ${interval.ds_nodash}."
     ]
 
 

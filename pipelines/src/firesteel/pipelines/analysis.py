@@ -67,9 +67,7 @@ class Analysis:
 
     def trace(self, relation: str, column: str) -> tuple[str, str]:
         """Return the original (relation, column) of which `column` is an unchanged copy."""
-        while column in self.origins.get(relation, {}):
-            relation, column = self.origins[relation][column]
-        return relation, column
+        return _trace(self.origins, relation, column)
 
     def places(self, relation: str) -> dict[str, Where]:
         """Return the location of each column of a SQL step."""
@@ -82,6 +80,12 @@ class Analysis:
             if starts:
                 places[select.alias_or_name] = parsed.text.at(min(starts))
         return places
+
+
+def _trace(origins: Mapping[str, Mapping[str, tuple[str, str]]], relation: str, column: str) -> tuple[str, str]:
+    while column in origins.get(relation, {}):
+        relation, column = origins[relation][column]
+    return relation, column
 
 
 def analyze(loaded: LoadedSpec, file_columns: Mapping[str, tuple[Column, ...]] | None = None) -> Analysis:
@@ -503,6 +507,22 @@ class _Analyzer:
                 hint=f"Set `cpus: {cores}`, or resources.executors.cores: {workers.cpus}.",
             )
 
+    def _formats(self, name: str, sink: Sink) -> None:
+        """Add an error for each formatted partition column that would replace other values."""
+        for column in sink.formats:
+            if column not in sink.partition_by:
+                self.unknown("partition", column, list(sink.partition_by), "sinks", name, "formats", column)
+            same = [known.name for known in self.relations.get(sink.from_, ()) if known.name.lower() == column.lower()]
+            relation, origin = _trace(self.origins, sink.from_, same[0]) if same else ("", "")
+            source = self.spec.sources.get(relation)
+            if same and not (same == [column] and source and origin in source.partitions):
+                self.error(
+                    "FS1013",
+                    f"`{column}` is a column of {sink.from_}, and its format in sinks.{name}.partition_by would replace its values.",
+                    *("sinks", name, "partition_by"),
+                    hint="Rename one of them, or leave out the format.",
+                )
+
     def _sink(self, name: str, sink: Sink) -> None:
         if sink.from_ not in self.spec.steps:
             self.unknown("step", sink.from_, list(self.spec.steps), "sinks", name, "from")
@@ -510,16 +530,19 @@ class _Analyzer:
         if sink.from_ in self.broken:
             return
         for index, column in enumerate(sink.partition_by):
-            self.column(sink.from_, column, "sinks", name, "partition_by", index)
+            if column not in sink.formats:
+                self.column(sink.from_, column, "sinks", name, "partition_by", index)
+        self._formats(name, sink)
         self._duplicates(sink.partition_by, "is a duplicate in partition_by", "sinks", name, "partition_by")
         published = [column.name.lower() for column in self.relations.get(sink.from_, ())]
+        published += [column.lower() for column in sink.formats]
         for index, column in enumerate(sink.lineage_columns):
             if column in published:
                 what = f"`{column}` is already a column of {sink.from_}."
                 self.error("FS1013", what, "sinks", name, "lineage_columns", index)
         if self.loaded.is_replaced("interval"):
             return
-        if sink.partition_by[0] != self.spec.interval.column:
+        if self.spec.interval.column not in (None, sink.partition_by[0]):
             self.error(
                 "FS1004",
                 f"sinks.{name}.partition_by starts with `{sink.partition_by[0]}`, which is not the interval's column.",

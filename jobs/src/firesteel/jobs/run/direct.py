@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.hadoop import HadoopConf
+from firesteel.conf.partitions import parse_value
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import Column, SqlStepPlan
 from firesteel.pipelines.plan.settings import TIME_ZONE, differs_by_operator
@@ -98,7 +99,10 @@ def plan_direct_job(
     # Spark may start more executors while the job runs, so the tasks are as many as the plan expects slots.
     slots = max(spark.sparkContext.defaultParallelism, plan.resources.scan_partitions)
     return DirectJob(
-        _spec(chain, sink, step, scoring, staging, lineage, codec, str(spark.conf.get(TIME_ZONE))),
+        _spec(
+            *(chain, sink, step, scoring, staging, lineage, interval.added(sink.name), codec),
+            str(spark.conf.get(TIME_ZONE)),
+        ),
         pack(
             [(file.path, file.length) for file in files],
             slots,
@@ -176,6 +180,7 @@ def _spec(
     scoring: ScoreSpec,
     staging: str,
     lineage: dict[str, str],
+    added: dict[str, str],
     codec: str,
     zone: str,
 ) -> DirectSpec:
@@ -192,6 +197,11 @@ def _spec(
     for name in sink.lineage_columns:
         value = datetime.now(UTC) if name == "_scored_at" else lineage[name]
         constants.append((name, kinds[name], value))
+    parts = [column for column in sink.columns if column.name in added]
+    constants += [
+        (column.name, kind.type, parse_value(added[column.name], column.type))
+        for column, kind in zip(parts, _arrow(parts, zone), strict=True)
+    ]
     data = tuple(column.name for column in sink.columns if column.name not in sink.partition_by)
     return DirectSpec(
         scan=ScanSpec(

@@ -135,7 +135,8 @@ class ScoreAndStage:
             make_view(spark, step, context.interval)
         frame = spark.table(self.sink.source)
         file_rows = context.plan.resources.file_rows
-        write_staged(frame, self.sink, context.lineage, context.staging_uri, file_rows=file_rows)
+        added = context.interval.added(self.sink.name)
+        write_staged(frame, self.sink, context.lineage, context.staging_uri, added=added, file_rows=file_rows)
         if scored is not None:
             return ScoreOutcome(observed_rows(rows_in), scored.report(), fallback)
         written = rows_written(spark)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
@@ -138,11 +139,21 @@ def check_columns(frame: DataFrame, step_name: str, expected: dict[str, str]) ->
             )
 
 
-def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri: str, *, file_rows: int = 0) -> None:
+def write_staged(
+    frame: DataFrame,
+    sink: SinkPlan,
+    lineage: dict[str, str],
+    uri: str,
+    *,
+    added: Mapping[str, str] = MappingProxyType({}),
+    file_rows: int = 0,
+) -> None:
     """Write the sink's rows below `uri`: partitioned, in few files of similar size.
 
     Parameters
     ----------
+    added
+        Column -> value, for the partition columns that are the same in all rows.
     file_rows
         The maximum number of rows of a file; 0 leaves it to Spark's settings.
     """
@@ -151,6 +162,9 @@ def write_staged(frame: DataFrame, sink: SinkPlan, lineage: dict[str, str], uri:
     for name in sink.lineage_columns:
         value = F.current_timestamp() if name == "_scored_at" else F.lit(lineage[name])
         frame = frame.withColumn(name, value)
+    for column in sink.columns:
+        if column.name in added:
+            frame = frame.withColumn(column.name, F.lit(added[column.name]).cast(column.type))
     ordered = frame.select([F.col(quoted(column.name)) for column in sink.columns])
     # REBALANCE writes one file for a small partition and several for a large one (SPARK-35725).
     balanced = ordered.hint("rebalance", *sink.partition_by)

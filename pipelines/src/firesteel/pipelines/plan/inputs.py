@@ -25,9 +25,9 @@ from firesteel.conf.partitions import (
     value_text,
 )
 from firesteel.conf.quantities import duration, plural
-from firesteel.pipelines.plan.intervals import Slot, selected_values
+from firesteel.pipelines.plan.intervals import Slot, names_interval, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.spec.model import Range, Select, Source
+from firesteel.pipelines.spec.model import Select, Source
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
@@ -245,7 +245,7 @@ def read_manifest(
     tree: Tree,
     slot: Slot,
     *,
-    ready_column: str,
+    ready_column: str | None,
     where: Where,
     only: Only | None = None,
     waited_s: float = 0.0,
@@ -335,19 +335,14 @@ def _folders(path: str) -> list[str]:
     return ["/".join(parts[:level]) for level in range(len(parts) + 1)]
 
 
-def _ready_depth(source: Source, ready_column: str) -> int:
+def _ready_depth(source: Source, ready_column: str | None) -> int:
     """Return the number of the last partition level that depends on the interval, where readiness is checked."""
     depths = [
         depth
         for depth, column in enumerate(source.partitions, start=1)
-        if column in source.select and (column == ready_column or _names_interval(source.select[column]))
+        if column in source.select and (column == ready_column or names_interval(source.select[column]))
     ]
     return max(depths, default=0)
-
-
-def _names_interval(select: Select) -> bool:
-    texts = (select.from_, select.to) if isinstance(select, Range) else (select,) if isinstance(select, str) else select
-    return any("${interval." in str(text) for text in texts)
 
 
 class _Walk:

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import JsonValue
 
 from firesteel.conf.errors import SpecError
-from firesteel.pipelines.spec.model import Interval, Range, Select, Spec, SqlStep
-from firesteel.pipelines.spec.refs import fill_within, interval_text, is_template
+from firesteel.pipelines.spec.model import Formatted, Interval, Range, Select, Spec, SqlStep
+from firesteel.pipelines.spec.refs import INTERVAL_NAMES, IntervalReference, fill_within, interval_text, is_template
 
 Unit = Literal["hour", "day", "month"]
 
@@ -26,6 +26,8 @@ FORMATS: dict[Unit, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "
 """Format of an interval's name, by unit."""
 
 _EXAMPLES: dict[Unit, str] = {"hour": "2013-06-01T05", "day": "2013-06-01", "month": "2013-06"}
+_NAMED = {"ds": "%Y-%m-%d", "ds_nodash": "%Y%m%d", "hour": "%H"}
+"""Format of the values of `${interval.NAME}`."""
 _STEPS: dict[str, Unit] = {"h": "hour", "d": "day", "mo": "month"}
 _ARITHMETIC = re.compile(
     r"(?P<base>\d{4}-\d{2}(?:-\d{2}(?:T\d{2})?)?)\s*(?P<sign>[+-])\s*(?P<count>\d{1,6})(?P<step>h|d|mo)"
@@ -47,16 +49,35 @@ class Slot:
     start: datetime
     end: datetime
 
+    def text(self, reference: IntervalReference) -> str:
+        """Return the value of `${interval.NAME}`; `ds` is the local date of the start.
+
+        Raise ValueError when the offset is finer than the value, or the result is not a date.
+        """
+        at = self.end if reference.name == "end" else self.start
+        if reference.count:
+            if (
+                reference.step == "h"
+                and reference.name in {"id", "ds", "ds_nodash"}
+                and len(self.id) < len(_EXAMPLES["hour"])
+            ):
+                raise ValueError(f"`interval.{reference.name}` has no hours to add")
+            if reference.step != "mo" and reference.name == "id" and len(self.id) == len(_EXAMPLES["month"]):
+                raise ValueError(f"`interval.id` is a month, `{reference.step}` is finer")
+            try:
+                at = _plus(at.replace(tzinfo=None), _STEPS[reference.step], reference.count).replace(tzinfo=at.tzinfo)
+            except OverflowError:
+                raise ValueError(f"`{reference.name}` is out of the calendar") from None
+        if reference.format:
+            return at.strftime(reference.format)
+        if reference.name == "id":
+            return at.strftime(FORMATS[_unit_of(self.id)])
+        return at.isoformat() if reference.name in {"start", "end"} else at.strftime(_NAMED[reference.name])
+
     @property
     def names(self) -> dict[str, str]:
-        """Return the values of `${interval.NAME}`; `ds` is the local date of the start."""
-        return {
-            "id": self.id,
-            "ds": self.start.date().isoformat(),
-            "hour": f"{self.start.hour:02}",
-            "start": self.start.isoformat(),
-            "end": self.end.isoformat(),
-        }
+        """Return the values of `${interval.NAME}` by name."""
+        return {name: self.text(IntervalReference(name)) for name in INTERVAL_NAMES}
 
 
 def slots(interval: Interval, start: str, end: str) -> tuple[Slot, ...]:
@@ -136,7 +157,7 @@ def fill(template: str, slot: Slot) -> str:
     >>> fill("${interval.ds} - 1d", day), fill("day $${x} ${interval.ds}", day)
     ('2013-06-01', 'day ${x} 2013-06-02')
     """
-    replaced = interval_text(template, slot.names)
+    replaced = interval_text(template, slot.text)
     text = shifted(replaced)
     if text == replaced and _LOOKS_SHIFTED.search(template):
         raise ValueError(f"`{template}` cannot be computed; write it like `${{interval.ds}} - 1d`, with h, d or mo")
@@ -146,9 +167,40 @@ def fill(template: str, slot: Slot) -> str:
 def selected_values(select: Select, slot: Slot) -> tuple[str, ...]:
     """Return the partition values that a `select` names for one interval. Raise ValueError when they cannot be computed."""
     if isinstance(select, Range):
-        return value_range(fill(select.from_, slot), fill(select.to, slot))
+        values = value_range(fill(select.from_, slot), fill(select.to, slot))
+        if select.format is None:
+            return values
+        return tuple(dict.fromkeys(_local(text, _unit_of(text)).strftime(select.format) for text in values))
+    if isinstance(select, Formatted):
+        return formatted_values(select.format, slot)
     items = (select,) if isinstance(select, str) else select
     return tuple(dict.fromkeys(fill(item, slot) for item in items))
+
+
+def names_interval(select: Select) -> bool:
+    """Return whether the selected values depend on the interval."""
+    if isinstance(select, Formatted):
+        return True
+    texts = (select.from_, select.to) if isinstance(select, Range) else (select,) if isinstance(select, str) else select
+    return any("${interval." in str(text) for text in texts)
+
+
+def formatted_values(format_: str, slot: Slot) -> tuple[str, ...]:
+    """Return the values of a format that occur in an interval, in local time.
+
+    Examples
+    --------
+    >>> day = slots(Interval(column="dt", begin="2013-01-01"), "2013-06-02", "2013-06-02")[0]
+    >>> formatted_values("%Y%m%d", day), len(formatted_values("%H", day))
+    (('20130602',), 24)
+    """
+    step = timedelta(minutes=30) if "H" in format_ else timedelta(hours=12)
+    zone, at, end = slot.start.tzinfo, slot.start.astimezone(UTC), slot.end.astimezone(UTC)
+    values: dict[str, None] = {}
+    while at < end:  # through instants, so that an hour or a day that the zone skips has no value
+        values[at.astimezone(zone).strftime(format_)] = None
+        at += step
+    return tuple(values)
 
 
 def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]:
@@ -172,7 +224,7 @@ def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, Json
 
 def bound_arg(value: JsonValue, slot: Slot) -> JsonValue:
     """Return an arg's value for one interval. Raise ValueError when it cannot be computed."""
-    return fill_within(value, lambda text: fill(text, slot) if is_template(text) else interval_text(text, {}))
+    return fill_within(value, lambda text: fill(text, slot) if is_template(text) else interval_text(text, None))
 
 
 def shifted(text: str) -> str:

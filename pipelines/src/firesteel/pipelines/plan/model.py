@@ -237,6 +237,8 @@ class SinkPlan:
     partition_by: tuple[str, ...]
     mode: str
     lineage_columns: tuple[str, ...] = ()
+    added_columns: tuple[str, ...] = ()
+    """Partition columns that the run adds: `SinkOutput.values` has their values for each interval."""
     keep_versions: int = 2
     keep_dead_letters_s: float | None = None
     keep_quarantine_s: float | None = None
@@ -263,6 +265,8 @@ class SinkOutput:
 
     sink: str
     directories: tuple[str, ...]
+    values: tuple[tuple[str, str], ...] = ()
+    """Column -> value, for the partition columns that firesteel adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +287,10 @@ class IntervalPlan:
     """SQL step -> its args with their values, for steps whose args refer to the interval."""
     audited_gates: tuple[str, ...] = ()
     """The gates that the action `audit` checks on the published files and on the inputs."""
+
+    def added(self, sink: str) -> dict[str, str]:
+        """Return column -> value of the partition columns that the run adds to a sink's rows."""
+        return dict(value for output in self.outputs if output.sink == sink for value in output.values)
 
     def bound(self, step: SqlStepPlan) -> SqlStepPlan:
         """Return a SQL step with the values of its args for this interval."""

@@ -41,13 +41,14 @@ from firesteel.pipelines.planner.decide import Published, decide
 from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.planner.listing import Listing
 from firesteel.pipelines.planner.operator import with_operators
-from firesteel.pipelines.planner.outputs import check_replaced_once, replaced_directories
+from firesteel.pipelines.planner.outputs import added_values, check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
 from firesteel.pipelines.publish.owner import check_sink, check_store
 from firesteel.pipelines.publish.policy import Request, authorise
 from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.rules import LogicalPlan, Scan, first_logical_plan, optimize
+from firesteel.pipelines.spec.date_formats import split_format
 from firesteel.pipelines.spec.load import DEFAULT_PROFILE, LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Score, ScoreStep, SqlStep
 from firesteel.pipelines.spec.refs import constant_args
@@ -263,7 +264,10 @@ def _outputs(loaded: LoadedSpec, analysis: Analysis, slot: Slot) -> tuple[SinkOu
     """Return the directories that an interval replaces; none if the columns are unknown because no interval has data."""
     if analysis.unknown:
         return ()
-    return tuple(SinkOutput(sink, replaced_directories(loaded, analysis, sink, slot)) for sink in loaded.spec.sinks)
+    return tuple(
+        SinkOutput(sink, replaced_directories(loaded, analysis, sink, slot), added_values(loaded, sink, slot))
+        for sink in loaded.spec.sinks
+    )
 
 
 def _steps(
@@ -364,7 +368,11 @@ def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
     columns = {column.name: column for column in analysis.relations[sink.from_]}
     lineage = tuple(Column(column, LINEAGE_TYPES[column], nullable=False) for column in sink.lineage_columns)
     data = tuple(column for column in columns.values() if column.name not in sink.partition_by)
-    parts = tuple(columns.get(column, Column(column, UNKNOWN)) for column in sink.partition_by)
+    added = {
+        name: Column(name, parse_column_type(split_format(text)[0])[0], nullable=False)
+        for name, text in sink.formats.items()
+    }
+    parts = tuple(added.get(column) or columns.get(column, Column(column, UNKNOWN)) for column in sink.partition_by)
     return SinkPlan(
         name=name,
         source=sink.from_,
@@ -374,6 +382,7 @@ def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
         partition_by=sink.partition_by,
         mode=sink.mode,
         lineage_columns=sink.lineage_columns,
+        added_columns=tuple(added),
         keep_versions=sink.retain.versions,
         keep_dead_letters_s=sink.retain.dead_letter,
         keep_quarantine_s=sink.retain.quarantine,

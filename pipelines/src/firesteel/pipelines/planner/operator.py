@@ -143,6 +143,7 @@ def direct_chain(
         if name not in types:
             raise NotMapOnlyError(f"`{name}` is not a column of {step.input}")
     types = {name: types[name] for name in step.keep} | {output.name: output.type for output in step.produced}
+    types |= {column.name: column.type for column in sink.columns if column.name in sink.added_columns}
     for name in sink.partition_by:
         if types.get(name, UNKNOWN) not in _PARTITIONS:
             raise NotMapOnlyError(f"partition `{name}` of {sink.name} is {types.get(name, UNKNOWN)}")

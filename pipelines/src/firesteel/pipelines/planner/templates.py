@@ -108,16 +108,17 @@ def _sinks(loaded: LoadedSpec, analysis: Analysis, examples: Sequence[Slot]) -> 
     if loaded.is_replaced("sources") or loaded.is_replaced("interval"):
         return
     for name, sink in loaded.spec.sinks.items():
-        if sink.partition_by[0] not in {column.name for column in analysis.relations.get(sink.from_, ())}:
+        first, is_added = sink.partition_by[0], sink.partition_by[0] in sink.formats
+        if not is_added and first not in {column.name for column in analysis.relations.get(sink.from_, ())}:
             continue  # already reported
         where = loaded.tree.nearest(("sinks", name, "partition_by")).where
         published = {column.name for column in analysis.relations.get(sink.from_, ())} | {*sink.lineage_columns}
         if analysis.relations.get(sink.from_) and published <= {*sink.partition_by}:
             what = f"sinks.{name} publishes only its partition columns."
             yield SpecError("FS1004", what, where=where, hint="Keep or compute one more column.")
-        relation, origin = analysis.trace(sink.from_, sink.partition_by[0])
+        relation, origin = analysis.trace(sink.from_, first)
         known = relation in loaded.spec.sources or (relation in analysis.relations and relation not in analysis.unsure)
-        if not known or sink.partition_by[0] != loaded.spec.interval.column:
+        if not (known or is_added) or loaded.spec.interval.column not in (None, first):
             continue
         if loaded.tree.nearest(("sources", relation, "select", origin)).where in loaded.unclear:
             continue

@@ -1,6 +1,6 @@
 """Prune partitions: skip directories that a pushed condition excludes.
 
-The rule uses only conditions that list text values (`=`, `IN`), and none on the interval's column, because the readiness of an
+The rule uses only conditions that list text values (`=`, `IN`), and none on columns that hold the interval, because the readiness of an
 interval must not depend on SQL. The directories that a rerun replaces do not change.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from firesteel.pipelines.plan.intervals import names_interval
 from firesteel.pipelines.rules.logical_plan import LogicalPlan
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.predicates import Predicate
@@ -24,7 +25,8 @@ def prune_partitions(logical: LogicalPlan) -> tuple[LogicalPlan, tuple[str, ...]
         only: dict[str, tuple[str, ...]] = {}
         for column, text in source.partitions.items():
             kind = parse_column_type(text)[0]
-            if column == logical.spec.interval.column or kind not in _TEXT:
+            of_interval = column in source.select and names_interval(source.select[column])
+            if column == logical.spec.interval.column or of_interval or kind not in _TEXT:
                 continue
             for sql in scan.filters:
                 values = Predicate(scan.source, sql).values(column, kind)

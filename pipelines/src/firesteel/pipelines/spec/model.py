@@ -6,6 +6,7 @@ It contains every key of the spec.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
 )
 
 from firesteel.conf.secrets import FORM, references
+from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
 from firesteel.pipelines.spec.values import PARAM_TYPES, parse_column_type, parse_duration, parse_size
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -43,6 +45,8 @@ def _whole_seconds(seconds: float) -> float:
 
 
 def _column_type(text: str) -> str:
+    if is_date_format(text):
+        split_format(text)  # says what is wrong with the format
     parse_column_type(text)
     return text
 
@@ -74,7 +78,10 @@ class Param(Part):
 class Interval(Part):
     """The intervals of the pipeline. Each interval is published by one transaction."""
 
-    column: Name = Field(description="The partition column that holds the interval.")
+    column: Name | None = Field(
+        None,
+        description="The partition column that holds the interval. Leave it out where several columns do, such as year, month and day.",
+    )
     unit: Literal["hour", "day", "month"] = Field("day", description="Length of an interval.")
     begin: str = Field(description="First interval, as an ISO date.")
     timezone: str = Field("UTC", description="IANA time zone of interval boundaries.")
@@ -89,14 +96,37 @@ class Interval(Part):
         return str(value)
 
 
+def _date_format(text: str) -> str:
+    try:
+        check_date_format(text)
+    except ValueError as error:
+        raise ValueError(f"`{text}` {error}") from None
+    return text
+
+
+DateFormat = Annotated[str, AfterValidator(_date_format)]
+
+
 class Range(Part):
     """A closed range of interval values: `{from: "${interval.ds} - 1d", to: "${interval.ds}"}`."""
 
     from_: str = Field(alias="from", description="First value.")
     to: str = Field(description="Last value, inclusive.")
+    format: DateFormat | None = Field(
+        None,
+        description="Format of the values in the directories' names. Default: the format under `partitions`, else ISO 8601.",
+    )
+
+
+class Formatted(Part):
+    """All values of a format that occur in the interval: `{format: "%Y%m%d"}`."""
+
+    format: DateFormat = Field(description="Format of the values in the directories' names, such as %Y%m%d.")
 
 
 def _select_kind(value: Any) -> str:
+    if isinstance(value, Formatted) or (isinstance(value, dict) and {*value} == {"format"}):
+        return "format"
     if isinstance(value, dict | Range):
         return "range"
     return "list" if isinstance(value, list | tuple) else "value"
@@ -113,7 +143,8 @@ SelectItem = Annotated[str, BeforeValidator(_item_text, json_schema_input_type=s
 Select = Annotated[
     Annotated[SelectItem, Tag("value")]
     | Annotated[tuple[SelectItem, ...], Tag("list")]
-    | Annotated[Range, Tag("range")],
+    | Annotated[Range, Tag("range")]
+    | Annotated[Formatted, Tag("format")],
     Discriminator(_select_kind),
 ]
 
@@ -144,10 +175,15 @@ class Source(Part):
 
     format: Literal["parquet"] = "parquet"
     path: str = Field(description="URI of the data set.")
-    partitions: ColumnTypes = Field(description="Partition column -> type, in the order of the directories.")
+    partitions: ColumnTypes = Field(
+        description='Partition column -> type, in the order of the directories. A format of dates, such as `"%Y%m%d"`, stands for a type '
+        "and a `select`: the interval reads the directories whose names are in it. `int %m` sets the type, too."
+    )
     select: dict[Name, Select] = Field(
+        {},
         description="The partitions that one interval reads: column -> a value, a list or a range. `${interval.NAME}` (id, ds, "
-        "hour, start or end) is resolved for each interval, also with an offset: `${interval.ds} - 1d`."
+        "ds_nodash, hour, start or end) is resolved for each interval, also with an offset, `${interval.ds - 1d}`, or a format, "
+        "`${interval.start:%Y%m%d}`. Needed unless `partitions` has a format.",
     )
     ready: Ready | None = Field(None, description="The marker of complete partitions. Default: no marker is required.")
     on_missing: Literal["fail", "skip", "empty"] = Field(
@@ -157,6 +193,29 @@ class Source(Part):
     )
     key: tuple[str, ...] = Field((), description="Columns that identify a row.")
     contract: Contract = Field(Contract(), description="The schema that the data must have.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _formats(cls, value: Any) -> Any:
+        """Write a format under `partitions` as a type and a `select`."""
+        if not isinstance(value, dict) or not isinstance(value.get("partitions"), dict):
+            return value
+        types, select = dict(value["partitions"]), value.get("select", {})
+        for column, text in value["partitions"].items():
+            if not isinstance(text, str) or not is_date_format(text):
+                continue
+            with suppress(ValueError):  # the column's own check reports it
+                types[column], format_ = split_format(text)
+                if isinstance(select, dict):
+                    chosen = select.get(column, {})
+                    select = {**select, column: {"format": format_, **chosen} if isinstance(chosen, dict) else chosen}
+        return {**value, "partitions": types, **({"select": select} if select else {})}
+
+    @model_validator(mode="after")
+    def _selects(self) -> Source:
+        if not self.select:
+            raise ValueError("a source needs `select`, or a format of dates such as `%Y%m%d` under `partitions`")
+        return self
 
 
 class Trust(Part):
@@ -450,13 +509,43 @@ class Retain(Part):
     versions: int = Field(2, ge=0, description="Number of replaced versions that are kept per interval.")
 
 
+def _column_format(text: str) -> str:
+    split_format(text)
+    return text
+
+
+_PARTITION_BY_SCHEMA: dict[str, JsonValue] = {
+    "anyOf": [
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    {"type": "string", "pattern": NAME},
+                    {"type": "object", "additionalProperties": {"type": "string"}},
+                ]
+            },
+        },
+        {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}},
+    ]
+}
+
+
 class Sink(Part):
     """A data set to which the pipeline publishes."""
 
     from_: Name = Field(alias="from", description="The step whose rows are published.")
     format: Literal["parquet"] = "parquet"
     path: str = Field(description="URI of the data set.")
-    partition_by: tuple[Name, ...] = Field(min_length=1, description="Partition columns. The first holds the interval.")
+    partition_by: tuple[Name, ...] = Field(
+        min_length=1,
+        description="Partition columns. The first ones hold the interval: unchanged copies of a source's partition columns, or columns "
+        'with a format of dates, which firesteel adds: `{year: "%Y", month: "%-m"}`, or in a list `[dt: "%Y%m%d", region]`.',
+        json_schema_extra=_PARTITION_BY_SCHEMA,
+    )
+    formats: dict[Name, Annotated[str, AfterValidator(_column_format)]] = Field(
+        {}, description="Partition column -> format of dates. `partition_by` with formats sets it."
+    )
     mode: Literal["replace_partitions", "append_once"] = Field(
         "replace_partitions",
         description="`replace_partitions` replaces every planned partition, also with an empty one. `append_once` adds files, and "
@@ -475,6 +564,20 @@ class Sink(Part):
         (), description="Columns about the run that are added to each row."
     )
     retain: Retain = Field(Retain(), description="How long dead letters, quarantined rows and versions are kept.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _partition_formats(cls, value: Any) -> Any:
+        """Write the formats in `partition_by` under `formats`."""
+        if not isinstance(value, dict):
+            return value
+        given = value.get("partition_by")
+        items = [{name: text} for name, text in given.items()] if isinstance(given, dict) else given
+        if not isinstance(items, list | tuple) or not any(isinstance(item, dict) for item in items):
+            return value
+        formats = {name: text for item in items if isinstance(item, dict) for name, text in item.items()}
+        names = tuple(name for item in items for name in (item if isinstance(item, dict) else (item,)))
+        return {**value, "partition_by": names, "formats": {**formats, **value.get("formats", {})}}
 
 
 class Executors(Part):

@@ -26,17 +26,21 @@ from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecError, Where
 from firesteel.conf.secrets import FORM, references
+from firesteel.pipelines.spec.date_formats import check_date_format
 from firesteel.pipelines.spec.secret_places import is_revealed, secret_errors
 from firesteel.pipelines.spec.tree import KeyPath, Node
 from firesteel.pipelines.spec.values import ParamValue
 
 _REF = re.compile(r"\$\$\{|\$\{([^${}]*)\}")
-_SLOT = re.compile(r"\$\$\{|\$\{interval\.(\w+)\}")
+_SLOT = re.compile(r"\$\$\{|\$\{interval\.([^${}]*)\}")
 _NAMED = re.compile(r"[A-Za-z_]")
 """First character of a reference; `${2}` in a regular expression is not a reference."""
 _ANY = re.compile(r"\$\$\{|\$\{([^${}\s'\"`]*)\}?")
 _INTERVAL = "${interval."
-INTERVAL_NAMES = ("id", "ds", "hour", "start", "end")
+INTERVAL_NAMES = ("id", "ds", "ds_nodash", "hour", "start", "end")
+_INTERVAL_REF = re.compile(
+    r"(?P<name>\w+)(?:\s*(?P<sign>[+-])\s*(?P<count>\d{1,6})(?P<step>h|d|mo))?(?::(?P<format>.+))?"
+)
 
 ReferenceContext = Literal["template", "sql", "declaration", "prose", "value"]
 
@@ -137,8 +141,8 @@ class Resolver:
     def _value(self, node: Node, text: str, name: str, path: KeyPath) -> ParamValue:
         kind, _, rest = name.partition("." if name.startswith(("param.", "interval.")) else ":")
         context = context_of(path)
-        if kind == "interval" and rest not in INTERVAL_NAMES:
-            self._error(node, "FS1007", f"`{text}` is not defined (defined: {', '.join(INTERVAL_NAMES)}).")
+        if kind == "interval" and (problem := interval_reference_problem(rest)):
+            self._error(node, "FS1007", f"`{text}` {problem}.", hint=INTERVAL_HINT)
         elif kind == "interval" and context == "value":
             self._error(
                 node,
@@ -265,15 +269,71 @@ def is_template(value: object) -> bool:
     return isinstance(value, list | tuple) and any(map(is_template, value))
 
 
-def interval_text(text: str, interval: Mapping[str, str]) -> str:
-    """Return a template with its `${interval.NAME}` references replaced; `$${` becomes `${`."""
-    return _SLOT.sub(lambda match: "${" if match[1] is None else interval[match[1]], text)
+@dataclass(frozen=True, slots=True)
+class IntervalReference:
+    """The parts of `${interval.NAME - 7d:FORMAT}`. `count` is 0 without an offset, `format` is empty without a format."""
+
+    name: str
+    count: int = 0
+    step: str = ""
+    format: str = ""
+
+
+INTERVAL_HINT = "Write ${interval.ds}, with an offset ${interval.ds - 7d}, or with a format ${interval.start:%Y%m%d}."
+
+
+def interval_reference(text: str) -> IntervalReference:
+    """Return the parts of a reference without `${interval.` and `}`.
+
+    Raises
+    ------
+    ValueError
+        The reference is not valid. The message is a phrase.
+
+    Examples
+    --------
+    >>> interval_reference("start - 7d:%Y%m%d")
+    IntervalReference(name='start', count=-7, step='d', format='%Y%m%d')
+    """
+    match = _INTERVAL_REF.fullmatch(text)
+    if match is None or match["name"] not in INTERVAL_NAMES:
+        raise ValueError(f"is not defined (defined: {', '.join(INTERVAL_NAMES)})")
+    if match["format"] is not None:
+        if match["name"] not in {"start", "end"}:
+            raise ValueError("has a format, which only `start` and `end` can have")
+        check_date_format(match["format"])
+    count = int(match["count"] or 0)
+    return IntervalReference(
+        match["name"], -count if match["sign"] == "-" else count, match["step"] or "", match["format"] or ""
+    )
+
+
+def interval_reference_problem(text: str) -> str:
+    """Return what is wrong with a reference without `${interval.` and `}`; an empty text if it is valid."""
+    try:
+        interval_reference(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def interval_text(text: str, resolve: Callable[[IntervalReference], str] | None) -> str:
+    """Return a template with its `${interval.NAME}` references resolved; `$${` becomes `${`."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return "${"
+        if resolve is None:
+            raise ValueError(f"`{match[0]}` refers to the interval")
+        return resolve(interval_reference(match[1]))
+
+    return _SLOT.sub(value, text)
 
 
 def constant_args(args: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return the args that have the same value for every interval."""
     return {
-        name: fill_within(value, lambda text: interval_text(text, {}))
+        name: fill_within(value, lambda text: interval_text(text, None))
         for name, value in args.items()
         if not is_template(value)
     }

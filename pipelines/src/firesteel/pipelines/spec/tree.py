@@ -135,7 +135,10 @@ def parse_tree(text: str, file: str) -> ParsedTree:
         mark = error.problem_mark or error.context_mark
         where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
         problem = str(error.problem or error.context or "not YAML").strip().rstrip(".")
-        raise SpecErrors((SpecError("FS1002", f"the file is not valid YAML: {problem}.", where=where),)) from None
+        hint = _QUOTES if "cannot start any token" in problem else ""
+        raise SpecErrors(
+            (SpecError("FS1002", f"the file is not valid YAML: {problem}.", where=where, hint=hint),)
+        ) from None
     except (YAMLError, ValueError, RecursionError) as error:
         kind = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
         raise SpecErrors((SpecError("FS1002", f"the file is not valid YAML: {kind}.", where=Where(file)),)) from None
@@ -146,6 +149,9 @@ def parse_tree(text: str, file: str) -> ParsedTree:
     if not isinstance(tree.value, dict):
         raise SpecErrors((SpecError("FS1002", "the file is not a mapping of keys to values.", where=tree.where),))
     return ParsedTree(tree, text, tuple(walk.errors))
+
+
+_QUOTES = 'Put the text in quotes, such as "%Y%m%d".'
 
 
 class _Walk:

@@ -99,7 +99,7 @@ class TaskWriter:
 
     def _split(self, batch: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
         """Split the batch by partition. Usually all rows belong to one partition."""
-        keys = [batch.column(name) for name in self._spec.partition_by]
+        keys = [self._column(batch, name) for name in self._spec.partition_by]
         if not keys:
             return [("", self._columns(batch))]
         distinct = [pc.unique(key) for key in keys]
@@ -113,11 +113,12 @@ class TaskWriter:
         ]
 
     def _columns(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = [
-            pa.repeat(self._constants[name], batch.num_rows) if name in self._constants else batch.column(name)
-            for name in self._spec.columns
-        ]
+        columns = [self._column(batch, name) for name in self._spec.columns]
         return pa.RecordBatch.from_arrays(columns, schema=self._file_schema)
+
+    def _column(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        constant = self._constants.get(name)
+        return batch.column(name) if constant is None else pa.repeat(constant, batch.num_rows)
 
     def _path(self, values: list[Any]) -> str:
         return "/".join(
