@@ -65,7 +65,7 @@ def record(plan: Plan, tmp_path: Path, at_work: Callable[[], None] = lambda: Non
     report.write_text(REPORT)
     with RunTracker.open(plan, f"run-{secrets.token_hex(3)}") as tracker:
         tracker.interval_started(plan.intervals[0].id)
-        at_work()
+        tracker.in_background(at_work).result()
         interval = published(plan, 1)
         tracker.interval_finished(interval)
         result = sample_result(plan, (interval,), run_id=tracker._firesteel_run_id, report=str(report))

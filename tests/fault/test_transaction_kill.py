@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import signal
 
@@ -100,23 +101,13 @@ def test_kill_after_the_journal_then_kill_the_recovery_at_every_event(tmp_path, 
     assert assert_whole(root_uri, "r1") == "published"
 
 
-def calls_of(tmp_path, what: str) -> int:
-    """How many calls a driver makes when nobody stops it."""
-    root_uri = prepared(f"file://{tmp_path}/count-{secrets.token_hex(3)}")
-    if what == "recover":
-        Driver(root_uri, "r1", signal="SIGKILL", at_event=EVENTS.index("journaled")).run()
-    _, result = Driver(root_uri, "r1", what).run()
-    assert result["outcome"] == "ok"
-    return len(result["calls"])
-
-
 def test_kill_before_every_call(tmp_path):
     states = []
-    total = calls_of(tmp_path, "publish")
-    for number in range(total):
+    for number in itertools.count():
         root_uri = prepared(f"file://{tmp_path}/{number}")
         status, _ = Driver(root_uri, "r1", signal="SIGKILL", at_call=number).run()
-        assert status == -signal.SIGKILL
+        if status == 0:
+            break  # it made fewer calls
         recover_all(root_uri)
         states.append(assert_whole(root_uri, "r1"))
     # No lease yet; then discarded; then rolled forward: each for more than one call, and never back.
@@ -126,13 +117,15 @@ def test_kill_before_every_call(tmp_path):
 
 
 def test_kill_the_recovery_before_every_call(tmp_path):
-    for number in range(calls_of(tmp_path, "recover")):
+    for number in itertools.count():
         root_uri = prepared(f"file://{tmp_path}/{number}")
         Driver(root_uri, "r1", signal="SIGKILL", at_event=EVENTS.index("journaled")).run()
         status, _ = Driver(root_uri, "r2", "recover", signal="SIGKILL", at_call=number).run()
-        assert status == -signal.SIGKILL
         recover_all(root_uri)
         assert assert_whole(root_uri, "r1") == "published"
+        if status == 0:
+            break  # it made fewer calls
+    assert number > 8
 
 
 def die_with_all_staged(tmp_path, root_uri: str) -> None:

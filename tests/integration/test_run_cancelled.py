@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -54,7 +55,12 @@ def test_a_cancelled_run_says_so_in_one_line_and_in_the_history(tmp_path, operat
         else:
             for _ in range(2):
                 os.killpg(driver.pid, signal.SIGINT)
-        code = driver.wait(100)
+        try:
+            code = driver.wait(100)
+        except subprocess.TimeoutExpired:
+            driver.send_signal(signal.SIGABRT)  # the driver writes the stacks of its threads
+            driver.wait(20)
+            raise AssertionError((tmp_path / "stderr").read_text()) from None
         # A worker that outlives its driver for a moment must not be told to go on and stage its file.
         wait_for(lambda: not any(map(alive, holding(marks))), "the workers have ended with their driver")
     finally:

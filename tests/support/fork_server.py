@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -124,7 +125,8 @@ def _start(connection: socket.socket) -> None:
 
 
 def _run(words: list[str]) -> None:
-    """Run a program as the interpreter does."""
+    """Run a program as the interpreter does. A test that gave up waiting for it sends SIGABRT to see where it stands."""
+    faulthandler.enable()
     more = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = list(dict.fromkeys([*more, *sys.path]))
     if words[0] == "-m":

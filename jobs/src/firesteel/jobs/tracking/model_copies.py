@@ -88,7 +88,7 @@ def _write(store: StateStore, digest: str, folder: Path) -> None:
 
 def _prune(store: StateStore, current: set[str]) -> None:
     """Delete all copies but those of the current plan and the newest others."""
-    copies = [copy for copy in store.storage.list(copies_folder(store)) if copy.name not in current]
+    copies = [copy for copy in children(store.storage, copies_folder(store)) if copy.name not in current]
     for copy in sorted(copies, key=lambda copy: copy.modified_ms, reverse=True)[EARLIER_COPIES:]:
         store.storage.delete(copy.path)
 
