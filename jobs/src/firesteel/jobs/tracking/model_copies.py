@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.tracking.connect import one_line
-from firesteel.pipelines.publish.state_store import StateStore, file_name
+from firesteel.pipelines.publish.state_store import StateStore, children, file_name
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
