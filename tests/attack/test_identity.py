@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 
-from firesteel.conf.errors import FiresteelError, LeaseConflict, SpecErrors, StorageError
+from firesteel.conf.errors import FiresteelError, GateFailed, LeaseConflict, SpecErrors, StorageError
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.run.backfill import skip_published
 from firesteel.jobs.run.interval_context import IntervalContext, Skip
@@ -22,12 +23,16 @@ from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.events import ignore
 from firesteel.pipelines.plan.model import IntervalPlan, SinkOutput
 from firesteel.pipelines.publish.cancel import cancel
+from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.journal import read_journal
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.permit import permit
+from firesteel.pipelines.publish.quarantine import quarantine_path, quarantined
 from firesteel.pipelines.publish.recover import leftovers, person, recover, restore_marker
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import SinkInterval
+from firesteel.pipelines.publish.status import interval_status
 from firesteel.pipelines.publish.swap import swap
 from firesteel.pipelines.publish.transaction import Attempt, StateStore, Transaction
 from firesteel.pipelines.publish.transfer import transfer
@@ -132,6 +137,46 @@ class TestFilesAreThere:
         publish(plan, "r2")
         assert len(data_in(plan)) == 3
         assert decisions(pipeline_of(root, MOVED, out=there).plan(DAY)) == [SKIP]
+
+    def test_marks_and_rows_of_one_location_say_nothing_of_another(self, root: Path) -> None:
+        """The spec moves its sink from A to B and back. B is published, suspect, has dead letters and quarantined rows."""
+        here, there = (pipeline_of(root, MOVED, out=f"file://{root}/{name}") for name in ("here", "there"))
+        publish(here.plan(DAY), "a")
+        plan = there.plan(DAY)
+        publish(plan, "b")
+        store = store_of(plan)
+        for run in "ab":
+            row = json.dumps({"row": {}, "error": "E", "message": "", "model_version": ""})
+            store.storage.create(f"{store.base}/dead_letter/scored/{DAY}/{run}.jsonl", row.encode())
+            store.storage.create(quarantine_path(store, "flights", DAY, run) + "/part.parquet", b"")
+        audit = plan.intervals[0]
+        with begin(plan, audit, "wrong") as transaction:
+            transaction.fail("FS7001 gate output_ok fails.", action="audit")
+
+        def state(pipeline: Pipeline) -> tuple[bool, list[str], list[str], list[str]]:
+            sinks = pipeline.loaded.sink_uris
+            location = canonical(sinks["scores"])
+            suspect = {
+                bool(Ledger(store).suspect("scores", DAY, location)),
+                bool(SinkRecords(store, "scores").suspect(location)),
+                bool(interval_status(store, sinks, (DAY,), "")["intervals"][0]["suspect"]),
+            }
+            assert len(suspect) == 1
+            return (
+                suspect.pop(),
+                [file.run_id for file in dead_letters(store, sinks) if file.open],
+                [rows.run_id for rows in quarantined(store, sinks) if rows.state == "active"],
+                [Path(file).stem for file in current_files(sinks["scores"], [DAY])][:1],
+            )
+
+        assert state(here) == (False, ["a"], ["a"], ["a"])
+        assert state(there) == (True, ["b"], ["b"], ["b"])
+        assert current_files(here.loaded.sink_uris["scores"], refuse_suspect=True)
+        with pytest.raises(GateFailed, match="FS7006"):
+            current_files(there.loaded.sink_uris["scores"], refuse_suspect=True)
+        publish(here.plan(DAY, force=True), "a2")  # does not clear the mark of the other location
+        assert state(there) == (True, ["b"], ["b"], ["b"])
+        assert state(here)[1:] == ([], [], ["a2"])
 
     def test_a_link_that_moves_moves_the_sink(self, root: Path) -> None:
         for name in ("here", "there"):

@@ -14,6 +14,7 @@ from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import person
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.storage.identity import canonical
 from support.deadly import RAISES
 from support.runs import firesteel as command
 from support.scoring_project import DAY, MAPPED, ScoringProject, rows_of
@@ -64,7 +65,7 @@ def test_changed_gates_audit_the_published_rows_without_the_model(tmp_path, spar
         assert (result.state, result.exit_code) == ("failed", 3)
         assert "The rows of 2024-01-01 that are published are now suspect." in result.error
         assert "`firesteel rollback --interval 2024-01-01`" in result.error
-    assert ledger.suspect("scores", DAY).startswith("FS7001 gate output_ok")
+    assert ledger.suspect("scores", DAY, canonical(project.sink_uri)).startswith("FS7001 gate output_ok")
     status = json.loads(command("status", "--start", DAY, "--json", folder=tmp_path).stdout)
     assert status["intervals"][0]["suspect"].startswith("FS7001 gate output_ok")
     assert firesteel.read(spark, f"{tmp_path}/data/scores").count() == pinned.counts.scored
@@ -72,7 +73,7 @@ def test_changed_gates_audit_the_published_rows_without_the_model(tmp_path, spar
         firesteel.read(spark, f"{tmp_path}/data/scores", refuse_suspect=True)
     assert rows_of(project.published()) == before
     assert run_plan(project.plan(gates=GATES.format(mostly=0.6, most=2)), spark=spark, runs=runs).exit_code == 0
-    assert ledger.suspect("scores", DAY) == ""
+    assert ledger.suspect("scores", DAY, canonical(project.sink_uri)) == ""
     rollback(project.store, "scores", f"{tmp_path}/data/scores", DAY, person("rollback"))
     assert not (tmp_path / f"data/scores/dt={DAY}").exists()
 
@@ -85,9 +86,9 @@ def test_dead_letters_stay_open_after_an_audit(tmp_path, spark, runs):
     assert (
         run_plan(project.plan(sql=sql, gates=gates.format(mostly=0.5, most=1e9)), spark=spark, runs=runs).exit_code == 0
     )
-    before = [(file.run_id, file.open) for file in dead_letters(project.store, ("scores",))]
+    before = [(file.run_id, file.open) for file in dead_letters(project.store, {"scores": project.sink_uri})]
     result = run_plan(project.plan(sql=sql, gates=gates.format(mostly=0.5, most=2e9)), spark=spark, runs=runs)
     assert (result.intervals[0].state, result.exit_code) == ("audited", 0), result.error
-    assert [(file.run_id, file.open) for file in dead_letters(project.store, ("scores",))] == before
+    assert [(file.run_id, file.open) for file in dead_letters(project.store, {"scores": project.sink_uri})] == before
     assert before
     assert all(is_open for _, is_open in before)

@@ -78,7 +78,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     gate = result.intervals[0].gates[0]
     assert [gate.success, *(expectation.success for expectation in gate.expectations)] == [True, False, False]
     assert gate.expectations[0].note == f"{len(no_b):,} rows quarantined"
-    (found,) = quarantined(project.store, ("scores",))
+    (found,) = quarantined(project.store, {"scores": project.sink_uri})
     assert (found.relation, found.interval, found.run_id, found.state) == ("points", DAY, result.run_id, "active")
     rows = spark.read.parquet(f"{project.root}/_firesteel/points/quarantine/points").collect()
     assert {row.id for row in rows} == no_b | low_c
@@ -96,7 +96,7 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert plain.counts.quarantined == 0
     other = project.published()
     assert published.drop_columns(["_run_id", "_scored_at"]).equals(other.drop_columns(["_run_id", "_scored_at"]))
-    assert [each.state for each in quarantined(project.store, ("scores",))] == ["superseded"]
+    assert [each.state for each in quarantined(project.store, {"scores": project.sink_uri})] == ["superseded"]
 
 
 def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_looked_at(spark, project, runs):
@@ -115,7 +115,7 @@ def test_a_row_that_is_quarantined_and_dropped_is_quarantined_and_a_step_can_be_
 def test_an_expectation_that_passes_excludes_no_row(spark, project, runs):
     result = run(spark, runs, project.plan(gates=gates(NO_B.replace("b,", "b, mostly: 0.5,"))))
     assert (result.counts.quarantined, dict(result.intervals[0].scoring)["operator"]) == (0, "direct")
-    assert not quarantined(project.store, ("scores",))
+    assert not quarantined(project.store, {"scores": project.sink_uri})
 
 
 def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(spark, project, runs):
@@ -123,7 +123,7 @@ def test_a_critical_expectation_beside_it_still_stops_the_run_and_sees_all_rows(
     result = run_plan(project.plan(gates=gates(NO_B, many)), spark=spark, runs=runs)
     assert (result.state, result.exit_code) == ("failed", 3)
     assert "FS7001" in result.error
-    assert not quarantined(project.store, ("scores",))
+    assert not quarantined(project.store, {"scores": project.sink_uri})
     held = f"  after: {{on: points, expect: [{many}]}}\n"
     apart = "gates:\n  input_ok: {on: points, expect: [" + NO_B + "]}\n" + held
     result = run_plan(project.plan(gates=apart), spark=spark, runs=runs)
@@ -180,4 +180,4 @@ def test_the_command_line_lists_it_and_old_rows_are_deleted(spark, project, runs
     old = time.time() - 31 * 86_400
     os.utime(row["path"].removeprefix("file://"), (old, old))
     assert firesteel("run", "--start", DAY, "--force", folder=project.folder).returncode == 0
-    assert [each.run_id == row["run_id"] for each in quarantined(store, ("scores",))] == [False]
+    assert [each.run_id == row["run_id"] for each in quarantined(store, {"scores": project.sink_uri})] == [False]

@@ -42,7 +42,9 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     first = project.pipeline(LENIENT)
     assert run_plan(first.plan(DAY), spark=spark, runs=runs).counts.dead_letter == 3
     before = project.published()
-    assert [(letter.rows, letter.open) for letter in dead_letters(area_of(first), ("scores",))] == [(3, True)]
+    assert [(letter.rows, letter.open) for letter in dead_letters(area_of(first), first.loaded.sink_uris)] == [
+        (3, True)
+    ]
     again = replay(first.plan(DAY, force=True), DAY, spark=spark)  # the same model: they fail again
     assert (again.exit_code, again.error[:6], again.counts.scored) == (RowErrorBudget.exit_code, "FS5005", 0)
     assert project.published() == before
@@ -58,7 +60,7 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     assert sorted(row["flight_id"] for row in rows if row["_model_version"] == "2") == [
         f"{DAY}-{origin}-7" for origin in ("EWR", "JFK", "LGA")
     ]
-    assert not any(letter.open for letter in dead_letters(area_of(first), ("scores",)))
+    assert not any(letter.open for letter in dead_letters(area_of(first), first.loaded.sink_uris))
     assert replay(fixed.plan(DAY, force=True), DAY, spark=spark) is None  # never twice
     undone = firesteel(
         "rollback", "pipeline.yaml", "--param", f"root={project.root}", "--interval", DAY, folder=project.folder

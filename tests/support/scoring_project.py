@@ -70,6 +70,11 @@ class ScoringProject:
         """Return the state store of the pipeline."""
         return StateStore(*locate(f"{self.root}/_firesteel/points"), "points", "default")
 
+    @property
+    def sink_uri(self) -> str:
+        """Return the URI of the sink."""
+        return f"{self.root}/scores"
+
     def write_points(self, rows: int = 500, files: int = 3) -> None:
         """Write the points of one day, with nulls and integers in `b`, in several files and row groups per origin."""
         storage, base = locate(self.root)

@@ -15,6 +15,7 @@ from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.read import current_files
 from firesteel.pipelines.result import Counts
+from firesteel.pipelines.storage.identity import canonical
 from support.publishing import (
     AFTER,
     INTERVAL,
@@ -131,22 +132,22 @@ def test_an_audit_changes_no_file_and_a_rollback_goes_behind_it(root_uri):
 
 
 def test_a_failed_audit_makes_an_interval_suspect_until_it_is_published_or_rolled_back(root_uri):
-    ledger = Ledger(area_of(root_uri))
+    ledger, location = Ledger(area_of(root_uri)), canonical(sink_of(root_uri))
     publish(root_uri, "r1", NEW)
     publish(root_uri, "r2", NEWER)
     audit(root_uri, "broken", "FS7003 the gate cannot be evaluated.")
-    assert ledger.suspect(SINK, INTERVAL) == ""
+    assert ledger.suspect(SINK, INTERVAL, location) == ""
     audit(root_uri, "wrong", "FS7001 gate output_ok fails.")
     publish_failed = attempt_of("other")
     with Transaction.begin(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, publish_failed) as transaction:
         transaction.fail("FS9002 the job died.")
-    assert ledger.suspect(SINK, INTERVAL) == "FS7001 gate output_ok fails."
+    assert ledger.suspect(SINK, INTERVAL, location) == "FS7001 gate output_ok fails."
     assert len(current_files(sink_of(root_uri))) == len(NEWER)
     with pytest.raises(GateFailed, match="gate output_ok fails") as caught:
         current_files(sink_of(root_uri), refuse_suspect=True)
     assert caught.value.code == "FS7006"
     back(root_uri)
-    assert ledger.suspect(SINK, INTERVAL) == ""
+    assert ledger.suspect(SINK, INTERVAL, location) == ""
     assert current_files(sink_of(root_uri), refuse_suspect=True)
 
 

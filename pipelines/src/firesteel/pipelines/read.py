@@ -52,7 +52,7 @@ def current_files(
     deadline = time.monotonic() + timeout_s
     files: list[str] = []
     for interval in intervals or ledger.intervals(pointer.sink):
-        if refuse_suspect and (reason := ledger.suspect(pointer.sink, interval)):
+        if refuse_suspect and (reason := ledger.suspect(pointer.sink, interval, location)):
             raise GateFailed(
                 "FS7006",
                 f"{sink} {interval} is suspect. {reason}",

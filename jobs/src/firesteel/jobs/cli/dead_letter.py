@@ -37,7 +37,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
     from firesteel.pipelines.publish.dead_letters import dead_letters
 
     loaded, store = open_state_store(spec, profile, params)
-    records = dead_letters(store, tuple(loaded.spec.sinks), interval)
+    records = dead_letters(store, loaded.sink_uris, interval)
     if as_json:
         click.echo(json.dumps([_as_dict(store, record) for record in records], indent=2, ensure_ascii=False))
         return
@@ -70,7 +70,7 @@ def show(run: str, spec: Path, profile: str, params: dict[str, str], interval: s
     from firesteel.pipelines.publish.dead_letters import dead_letters, read_rows
 
     loaded, store = open_state_store(spec, profile, params)
-    records = [record for record in dead_letters(store, tuple(loaded.spec.sinks), interval) if record.run_id == run]
+    records = [record for record in dead_letters(store, loaded.sink_uris, interval) if record.run_id == run]
     if not records:
         where = f" in interval {interval}" if interval else ""
         hint = "Run `firesteel dead-letter ls` to list the runs with dead letters."

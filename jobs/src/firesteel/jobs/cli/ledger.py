@@ -55,8 +55,7 @@ def recover(spec: Path, profile: str, params: dict[str, str], take_ownership: bo
 
     loaded, store = open_state_store(spec, profile, params)
     if take_ownership:
-        sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
-        for change in transfer(store, sinks, person("transfer")):
+        for change in transfer(store, loaded.sink_uris, person("transfer")):
             click.echo(f"{change}.", err=as_json)
     records, errors = [], []
     for name, sink in loaded.spec.sinks.items():

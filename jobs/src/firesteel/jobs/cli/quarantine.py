@@ -34,7 +34,7 @@ def ls(spec: Path, profile: str, params: dict[str, str], interval: str, as_json:
 
     loaded, store = open_state_store(spec, profile, params)
     rows: list[dict[str, Any]] = []
-    for record in quarantined(store, tuple(loaded.spec.sinks), interval):
+    for record in quarantined(store, loaded.sink_uris, interval):
         files = StagedFiles(store.storage, record.files)
         rows.append(
             {

@@ -70,7 +70,7 @@ def _show_attempts(loaded: LoadedSpec, store: StateStore, *, as_json: bool) -> N
     show_records(records, loaded.spec.name, as_json=as_json)
     places = {name: canonical(sink.path) for name, sink in loaded.spec.sinks.items()}
     current = {} if as_json else {sink: of_sink.published(places[sink]) for sink, of_sink in of_sinks.items()}
-    suspect = {} if as_json else {sink: of_sink.suspect() for sink, of_sink in of_sinks.items()}
+    suspect = {} if as_json else {sink: of_sink.suspect(places[sink]) for sink, of_sink in of_sinks.items()}
     for record in [] if as_json else records:
         published = current[record.sink].get(record.interval)
         if published is not None and record.state != "published":
@@ -86,9 +86,8 @@ def _show_intervals(loaded: LoadedSpec, store: StateStore, start: str, end: str,
     from firesteel.pipelines.plan.intervals import slots
     from firesteel.pipelines.publish.status import interval_status
 
-    sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
     intervals = tuple(slot.id for slot in slots(loaded.spec.interval, start, end))
-    state: dict[str, Any] = interval_status(store, sinks, intervals, run)
+    state: dict[str, Any] = interval_status(store, loaded.sink_uris, intervals, run)
     if as_json:
         from pydantic_core import to_json
 

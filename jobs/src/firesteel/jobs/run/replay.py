@@ -57,7 +57,9 @@ def replay(
     started = time.perf_counter()
     store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
     planned = next(candidate for candidate in plan.intervals if candidate.id == interval)
-    files = tuple(file for file in dead_letters(store, tuple(sink.name for sink in plan.sinks), interval) if file.open)
+    files = tuple(
+        file for file in dead_letters(store, {sink.name: sink.path for sink in plan.sinks}, interval) if file.open
+    )
     if not files:
         return None
     me = person("replay")
@@ -107,7 +109,9 @@ class CheckDeadLetters:
 
     def run(self, context: IntervalContext) -> Skip | None:
         sink, interval = context.sink.name, context.interval.id
-        still_open = {file.run_id for file in dead_letters(context.store, (sink,), interval) if file.open}
+        still_open = {
+            file.run_id for file in dead_letters(context.store, {sink: context.sink.path}, interval) if file.open
+        }
         context.previous = Ledger(context.store).published(sink, interval, canonical(context.sink.path))
         if context.previous is None or any(file.run_id not in still_open for file in self.files):
             return Skip("replayed meanwhile")

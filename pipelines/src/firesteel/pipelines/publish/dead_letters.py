@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from firesteel.conf.errors import StorageError, Where
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import StateStore, children, own_children
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 FOLDER = "dead_letter"
@@ -39,8 +41,14 @@ class DeadLetterFile:
     open: bool
 
 
-def dead_letters(store: StateStore, sinks: tuple[str, ...], interval: str = "") -> list[DeadLetterFile]:
-    """Return all dead letters, by step, interval and run."""
+def dead_letters(store: StateStore, sinks: Mapping[str, str], interval: str = "") -> list[DeadLetterFile]:
+    """Return all dead letters, by step, interval and run.
+
+    Parameters
+    ----------
+    sinks
+        URIs by sink name. Publishes to other locations open and close no dead letters.
+    """
     storage, base = store.storage, join(store.base, FOLDER)
     ledger, open_by_interval = Ledger(store), dict[str, frozenset[str]]()
     files = []
@@ -49,7 +57,7 @@ def dead_letters(store: StateStore, sinks: tuple[str, ...], interval: str = "") 
             if interval and folder.name != interval:
                 continue
             if folder.name not in open_by_interval:
-                runs = (open_runs(ledger, sink, folder.name) for sink in sinks)
+                runs = (open_runs(ledger, sink, folder.name, canonical(uri)) for sink, uri in sinks.items())
                 open_by_interval[folder.name] = frozenset[str]().union(*runs)
             for file in children(storage, folder.path):
                 run_id = file.name.removesuffix(".jsonl")
@@ -114,14 +122,14 @@ def prune_dead_letters(store: StateStore, keep_s: float, *, now_s: float) -> int
     return deleted
 
 
-def open_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
-    """Return the runs whose dead letters the published data lacks.
+def open_runs(ledger: Ledger, sink: str, interval: str, location: str) -> frozenset[str]:
+    """Return the runs whose dead letters the data published to a location lacks.
 
     After a run, its own are open. An append adds its own to the open ones. A replay removes those that it replayed and adds its own.
     An audit changes none.
     A rollback restores the open ones of the restored version.
     """
-    published = {record.token: record for record in ledger.history(sink, interval) if record.state == "published"}
+    published = {record.token: record for record in ledger.publishes(sink, interval, location)}
     return _open(published, max(published, default=0))
 
 

@@ -39,10 +39,16 @@ class Ledger:
                 return record
         return None
 
-    def suspect(self, sink: str, interval: str) -> str:
-        """Return why an audit found the published rows wrong; empty if none did since the latest publish."""
+    def suspect(self, sink: str, interval: str, location: str) -> str:
+        """Return why an audit found the rows published to a location wrong; empty if none did since the latest publish there."""
         sink_interval = SinkInterval(self.store, sink, interval)
-        return why_suspect(read_record(sink_interval, token) for token in reversed(_tokens(sink_interval)))
+        return why_suspect((read_record(sink_interval, token) for token in reversed(_tokens(sink_interval))), location)
+
+    def publishes(self, sink: str, interval: str, location: str) -> list[LedgerRecord]:
+        """Return all attempts of an interval that published to a location, earliest first."""
+        sink_interval = SinkInterval(self.store, sink, interval)
+        records = (read_record(sink_interval, token) for token in _tokens(sink_interval))
+        return [record for record in records if record.state == "published" and record.location == location]
 
     def history(self, sink: str, interval: str | None = None) -> list[LedgerRecord]:
         """Return all attempts, latest first."""
@@ -61,15 +67,19 @@ class Ledger:
         return tuple(sorted(name_of(folder.name) for folder in folders))
 
 
-def why_suspect(records: Iterable[LedgerRecord]) -> str:
-    """Return the error of the latest failed audit after the latest publish; empty if there is none.
+def why_suspect(records: Iterable[LedgerRecord], location: str) -> str:
+    """Return the error of the latest failed audit after the latest publish to a location; empty if there is none.
 
     Parameters
     ----------
     records
         The records of one interval, latest first.
+    location
+        The sink's `canonical` URI. Attempts at other locations say nothing about its rows.
     """
     for record in records:
+        if record.location != location:
+            continue
         if record.state == "published":
             break
         if record.failed_audit:

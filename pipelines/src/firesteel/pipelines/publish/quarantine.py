@@ -9,6 +9,7 @@ A column of each row holds the reasons. Any Parquet reader can load these data s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import StateStore, children, own_children
 from firesteel.pipelines.storage.base import FileStatus
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 FOLDER = "quarantine"
@@ -42,8 +44,14 @@ def quarantine_path(store: StateStore, relation: str, interval: str, run_id: str
     return join(store.base, FOLDER, relation, f"interval={interval}", f"run_id={run_id}")
 
 
-def quarantined(store: StateStore, sinks: tuple[str, ...], interval: str = "") -> list[Quarantined]:
-    """Return the quarantined rows by relation, interval and run; all intervals if `interval` is empty."""
+def quarantined(store: StateStore, sinks: Mapping[str, str], interval: str = "") -> list[Quarantined]:
+    """Return the quarantined rows by relation, interval and run; all intervals if `interval` is empty.
+
+    Parameters
+    ----------
+    sinks
+        URIs by sink name. Publishes to other locations select no rows.
+    """
     ledger, active = Ledger(store), dict[str, frozenset[str]]()
     records = []
     for relation in children(store.storage, join(store.base, FOLDER)):
@@ -52,7 +60,9 @@ def quarantined(store: StateStore, sinks: tuple[str, ...], interval: str = "") -
             if interval and name != interval:
                 continue
             if name not in active:
-                active[name] = frozenset[str]().union(*(_active_runs(ledger, sink, name) for sink in sinks))
+                active[name] = frozenset[str]().union(
+                    *(_active_runs(ledger, sink, name, canonical(uri)) for sink, uri in sinks.items())
+                )
             for run in children(store.storage, folder.path):
                 run_id = run.name.partition("=")[2]
                 files = tuple(file for file in store.storage.walk(run.path) if not file.name.startswith((".", "_")))
@@ -72,9 +82,9 @@ def prune_quarantine(store: StateStore, keep_s: float, *, now_s: float) -> int:
     return deleted
 
 
-def _active_runs(ledger: Ledger, sink: str, interval: str) -> frozenset[str]:
-    """Return the runs that selected the rows of the current version. A replay or a rollback selects no rows itself."""
-    published = {record.token: record for record in ledger.history(sink, interval) if record.state == "published"}
+def _active_runs(ledger: Ledger, sink: str, interval: str, location: str) -> frozenset[str]:
+    """Return the runs that selected the rows of the current version at a location. A replay or a rollback selects no rows itself."""
+    published = {record.token: record for record in ledger.publishes(sink, interval, location)}
     return _selected_by(published, max(published, default=0))
 
 

@@ -45,12 +45,7 @@ def rollback(
         store, sink, sink_path, interval, attempt, on_event=on_event, keep_versions=keep_versions
     ) as transaction:
         sink_interval = SinkInterval(store, sink, interval)
-        published = [
-            record
-            for record in Ledger(store).history(sink, interval)
-            if record.state == "published" and record.location == transaction.location
-        ]
-        published.sort(key=lambda record: record.token)
+        published = Ledger(store).publishes(sink, interval, transaction.location)
         undone = _undone(sink_interval, published, to)
         before = [record for record in published if record.token < undone[0].token]
         directories = _directories(sink_interval, transaction.sink_path, undone)

@@ -106,13 +106,13 @@ class SinkRecords:
             }
         return dict(sorted(found.items()))
 
-    def suspect(self) -> dict[str, str]:
-        """Return why an audit found the published rows of intervals wrong; intervals without such an audit are not included."""
-        self.published()  # reads the records down to the published ones
+    def suspect(self, location: str) -> dict[str, str]:
+        """Return why an audit found the rows published to a location wrong; intervals without such an audit are not included."""
+        self.published(location)  # reads the records down to those publishes
         return {
             interval: reason
             for interval, tokens in self._tokens.items()
-            if (reason := why_suspect(self._records[interval, token] for token in tokens))
+            if (reason := why_suspect((self._records[interval, token] for token in tokens), location))
         }
 
     def all(self) -> list[LedgerRecord]:

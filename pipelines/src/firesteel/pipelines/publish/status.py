@@ -39,7 +39,7 @@ def interval_status(
     records = {sink: SinkRecords(store, sink, intervals) for sink in sinks}
     latest = {sink: of_sink.latest() for sink, of_sink in records.items()}
     published = {sink: of_sink.published(canonical(sinks[sink])) for sink, of_sink in records.items()}
-    suspect = {sink: of_sink.suspect() for sink, of_sink in records.items()}
+    suspect = {sink: of_sink.suspect(canonical(sinks[sink])) for sink, of_sink in records.items()}
     leases = list(read_all(_lease, targets))
     for target, lease in zip(targets, leases, strict=True):
         newest = latest[target.sink].get(target.interval)

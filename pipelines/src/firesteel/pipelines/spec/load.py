@@ -63,6 +63,11 @@ class LoadedSpec:
         """Return the base folder of relative paths: `sql_file`, `suite`, and a model's folder."""
         return self.path.parent
 
+    @property
+    def sink_uris(self) -> dict[str, str]:
+        """Return the URI of each sink by name."""
+        return {name: sink.path for name, sink in self.spec.sinks.items()}
+
     def is_replaced(self, *path: str) -> bool:
         """Return whether the value at `path`, or a part of it, was wrong."""
         return any(replaced[: len(path)] == path for replaced in self.replaced)
