@@ -52,6 +52,7 @@ INTERVAL = "firesteel.interval"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
+AUDIT_HEAD = "firesteel.audit_head"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow show the experiment as runs with metrics. Otherwise it may show conversations."""
 _TAG_LIMIT = 5000
@@ -217,7 +218,7 @@ class RunTracker:
         """Return the result with the MLflow run ID and link."""
         return replace(result, mlflow_run_id=self.run_id, mlflow_uri=self.url)
 
-    def finish(self, result: RunResult, report: Path | str = "") -> RunResult:
+    def finish(self, result: RunResult, report: Path | str = "", *, audit_head: str = "") -> RunResult:
         """Record the result and the report, end the run and return the stamped result."""
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
@@ -229,6 +230,8 @@ class RunTracker:
             self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
             if partitions:
                 self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
+            if audit_head:
+                self._client.set_tag(self._run_id, AUDIT_HEAD, audit_head)
             if result.shuffle:
                 self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:_TAG_LIMIT])
             if result.lineage:

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from firesteel.conf.errors import StorageError
 from firesteel.conf.identity import os_user
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.audit import expect_key
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
     prune_versions,
@@ -261,6 +262,7 @@ def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versio
     check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
     # The journal names the paths, and others may be able to write it.
     permission = permit(sink_interval, journal.sink_path, lease.record.attempt)
+    expect_key(sink_interval.store)
     record = replace(journal.record, recovered_by=lease.record.attempt.run_id)
     if lost := what_is_lost(sink_interval, journal):
         error = f"the driver died while it published, and the publish cannot be completed: {lost}"
