@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from firesteel.conf.errors import NotAllowed, RuntimeFault, SpecErrors
+from firesteel.conf.errors import NotAllowed, RuntimeFault, SpecErrors, StorageError
 from firesteel.conf.identity import os_user
 from firesteel.conf.signing import PublicKey, SigningKey
 from firesteel.jobs.cli.main import invoke
@@ -299,6 +300,106 @@ def test_a_secret_that_is_no_key_publishes_nothing(tmp_path, secrets, key, text)
     assert not (tmp_path / "scores").exists()
     with pytest.raises(RuntimeFault, match="FS9020"):
         Store(tmp_path, replace(key, reference="${secret:audit/lost}")).publish("r1")
+
+
+# Journals
+
+
+def journaled(store: Store) -> Path:
+    """A run that dies behind its journal; the file of the journal."""
+
+    def stop(event):
+        if event.kind == "journaled":
+            raise OSError("stop")
+
+    before = len(read_audit(store.area))
+    with pytest.raises(OSError, match="stop"):
+        store.publish("dead", {FILE: "of the dead run"}, on_event=stop)
+    return Path(SinkInterval(store.area, SINK, INTERVAL).file("journal", before + 1))
+
+
+def finish(store: Store) -> None:
+    recover(store.area, SINK, sink_of(store.root), INTERVAL)
+
+
+def run_again(store: Store) -> None:
+    store.publish("next", {FILE: "of the next run"})
+
+
+def forged_record(journal: Path) -> None:
+    body = json.loads(journal.read_bytes())["body"]
+    edit(journal, record=body["record"] | {"user": "eve", "plan_hash": "forged"})
+
+
+JOURNALS = {
+    "record": forged_record,
+    "directories": lambda journal: edit(journal, directories=[]),
+    "run": lambda journal: edit(journal, run_id="eve"),
+    "stripped": lambda journal: edit(journal, key="", signature=""),
+    "forged without a signature": lambda journal: (forged_record(journal), edit(journal, key="", signature="")),
+}
+
+
+@pytest.mark.parametrize("entrance", [finish, run_again])
+@pytest.mark.parametrize("forge", JOURNALS.values(), ids=JOURNALS)
+def test_a_forged_journal_is_not_completed_and_signed(store, key, forge, entrance):
+    journal = journaled(store)
+    before = {path: path.read_bytes() for path in (store.path / "scores").rglob("part-*")}
+    forge(journal)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"FS8006 .*was edited or has no signature by a trusted key"):
+            entrance(store)
+        assert {path: path.read_bytes() for path in (store.path / "scores").rglob("part-*")} == before
+    assert (store.unsigned_problems(), store.signatures(key)) == ([], ())
+
+
+def test_the_hint_of_a_forged_journal_discards_it(store, key):
+    journal = journaled(store)
+    forged_record(journal)
+    with pytest.raises(StorageError, match="FS8006") as caught:
+        finish(store)
+    assert str(journal) in str(caught.value)
+    marker = SinkInterval(store.area, SINK, INTERVAL).file("lease", 4, "journaled")
+    assert marker in caught.value.hint
+    journal.unlink()
+    shutil.rmtree(marker, ignore_errors=True)
+    finish(store)
+    run_again(store)
+    assert (store.unsigned_problems(), store.signatures(key)) == ([], ())
+
+
+def test_a_journal_of_another_key_needs_this_key_or_the_policy(store, secrets, monkeypatch, key, other):
+    """A key that was rotated while a run was dead."""
+    journaled(store)
+    rotated = store.signed_by(other)
+    with pytest.raises(StorageError, match="FS8006 .*recover` with the key of that run"):
+        finish(rotated)
+    allow(secrets, monkeypatch, store.root, other)
+    with pytest.raises(StorageError, match="FS8006"):
+        finish(rotated)
+    allow(secrets, monkeypatch, store.root, key, other)
+    finish(rotated)
+    assert (store.unsigned_problems(), store.signatures()) == ([], ())
+
+
+def test_a_journal_from_before_the_key_is_completed(tmp_path, key):
+    store = Store(tmp_path, None)
+    store.publish("r1")
+    journaled(store)
+    signed = store.signed_by(key)
+    finish(signed)
+    assert (signed.unsigned_problems(), signed.signatures(key)) == ([], ())
+
+
+def test_staged_files_that_are_changed_after_the_journal_are_found(store, key):
+    """The journal has the digests of the staged files."""
+    journaled(store)
+    (staged,) = (store.path / "_firesteel" / "staging").rglob(FILE)
+    staged.write_text("OF THE DEAD RUN")
+    finish(store)
+    assert store.signatures(key) == ()
+    (problem,) = store.unsigned_problems()
+    assert f"{FILE} was changed" in problem
 
 
 # Policies

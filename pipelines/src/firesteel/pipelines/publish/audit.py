@@ -141,13 +141,22 @@ def next_entry(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[str, 
     return path, data
 
 
+def is_signed(store: StateStore) -> bool:
+    """Return whether the newest entry of the log is signed."""
+    return _is_signed(store, entry_numbers(store))
+
+
+def _is_signed(store: StateStore, numbers: list[int]) -> bool:
+    return bool(numbers) and bool(read_entry(store, numbers[-1]).signature)
+
+
 def expect_key(store: StateStore) -> None:
     """Raise FS7604 when the log is signed and no key is configured: the next entry would look like one with its signature removed."""
     _expect_key(store, entry_numbers(store))
 
 
 def _expect_key(store: StateStore, numbers: list[int]) -> None:
-    if numbers and not store.signing_key and read_entry(store, numbers[-1]).signature:
+    if not store.signing_key and _is_signed(store, numbers):
         raise NotAllowed(
             "FS7604",
             f"the audit log {store.storage.base_uri}{_folder(store)} is signed, and the spec has no `security.signing_key`. "

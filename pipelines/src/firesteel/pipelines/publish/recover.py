@@ -52,6 +52,7 @@ from firesteel.pipelines.publish.ledger import Ledger, lost_records, read_record
 from firesteel.pipelines.publish.owner import check_sink, check_store, claim_sink, sink_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.signers import check_journal
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import block, swap, what_is_lost
 
@@ -263,6 +264,7 @@ def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versio
     # The journal names the paths, and others may be able to write it.
     permission = permit(sink_interval, journal.sink_path, lease.record.attempt)
     expect_key(sink_interval.store)
+    check_journal(sink_interval, journal, permission.policies)
     record = replace(journal.record, recovered_by=lease.record.attempt.run_id)
     if lost := what_is_lost(sink_interval, journal):
         error = f"the driver died while it published, and the publish cannot be completed: {lost}"

@@ -1,4 +1,4 @@
-"""Who must sign: the keys that policies list for a sink, for publishes and for plan files.
+"""Who must sign: the keys that policies list for a sink, for publishes, journals and plan files.
 
 If one rule of a policy lists keys for a sink, pipeline and profile, each publish to the sink needs a signature by a key of a rule that
 matches, whoever the user is. Otherwise a broader rule without keys would allow a publish that `audit verify` reports later.
@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import NotAllowed, Where
 from firesteel.conf.signing import PublicKey, SigningKey, signing_key
 from firesteel.pipelines.plan.model import PlanFile
+from firesteel.pipelines.publish.audit import is_signed
+from firesteel.pipelines.publish.envelope import invalid
+from firesteel.pipelines.publish.journal import Journal, signed_bytes
 from firesteel.pipelines.publish.policy import Policy, Request, policies
+from firesteel.pipelines.publish.state_store import SinkInterval
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -36,6 +40,40 @@ def require_signer(request: Request, fingerprint: str, found: Sequence[Policy]) 
                 f"a key that it lists, but {_has(fingerprint)}. Nothing was published.",
                 hint="Set `security.signing_key` in the spec, or ask the owner of the policy; see docs/how-to/sign.md.",
             )
+
+
+def check_journal(sink_interval: SinkInterval, journal: Journal, found: Sequence[Policy]) -> None:
+    """Check the signature of a journal that another run has written: this run is about to sign what it says.
+
+    The keys of the policies count, and the key of this run. A journal from before the log was signed needs no signature.
+
+    Raises
+    ------
+    StorageError
+        FS8006 when none of these keys has signed the journal.
+    """
+    store = sink_interval.store
+    uri = f"{store.storage.base_uri}{journal.sink_path}"
+    listed = [keys for policy in found if (keys := policy.signing_keys(store.pipeline, store.profile, uri))]
+    own = signing_key(store.signing_key)
+    if own is None or not (listed or journal.signature or is_signed(store)):
+        return
+    message = signed_bytes(sink_interval, journal)
+    for keys in listed or [frozenset({own.public})]:
+        if not any(key.fingerprint == journal.key and key.verifies(message, journal.signature) for key in keys):
+            path = sink_interval.file("journal", journal.token)
+            marker = sink_interval.file("lease", journal.token, "journaled")
+            raise invalid(
+                path,
+                f"the journal of {sink_interval}, token {journal.token}, was edited or has no signature by a trusted key. "
+                f"Run {journal.run_id} wrote it, {_signed_by(journal.key)}. Nothing was published.",
+                "Run `firesteel recover` with the key of that run. If the journal is forged, delete it and "
+                f"{marker}, then run `firesteel recover`: it discards the attempt.",
+            )
+
+
+def _signed_by(fingerprint: str) -> str:
+    return f"with the key {fingerprint}" if fingerprint else "without a key"
 
 
 def write_plan(plan: Plan) -> str:

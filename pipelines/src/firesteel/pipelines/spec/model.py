@@ -585,7 +585,7 @@ class Security(Part):
     )
     signing_key: str | None = Field(
         None,
-        description="`${secret:SCOPE/KEY}`: an Ed25519 private key in PEM, which signs each entry of the audit log and plan files; "
+        description="`${secret:SCOPE/KEY}`: an Ed25519 private key in PEM, which signs the audit log, journals and plan files; "
         "see docs/how-to/sign.md. It is used with `mode: none` too.",
     )
     kerberos: Kerberos | None = Field(None, description="Kerberos identity.")
