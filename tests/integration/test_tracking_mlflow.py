@@ -231,7 +231,8 @@ def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None
         for day in (1, 2):
             tracker.interval_started(plan.intervals[day - 1].id)
             tracker.interval_finished(published(plan, day))
-        result = tracker.finish(sample_result(plan, (published(plan, 1), published(plan, 2)), run_id="run-1"), report)
+        finished = sample_result(plan, (published(plan, 1), published(plan, 2)), run_id="run-1")
+        result = tracker.finish(finished, report, audit_head="2 5d1f")
     assert (result.mlflow_run_id, result.mlflow_uri) == (tracker.run_id, store.uri)
     assert tracker.problems == []
 
@@ -246,6 +247,7 @@ def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None
     assert run.data.metrics["gates_passed"] == 4
     assert run.data.tags["firesteel.run_id"] == "run-1"
     assert "dt=2013-06-02/origin=JFK" in run.data.tags["firesteel.published"]
+    assert run.data.tags["firesteel.audit_head"] == "2 5d1f"
     assert {artifact.path for artifact in client.list_artifacts(tracker.run_id)} == {
         "plan.json",
         "spec.yaml",

@@ -162,6 +162,14 @@ CODES: dict[str, Code] = {
     "FS7601": Code("a policy does not allow this user to publish to the sink", "Ask the owner of the policy shown."),
     "FS7602": Code("a policy file is not valid, so nobody may publish", "Fix the file shown."),
     "FS7603": Code("a policy requires strict security, and the plan lacks it", "Set `security: {mode: strict}`."),
+    "FS7604": Code(
+        "a publish must be signed, and has no key or another key",
+        "Set `security.signing_key`, or ask the owner of the policy; see docs/how-to/sign.md.",
+    ),
+    "FS7605": Code(
+        "a policy requires a signed plan, and the plan file is not signed by one of its keys",
+        "Run `firesteel plan -o` again with `security.signing_key`.",
+    ),
     # storage
     "FS8001": Code("the storage cannot be reached", "Check the address, HADOOP_CONF_DIR and the NameNodes."),
     "FS8002": Code("the storage refused the operation", "Check the owner and mode of the path shown."),

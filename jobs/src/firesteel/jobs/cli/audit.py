@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.quantities import plural
+from firesteel.conf.signing import PublicKey
 from firesteel.jobs.cli.files import read_text
 from firesteel.jobs.cli.options import json_option, spec_options
 
@@ -65,24 +67,46 @@ def head(spec: Path, profile: str, params: dict[str, str]) -> None:
     metavar="FILE",
     help="Also compare the log with this file of earlier results of `audit head`.",
 )
+@click.option(
+    "--key",
+    "key_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Require signatures by this public key in PEM. Repeat it for several keys. Default: the keys of the policies.",
+)
 @json_option
-def verify(spec: Path, profile: str, params: dict[str, str], heads: Path | None, as_json: bool) -> int:
-    """Compare the audit log, the ledger and the files of the sinks. Exits 1 if an entry, a record or a file is changed, lost or added.
+def verify(
+    spec: Path, profile: str, params: dict[str, str], heads: Path | None, key_files: tuple[Path, ...], as_json: bool
+) -> int:
+    """Compare the audit log, the ledger and the files of the sinks, and verify the signatures of the log.
+
+    Exits 1 if an entry, a record or a file is changed, lost or added, or if a signature is missing or not valid.
 
     Reads the files of a local sink; HDFS computes the checksums of its files itself. Run it while nothing is published.
     """
     from firesteel.jobs.cli.state_store import open_state_store
     from firesteel.pipelines.publish.audit import read_audit, verify_heads
     from firesteel.pipelines.publish.audit import verify as verify_log
+    from firesteel.pipelines.publish.audit_signatures import verify_signatures
+    from firesteel.pipelines.publish.policy import policies
     from firesteel.pipelines.publish.verify import verify_files
 
+    keys = [_public_key(path) for path in key_files]
     loaded, store = open_state_store(spec, profile, params)
-    files = verify_files(store, {name: sink.path for name, sink in loaded.spec.sinks.items()})
-    problems = [*verify_log(store, tuple(loaded.spec.sinks)), *files.problems]
+    sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
+    files = verify_files(store, sinks)
+    signatures = verify_signatures(store, sinks, keys, () if keys else policies())
+    problems = [*verify_log(store, tuple(sinks)), *signatures.problems, *files.problems]
     if heads is not None:
         problems += verify_heads(store, read_text(heads, "a list of heads"), str(heads))
     if as_json:
-        result = {"ok": not problems, "wrong": problems, "unpublished": list(files.unpublished)}
+        result = {
+            "ok": not problems,
+            "wrong": problems,
+            "unpublished": list(files.unpublished),
+            "signatures_not_checked": signatures.unchecked,
+        }
         click.echo(json.dumps(result, indent=2))
         return 1 if problems else 0
     if problems:
@@ -91,7 +115,18 @@ def verify(spec: Path, profile: str, params: dict[str, str], heads: Path | None,
         click.echo(
             f"{plural(len(read_audit(store)), 'entry', 'entries')}: the log, the ledger and the files of the sinks agree."
         )
+    if signatures.unchecked:
+        what = plural(signatures.unchecked, "signature")
+        click.echo(f"{what} not checked: give the public key with --key, or list it in the policy.")
     if files.unpublished:
         click.echo(f"{len(files.unpublished):,} files are in partitions that no interval has published:")
         click.echo("\n".join(f"  {file}" for file in files.unpublished[:20]))
     return 1 if problems else 0
+
+
+def _public_key(path: Path) -> PublicKey:
+    try:
+        return PublicKey.parse(read_text(path, "a public key"))
+    except ValueError as error:
+        hint = "Write it with `openssl pkey -in KEY -pubout`."
+        raise RuntimeFault("FS9008", f"{path} is not a public key: {error}.", hint=hint) from None

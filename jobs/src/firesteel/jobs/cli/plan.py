@@ -36,14 +36,15 @@ def plan(
     from firesteel.jobs.cli.console import show_plan
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline
+    from firesteel.pipelines.publish.signers import write_plan
 
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     with planning(quiet=quiet or as_json) as on_progress:
         plan = pipeline.plan(start, end, force=force, on_progress=on_progress)
     if output is not None:
-        write_text(output, plan.to_json())
+        write_text(output, write_plan(plan))
     if as_json:
-        click.echo(plan.to_json(), nl=False)
+        click.echo(write_plan(plan), nl=False)
         return
     show_plan(plan)
     if output is not None:

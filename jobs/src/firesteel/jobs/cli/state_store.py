@@ -21,7 +21,8 @@ def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[
     loaded = load_spec(spec, profile=profile, params=params)
     if loaded.errors:
         raise SpecErrors.of(list(loaded.errors))
-    return loaded, StateStore.at(loaded.spec.storage, loaded.spec.name, loaded.profile)
+    spec_ = loaded.spec
+    return loaded, StateStore.at(spec_.storage, spec_.name, loaded.profile, spec_.security.signing_key or "")
 
 
 def settle(loaded: LoadedSpec, store: StateStore, *, has_limit: bool = True) -> Settled:

@@ -88,6 +88,7 @@ def submit(
     from firesteel.jobs.submit.command import submit_line
     from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, copy_as_zip
     from firesteel.pipelines import Pipeline
+    from firesteel.pipelines.publish.signers import write_plan
 
     if (target is None) != (render is None):
         raise click.UsageError("--target k8s needs --render DIR, and --render needs --target.")
@@ -109,7 +110,7 @@ def submit(
         if py_files:
             package = replace(package, py_files=copy_as_zip(py_files, folder))
         path = folder / f"{plan.short_hash}-{plan.intervals[0].id}-{plan.intervals[-1].id}.json"
-        write_text(path, plan.to_json())
+        write_text(path, write_plan(plan))
         click.echo(shlex.join(submit_line(plan, path, package, run_id=run_id)))
         if not execute:
             return 0

@@ -127,7 +127,8 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
     uri = loaded.spec.tracking.mlflow.uri
     events = loaded.spec.tracking.openlineage
     tokens = (events.url, events.auth or "") if isinstance(events, HttpLineage) else ()
-    yield from _secrets((*loaded.spec.configuration.values(), uri, *tokens))
+    signing_key = loaded.spec.security.signing_key or ""
+    yield from _secrets((*loaded.spec.configuration.values(), uri, *tokens, signing_key))
     yield _mlflow(uri)
     if events is not None:
         yield _lineage(events)

@@ -14,6 +14,7 @@ from firesteel.conf.quantities import byte_size
 from firesteel.conf.secrets import SecretRef
 from firesteel.jobs.spark.secret_settings import plan_secrets, public_settings, secret_keys
 from firesteel.jobs.spark.session import launch_conf
+from firesteel.pipelines.publish.signers import write_plan
 
 if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import Plan
@@ -109,7 +110,7 @@ def _name(pipeline: str) -> str:
 
 def _files(plan: Plan) -> dict[str, str]:
     """Return the driver's files. They include the entry script, whose path in the image is unknown."""
-    text = plan.to_json()
+    text = write_plan(plan)
     entry = (resources.files("firesteel.jobs") / "run_plan.py").read_text(encoding="utf-8")
     log4j = (resources.files("firesteel.conf") / "log4j2.properties").read_text(encoding="utf-8")
     size = len((text + entry + log4j).encode())

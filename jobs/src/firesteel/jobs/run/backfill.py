@@ -9,6 +9,7 @@ from firesteel.conf.errors import PlanDrift, SpecError, StorageError
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.planner.decide import Published
+from firesteel.pipelines.publish.signers import write_plan
 from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
@@ -42,7 +43,7 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
                 hint="Start one without --resume. The plan of a finished backfill is deleted.",
             ) from None
     plan = pipeline.plan(start, end, on_progress=on_progress)
-    storage.replace(path, plan.to_json().encode())
+    storage.replace(path, write_plan(plan).encode())
     return plan
 
 

@@ -34,11 +34,13 @@ from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.jobs.tracking.settle import Settled, settle_runs
 from firesteel.pipelines.brief import brief
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.audit import head
 from firesteel.pipelines.publish.dead_letters import prune_dead_letters
 from firesteel.pipelines.publish.heartbeat import RunHeartbeat
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.quarantine import prune_quarantine
+from firesteel.pipelines.publish.signers import require_signed
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.result import RunResult
 
@@ -95,6 +97,7 @@ def run_plan(
             f"the plan was made by {plan.framework}, this is firesteel {VERSION}.",
             hint="Run `firesteel plan` again.",
         )
+    require_signed(plan)
     _permit(plan, run_id, result.started_at)
     on_event(Event("run_started", facts={"run_id": run_id, "intervals": len(plan.intervals)}))
     if all(interval.action == "skip" for interval in plan.intervals):
@@ -138,7 +141,7 @@ def run_plan(
         result = lineage.finish(result)
         result = replace(result, seconds=round(time.perf_counter() - started, 3), report=str(folder / "report.html"))
         result = _report(result, plan, folder)
-        result = tracker.finish(result, folder / "report.html")
+        result = tracker.finish(result, folder / "report.html", audit_head=_audit_head(plan))
         if tracker.problems:
             spool.keep(_state_store(plan), plan, result, tracker.problems)
         if heartbeat is not None:
@@ -201,8 +204,17 @@ def _report(result: RunResult, plan: Plan, folder: Path) -> RunResult:
     return result
 
 
+def _audit_head(plan: Plan) -> str:
+    """Return the head of the audit log, for MLflow. An error only loses the head: the run has published."""
+    try:
+        return head(_state_store(plan))
+    except FiresteelError as error:
+        _log.warning("the head of the audit log is not recorded: %s", error)
+        return ""
+
+
 def _state_store(plan: Plan) -> StateStore:
-    return StateStore.at(plan.storage, plan.pipeline, plan.profile)
+    return StateStore.at(plan.storage, plan.pipeline, plan.profile, plan.signing_key)
 
 
 def _permit(plan: Plan, run_id: str, at: str) -> None:

@@ -119,8 +119,8 @@ def check_secret_settings(spark: SparkSession, settings: Mapping[str, str]) -> N
 
 
 def plan_secrets(plan: Plan, conf: Mapping[str, str]) -> tuple[SecretRef, ...]:
-    """Return the secrets that the settings and the plan's tracking refer to, sorted."""
-    texts = (*conf.values(), *_texts(astuple(plan.tracking)))
+    """Return the secrets that the settings, the plan's tracking and its signing key refer to, sorted."""
+    texts = (*conf.values(), *_texts(astuple(plan.tracking)), plan.signing_key)
     return tuple(sorted({reference for text in texts for reference in secrets_in(text)}))
 
 

@@ -63,6 +63,7 @@ INTERVALS = "firesteel.intervals"
 PUBLISHED = "firesteel.published"
 SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
+AUDIT_HEAD = "firesteel.audit_head"
 WARNING = "firesteel.warning"
 TAG_LIMIT = 5000
 _PARAM_LIMIT = 6000
@@ -273,7 +274,7 @@ class RunTracker:
         """Return the result with the MLflow run ID and link."""
         return replace(result, mlflow_run_id=self.run_id, mlflow_uri=self.url)
 
-    def finish(self, result: RunResult, report: Path | str = "") -> RunResult:
+    def finish(self, result: RunResult, report: Path | str = "", *, audit_head: str = "") -> RunResult:
         """Record the result and the report, end the run and return the stamped result."""
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
@@ -284,6 +285,7 @@ class RunTracker:
         with self._recording("recording the result"):
             tags = {
                 PUBLISHED: self._published(partitions) if partitions else "",
+                AUDIT_HEAD: audit_head,
                 SHUFFLE: str(result.shuffle or ""),
                 LINEAGE: str(result.lineage or ""),
                 ERROR: result.error,

@@ -415,6 +415,21 @@ class TrackingPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanFile:
+    """The file that a plan was read from. `digest` is that of its content; `key` and `signature` are empty if it is not signed."""
+
+    name: str
+    digest: str
+    key: str = ""
+    signature: str = ""
+
+    @staticmethod
+    def signed_bytes(digest: str) -> bytes:
+        """Return what the signature of a plan with this digest covers."""
+        return b"firesteel plan 1\n" + digest.encode()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that a run does, pinned: input files, model bytes, SQL, settings. `Pipeline.plan` makes one.
 
@@ -466,8 +481,12 @@ class Plan:
     master: str = "local[*]"
     spark_conf: tuple[tuple[str, str], ...] = ()
     security: Literal["none", "strict"] = "none"
+    signing_key: str = ""
+    """The reference to the secret that signs the plan and the audit log; empty if nothing is signed."""
     spec_text: str = ""
     format: str = field(default=PLAN_FORMAT)
+    file: PlanFile | None = field(default=None, compare=False, repr=False)
+    """The file that the plan was read from; None if this process made it. It is not part of the JSON."""
 
     @property
     def short_hash(self) -> str:
@@ -521,6 +540,7 @@ class Plan:
             Keys sorted, indented by two spaces, with one final newline. `digest` is the SHA-256 of the content.
         """
         content = json.loads(json.dumps(asdict(self)))
+        del content["file"]
         content["digest"] = _digest(content)
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -559,17 +579,20 @@ class Plan:
             format_ = content.get("format") if isinstance(content, dict) else None
             what = f"the file is not a plan of this version: its format is {format_!r}, not {PLAN_FORMAT!r}."
             raise _refused("FS6003", what, file)
-        if content.pop("digest", None) != _digest(content):
+        key, signature = content.pop("key", ""), content.pop("signature", "")
+        digest = content.pop("digest", None)
+        if digest != _digest(content):
             what = "the plan does not match its digest: the file was edited or damaged after planning. Nothing was run."
             raise _refused("FS6005", what, file)
         try:
             # The content that the digest covers, and not the text, in which a key may stand twice.
-            return _ADAPTER.validate_json(json.dumps(content))
+            plan = _ADAPTER.validate_json(json.dumps(content))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             what = f"the file is not a plan of this version: {place}{': ' if place else ''}{first['msg']}."
             raise _refused("FS6003", what, file) from None
+        return replace(plan, file=PlanFile(file, digest, str(key), str(signature)))
 
 
 def _digest(content: dict[str, JsonValue]) -> str:

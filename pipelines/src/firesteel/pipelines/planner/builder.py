@@ -45,7 +45,8 @@ from firesteel.pipelines.planner.outputs import added_values, check_replaced_onc
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
 from firesteel.pipelines.publish.owner import check_sink, check_store
-from firesteel.pipelines.publish.policy import Request, authorise
+from firesteel.pipelines.publish.policy import Request, authorise, policies
+from firesteel.pipelines.publish.signers import require_signer
 from firesteel.pipelines.publish.transaction import StateStore
 from firesteel.pipelines.rules import LogicalPlan, Scan, first_logical_plan, optimize
 from firesteel.pipelines.spec.date_formats import split_format
@@ -89,11 +90,14 @@ def build_plan(
     InputNotReady
         FS4001 to FS4004: input is missing or does not match the contract.
     NotAllowed
-        FS76xx: a site policy does not allow this user to publish to a sink.
+        FS76xx: a site policy does not allow this user to publish to a sink, or requires a signing key and the spec has none.
     """
     spec = loaded.spec
     for sink in spec.sinks.values():
-        authorise(Request.of(spec.name, loaded.profile, sink.path, spec.storage), strict=spec.security.strict)
+        publish = Request.of(spec.name, loaded.profile, sink.path, spec.storage)
+        authorise(publish, strict=spec.security.strict)
+        if not spec.security.signing_key:
+            require_signer(publish, "", policies())
     requested = slots(spec.interval, request.start, request.end)
     models = tuple(
         backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)
@@ -217,6 +221,7 @@ def _assemble(
         master=spec.resources.master,
         spark_conf=spark_conf(spec.resources, security_conf(spec), ResourcePlan(), spec.workers),
         security=spec.security.mode,
+        signing_key=spec.security.signing_key or "",
         spec_text=loaded.text,
     )
     return with_operators(plan, operators, dict(bound_args(spec, example)))

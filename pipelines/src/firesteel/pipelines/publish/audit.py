@@ -8,8 +8,9 @@
 Entries are created exclusively, so two drivers cannot use the same number. Changing or removing an entry in the middle breaks the
 chain. Removing the last entries leaves ledger records without an entry, and an edited entry differs from its ledger record, also at the
 end of the chain and with recomputed hashes. `verify` detects all of these. The log detects tampering but does not prevent it: the
-storage's permissions decide who can write. Entries are not signed: a person who changes log, ledger and sink alike, or removes refusals at
-the end of the log, is detected only by a head of the log that somebody else has kept (`head`, `verify_heads`).
+storage's permissions decide who can write. With `security.signing_key`, each entry is signed (`audit_signatures` verifies it). Without a
+key, a person who changes log, ledger and sink alike is detected only by a head of the log that somebody else has kept (`head`,
+`verify_heads`); with a key, only the removal of entries at the end needs a head.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import TypeAdapter
 
-from firesteel.conf.errors import FiresteelError, StorageError, Where
+from firesteel.conf.errors import FiresteelError, NotAllowed, StorageError, Where
+from firesteel.conf.signing import signing_key
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -42,6 +44,8 @@ class AuditEntry:
 
     `previous` is the SHA-256 of the previous entry, `files_digest` that of the names, lengths and digests of the published files, `record`
     that of the ledger record. `policy` lists the digests and rules of the policies that allowed the publish, or the reason of the refusal.
+    `location` is the sink's resolved URI, `storage` that of the state store. `key` is the fingerprint of the key that made `signature`;
+    both are empty if no key is configured.
     """
 
     previous: str
@@ -60,6 +64,10 @@ class AuditEntry:
     files_digest: str
     policy: str = ""
     record: str = ""
+    location: str = ""
+    storage: str = ""
+    key: str = ""
+    signature: str = ""
 
     @property
     def subject(self) -> tuple[str, str, str, int]:
@@ -77,7 +85,7 @@ def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Crea
     """
     tried = ""
     while True:
-        numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
+        numbers = entry_numbers(sink_interval.store)
         path, entry, data = _next(sink_interval, record, numbers)
         _expect_progress(path, tried)
         tried = path
@@ -96,10 +104,17 @@ def append_entry(sink_interval: SinkInterval, record: LedgerRecord, create: Crea
 
 
 def append_refusal(sink_interval: SinkInterval, refused: AuditEntry) -> None:
-    """Append the entry of a publish that a policy refused; this function sets `previous`."""
-    tried = ""
+    """Append the entry of a publish that a policy refused; this function sets `previous` and signs.
+
+    Raises
+    ------
+    NotAllowed
+        FS7604 when the log is signed and no key is configured.
+    """
+    tried, store = "", sink_interval.store
     while True:
-        numbers = tokens_in(sink_interval.storage, _folder(sink_interval.store), "json")
+        numbers = entry_numbers(store)
+        _expect_key(store, numbers)
         path, data = _chained(sink_interval, numbers, refused)
         _expect_progress(path, tried)
         tried = path
@@ -113,9 +128,41 @@ def append_refusal(sink_interval: SinkInterval, refused: AuditEntry) -> None:
 
 
 def next_entry(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[str, bytes]:
-    """Return the expected path and content of a publish's entry, unless another publish is faster."""
-    path, _, data = _next(sink_interval, record, tokens_in(sink_interval.storage, _folder(sink_interval.store), "json"))
+    """Return the expected path and content of a publish's entry, unless another publish is faster.
+
+    Raises
+    ------
+    NotAllowed
+        FS7604 when the log is signed and no key is configured.
+    """
+    numbers = entry_numbers(sink_interval.store)
+    _expect_key(sink_interval.store, numbers)
+    path, _, data = _next(sink_interval, record, numbers)
     return path, data
+
+
+def is_signed(store: StateStore) -> bool:
+    """Return whether the newest entry of the log is signed."""
+    return _is_signed(store, entry_numbers(store))
+
+
+def _is_signed(store: StateStore, numbers: list[int]) -> bool:
+    return bool(numbers) and bool(read_entry(store, numbers[-1]).signature)
+
+
+def expect_key(store: StateStore) -> None:
+    """Raise FS7604 when the log is signed and no key is configured: the next entry would look like one with its signature removed."""
+    _expect_key(store, entry_numbers(store))
+
+
+def _expect_key(store: StateStore, numbers: list[int]) -> None:
+    if not store.signing_key and _is_signed(store, numbers):
+        raise NotAllowed(
+            "FS7604",
+            f"the audit log {store.storage.base_uri}{_folder(store)} is signed, and the spec has no `security.signing_key`. "
+            "Nothing was published.",
+            hint="Set `security.signing_key` in the spec; see docs/how-to/sign.md.",
+        )
 
 
 def _next(sink_interval: SinkInterval, record: LedgerRecord, numbers: list[int]) -> tuple[str, AuditEntry, bytes]:
@@ -143,17 +190,28 @@ def entry_of(record: LedgerRecord) -> AuditEntry:
         files_digest=files_digest(record),
         policy=record.policy,
         record=_record_digest(record),
+        location=record.location,
     )
 
 
 def _chained(sink_interval: SinkInterval, numbers: list[int], entry: AuditEntry) -> tuple[str, bytes]:
-    """Return the path of the next entry, and its content with the digest of the last entry."""
+    """Return the path of the next entry, and its content with the digest of the last entry and the signature."""
     store, folder, previous = sink_interval.store, _folder(sink_interval.store), ""
     if numbers:
         read_entry(store, numbers[-1])  # an entry that cannot be believed gets no successor
         previous = _entry_digest(store, numbers[-1])
     number = numbers[-1] + 1 if numbers else 1
-    return _file(folder, number), encode(_identity(number), replace(entry, previous=previous))
+    entry = replace(entry, previous=previous, storage=store.location(store.base))
+    if key := signing_key(store.signing_key):
+        entry = replace(entry, key=key.public.fingerprint)
+        entry = replace(entry, signature=key.sign(signed_bytes(number, entry)))
+    return _file(folder, number), encode(_identity(number), entry)
+
+
+def signed_bytes(number: int, entry: AuditEntry) -> bytes:
+    """Return what an entry's signature covers: its number and everything else in it, with the hash of the previous entry."""
+    content = {"identity": _identity(number), "body": asdict(replace(entry, signature=""))}
+    return b"firesteel audit entry 1\n" + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _expect_progress(path: str, tried: str) -> None:
@@ -187,14 +245,19 @@ def read_entry(store: StateStore, number: int) -> AuditEntry:
     return decode(_ADAPTER, store.storage.read(path), path, _identity(number), hint)
 
 
+def entry_numbers(store: StateStore) -> list[int]:
+    """Return the numbers of all entries, ascending."""
+    return tokens_in(store.storage, _folder(store), "json")
+
+
 def read_audit(store: StateStore) -> list[AuditEntry]:
     """Return all entries, oldest first."""
-    return [read_entry(store, number) for number in tokens_in(store.storage, _folder(store), "json")]
+    return [read_entry(store, number) for number in entry_numbers(store)]
 
 
 def head(store: StateStore) -> str:
     """Return the number and the SHA-256 of the newest entry, as one line; empty if there is none."""
-    numbers = tokens_in(store.storage, _folder(store), "json")
+    numbers = entry_numbers(store)
     return f"{numbers[-1]} {_entry_digest(store, numbers[-1])}" if numbers else ""
 
 
@@ -206,7 +269,7 @@ def verify_heads(store: StateStore, heads: str, path: str) -> list[str]:
     StorageError
         FS8006 with the number of the first line of `path` that is no head.
     """
-    numbers, problems = set(tokens_in(store.storage, _folder(store), "json")), []
+    numbers, problems = set(entry_numbers(store)), []
     for line_number, line in enumerate(heads.splitlines(), 1):
         match = _HEAD.fullmatch(line.strip())
         if match is None:
@@ -266,7 +329,7 @@ def verify(store: StateStore, sinks: tuple[str, ...]) -> list[str]:
         logged = known.get(subject)
         if logged is None:
             problems.append(f"{sink} {interval}: the publish of token {token} has no entry")
-        elif replace(logged, previous="") != entry:
+        elif replace(logged, previous="", storage="", key="", signature="") != entry:
             problems.append(f"{sink} {interval}: the ledger record of token {token} differs from its entry")
     for (profile, sink, interval, token), entry in known.items():
         ours = profile == store.profile and sink in sinks and entry.action != "refused"

@@ -14,12 +14,14 @@ publish. The file is never deleted, because it must outlive every zombie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import LeaseConflict, StorageError
+from firesteel.conf.signing import signing_key
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval
@@ -50,6 +52,9 @@ class Journal:
     record: LedgerRecord
     reuses: tuple[int, ...] = ()
     """Older tokens whose versions a rollback restores."""
+    key: str = ""
+    signature: str = ""
+    """The signature of the run that wrote the journal, and the fingerprint of its key: another run publishes what the journal says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,16 @@ class Tombstone:
 
 
 def write_journal(sink_interval: SinkInterval, journal: Journal) -> None:
-    """Write the journal: decide that the token publishes.
+    """Sign the journal, if a key is configured, and write it: decide that the token publishes.
 
     Raises
     ------
     LeaseConflict
         FS7502 when a successor has fenced the token, FS7503 when a user has cancelled it.
     """
+    if key := signing_key(sink_interval.store.signing_key):
+        journal = replace(journal, key=key.public.fingerprint)
+        journal = replace(journal, signature=key.sign(signed_bytes(sink_interval, journal)))
     decision = _decide(sink_interval, journal.token, journal)
     if isinstance(decision, Tombstone) and decision.cancelled:
         raise LeaseConflict(
@@ -89,6 +97,18 @@ def write_journal(sink_interval: SinkInterval, journal: Journal) -> None:
             f"{sink_interval.file('journal', journal.token)} contains the journal of run {decision.run_id}.",
             hint="Restore the lease folder: it was edited, and a token was used twice.",
         )
+
+
+def signed_bytes(sink_interval: SinkInterval, journal: Journal) -> bytes:
+    """Return what a journal's signature covers: the storage, the place in it, and the content."""
+    store = sink_interval.store
+    content = {
+        "storage": store.location(store.base),
+        "pipeline": store.pipeline,
+        "identity": sink_interval.identity("journal", journal.token),
+        "body": asdict(replace(journal, signature="")),
+    }
+    return b"firesteel journal 1\n" + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def fence(sink_interval: SinkInterval, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:

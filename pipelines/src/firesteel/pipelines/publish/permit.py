@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 
 from firesteel.conf.errors import FiresteelError, NotAllowed
 from firesteel.conf.identity import os_user
+from firesteel.conf.signing import signing_key
 from firesteel.pipelines.publish.audit import AuditEntry, append_refusal
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.policy import Policy, Request, authorise, authorise_paths, may_record, policies
+from firesteel.pipelines.publish.signers import require_signer
 from firesteel.pipelines.publish.state_store import SinkInterval
+from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 _log = logging.getLogger(__name__)
@@ -78,6 +81,8 @@ def permit(
     try:
         found = policies()
         rules = authorise(request, strict=strict, found=found)
+        key = signing_key(store.signing_key)  # early: a missing key must not be noticed after an hour of work
+        require_signer(request, key.public.fingerprint if key else "", found)
     except NotAllowed as refusal:
         _record(refusal, sink_interval, attempt, request, found)
         raise
@@ -93,9 +98,11 @@ def permit(
 def _record(
     refusal: NotAllowed, sink_interval: SinkInterval, attempt: Attempt, request: Request, found: Sequence[Policy]
 ) -> None:
-    """Record a refusal in the audit log, unless the refused path is that of the log."""
+    """Record a refusal in the audit log, unless the refused path is that of the log, or the log demands another key."""
     store = sink_interval.store
-    if not may_record(request, f"{store.storage.base_uri}{join(store.base, 'audit')}", found):
+    if refusal.code == "FS7604" or not may_record(
+        request, f"{store.storage.base_uri}{join(store.base, 'audit')}", found
+    ):
         return
     entry = AuditEntry(
         previous="",
@@ -113,8 +120,11 @@ def _record(
         files=0,
         files_digest="",
         policy=f"{refusal.code} {refusal.what}",
+        location=canonical(request.sink),
     )
     try:
+        key = signing_key(store.signing_key)
+        require_signer(request, key.public.fingerprint if key else "", found)
         append_refusal(sink_interval, entry)
     except FiresteelError as error:
         _log.warning("%s: a refusal could not be recorded in the audit log: %s", sink_interval, error)

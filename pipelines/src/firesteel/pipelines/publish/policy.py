@@ -10,6 +10,7 @@
     allow:
       - {sink: "hdfs://nn/ml/scores", users: [airflow], pipelines: [flight_delay_scores], profiles: [prod]}
       - {sink: "hdfs://nn/ml/dev/**", storage: "hdfs://nn/ml/state/**", users: ["*"]}
+      - {sink: "hdfs://nn/ml/rates", users: [airflow], signing_keys: [MCowBQYDK2VwAyEA...]}
 
 Policies are checked when a plan is made, when a transaction or a recovery begins, before a journal is written, and before each rename
 into a sink: `swap` needs a Permission. A publish that no rule allows is refused. While a policy cannot be read, every publish is
@@ -28,12 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from firesteel.conf.errors import NotAllowed, StorageError, Where
 from firesteel.conf.identity import os_user
+from firesteel.conf.signing import PublicKey
 from firesteel.pipelines.storage.identity import Location
 from firesteel.pipelines.storage.paths import absolute, join, parent_of, split_uri
 
@@ -61,6 +63,15 @@ class Rule(_Part):
     users: tuple[str, ...] = Field(min_length=1)
     pipelines: tuple[str, ...] = ("*",)
     profiles: tuple[str, ...] = ("*",)
+    signing_keys: tuple[str, ...] = ()
+    """Ed25519 public keys, one of which must sign each publish; see signers.py. Here as text, so that the policy's digest covers them."""
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _are_keys(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            PublicKey.parse(text)
+        return texts
 
 
 class PolicyFile(_Part):
@@ -111,6 +122,16 @@ class Policy:
     def allows_sink(self, request: Request) -> bool:
         """Return whether a rule allows the sink of a request, maybe with another storage."""
         return any(_allows_sink(rule, request, Location.of(request.sink)) for rule in self.rules)
+
+    def signing_keys(self, pipeline: str, profile: str, sink: str) -> frozenset[PublicKey]:
+        """Return the keys of all rules for a pipeline, a profile and the URI of a sink, whoever their users are."""
+        location = Location.of(sink)
+        return frozenset(
+            PublicKey.parse(text)
+            for rule in self.rules
+            if _among(pipeline, rule.pipelines) and _among(profile, rule.profiles) and _matches(rule.sink, location)
+            for text in rule.signing_keys
+        )
 
     def allows_below(self, request: Request, location: Location) -> bool:
         """Return whether a rule allows a sink at a location or above it."""

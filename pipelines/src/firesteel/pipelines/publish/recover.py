@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from firesteel.conf.errors import StorageError
 from firesteel.conf.identity import os_user
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.publish.audit import expect_key
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
     prune_versions,
@@ -51,6 +52,7 @@ from firesteel.pipelines.publish.ledger import Ledger, lost_records, read_record
 from firesteel.pipelines.publish.owner import check_sink, check_store, claim_sink, sink_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.signers import check_journal
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
 from firesteel.pipelines.publish.swap import block, swap, what_is_lost
 
@@ -261,6 +263,8 @@ def _roll_forward(lease: Lease, journal: Journal, on_event: OnEvent, keep_versio
     check_sink(sink_interval.store, sink_interval.sink, journal.sink_path)
     # The journal names the paths, and others may be able to write it.
     permission = permit(sink_interval, journal.sink_path, lease.record.attempt)
+    expect_key(sink_interval.store)
+    check_journal(sink_interval, journal, permission.policies)
     record = replace(journal.record, recovered_by=lease.record.attempt.run_id)
     if lost := what_is_lost(sink_interval, journal):
         error = f"the driver died while it published, and the publish cannot be completed: {lost}"

@@ -37,17 +37,18 @@ _TOKEN = re.compile(r"([0-9]{10,20})(?:\.([a-z]+))?")
 
 @dataclass(frozen=True, slots=True)
 class StateStore:
-    """The spec's `storage` for one pipeline and profile. `base` is the path in `storage`."""
+    """The spec's `storage` for one pipeline and profile. `base` is the path in `storage`; `signing_key` is a reference to a secret."""
 
     storage: Storage
     base: str
     pipeline: str
     profile: str
+    signing_key: str = ""
 
     @classmethod
-    def at(cls, uri: str, pipeline: str, profile: str) -> StateStore:
+    def at(cls, uri: str, pipeline: str, profile: str, signing_key: str = "") -> StateStore:
         """Return the state store of a pipeline and profile at the URI that the spec calls `storage`."""
-        return cls(*locate(uri), pipeline, profile)
+        return cls(*locate(uri), pipeline, profile, signing_key)
 
     def folder(self, kind: str, sink: str) -> str:
         """Return the folder of one sink's intervals, for one kind of file."""

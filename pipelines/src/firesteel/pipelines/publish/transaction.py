@@ -316,10 +316,11 @@ class Transaction:
         record = replace(record, policy=permission.rules)
         reuses = tuple(sorted({directory.source for directory in directories if directory.source}))
         journal = Journal("journal", self.token, record.run_id, self.sink_path, directories, record, reuses)
+        expected_entry = next_entry(self._sink_interval, record)  # first, because a missing key refuses the publish
         prepare(self._sink_interval, self.token, directories, reuses)
         with PrewrittenRecords(self._sink_interval, self.token) as prewritten:
             prewritten.begin(self._sink_interval.file("ledger", self.token), encode_record(self._sink_interval, record))
-            prewritten.begin(*next_entry(self._sink_interval, record))
+            prewritten.begin(*expected_entry)
             self._state = _State.JOURNALING
             try:
                 write_journal(self._sink_interval, journal)

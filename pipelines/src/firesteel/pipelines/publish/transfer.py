@@ -51,7 +51,7 @@ def transfer(store: StateStore, sinks: dict[str, str], attempt: Attempt) -> list
         owner = sink_owner(store, path)
         if owner is None or is_ours(store, sink, owner):
             continue
-        theirs = StateStore(store.storage, owner.base, owner.pipeline, owner.profile)
+        theirs = StateStore(store.storage, owner.base, owner.pipeline, owner.profile, store.signing_key)
         for interval in leftovers(theirs, owner.sink):
             recover(theirs, owner.sink, path, interval, attempt=attempt)
         _refuse_held(theirs, owner.sink)

@@ -686,9 +686,14 @@ class Security(Part):
         None,
         description="`${secret:SCOPE/KEY}`: base64url of at least 32 bytes. A JWT signed with this key gives access to Spark's UI.",
     )
+    signing_key: str | None = Field(
+        None,
+        description="`${secret:SCOPE/KEY}`: an Ed25519 private key in PEM, which signs the audit log, journals and plan files; "
+        "see docs/how-to/sign.md. It is used with `mode: none` too.",
+    )
     kerberos: Kerberos | None = Field(None, description="Kerberos identity.")
 
-    @field_validator("secret", "ui_key")
+    @field_validator("secret", "ui_key", "signing_key")
     @classmethod
     def _hidden(cls, value: str | None) -> str | None:
         if value is not None and not references(value):
