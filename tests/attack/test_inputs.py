@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firesteel.conf.errors import FiresteelError, InputNotReady, PlanDrift
+from firesteel.conf.errors import FiresteelError, InputNotReady, PlanDrift, StorageError
 from firesteel.jobs.run.stages import check_inputs
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.pipelines import Pipeline, Plan
@@ -265,6 +267,40 @@ def test_a_pipe_or_a_link_to_nothing_does_not_hang(tmp_path, verify):
     (folder / "nothing.parquet").symlink_to(folder / "away.parquet")
     with pytest.raises(InputNotReady, match=r"FS4003.*nothing\.parquet"):
         planned(tmp_path, verify)
+
+
+@pytest.mark.parametrize("verify", CONTENT)
+def test_a_file_that_becomes_a_pipe_after_it_was_listed_does_not_hang(tmp_path, verify, monkeypatch):
+    path = write(tmp_path, "a")
+    plan = planned(tmp_path, verify)
+    listed = LocalStorage.scan
+
+    def scan(self, paths):
+        files = listed(self, paths)
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        return files
+
+    monkeypatch.setattr(LocalStorage, "scan", scan)
+    with pytest.raises(StorageError, match=r"FS8002.*a\.parquet: not a regular file"):
+        check(plan)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device", "folder", "link to a device"])
+def test_the_local_storage_opens_regular_files_only(tmp_path, kind):
+    path = tmp_path / "special"
+    with contextlib.ExitStack() as stack:
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "link to a device":
+            path.symlink_to("/dev/zero")
+        for read in (LocalStorage().read, LocalStorage().checksum):
+            with pytest.raises(StorageError, match="FS8002"):
+                read("/dev/zero" if kind == "device" else str(path))
 
 
 def test_a_digest_covers_bytes_beyond_the_first_chunk(tmp_path, monkeypatch):
