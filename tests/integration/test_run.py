@@ -170,6 +170,28 @@ def test_an_input_that_moves_during_the_run_is_refused(project, spark, runs):
     assert project.leftovers() == []
 
 
+@pytest.mark.parametrize("moment", ["interval_started", "staged"])
+def test_an_input_of_equal_length_and_time_is_refused_before_the_score_and_before_the_publish(
+    project, spark, runs, moment
+):
+    by_content = "path: ${param.root}/flights\n    verify: checksum"
+    plan = project.pipeline({"path: ${param.root}/flights": by_content}).plan(DAY)
+    path = Path(project.root.removeprefix("file://")) / f"flights/dt={DAY}/origin=EWR/part-0.parquet"
+
+    def meddle(event):
+        if event.kind == moment:
+            data, facts = bytearray(path.read_bytes()), path.stat()
+            data[100] ^= 1
+            path.write_bytes(data)
+            os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    result = run_plan(plan, spark=spark, runs=runs, on_event=meddle)
+    assert result.exit_code == 6, result.error
+    assert "1 with other content (dt=2013-06-01/origin=EWR/part-0.parquet)" in result.error
+    assert project.published() == {}
+    assert project.leftovers() == []
+
+
 def test_an_alias_that_moves_after_the_plan_is_refused(project, spark, runs, tmp_path):
     tracking = f"sqlite:///{shutil.copy(project.tracking.removeprefix('sqlite:///'), tmp_path)}"
     mine = replace(project, tracking=tracking)

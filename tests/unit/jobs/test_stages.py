@@ -6,9 +6,10 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from firesteel.jobs.run.audit import audit_stages
 from firesteel.jobs.run.replay import replay_stages
 from firesteel.jobs.run.score_stage import ScoreAndStage
-from firesteel.jobs.run.stages import interval_stages
+from firesteel.jobs.run.stages import CheckInputs, interval_stages
 from firesteel.pipelines.plan.model import Expectation, GatePlan, SqlStepPlan
 from firesteel.pipelines.publish.dead_letters import DeadLetterFile
 from support.sample_run import sample_plan
@@ -97,6 +98,34 @@ def test_a_replay_reads_dead_letters_and_adds_to_what_is_published():
     ]
     assert str(stages[2]) == "read 3 dead letters as the input of the score step"
     assert str(stages[-1]).startswith("add the files to the published interval")
+
+
+def test_inputs_are_compared_before_they_are_read_and_after_in_every_list_of_stages():
+    plan = sample_plan()
+    dead_letters = DeadLetterFile("scored", "2013-06-01", "run", "/letters.jsonl", 3, (), "1", open=True)
+    audited = replace(plan.intervals[0], action="audit", audited_gates=tuple(gate.name for gate in plan.gates))
+    for stages in (interval_stages(plan), replay_stages(plan, (dead_letters,)), audit_stages(plan, audited)):
+        listed = names(stages)
+        compared = [number for number, name in enumerate(listed) if name == "CheckInputs"]
+        read = {
+            "ReadSources",
+            "ReadDeadLetters",
+            "Transform",
+            "GateInputs",
+            "AuditGates",
+            "ScoreAndStage",
+            "GateOutputs",
+        }
+        reads = [number for number, name in enumerate(listed) if name in read]
+        assert compared[0] < min(reads)
+        assert compared[-1] > max(reads)
+        assert compared[-1] < len(listed) - 1, "the last stage publishes, or records the audit"
+
+
+def test_a_comparison_says_which_sources_it_compares_by_content():
+    first, *others = sample_plan().sources
+    text = str(CheckInputs((replace(first, verify="checksum"), *others)))
+    assert text == f"compare the files of {first.name} (checksum), {', '.join(o.name for o in others)} with the plan"
 
 
 def test_stages_are_explained_without_spark():

@@ -113,6 +113,10 @@ CODES: dict[str, Code] = {
         "a directory or file in the selected range does not match the source's partitions",
         "Rename it, move it, or correct `partitions`; nothing was read.",
     ),
+    "FS4006": Code(
+        "the storage has no checksum of an input file, and its source has `verify: checksum`",
+        "Retry later, or set `verify: sha256`.",
+    ),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Fix the row, or set on_error: dead_letter."),
     "FS5002": Code("the model's output does not match the declaration", "Correct `output`."),

@@ -73,7 +73,7 @@ def outputs(
 def _source(source: SourcePlan, scan: SourceInput, plan: Plan, result: IntervalResult | None) -> InputDataset:
     name = dataset_name(source.path)
     gates = result.gates if result else ()
-    manifest = [(file.path, file.length, file.modified_ms) for file in scan.files]
+    manifest = [file.identity for file in scan.files]
     facets: dict[str, DatasetFacet] = {
         "schema": schema((*source.columns, *source.partitions)),
         "storage": _storage(name.namespace, source.format),

@@ -37,12 +37,15 @@ def audit_stages(plan: Plan, interval: IntervalPlan) -> tuple[Stage, ...]:
     on_sink = tuple(gate for gate in gates if gate.on == f"sink:{sink.name}")
     on_inputs = tuple(gate for gate in gates if gate not in on_sink)
     stages: list[Stage] = [CheckPublished(sink)]
-    if on_inputs or any(gate.compared for gate in on_sink):
+    reads_inputs = bool(on_inputs) or any(gate.compared for gate in on_sink)
+    if reads_inputs:
         stages += [CheckInputs(plan.sources), ReadSources(plan.sources)]
         stages += [Transform(before, ())] if before else []
         stages += [AuditGates(GateInputs(on_inputs))] if on_inputs else []
     if on_sink:
         stages.append(AuditGates(GatePublished(on_sink, sink)))
+    if reads_inputs:
+        stages.append(CheckInputs(plan.sources))
     return (*stages, RecordAudit(sink))
 
 

@@ -13,7 +13,8 @@ from firesteel.jobs.run.interval_context import Skip
 from firesteel.jobs.run.output_stages import CheckMinRows, CountRows, GateOutputs
 from firesteel.jobs.run.score_stage import ScoreAndStage
 from firesteel.jobs.run.staged_files import score_columns
-from firesteel.pipelines.plan.inputs import list_files
+from firesteel.pipelines.plan.digests import with_other_content
+from firesteel.pipelines.plan.inputs import Located, list_files
 from firesteel.pipelines.plan.model import SqlStepPlan
 from firesteel.pipelines.planner.decide import lost_appends
 from firesteel.pipelines.publish.ledger import Ledger
@@ -87,7 +88,7 @@ class CheckInputs:
     sources: tuple[SourcePlan, ...]
 
     def __str__(self) -> str:
-        return f"compare the files of {', '.join(source.name for source in self.sources)} with the plan"
+        return f"compare the files of {', '.join(map(_verified, self.sources))} with the plan"
 
     def run(self, context: IntervalContext) -> None:
         check_inputs(context.plan, context.interval)
@@ -132,6 +133,10 @@ class Publish:
         context.files = record.files[len(context.previous.files) :] if context.previous and appends else record.files
 
 
+def _verified(source: SourcePlan) -> str:
+    return source.name if source.verify == "modified" else f"{source.name} ({source.verify})"
+
+
 def check_inputs(plan: Plan, interval: IntervalPlan) -> None:
     """Compare the input manifest with the storage.
 
@@ -139,22 +144,33 @@ def check_inputs(plan: Plan, interval: IntervalPlan) -> None:
     ------
     PlanDrift
         FS6001 naming the source, and the files that were added, deleted or changed.
+    InputNotReady
+        FS4006 when the storage has no checksum of a file whose source verifies it.
     """
     sources = {source.name: source for source in plan.sources}
     for planned in interval.inputs:
         source = sources[planned.source]
-        storage, path = locate(source.path)
-        now = {file.path: file for file in list_files(storage, path, planned.directories, source.marker)}
+        located = Located(*locate(source.path))
+        now = {
+            file.path: file for file in list_files(located.storage, located.path, planned.directories, source.marker)
+        }
         then = {file.path: file for file in planned.files}
-        if now == then:
+        by_time = source.verify == "modified"
+        differences = {
+            "new": sorted(now.keys() - then.keys()),
+            "deleted": sorted(then.keys() - now.keys()),
+            "changed": sorted(
+                name
+                for name in now.keys() & then.keys()
+                if now[name].length != then[name].length
+                or (by_time and now[name].modified_ms != then[name].modified_ms)
+            ),
+        }
+        if not by_time and not any(differences.values()):
+            differences["with other content"] = with_other_content(source.name, located, planned.files, source.verify)
+        parts = [f"{len(names)} {what} ({names[0]})" for what, names in differences.items() if names]
+        if not parts:
             continue
-        new, deleted = sorted(now.keys() - then.keys()), sorted(then.keys() - now.keys())
-        changed = sorted(name for name in now.keys() & then.keys() if now[name] != then[name])
-        parts = [
-            f"{len(names)} {what} ({names[0]})"
-            for what, names in (("new", new), ("deleted", deleted), ("changed", changed))
-            if names
-        ]
         raise PlanDrift(
             "FS6001",
             f"source {planned.source}, interval {interval.id}: input files changed after the plan was made: {', '.join(parts)}. "

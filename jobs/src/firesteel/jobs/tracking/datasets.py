@@ -21,13 +21,13 @@ _DIGEST = 36
 
 
 def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[DatasetInput]:
-    """Return one dataset per source, with a digest of the files' paths, lengths and modification times."""
+    """Return one dataset per source, with a digest of the files' paths, lengths, and digests or modification times."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    files: dict[str, list[tuple[str, int, int]]] = {}
+    files: dict[str, list[tuple[str, int, int | str]]] = {}
     for interval in intervals:
         for scan in interval.inputs:
-            files.setdefault(scan.source, []).extend((file.path, file.length, file.modified_ms) for file in scan.files)
+            files.setdefault(scan.source, []).extend(file.identity for file in scan.files)
     datasets = []
     for source in plan.sources:
         manifest = sorted(files.get(source.name, []))
@@ -46,8 +46,8 @@ def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[Datase
     return datasets
 
 
-def manifest_digest(manifest: Iterable[tuple[str, int, int]]) -> str:
-    """Return the digest of file paths, lengths and times, which MLflow and lineage use as the dataset version."""
+def manifest_digest(manifest: Iterable[tuple[str, int, int | str]]) -> str:
+    """Return the digest of file identities, which MLflow and lineage use as the dataset version."""
     return hashlib.sha256(json.dumps(sorted(manifest)).encode()).hexdigest()[:_DIGEST]
 
 

@@ -67,6 +67,8 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         for name in _SCORE_EXECUTION:
             step.get("score", {}).pop(name, None)
     meaning["interval"].pop("batch_concurrency", None)
+    for source in meaning["sources"].values():
+        source.pop("verify", None)  # the input manifests have its effect
     for sink in meaning.get("sinks", {}).values():
         for name in _SINK_EXECUTION:
             sink.pop(name, None)
@@ -141,7 +143,7 @@ def changed_gates(before: Parts, now: Parts) -> frozenset[str] | None:
 
 def _manifest(source: SourceInput) -> str:
     size = byte_size(sum(file.length for file in source.files))
-    digest = _digest([[file.path, file.length, file.modified_ms] for file in source.files])
+    digest = _digest([[*file.identity] for file in source.files])
     return f"{len(source.files)} files, {size}, {digest}"
 
 

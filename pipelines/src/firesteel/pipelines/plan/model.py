@@ -17,6 +17,9 @@ from firesteel.conf.errors import PlanDrift, Where
 
 PLAN_FORMAT = "firesteel-plan/1"
 
+Verify = Literal["modified", "checksum", "sha256"]
+"""What identifies an input file besides its path and length: its modification time, the storage's checksum, or SHA-256 of its bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -29,11 +32,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input file; `path` is relative to the source's path."""
+    """An input file; `path` is relative to the source's path. `digest` (`ALGORITHM:HEX`) is "" if the source verifies `modified`."""
 
     path: str
     length: int
     modified_ms: int
+    digest: str = ""
+
+    @property
+    def identity(self) -> tuple[str, int, int | str]:
+        """Return what hashes compare: path, length, and the digest or else the modification time."""
+        return self.path, self.length, self.digest or self.modified_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class SourcePlan:
         What happens when a partition is missing; `empty` allows an interval without rows.
     marker
         The name of ready markers, which are not data.
+    verify
+        How a run notices that a file has changed: by its modification time or by its content.
     """
 
     name: str
@@ -66,6 +77,7 @@ class SourcePlan:
     filters: tuple[str, ...] = ()
     on_missing: Literal["fail", "skip", "empty"] = "fail"
     marker: str = ""
+    verify: Verify = "modified"
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ def build_plan(
         first_logical_plan(spec, analysis, {step.name: step.features for step in scores}, challengers)
     )
     inputs = listing.wait_for_inputs(request.wait_s, {scan.source: dict(scan.only) for scan in logical.scans})
+    inputs = listing.with_digests(inputs)
     plan = _assemble(loaded, logical, rules, models, steps, backend.environment(), requested[0], incomplete)
     code = _code_parts(loaded, analysis)
     store = StateStore.at(spec.storage, spec.name, loaded.profile)
@@ -345,6 +346,7 @@ def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, incomplete: froz
         filters=scan.filters,
         on_missing=source.on_missing,
         marker=marker_of(source),
+        verify=source.verify,
     )
 
 

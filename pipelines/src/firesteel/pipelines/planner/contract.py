@@ -46,13 +46,18 @@ class FileSchema:
 
 
 _schemas: dict[str, FileSchema] = {}
-_footers: dict[tuple[str, int, int], FileSchema] = {}
+_footers: dict[tuple[str, int, int | str], FileSchema] = {}
 _MOST_FOOTERS = 1_000_000
 
 
-def known_schema(name: str, storage: Storage, path: str, length: int, modified_ms: int) -> FileSchema:
-    """Return the result of `read_schema`, cached in this process by (path, length, time)."""
-    key = (f"{storage.base_uri}{path}", length, modified_ms)
+def known_schema(name: str, storage: Storage, path: str, length: int, version: int | str | None) -> FileSchema:
+    """Return the result of `read_schema`, cached in this process by (path, length, version).
+
+    `version` is the file's digest or modification time; None reads the footer.
+    """
+    if version is None:
+        return read_schema(name, storage, path, length)
+    key = (f"{storage.base_uri}{path}", length, version)
     schema = _footers.get(key)
     if schema is None:
         schema = read_schema(name, storage, path, length)

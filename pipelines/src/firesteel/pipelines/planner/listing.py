@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firesteel.conf.errors import FiresteelError, InputNotReady
 from firesteel.conf.types import VOID
 from firesteel.pipelines.events import Progress
+from firesteel.pipelines.plan.digests import DIGEST_THREADS, content_digest
 from firesteel.pipelines.plan.inputs import Located, Only, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import Slot
 from firesteel.pipelines.plan.model import Column, InputFile, SourceInput, SourcePlan
@@ -115,6 +116,35 @@ class Listing:
             raise type(first)(first.code, first.what + more, where=first.where, hint=first.hint)
         return {slot: None if slot in skipped else tuple(sources) for slot, sources in inputs.items()}
 
+    def with_digests(self, inputs: Inputs) -> Inputs:
+        """Return the inputs with the digests of files, for sources that verify the content. A file is read once for all intervals."""
+        verify = {name: source.verify for name, source in self.loaded.spec.sources.items()}
+        files = dict.fromkeys(
+            (read.source, file)
+            for reads in inputs.values()
+            for read in reads or ()
+            if verify[read.source] != "modified"
+            for file in read.files
+        )
+
+        def digest_of(item: tuple[str, InputFile]) -> InputFile:
+            name, file = item
+            return replace(file, digest=content_digest(name, self.storages[name], file, verify[name]))
+
+        verified: dict[tuple[str, InputFile], InputFile] = {}
+        with ThreadPoolExecutor(DIGEST_THREADS) as pool:
+            for number, (item, file) in enumerate(zip(files, pool.map(digest_of, files), strict=True), start=1):
+                self.on_progress("checksums", number, len(files))
+                verified[item] = file
+        return {
+            slot: reads
+            and tuple(
+                replace(read, files=tuple(verified.get((read.source, file), file) for file in read.files))
+                for read in reads
+            )
+            for slot, reads in inputs.items()
+        }
+
     def columns_of(self, name: str, inputs: Inputs) -> tuple[tuple[Column, ...], frozenset[str]]:
         """Return the columns of a source that declares none: the union of its files' columns, with common types.
 
@@ -203,10 +233,12 @@ class Listing:
             FS4003 for the first file that is not a Parquet file, with the number of further ones.
         """
         located = self.storages[name]
+        by_time = self.loaded.spec.sources[name].verify == "modified"
 
         def schema_of(file: InputFile) -> FileSchema | InputNotReady:
+            version = file.digest or (file.modified_ms if by_time else None)
             try:
-                return known_schema(name, located.storage, f"{located.path}/{file.path}", file.length, file.modified_ms)
+                return known_schema(name, located.storage, f"{located.path}/{file.path}", file.length, version)
             except InputNotReady as error:
                 return error
 

@@ -191,6 +191,11 @@ class Source(Part):
         description="What happens when a selected partition has no directory: `fail` the run, `skip` the interval, or read it as "
         "`empty`. Applies to every partition level.",
     )
+    verify: Literal["modified", "checksum", "sha256"] = Field(
+        "modified",
+        description="What identifies a file besides its path and length: the time when it was `modified`, the storage's `checksum` (HDFS "
+        "computes it; a local file is read and has its SHA-256), or the `sha256` of its bytes on any storage.",
+    )
     key: tuple[str, ...] = Field((), description="Columns that identify a row.")
     contract: Contract = Field(Contract(), description="The schema that the data must have.")
 
