@@ -218,7 +218,7 @@ class Source(Part):
 
     @model_validator(mode="after")
     def _selects(self) -> Source:
-        if not self.select:
+        if "select" not in self.model_fields_set:
             raise ValueError("a source needs `select`, or a format of dates such as `%Y%m%d` under `partitions`")
         return self
 
