@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from firesteel.conf.errors import RuntimeFault
-from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.connect import mlflow_faults, without_secrets
-from firesteel.jobs.tracking.datasets import dataset_inputs
+from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.dead import ERROR, PIPELINE, PROFILE, mark_dead_runs, process_tags
 from firesteel.jobs.tracking.experiment import experiment_name, open_experiment
-from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
+from firesteel.jobs.tracking.metrics import batches, interval_metrics, points
+from firesteel.jobs.tracking.model_links import link_models
+from firesteel.jobs.tracking.page import model_tags, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,8 +88,6 @@ class RunTracker:
         run_id: str,
         tracking_uri: str | None = None,
         experiment: str | None = None,
-        *,
-        params: Mapping[str, object] | None = None,
     ) -> Self:
         """Start the parent run, and mark crashed runs of this pipeline as failed.
 
@@ -96,8 +95,6 @@ class RunTracker:
         ----------
         tracking_uri, experiment
             By default from the plan, else MLflow's default URI and `firesteel/PIPELINE`.
-        params
-            Values of the spec's params, recorded as `param.NAME`.
 
         Raises
         ------
@@ -109,7 +106,7 @@ class RunTracker:
             name = experiment or experiment_name(plan)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
-            tracker._begin(name, params or {})
+            tracker._begin(name)
         except RuntimeFault as fault:
             if plan.tracking.required:
                 raise
@@ -131,17 +128,17 @@ class RunTracker:
         tracker._replay(result)
         return tracker
 
-    def _begin(self, experiment: str, params: Mapping[str, object]) -> None:
+    def _begin(self, experiment: str) -> None:
         plan, uri = self._plan, self._tracking_uri
         mark_dead_runs(plan.pipeline, plan.profile, experiment=experiment, tracking_uri=uri, client=self._client)
         with mlflow_faults(uri, "starting a run"):
-            self._start(params)
+            self._start()
 
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
             if not self._find_runs():
-                self._start({})
+                self._start()
             for interval in result.intervals:
                 if interval.interval not in self._children and interval.state != "skipped":
                     self.interval_started(interval.interval)
@@ -205,6 +202,7 @@ class RunTracker:
             self._log(child, metrics=interval_metrics(result))
             if result.partitions:
                 self._client.set_tag(child, PUBLISHED, self._published(result.partitions))
+                self._client.log_inputs(child, datasets=dataset_outputs(self._plan, [result]))
             if result.error:
                 self._client.set_tag(child, ERROR, result.error[:_TAG_LIMIT])
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
@@ -220,20 +218,25 @@ class RunTracker:
         result = self.stamp(result)
         report = Path(report or result.report)
         partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
+        metrics = points(result, self._plan)
         with self._recording("recording the result"):
-            self._log(self._run_id, metrics=run_metrics(result))
+            for batch in batches(metrics):
+                self._client.log_batch(self._run_id, metrics=batch)
             self._client.log_text(self._run_id, result.to_json() + "\n", "result.json")
             if partitions:
                 self._client.set_tag(self._run_id, PUBLISHED, self._published(partitions))
+                self._client.log_inputs(self._run_id, datasets=dataset_outputs(self._plan, result.intervals))
             if result.shuffle:
                 self._client.set_tag(self._run_id, SHUFFLE, str(result.shuffle)[:_TAG_LIMIT])
             if result.lineage:
                 self._client.set_tag(self._run_id, LINEAGE, str(result.lineage)[:_TAG_LIMIT])
             if result.error:
                 self._client.set_tag(self._run_id, ERROR, result.error[:_TAG_LIMIT])
-            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, _note(result, self._plan)[:_TAG_LIMIT])
+            self._client.set_tag(self._run_id, MLFLOW_RUN_NOTE, note(result, self._plan)[:_TAG_LIMIT])
             if report.is_file():
                 self._client.log_artifact(self._run_id, str(report))
+        if not self.problems:
+            link_models(self._client, self._run_id, self._plan, metrics)
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
         self._end("KILLED" if result.exit_code == _CANCELLED else status)
         return result
@@ -252,7 +255,7 @@ class RunTracker:
                 self._client.set_tag(self._run_id, ERROR, text[:_TAG_LIMIT])
         self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
-    def _start(self, params: Mapping[str, object]) -> None:
+    def _start(self) -> None:
         plan = self._plan
         run = self._client.create_run(
             self._experiment_id,
@@ -280,7 +283,7 @@ class RunTracker:
             values[f"challenger.{challenger.pinned.name}"] = (
                 f"{challenger.pinned.resolved_uri} sha {challenger.pinned.digest[:12]}"
             )
-        values |= {f"param.{name}": str(value) for name, value in params.items()}
+        values |= {f"param.{name}": value for name, value in plan.params}
         self._log(self._run_id, params=values)
         self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
         self._client.log_text(self._run_id, plan.to_json(), "plan.json")
@@ -295,6 +298,7 @@ class RunTracker:
             PIPELINE: self._plan.pipeline,
             PROFILE: self._plan.profile,
             CODE_HASH: self._plan.code_hash,
+            **model_tags(self._plan),
             **process_tags(),
             MLFLOW_SOURCE_NAME: f"firesteel {self._plan.pipeline}",
             MLFLOW_SOURCE_TYPE: "JOB",
@@ -356,26 +360,6 @@ class RunTracker:
         if not self.problems:
             _LOG.warning("the MLflow record of the run is incomplete: %s", problem)
         self.problems.append(problem)
-
-
-def _note(result: RunResult, plan: Plan) -> str:
-    """Return the description of the run in Markdown."""
-    counts = result.counts
-    paths = ", ".join(f"`{sink.path}`" for sink in plan.sinks)
-    published = [interval for interval in result.intervals if interval.state == "published"]
-    verdict = f"**{result.state.capitalize()}**" + (f": {result.error}" if result.error else "")
-    lines = [verdict]
-    if published:
-        partitions = sum(len(interval.partitions) for interval in published)
-        lines.append(
-            f"{len(published)} of {plural(len(result.intervals), 'interval')}, {plural(partitions, 'partition')} published to {paths}."
-        )
-    lines.append(
-        f"{counts.rows_in:,} rows in = {counts.scored:,} scored + {counts.dead_letter:,} dead letters "
-        f"+ {counts.quarantined:,} quarantined + {counts.dropped:,} dropped."
-    )
-    lines.append("Artifacts: `report.html` (gates, times and executors), `plan.json` (reasons) and `spec.yaml` (spec).")
-    return "\n\n".join(lines)
 
 
 class _UnreachableClient:

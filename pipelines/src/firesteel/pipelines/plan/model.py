@@ -459,6 +459,8 @@ class Plan:
     spark_conf: tuple[tuple[str, str], ...] = ()
     security: Literal["none", "strict"] = "none"
     spec_text: str = ""
+    params: tuple[tuple[str, str], ...] = ()
+    """The values of the spec's params, as text and in the order of their names. They are recorded only."""
     format: str = field(default=PLAN_FORMAT)
 
     @property
