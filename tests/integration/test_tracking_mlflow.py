@@ -224,10 +224,10 @@ def pinned_plan(days: int, uri: str, model: ModelPlan | None = None):
 
 def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None:
     model = resolve(f"models:/{NAME}@champion", store.uri).plan
-    plan = pinned_plan(2, "", model)
+    plan = replace(pinned_plan(2, "", model), params=(("root", "/ml"),))
     report = tmp_path / "report.html"
     report.write_text("<html>")
-    with RunTracker.open(plan, "run-1", store.uri, "batch/flights", params={"root": "/ml"}) as tracker:
+    with RunTracker.open(plan, "run-1", store.uri, "batch/flights") as tracker:
         for day in (1, 2):
             tracker.interval_started(plan.intervals[day - 1].id)
             tracker.interval_finished(published(plan, day))
@@ -254,7 +254,12 @@ def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None
         "result.json",
         "report.html",
     }
-    assert {each.dataset.name for each in run.inputs.dataset_inputs} == {"flights", "weather"}
+    contexts = {each.dataset.name: each.tags[0].value for each in run.inputs.dataset_inputs}
+    assert contexts == {"flights": "scoring", "weather": "scoring", "scores": "output"}
+    history = client.get_metric_history(tracker.run_id, "interval/scored")
+    assert [(point.step, point.value) for point in history] == [
+        (day, published(plan, day).counts.scored) for day in (1, 2)
+    ]
     assert json.loads(run.inputs.dataset_inputs[0].dataset.profile)["files"] in {2, 6}
 
     experiment = client.get_experiment_by_name("batch/flights")
@@ -264,6 +269,8 @@ def test_a_run_is_recorded_whole(store: SimpleNamespace, tmp_path: Path) -> None
     found = client.search_runs(
         [experiment.experiment_id], f"tags.`firesteel.plan_hash` = '{plan.intervals[1].plan_hash}'"
     )
+    by_version = "tags.`firesteel.model.delay` = '1' AND tags.`firesteel.model.delay.alias` = 'champion'"
+    assert len(client.search_runs([experiment.experiment_id], by_version)) == 3, "the run and its intervals"
     assert [each.data.params["interval"] for each in found] == ["2013-06-02"], "a run is found from what it published"
 
 
@@ -445,4 +452,5 @@ def test_a_version_that_the_registry_has_lost_costs_the_link_to_it_and_nothing_e
     assert tracker.problems == []
     assert f"linking {plan.models[0].resolved_uri}" in caplog.text
     run = connect(server).get_run(done.mlflow_run_id)
-    assert (run.info.status, run.inputs.model_inputs) == ("FINISHED", [])
+    assert run.info.status == "FINISHED"
+    assert len(run.inputs.model_inputs) == 1  # the run's own, by which the run page names the version

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ import pytest
 from firesteel.conf.errors import ModelError, RuntimeFault, Where
 from firesteel.jobs.tracking import resolve_model
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, without_secrets
-from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
+from firesteel.jobs.tracking.datasets import dataset_outputs
+from firesteel.jobs.tracking.metrics import batches, interval_metrics, points, run_metrics
+from firesteel.jobs.tracking.page import model_tags, note
+from firesteel.pipelines.plan.model import ChallengerPlan
 from support.sample_run import failed, published, sample_plan, sample_result
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -118,6 +123,7 @@ def test_metrics_of_a_run_are_sums() -> None:
     assert found["rows_in"] == result.counts.rows_in
     assert (found["intervals_published"], found["intervals_failed"], found["intervals_skipped"]) == (1, 1, 0)
     assert (found["gates_passed"], found["gates_failed"]) == (3, 1)
+    assert (found["gate.input_ok.passed"], found["gate.output_ok.passed"]) == (1, 0.5), "fractions of the intervals"
     assert found["seconds.score"] == pytest.approx(8.4)
     assert found["seconds"] == 38.25
     assert (found["batches"], found["largest_batch"]) == (6, 600), "batches add up, sizes do not"
@@ -168,3 +174,54 @@ def test_an_mlmodel_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path)
     (tmp_path / "MLmodel").write_text("signature: [unclosed\n")
     with pytest.raises(ModelError, match=r"FS3001 .*MLmodel cannot be read"):
         resolve_model("m", str(tmp_path), **options())
+
+
+def test_a_run_of_many_intervals_has_one_step_per_interval_and_keeps_its_totals() -> None:
+    plan = sample_plan(30)
+    results = tuple(failed(plan, day, "FS7001") if day == 2 else published(plan, day, dead=day) for day in range(1, 31))
+    logged = points(sample_result(plan, results[::-1]), plan)  # intervals may end in any order
+    assert [(point.step, point.value) for point in logged if point.key == "dead_letter"] == [(0, sum(range(1, 31)) - 2)]
+    series = {point.step: point.value for point in logged if point.key == "interval/dead_letter"}
+    assert series == {day: 0 if day == 2 else day for day in range(1, 31)}
+    gate = {point.step: point.value for point in logged if point.key == "interval/gate.output_ok.passed"}
+    assert [step for step, passed in gate.items() if not passed] == [2]
+    assert list(batches(logged)) == [logged], "a month is one call"
+    assert [len(batch) for batch in batches(logged * 4)] == [1000, len(logged) * 4 - 1000]
+    assert not any(point.key.startswith("interval/") for point in points(sample_result(plan, results), sample_plan(1)))
+
+
+def test_a_search_finds_the_runs_of_a_model_version_by_tags() -> None:
+    plan = sample_plan(1)
+    assert model_tags(plan) == {
+        "firesteel.model.delay": "7",
+        "firesteel.model.delay.registered": "flight_delay",
+        "firesteel.model.delay.alias": "champion",
+    }
+    folder = replace(plan.models[0], uri="/models/a@b", resolved_uri="file:///models/a@b", version="3c1f3c1f3c1f")
+    assert model_tags(replace(plan, models=(folder,))) == {"firesteel.model.delay": "3c1f3c1f3c1f"}
+    challenger = ChallengerPlan(
+        "models:/flight_delay/8", replace(plan.models[0], version="8", uri="models:/flight_delay/8"), 0.01
+    )
+    challenged = replace(plan, steps=(plan.steps[0], replace(plan.steps[1], challenger=challenger)))
+    assert model_tags(challenged) == model_tags(plan) | {
+        "firesteel.challenger.delay": "8",
+        "firesteel.challenger.delay.registered": "flight_delay",
+    }
+    assert "[flight_delay version 7 (@champion)](#/models/flight_delay/versions/7)" in note(
+        sample_result(plan, ()), plan
+    )
+
+
+def test_the_output_dataset_changes_with_the_published_files_only() -> None:
+    plan = sample_plan(2)
+    results = [replace(published(plan, day), output_digest=f"{day}" * 64) for day in (1, 2)]
+    (output,) = dataset_outputs(plan, results)
+    assert (output.dataset.name, output.tags[0].value) == ("scores", "output")
+    columns = json.loads(output.dataset.schema)["mlflow_colspec"]
+    assert [column["name"] for column in columns] == ["flight_id", "p_delay"]
+    assert json.loads(output.dataset.profile)["rows"] == sum(result.counts.scored for result in results)
+    slower = [replace(result, seconds=(("score", 99.0),)) for result in reversed(results)]
+    assert dataset_outputs(plan, slower)[0].dataset.digest == output.dataset.digest
+    changed = [results[0], replace(results[1], output_digest="3" * 64)]
+    assert dataset_outputs(plan, changed)[0].dataset.digest != output.dataset.digest
+    assert dataset_outputs(plan, [failed(plan, 1, "FS7001")]) == []

@@ -152,6 +152,8 @@ class IntervalResult:
         The published directories, relative to the sink.
     files, bytes : int
         The published files, and their size in bytes.
+    output_digest : str
+        The SHA-256 of the paths, lengths and digests of the published files.
     gates : tuple of GateResult
         The verdict of each gate that was evaluated.
     seconds : tuple of (str, float)
@@ -179,6 +181,7 @@ class IntervalResult:
     """Time of the Python workers by phase, summed over tasks: load, read, decode, model, encode, write."""
     agreement: Agreement | None = None
     """Agreement of challenger and champion; None without a challenger, or if nothing was scored."""
+    output_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

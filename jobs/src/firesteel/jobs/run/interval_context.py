@@ -11,6 +11,7 @@ from firesteel.jobs.gates.run import raise_if_failed, run_gate
 from firesteel.jobs.run.interval_metrics import IntervalMetrics
 from firesteel.jobs.run.models import NO_CHALLENGER
 from firesteel.pipelines.events import Event
+from firesteel.pipelines.publish.records import manifest_digest
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import IntervalResult
 from firesteel.pipelines.storage.open import locate
@@ -183,6 +184,7 @@ class IntervalContext:
             partitions=tuple(sorted({file.path.rpartition("/")[0] for file in self.files})),
             files=len(self.files),
             bytes=sum(file.length for file in self.files),
+            output_digest=manifest_digest(self.files) if self.files else "",
             gates=tuple(metrics.gates),
             seconds=tuple(metrics.seconds.items()),
             distributions=metrics.distributions,

@@ -1,4 +1,4 @@
-"""Describe inputs as MLflow datasets: path, manifest digest and columns."""
+"""Describe inputs and published outputs as MLflow datasets: path, manifest digest and columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from mlflow.entities import DatasetInput
 
-    from firesteel.pipelines.plan.model import IntervalPlan, Plan, SourcePlan
+    from firesteel.pipelines.plan.model import Column, IntervalPlan, Plan
+    from firesteel.pipelines.result import IntervalResult
 
 _DIGEST = 36
 """Maximum length of a dataset digest in MLflow."""
@@ -39,11 +40,41 @@ def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[Datase
             digest=digest,
             source_type=urlsplit(source.path).scheme or "file",
             source=json.dumps({"uri": source.path}),
-            schema=json.dumps({"mlflow_colspec": _columns(source)}),
+            schema=json.dumps({"mlflow_colspec": _columns((*source.columns, *source.partitions))}),
             profile=json.dumps({"files": len(manifest), "bytes": sum(length for _, length, _ in manifest)}),
         )
         datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "scoring")]))
     return datasets
+
+
+def dataset_outputs(plan: Plan, results: Iterable[IntervalResult]) -> list[DatasetInput]:
+    """Return one dataset per sink with the context `output`. Its digest is that of the files that the intervals published."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    published = [result for result in results if result.state == "published"]
+    if not published:
+        return []
+    manifests = sorted((result.interval, result.output_digest or result.plan_hash) for result in published)
+    profile = {
+        "intervals": len(published),
+        "rows": sum(result.counts.scored for result in published),
+        "files": sum(result.files for result in published),
+        "bytes": sum(result.bytes for result in published),
+    }
+    return [
+        DatasetInput(
+            Dataset(
+                name=sink.name,
+                digest=hashlib.sha256(json.dumps(manifests).encode()).hexdigest()[:_DIGEST],
+                source_type=urlsplit(sink.path).scheme or "file",
+                source=json.dumps({"uri": sink.path}),
+                schema=json.dumps({"mlflow_colspec": _columns(sink.columns)}),
+                profile=json.dumps(profile),
+            ),
+            [InputTag("mlflow.data.context", "output")],
+        )
+        for sink in plan.sinks
+    ]
 
 
 def manifest_digest(manifest: Iterable[tuple[str, int, int | str]]) -> str:
@@ -51,8 +82,8 @@ def manifest_digest(manifest: Iterable[tuple[str, int, int | str]]) -> str:
     return hashlib.sha256(json.dumps(sorted(manifest)).encode()).hexdigest()[:_DIGEST]
 
 
-def _columns(source: SourcePlan) -> list[dict[str, object]]:
+def _columns(columns: Iterable[Column]) -> list[dict[str, object]]:
     return [
         {"name": column.name, "type": MLFLOW.get(column.type, "string"), "required": not column.nullable}
-        for column in (*source.columns, *source.partitions)
+        for column in columns
     ]

@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from firesteel.conf.errors import FiresteelError, RuntimeFault
-from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
 from firesteel.jobs.tracking.connect import mlflow_faults, one_line, without_secrets
 from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
-from firesteel.jobs.tracking.datasets import dataset_inputs
+from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.driver import process_tags
 from firesteel.jobs.tracking.experiment import experiment_name, find_experiment, open_experiment
-from firesteel.jobs.tracking.metrics import interval_metrics, run_metrics
+from firesteel.jobs.tracking.metrics import batches, interval_metrics, points
+from firesteel.jobs.tracking.model_links import link_models
+from firesteel.jobs.tracking.page import model_tags, note
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
@@ -108,8 +109,6 @@ class RunTracker:
         run_id: str,
         tracking_uri: str | None = None,
         experiment: str | None = None,
-        *,
-        params: Mapping[str, object] | None = None,
     ) -> Self:
         """Start the parent run.
 
@@ -117,8 +116,6 @@ class RunTracker:
         ----------
         tracking_uri, experiment
             By default from the plan, else MLflow's default URI and `firesteel/PIPELINE`.
-        params
-            Values of the spec's params, recorded as `param.NAME`.
 
         Raises
         ------
@@ -130,7 +127,7 @@ class RunTracker:
             name = experiment or experiment_name(plan)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
-            tracker._begin(params or {})
+            tracker._begin()
         except RuntimeFault as fault:
             if plan.tracking.required:
                 raise
@@ -152,10 +149,10 @@ class RunTracker:
         tracker._replay(result)
         return tracker
 
-    def _begin(self, params: Mapping[str, object]) -> None:
+    def _begin(self) -> None:
         try:
             with mlflow_faults(self._tracking_uri, "starting a run"):
-                self._start(params)
+                self._start()
         except RuntimeFault as fault:
             if self._plan.tracking.required and self._run_id:  # the run stops here
                 with self._recording("recording the error"):
@@ -167,7 +164,7 @@ class RunTracker:
     def _replay(self, result: RunResult) -> None:
         self._started_ms = int(datetime.fromisoformat(result.started_at).timestamp() * 1000)
         with self._recording(f"recording run {result.run_id}"):
-            self._start({})
+            self._start()
             self._background.add(self._store_plan)
             # Another command may have ended the runs from the ledger.
             failed = {interval.interval for interval in result.intervals if interval.error}
@@ -258,6 +255,8 @@ class RunTracker:
             if result.error:
                 tags[ERROR] = result.error
             self._log(child, metrics=interval_metrics(result), tags=tags)
+            if outputs := dataset_outputs(self._plan, [result]):
+                self._client.log_inputs(child, datasets=outputs)
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
 
     def warn(self, text: str) -> None:
@@ -276,11 +275,13 @@ class RunTracker:
 
     def finish(self, result: RunResult, report: Path | str = "", *, audit_head: str = "") -> RunResult:
         """Record the result and the report, end the run and return the stamped result."""
+        from mlflow.entities import RunTag
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
         result = self.stamp(result)
         report = Path(report or result.report)
         partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
+        metrics = points(result, self._plan)
         self._wait()
         with self._recording("recording the result"):
             tags = {
@@ -289,10 +290,16 @@ class RunTracker:
                 SHUFFLE: str(result.shuffle or ""),
                 LINEAGE: str(result.lineage or ""),
                 ERROR: result.error,
-                MLFLOW_RUN_NOTE: _note(result, self._plan),
+                MLFLOW_RUN_NOTE: note(result, self._plan),
             }
-            tags = {name: value for name, value in tags.items() if value}
-            self._log(self._run_id, metrics=run_metrics(result), tags=tags)
+            run_tags = [RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items() if value]
+            for batch in batches(metrics):
+                self._client.log_batch(self._run_id, metrics=batch, tags=run_tags)
+                run_tags = []
+            if outputs := dataset_outputs(self._plan, result.intervals):
+                self._client.log_inputs(self._run_id, datasets=outputs)
+        if not self.problems:
+            link_models(self._client, self._run_id, self._plan, metrics)
         self._store(
             "storing the result", {"result.json": result.to_json() + "\n"}, (report,) if report.is_file() else ()
         )
@@ -318,7 +325,7 @@ class RunTracker:
         complete = bool(work) and work <= done  # the error came after the last publish
         self._end("FINISHED" if complete else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
-    def _start(self, params: Mapping[str, object]) -> None:
+    def _start(self) -> None:
         plan = self._plan
         found = self._find_runs()
         if found is not None:
@@ -331,19 +338,19 @@ class RunTracker:
             name = f"{plan.pipeline} {self._firesteel_run_id}"
             self._run_id = create_once(self._client, self._experiment_id, tags, name, self._started_ms)
         if found is None or not found.data.params:
-            self._background.add(lambda: self._describe(params))
+            self._background.add(self._describe)
 
     def _plan_hash(self) -> str:
         """Return the plan hash of the interval, or a hash of those of all intervals."""
         hashes = [interval.plan_hash for interval in self._plan.intervals if interval.action == "score"]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
-    def _describe(self, params: Mapping[str, object]) -> None:
+    def _describe(self) -> None:
         """Record what the run works on."""
         with self._recording("describing the run"):
-            self._record_plan(params)
+            self._record_plan()
 
-    def _record_plan(self, params: Mapping[str, object]) -> None:
+    def _record_plan(self) -> None:
         plan = self._plan
         work = [interval for interval in plan.intervals if interval.action == "score"]
         values = {
@@ -361,7 +368,7 @@ class RunTracker:
             values[f"challenger.{challenger.pinned.name}"] = (
                 f"{challenger.pinned.resolved_uri} sha {challenger.pinned.digest[:12]}"
             )
-        values |= {f"param.{name}": str(value) for name, value in params.items()}
+        values |= {f"param.{name}": value for name, value in plan.params}
         self._log(self._run_id, params=values)
         self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
 
@@ -390,6 +397,7 @@ class RunTracker:
             PROFILE: self._plan.profile,
             CODE_HASH: self._plan.code_hash,
             STORAGE: self._storage(),
+            **model_tags(self._plan),
             **process_tags(),
             MLFLOW_SOURCE_NAME: f"firesteel {self._plan.pipeline}",
             MLFLOW_SOURCE_TYPE: "JOB",
@@ -483,26 +491,6 @@ class RunTracker:
         if not self.problems:
             _LOG.warning("the MLflow record of the run is incomplete: %s", problem)
         self.problems.append(problem)
-
-
-def _note(result: RunResult, plan: Plan) -> str:
-    """Return the description of the run in Markdown."""
-    counts = result.counts
-    paths = ", ".join(f"`{sink.path}`" for sink in plan.sinks)
-    published = [interval for interval in result.intervals if interval.state == "published"]
-    verdict = f"**{result.state.capitalize()}**" + (f": {result.error}" if result.error else "")
-    lines = [verdict]
-    if published:
-        partitions = sum(len(interval.partitions) for interval in published)
-        lines.append(
-            f"{len(published)} of {plural(len(result.intervals), 'interval')}, {plural(partitions, 'partition')} published to {paths}."
-        )
-    lines.append(
-        f"{counts.rows_in:,} rows in = {counts.scored:,} scored + {counts.dead_letter:,} dead letters "
-        f"+ {counts.quarantined:,} quarantined + {counts.dropped:,} dropped."
-    )
-    lines.append("Artifacts: `report.html` (gates, times and executors), `plan.json` (reasons) and `spec.yaml` (spec).")
-    return "\n\n".join(lines)
 
 
 class _UnreachableClient:

@@ -496,6 +496,8 @@ class Plan:
     signing_key: str = ""
     """The reference to the secret that signs the plan and the audit log; empty if nothing is signed."""
     spec_text: str = ""
+    params: tuple[tuple[str, str], ...] = ()
+    """The values of the spec's params, as text and in the order of their names. They are recorded only."""
     format: str = field(default=PLAN_FORMAT)
     file: PlanFile | None = field(default=None, compare=False, repr=False)
     """The file that the plan was read from; None if this process made it. It is not part of the JSON."""

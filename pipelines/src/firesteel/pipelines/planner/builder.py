@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -224,8 +225,16 @@ def _assemble(
         security=spec.security.mode,
         signing_key=spec.security.signing_key or "",
         spec_text=loaded.text,
+        params=_params(loaded),
     )
     return with_operators(plan, operators, dict(bound_args(spec, example)))
+
+
+def _params(loaded: LoadedSpec) -> tuple[tuple[str, str], ...]:
+    """Return the values of the params as text: strings as they are, others as JSON."""
+    return tuple(
+        (name, value if isinstance(value, str) else json.dumps(value)) for name, value in sorted(loaded.params.items())
+    )
 
 
 def _tracking(loaded: LoadedSpec) -> TrackingPlan:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +21,12 @@ class PublishedFile:
     path: str
     length: int
     digest: str = ""
+
+
+def manifest_digest(files: Iterable[PublishedFile]) -> str:
+    """Return the SHA-256 (hex) of the paths, lengths and digests of published files."""
+    listed = sorted((file.path, file.length, file.digest) for file in files)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,154 @@
+"""A recorded run in MLflow's own UI, in headless Chromium: its model, its charts, and the model's page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from firesteel.jobs.tracking import RunTracker, resolve_model
+from firesteel.jobs.tracking.connect import connect
+from support.mlflow_server import MlflowServer
+from support.sample_run import published, sample_plan, sample_result
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH; apt-get install chromium"),
+]
+
+NAME = "flight_delay"
+DESK = {"width": 1440, "height": 1100}
+NARROW = {"width": 600, "height": 1100}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run on a server, and the model that it used."""
+
+    server: str
+    run: str
+    experiment: str
+    model_id: str
+    training: str
+
+    @property
+    def run_page(self) -> str:
+        return f"{self.server}/#/experiments/{self.experiment}/runs/{self.run}"
+
+    @property
+    def model_page(self) -> str:
+        return f"{self.server}/#/experiments/{self.training}/models/{self.model_id}"
+
+
+def log_model(server: str) -> tuple[str, str]:
+    """Log and register a scikit-learn model as a training job does. Return its ID and its experiment's."""
+    import mlflow
+    import pandas as pd
+    from mlflow.models import infer_signature
+    from sklearn.linear_model import LogisticRegression
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server)
+    try:
+        experiment = mlflow.set_experiment("training/flight_delay").experiment_id
+        frame = pd.DataFrame({"dep_delay": [float(n) for n in range(10)], "distance": [1.0] * 10})
+        with mlflow.start_run(run_name="train"):
+            info = mlflow.sklearn.log_model(
+                LogisticRegression().fit(frame, [n % 2 for n in range(10)]),
+                name="model",
+                signature=infer_signature(frame, pd.Series([0.5])),
+                serialization_format="skops",
+                pip_requirements=["scikit-learn"],
+                registered_model_name=NAME,
+            )
+        mlflow.MlflowClient().set_registered_model_alias(NAME, "champion", "1")
+    finally:
+        mlflow.set_tracking_uri(before)
+    return info.model_id, experiment
+
+
+def record(server: str) -> Recorded:
+    model_id, training = log_model(server)
+    pinned = resolve_model(
+        "delay",
+        f"models:/{NAME}@champion",
+        method="predict_proba",
+        trust_formats=("skops",),
+        max_size=None,
+        tracking_uri=server,
+    )
+    plan = replace(sample_plan(5, tracking_uri=server), models=(pinned.plan,), params=(("root", "hdfs://nn/ml"),))
+    results = tuple(published(plan, day, dead=day % 2) for day in range(1, 6))
+    with RunTracker.open(plan, "20130604T101112-7f3a") as tracker:
+        for result in results:
+            tracker.interval_started(result.interval)
+            tracker.interval_finished(result)
+        done = tracker.finish(sample_result(plan, results))
+    assert tracker.problems == []
+    experiment = connect(server).get_run(done.mlflow_run_id).info.experiment_id
+    return Recorded(server, done.mlflow_run_id, experiment, model_id, training)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    with pytest.MonkeyPatch.context() as patch, MlflowServer(tmp_path_factory.mktemp("server")) as server:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield record(server.uri)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def opened(browser: Browser, url: str, size: dict[str, int]) -> Page:
+    page = browser.new_page(viewport=size)
+    page.goto(url)
+    return page
+
+
+@pytest.mark.parametrize("size", [DESK, NARROW], ids=["desk", "narrow"])
+def test_the_run_page_shows_the_registered_model_and_links_to_its_version(
+    recorded: Recorded, browser: Browser, size: dict[str, int]
+) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(browser, recorded.run_page, size)
+    versions = page.locator(f"a[href$='#/models/{NAME}/versions/1']")
+    expect(versions.filter(has_text="v1").first).to_be_visible(timeout=60_000)  # under "Registered models"
+    page.get_by_text("Show more").first.click()
+    note = versions.filter(has_text=f"{NAME} version 1 (@champion)")
+    note.click()
+    expect(page).to_have_url(f"{recorded.server}/#/models/{NAME}/versions/1")
+    page.close()
+
+
+def test_the_charts_have_a_step_per_interval(recorded: Recorded, browser: Browser) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(browser, f"{recorded.run_page}/model-metrics", DESK)
+    chart = page.locator("[data-testid='experiment-view-compare-runs-card']").filter(has_text="dead_letter").first
+    expect(chart.locator(".scatterlayer .point")).to_have_count(5, timeout=60_000)
+    page.close()
+
+
+def test_the_page_of_the_logged_model_lists_the_run(recorded: Recorded, browser: Browser) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(browser, recorded.model_page, DESK)
+    run = page.locator(f"a[href*='/runs/{recorded.run}']")
+    expect(run.first).to_be_visible(timeout=60_000)
+    page.close()
