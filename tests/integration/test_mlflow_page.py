@@ -128,10 +128,11 @@ def test_the_run_page_shows_the_registered_model_and_links_to_its_version(
 
     page = opened(browser, recorded.run_page, size)
     versions = page.locator(f"a[href$='#/models/{NAME}/versions/1']")
-    expect(versions.filter(has_text="v1").first).to_be_visible(timeout=60_000)  # under "Registered models"
-    page.get_by_text("Show more").first.click()
-    note = versions.filter(has_text=f"{NAME} version 1 (@champion)")
-    note.click()
+    note = versions.filter(has_text=f"{NAME} version 1 (@champion)").first
+    expect(note).to_be_attached(timeout=60_000)
+    registered = versions.filter(has_text="v1").first  # under "Registered models"
+    expect(registered).to_be_visible()
+    registered.click()
     expect(page).to_have_url(f"{recorded.server}/#/models/{NAME}/versions/1")
     page.close()
 
