@@ -11,11 +11,14 @@ import pytest
 
 from firesteel.jobs.tracking import RunTracker, resolve_model
 from firesteel.jobs.tracking.connect import connect
+from support.fault_proxy import fault_proxy
 from support.mlflow_server import MlflowServer
 from support.sample_run import published, sample_plan, sample_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+    from firesteel.pipelines import Plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -75,8 +78,7 @@ def log_model(server: str) -> tuple[str, str]:
     return info.model_id, experiment
 
 
-def record(server: str) -> Recorded:
-    model_id, training = log_model(server)
+def plan_of(server: str) -> Plan:
     pinned = resolve_model(
         "delay",
         f"models:/{NAME}@champion",
@@ -85,7 +87,12 @@ def record(server: str) -> Recorded:
         max_size=None,
         tracking_uri=server,
     )
-    plan = replace(sample_plan(5, tracking_uri=server), models=(pinned.plan,), params=(("root", "hdfs://nn/ml"),))
+    return replace(sample_plan(5, tracking_uri=server), models=(pinned.plan,), params=(("root", "hdfs://nn/ml"),))
+
+
+def record(server: str) -> Recorded:
+    model_id, training = log_model(server)
+    plan = plan_of(server)
     results = tuple(published(plan, day, dead=day % 2) for day in range(1, 6))
     with RunTracker.open(plan, "20130604T101112-7f3a") as tracker:
         for result in results:
@@ -153,3 +160,26 @@ def test_the_page_of_the_logged_model_lists_the_run(recorded: Recorded, browser:
     run = page.locator(f"a[href*='/runs/{recorded.run}']")
     expect(run.first).to_be_visible(timeout=60_000)
     page.close()
+
+
+def test_an_account_that_may_not_link_models_records_its_run(recorded: Recorded) -> None:
+    def run(number: int, uri: str) -> str:
+        plan = replace(plan_of(recorded.server), tracking=replace(sample_plan(5).tracking, uri=uri))
+        with RunTracker.open(plan, f"20130604T101112-{number:04}") as tracker:
+            tracker.interval_started("2013-06-01")
+            result = published(plan, 1)
+            tracker.interval_finished(result)
+            done = tracker.finish(sample_result(plan, (result,)))
+        assert tracker.problems == []
+        return connect(recorded.server).get_run(done.mlflow_run_id).info.status
+
+    with fault_proxy(recorded.server) as proxy:
+        run(0, proxy.uri)
+        calls = list(proxy.calls)
+        # The links to the logged models, of the training experiment and of the run's own.
+        links = [number for number, call in enumerate(calls) if call.endswith("logged-models/search")]
+        links += [number + 1 for number, call in enumerate(calls) if call.endswith("model-versions/get")]
+        assert len(links) >= 2, calls
+        for count, number in enumerate(links, start=1):
+            proxy.arm("403", number)
+            assert run(count, proxy.uri) == "FINISHED"

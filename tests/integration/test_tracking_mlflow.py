@@ -16,9 +16,10 @@ import pytest
 from firesteel.conf.errors import ModelError, PlanDrift, RuntimeFault, Where
 from firesteel.jobs.tracking import RunTracker, fetch_pinned, resolve_model, settle_runs
 from firesteel.jobs.tracking.connect import connect
-from firesteel.pipelines.plan.model import Column, ModelPlan, Plan
+from firesteel.pipelines.plan.model import Column, ModelPlan, Plan, TrackingPlan
 from firesteel.pipelines.publish.state_store import StateStore
 from support import forks
+from support.fault_proxy import fault_proxy
 from support.mlflow_server import MlflowServer
 from support.sample_run import failed, published, sample_plan, sample_result
 from support.wire import authority, behind_tls
@@ -434,7 +435,7 @@ def test_a_server_is_reached_over_tls_by_who_verifies_it_and_by_nobody_else(serv
     signed = authority(tmp_path)
     with behind_tls(signed.server, int(server.rpartition(":")[2])) as port:
         uri = f"https://127.0.0.1:{port}"
-        with pytest.raises(RuntimeFault, match="FS9003") as refused:
+        with pytest.raises(RuntimeFault, match="FS9036") as refused:
             connect(uri)
         assert "certificate" in str(refused.value).lower()
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(signed.ca))
@@ -454,3 +455,48 @@ def test_a_version_that_the_registry_has_lost_costs_the_link_to_it_and_nothing_e
     run = connect(server).get_run(done.mlflow_run_id)
     assert run.info.status == "FINISHED"
     assert len(run.inputs.model_inputs) == 1  # the run's own, by which the run page names the version
+
+
+def test_a_server_is_reached_through_a_proxy_that_alone_reaches_it(server, monkeypatch):
+    uri = "http://mlflow.invalid:5000"
+    with fault_proxy(server) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.uri)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert connect(uri).search_experiments()
+        assert proxy.calls
+        monkeypatch.setenv("NO_PROXY", "mlflow.invalid")
+        with pytest.raises(RuntimeFault) as caught:
+            connect(uri)
+        assert caught.value.code == "FS9003"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "hint"),
+    [("401", "FS9034", "MLFLOW_TRACKING_USERNAME"), ("403", "FS9035", "permission"), ("500", "FS9003", "tracking URI")],
+)
+def test_a_refusal_has_a_code_and_a_hint_of_its_own(server, monkeypatch, fault, code, hint):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    with fault_proxy(server) as proxy:
+        proxy.arm(fault, times=9)
+        with pytest.raises(RuntimeFault) as caught:
+            connect(proxy.uri)
+    assert (caught.value.code, hint in caught.value.hint) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "environ"),
+    [
+        ("http://mlflow.example.org", {}),
+        ("", {"MLFLOW_TRACKING_URI": "http://mlflow.example.org"}),
+        ("https://mlflow.example.org", {"MLFLOW_REGISTRY_URI": "http://ml:pw@registry.example.org"}),
+        ("https://mlflow.example.org", {"MLFLOW_TRACKING_INSECURE_TLS": "true"}),
+    ],
+)
+def test_strict_security_holds_for_what_the_environment_says(store, monkeypatch, uri, environ):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    plan = replace(sample_plan(1), security="strict", tracking=TrackingPlan(uri, "", required=False))
+    with pytest.raises(RuntimeFault) as caught:
+        RunTracker.open(plan, "20130604T101112-7f3a")
+    assert caught.value.code == "FS9041"
+    assert "pw" not in str(caught.value)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit, urlunsplit
 
 STATUSES = {
     "401": "UNAUTHENTICATED",
@@ -107,12 +108,17 @@ class _Handler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port_behind, timeout=60)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-            connection.request(self.command, self.path, body or None, headers)
+            connection.request(self.command, self._path(), body or None, headers)
             response = connection.getresponse()
             data = response.read()
         finally:
             connection.close()
         return response.status, {name: value for name, value in response.getheaders() if name.lower() not in _HOP}, data
+
+    def _path(self) -> str:
+        """Return the path and the query. A client that uses this as its HTTP proxy sends the whole URL."""
+        url = urlsplit(self.path)
+        return urlunsplit(("", "", url.path, url.query, ""))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _forward  # noqa: N815 - http.server's names
 

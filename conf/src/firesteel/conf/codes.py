@@ -223,6 +223,15 @@ CODES: dict[str, Code] = {
     "FS9031": Code("an application ended before it published all intervals", "Read the driver's log."),
     "FS9032": Code("a Python environment cannot be packed", "Fix or remove the package shown."),
     "FS9033": Code("a plan cannot be written for Kubernetes", "Add the setting shown."),
+    "FS9034": Code(
+        "MLflow rejects the credentials (401)",
+        "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
+    ),
+    "FS9035": Code("MLflow forbids a request (403)", "Ask for the permission shown."),
+    "FS9036": Code(
+        "the certificate of the MLflow server is not trusted",
+        "Set REQUESTS_CA_BUNDLE to the file of the certificate authority.",
+    ),
     "FS9040": Code("required lineage cannot be sent", "Check the address and the token; nothing was read."),
     "FS9041": Code(
         "a session is less secure than the plan requires", "Create it with the settings shown, or pass no session."

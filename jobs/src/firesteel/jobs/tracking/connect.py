@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, RuntimeFault, StorageError
 from firesteel.conf.redaction import redact
 from firesteel.conf.secrets import references, reveal
+from firesteel.pipelines.plan.security import is_clear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +85,9 @@ def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
         except FiresteelError:
             raise
         except Exception as error:
-            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", missing_library(error)) from error
+            code = _code(error)
+            hint = missing_library(error) or (CODES[code].advice if code != "FS9003" else "")
+            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", hint, code) from error
 
 
 def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
@@ -130,10 +134,54 @@ def exists(tracking_uri: str) -> bool:
     return True
 
 
-def unreachable(tracking_uri: str, cause: str, hint: str = "") -> RuntimeFault:
-    """Return FS9003 for `tracking_uri`, without its password."""
+def _code(error: BaseException | None) -> str:
+    """Return the code of an error of MLflow's client: rejected credentials, a missing permission, an untrusted certificate, or other."""
+    from requests.exceptions import SSLError
+
+    while error is not None:
+        response = getattr(error, "response", None)
+        status = getattr(response, "status_code", None) or getattr(error, "http_status_code", None)
+        name = str(getattr(error, "error_code", ""))
+        text = str(error)
+        if isinstance(error, SSLError) or "SSLError" in text or "CERTIFICATE_VERIFY_FAILED" in text:
+            return "FS9036"
+        if status == 401 or name in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"} or "error code 401" in text:
+            return "FS9034"
+        if status == 403 or name == "PERMISSION_DENIED" or "error code 403" in text:
+            return "FS9035"
+        error = error.__cause__
+    return "FS9003"
+
+
+def check_encrypted(tracking_uri: str) -> None:
+    """Check what `security: {mode: strict}` needs of the tracking server and the registry, which the environment may name.
+
+    Raises
+    ------
+    RuntimeFault
+        FS9041 for plain HTTP to another machine, and for certificates that are not verified.
+    """
+    import mlflow
+
+    uris = {
+        "the tracking URI": reveal(tracking_uri) or mlflow.get_tracking_uri(),
+        "MLFLOW_REGISTRY_URI": os.environ.get("MLFLOW_REGISTRY_URI", ""),
+    }
+    for name, uri in uris.items():
+        if is_clear(uri):
+            what = f"security.mode is strict, and {name} is {without_secrets(uri)}, which is not encrypted."
+            raise RuntimeFault("FS9041", what, hint="Use https.")
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:
+        what = "security.mode is strict, and MLFLOW_TRACKING_INSECURE_TLS turns off the check of certificates."
+        raise RuntimeFault(
+            "FS9041", what, hint="Remove it. Set REQUESTS_CA_BUNDLE for a certificate authority of your own."
+        )
+
+
+def unreachable(tracking_uri: str, cause: str, hint: str = "", code: str = "FS9003") -> RuntimeFault:
+    """Return FS9003, or another code, for `tracking_uri`, without its password."""
     what = f"MLflow at {without_secrets(tracking_uri)}: {cause}"
-    return RuntimeFault("FS9003", what, hint=hint or "Check the tracking URI.")
+    return RuntimeFault(code, what, hint=hint or "Check the tracking URI.")
 
 
 def missing_library(error: BaseException | None) -> str:
@@ -192,9 +240,13 @@ def one_line(error: BaseException) -> str:
 
 def _probe(uri: str) -> None:
     """Raise FS9003 if the server refuses connections. MLflow's client needs longer to detect it."""
+    from requests.utils import get_environ_proxies, select_proxy
+
     parts = urlsplit(uri)
     if parts.scheme not in _PORTS or not parts.hostname:
         return
+    if select_proxy(uri, get_environ_proxies(uri)):
+        return  # the machine may not reach the server itself
     address = (parts.hostname, parts.port or _PORTS[parts.scheme])
     try:
         socket.create_connection(address, CONNECT_TIMEOUT_S).close()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
-from firesteel.jobs.tracking.connect import mlflow_faults, one_line, without_secrets
+from firesteel.jobs.tracking.connect import check_encrypted, mlflow_faults, one_line, without_secrets
 from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.driver import process_tags
@@ -123,6 +123,8 @@ class RunTracker:
             FS9003 if MLflow is required and cannot be reached or rejects the run.
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
+        if plan.security == "strict":
+            check_encrypted(uri)
         try:
             name = experiment or experiment_name(plan)
             client, experiment_id = open_experiment(uri, name)
@@ -370,7 +372,8 @@ class RunTracker:
             )
         values |= {f"param.{name}": value for name, value in plan.params}
         self._log(self._run_id, params=values)
-        self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work), models=self._logged_models())
+        self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work))
+        self._link_logged_models()
 
     def _store_plan(self) -> None:
         spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
@@ -409,6 +412,16 @@ class RunTracker:
         plan = self._plan
         store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
         return store.location(store.base)
+
+    def _link_logged_models(self) -> None:
+        """Link the training runs' models. It needs the permission to edit their experiment, which a batch account may not have."""
+        links = self._logged_models()
+        try:
+            with mlflow_faults(self._tracking_uri, "linking the models"):
+                if links:
+                    self._client.log_inputs(self._run_id, models=links)
+        except RuntimeFault as fault:
+            _LOG.info("the MLflow run has no link to the models of the training experiment: %s", fault)
 
     def _logged_models(self) -> list[LoggedModelInput]:
         """Return links to the registered versions, so that a model's page lists its runs."""

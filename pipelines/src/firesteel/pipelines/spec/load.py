@@ -22,7 +22,7 @@ from firesteel.pipelines.spec.features import expand_features
 from firesteel.pipelines.spec.model import Model, Param, Spec
 from firesteel.pipelines.spec.refs import Resolver, did_you_mean
 from firesteel.pipelines.spec.repair import repair
-from firesteel.pipelines.spec.secret_places import secret_errors
+from firesteel.pipelines.spec.secret_places import password_errors, secret_errors
 from firesteel.pipelines.spec.suites import expand_suites
 from firesteel.pipelines.spec.support import unsupported
 from firesteel.pipelines.spec.tree import KeyPath, Node, read_tree
@@ -114,6 +114,7 @@ def load_spec(
     resolved = resolver.tree(_without(tree, "params", "profiles"))
     errors += resolver.errors
     resolved = replace(resolved, value={**_mapping(resolved), **_only(tree, "params")})
+    errors += password_errors(resolved)
     resolved = expand_suites(expand_features(resolved, errors), path.parent, errors)
     schema_errors: list[FiresteelError] = []
     repaired = repair(Spec, resolved, schema_errors)

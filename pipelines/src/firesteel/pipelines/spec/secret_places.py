@@ -6,8 +6,10 @@ import re
 
 from firesteel.conf.errors import FiresteelError, SpecError, Where
 from firesteel.conf.secrets import FORM, SecretRef
-from firesteel.pipelines.spec.tree import KeyPath
+from firesteel.pipelines.spec.tree import KeyPath, Node
 
+_PASSWORD = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^/@:\s]*:[^/@\s]+@")
+"""A URI with user and password. A reference to a secret contains a `/`."""
 _REVEALED = {"configuration", "security", "tracking"}
 _SEEN = {
     "steps": "Spark's plans and event log show SQL and its args",
@@ -36,6 +38,19 @@ _SHOWN_SETTINGS = (
 def is_revealed(path: KeyPath) -> bool:
     """Return whether secrets in the value at `path` are revealed when the value is used."""
     return bool(path) and path[0] in _REVEALED
+
+
+def password_errors(node: Node, path: KeyPath = ()) -> list[FiresteelError]:
+    """Return FS1020 for each URI with a plain password, which would be recorded with every run."""
+    if isinstance(node.value, dict):
+        return [error for key, child in node.value.items() for error in password_errors(child, (*path, key))]
+    if isinstance(node.value, list):
+        return [error for index, child in enumerate(node.value) for error in password_errors(child, (*path, index))]
+    if not isinstance(node.value, str) or not _PASSWORD.search(node.value):
+        return []
+    what = f"`{'.'.join(map(str, path))}` contains a password, which is recorded with every run."
+    hint = f"Write {FORM} in its place." if is_revealed(path) else "Remove it from the URI."
+    return [SpecError("FS1020", what, where=node.where, hint=hint)]
 
 
 def secret_errors(inner: str, path: KeyPath, where: Where) -> list[FiresteelError]:
