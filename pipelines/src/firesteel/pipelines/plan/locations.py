@@ -13,6 +13,7 @@ from firesteel.pipelines.spec.tree import KeyPath
 from firesteel.pipelines.storage.paths import SCHEMES, split_uri
 
 _REGISTERED = re.compile(r"models:/+[^/@]+(@[^/@]+|/\d+)")
+_STAGE = re.compile(r"models:/(?P<name>[^/@]+)/(?P<stage>[^/@]+)")
 _MASTERS = re.compile(
     r"local|local\[([1-9]\d*|\*)(,\s*[1-9]\d*)?\]|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]|yarn"
     r"|spark://[^\s/,:]+:\d+(,[^\s/,:]+:\d+)*|spark://\[[0-9a-fA-F:]+\]:\d+|k8s://\S+"
@@ -93,8 +94,16 @@ def _models(loaded: LoadedSpec) -> Iterator[FiresteelError]:
                     "FS1004",
                     f"`{'.'.join(map(str, path))}`: {uri} {problem}.",
                     where=loaded.tree.nearest(path).where,
-                    hint="Write models:/NAME@ALIAS, models:/NAME/VERSION, or a folder.",
+                    hint=_model_hint(uri),
                 )
+
+
+def _model_hint(uri: str) -> str:
+    """Return URIs that a plan can pin. Stages and `latest` change between a plan and its run."""
+    if match := _STAGE.fullmatch(uri):
+        alias = "champion" if match["stage"].lower() == "latest" else match["stage"].lower()
+        return f"Write models:/{match['name']}@{alias} and set this alias, or models:/{match['name']}/VERSION."
+    return "Write models:/NAME@ALIAS, models:/NAME/VERSION, or a folder."
 
 
 def model_problem(uri: str) -> str:
