@@ -53,7 +53,7 @@ def project(hdfs_env, tmp_path):
     return made
 
 
-@pytest.mark.parametrize("operator", ["direct", "arrow"])
+@pytest.mark.parametrize("operator", ["direct", pytest.param("arrow", marks=pytest.mark.long)])
 def test_a_datanode_that_dies_while_rows_are_read_and_written_costs_none(
     spark, hdfs_env, project, quiet, runs, operator
 ):
@@ -86,7 +86,7 @@ def test_a_namenode_that_restarts_meanwhile_is_waited_for(hdfs_env, project, qui
     assert staged(project) == []
 
 
-@pytest.mark.parametrize("victim", ["python worker", "executor", "node"])
+@pytest.mark.parametrize("victim", ["python worker", pytest.param("executor", marks=pytest.mark.long), "node"])
 def test_a_worker_or_an_executor_or_a_node_that_is_killed_in_mid_batch_costs_no_row(standalone, project, quiet, victim):
     """A node is Spark's Worker with its executors, gone at once; it is back when the run is over."""
     lost: list[int] = []

@@ -147,6 +147,7 @@ def test_a_name_directory_that_cannot_be_is_said(tmp_path):
     assert str(tmp_path / "logs" / "format.log") in caught.value.hint
 
 
+@pytest.mark.long
 def test_a_format_that_was_cut_short_is_done_again(tmp_path, use):
     (tmp_path / "name" / "current").mkdir(parents=True)
     (tmp_path / "name" / "current" / "VERSION").write_text("namespaceID=1\n")

@@ -106,7 +106,12 @@ def expected(tmp_path_factory, flight_model, spark) -> Mapping[str, float]:
     return rows(project)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+QUICK = ("yyyymmdd", "year, month, day", "copied with zeros")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in LAYOUTS]
+)
 def test_each_layout_gives_the_same_rows_in_its_own_directories(name, project, spark, runs, expected):
     layout = LAYOUTS[name]
     pipeline = in_layout(project, layout)

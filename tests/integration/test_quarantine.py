@@ -58,7 +58,7 @@ def in_sql(spark, project: ScoringProject, where: str) -> set[int]:
     return {row.id for row in points.where(where).select("id").collect()}
 
 
-@pytest.mark.parametrize("where", ["local", "hdfs"])
+@pytest.mark.parametrize("where", [pytest.param("local", marks=pytest.mark.long), "hdfs"])
 def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_published(
     spark, tmp_path, runs, where, request
 ):

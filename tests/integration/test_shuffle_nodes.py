@@ -95,6 +95,7 @@ def test_dynamic_allocation_to_zero_and_a_killed_service(cluster, tmp_path, shuf
     assert set(application.map_tasks().values()) == {1}
 
 
+@pytest.mark.long
 def test_a_service_that_stays_dead_is_not_missed_while_executors_live(cluster, tmp_path, shuffle_digests):
     services, master = cluster
     conf = plugin_conf(services.socket, fetchTimeout="5s", retryWait="20ms") | THREE

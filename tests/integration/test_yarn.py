@@ -138,6 +138,7 @@ def test_flights_are_scored_by_a_driver_on_the_cluster_that_had_nothing_but_what
     assert [path for path in logs if leaks.in_text(path.read_bytes(), DATABASE, KEY)] == []
 
 
+@pytest.mark.long
 def test_flights_in_high_availability_are_scored_the_same_from_yarn_and_from_standalone(
     flights, knows_both, runs, standalone, monkeypatch
 ):
