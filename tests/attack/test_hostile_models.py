@@ -23,6 +23,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 from ruamel.yaml import YAML
@@ -31,6 +32,7 @@ from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.jobs.tracking.registry import resolve_model
 from firesteel.udfs.digest import digest_of
 from firesteel.udfs.guard import guarded
+from firesteel.udfs.mlmodel import read_mlmodel
 from firesteel.udfs.model import load_model
 from firesteel.udfs.onnx_files import external_files
 from firesteel.udfs.spec import ModelRef
@@ -686,6 +688,17 @@ def test_an_mlmodel_file_that_mlflow_does_not_write_is_a_coded_error(tmp_path, t
         plan(tmp_path, ("pickle",))
     assert len(str(caught.value)) < 1000
     assert not (tmp_path / "marker").exists()
+
+
+def test_a_value_that_an_mlmodel_file_repeats_by_an_alias_is_read_as_mlflow_reads_it(tmp_path):
+    save("logistic", tmp_path / "m")
+    path = tmp_path / "m" / "MLmodel"
+    mlmodel = YAML(typ="safe", pure=True).load(path)
+    shared = {"team": ["ml", "ops"]}
+    mlmodel["metadata"] = {"first": shared, "second": shared}
+    path.write_text(yaml.safe_dump(mlmodel))
+    assert "*id001" in path.read_text()
+    assert read_mlmodel(tmp_path / "m") == mlmodel
 
 
 @pytest.mark.parametrize(

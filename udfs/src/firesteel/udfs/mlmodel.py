@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from firesteel.conf.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlflow.models import Model
 
 MAX_BYTES = 4 << 20
@@ -33,23 +35,54 @@ def read_mlmodel(folder: Path) -> dict[str, Any]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
-    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
     if path.is_symlink() or not path.is_file():
         raise ValueError("it is not a file")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
     text = path.read_text(encoding="utf-8")
-    depth = aliases = 0
-    for number, event in enumerate(YAML(typ="safe", pure=True).parse(text)):
-        aliases += isinstance(event, AliasEvent)
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > _MAX_DEPTH or number > _MAX_EVENTS or aliases:
-            raise ValueError("it has YAML aliases, or too many or too deeply nested values")
+    _check_size(YAML(typ="safe", pure=True).parse(text))
     loaded: object = YAML(typ="safe", pure=True).load(text)
     if isinstance(loaded, dict):
         return loaded
     raise ValueError("it is not a mapping")
+
+
+def _check_size(events: Iterable[Any]) -> None:
+    """Raise ValueError for too many or too deeply nested values. An alias, which MLflow writes for equal objects, counts as its values.
+
+    Merge keys are refused: MLflow does not write them.
+    """
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+
+    anchors: dict[str, tuple[int, int]] = {}
+    """Anchor -> (values, levels) of the finished node."""
+    open_nodes: list[tuple[str | None, int, int]] = [(None, 0, 0)]
+    for event in events:
+        if isinstance(event, CollectionStartEvent):
+            open_nodes.append((event.anchor, 0, 0))
+            if len(open_nodes) > _MAX_DEPTH:
+                raise ValueError("it has too deeply nested values")
+            continue
+        if isinstance(event, AliasEvent):
+            if event.anchor not in anchors:
+                raise ValueError("it has a YAML alias of an unfinished value")
+            anchor, values, levels = None, *anchors[event.anchor]
+        elif isinstance(event, CollectionEndEvent):
+            anchor, values, levels = open_nodes.pop()
+            values, levels = values + 1, levels + 1
+        elif isinstance(event, ScalarEvent):
+            if event.value == "<<":
+                raise ValueError("it has a YAML merge key")
+            anchor, values, levels = event.anchor, 1, 0
+        else:
+            continue
+        if anchor:
+            anchors[anchor] = (values, levels)
+        above, count, deepest = open_nodes[-1]
+        open_nodes[-1] = (above, count + values, max(deepest, levels))
+        if count + values > _MAX_EVENTS or len(open_nodes) + levels > _MAX_DEPTH:
+            raise ValueError("it has too many or too deeply nested values")
 
 
 def _unreadable(error: Exception) -> ModelError:
