@@ -353,7 +353,7 @@ class TestOnePartitionOneInterval:
         for _ in range(2):
             with pytest.raises(StorageError, match=rf"FS8014.*belongs to the interval {DAY}.*run mine") as caught:
                 publish(replace(plan, intervals=(second,)), "theirs")
-            assert "Select" in caught.value.hint
+            assert f"firesteel rollback --interval {DAY}" in caught.value.hint
         assert data_in(plan) == before
         assert [record.state for record in Ledger(store_of(plan)).history("scores", NEXT)] == ["failed", "failed"]
         assert not list(Path(plan.storage.removeprefix("file://"), "journal").rglob(f"{NEXT}/*"))
@@ -377,6 +377,20 @@ class TestOnePartitionOneInterval:
         rollback(store_of(plan), "scores", plan.sinks[0].path, DAY, Attempt("back", "", "ann", "host", "2013-06-02"))
         publish(replace(plan, intervals=(second,)), "theirs")
         assert {name.rpartition("/")[2] for name in data_in(plan)} == {"theirs.parquet"}
+
+    def test_an_interval_of_an_earlier_unit_is_removed_by_the_command_that_the_error_names(
+        self, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        daily = pipeline_of(root).plan(DAY)
+        hour = replace(daily.intervals[0], id=f"{DAY}T05")  # as published with `unit: hour`
+        publish(replace(daily, intervals=(hour,)), "hour")
+        with pytest.raises(StorageError, match=rf"FS8014.*belongs to the interval {DAY}T05") as caught:
+            publish(daily, "day")
+        command = caught.value.hint.partition("`firesteel ")[2].partition("`")[0].split()
+        spec = str(root.parent / "project" / "pipeline.yaml")
+        assert invoke([command[0], spec, *command[1:], "--param", f"root=file://{root}"]) == 0, capsys.readouterr()
+        publish(daily, "day")
+        assert {name.rpartition("/")[2] for name in data_in(daily)} == {"day.parquet"}
 
 
 class TestOneOwner:

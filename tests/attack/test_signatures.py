@@ -106,9 +106,9 @@ class Store:
         entry = entry_of(read_record(SinkInterval(self.area, SINK, INTERVAL), token))
         edit(self.entry(token), record=entry.record, files_digest=entry.files_digest)
 
-    def signatures(self, *keys: Key) -> tuple[str, ...]:
+    def signatures(self, *keys: Key, signed_from: int = 1) -> tuple[str, ...]:
         public = [PublicKey.parse(one.public.read_text()) for one in keys]
-        return verify_signatures(self.area, {SINK: sink_of(self.root)}, public, policies()).problems
+        return verify_signatures(self.area, {SINK: sink_of(self.root)}, public, policies(), signed_from).problems
 
     def unsigned_problems(self) -> list[str]:
         """What is found without a look at the signatures."""
@@ -166,7 +166,7 @@ def test_all_signatures_stripped(store, key):
     store.chain_again()
     assert store.unsigned_problems() == []
     assert store.signatures() == (), "nothing says that the log was signed once"
-    assert store.signatures(key) == ("entry 3, the newest of scores (test), is not signed",)
+    assert store.signatures(key) == tuple(f"entry {number} is not signed" for number in (1, 2, 3))
 
 
 def test_the_newest_signature_stripped_is_found_without_a_key(store):
@@ -231,12 +231,13 @@ def test_signing_may_begin_in_the_middle_and_covers_what_was_before(tmp_path, ke
     store = Store(tmp_path, None)
     store.publish("r1")
     store.publish("r2")
-    assert store.signatures(key) == ("entry 2, the newest of scores (test), is not signed",)
+    assert store.signatures(key) == ("entry 1 is not signed", "entry 2 is not signed")
     store.signed_by(key).publish("r3")
-    assert store.signatures(key) == ()
+    assert store.signatures(key) == ("entry 1 is not signed", "entry 2 is not signed")
+    assert store.signatures(key, signed_from=3) == ()
     edit(store.entry(1), user="nobody")
     store.chain_again()
-    assert store.signatures(key) == (
+    assert store.signatures(key, signed_from=3) == (
         "entry 3 does not match its signature: it was edited, or it is a copy of another entry",
     )
 
@@ -382,13 +383,49 @@ def test_a_journal_of_another_key_needs_this_key_or_the_policy(store, secrets, m
     assert (store.unsigned_problems(), store.signatures()) == ([], ())
 
 
-def test_a_journal_from_before_the_key_is_completed(tmp_path, key):
+def test_a_journal_from_before_the_key_is_completed_without_it(tmp_path, key):
     store = Store(tmp_path, None)
     store.publish("r1")
     journaled(store)
-    signed = store.signed_by(key)
-    finish(signed)
-    assert (signed.unsigned_problems(), signed.signatures(key)) == ([], ())
+    with pytest.raises(StorageError, match=r"FS8006.*without a key") as caught:
+        finish(store.signed_by(key))
+    assert "without `security.signing_key` if it had none" in caught.value.hint
+    finish(store)
+    store.signed_by(key).publish("r3")
+    assert store.signatures(key, signed_from=3) == ()
+
+
+def test_a_log_that_was_stripped_and_signed_on_top_is_found(store, key):
+    """The next publish with the key would otherwise make the changed history good."""
+    for number in (1, 2, 3):
+        edit(store.entry(number), key="", signature="", user="eve")
+    store.chain_again()
+    assert len(store.signatures(key)) == 3
+    store.publish("r4")
+    assert store.signatures(key) == tuple(f"entry {number} is not signed" for number in (1, 2, 3))
+
+
+@pytest.mark.parametrize("entrance", [finish, run_again])
+def test_a_forged_journal_in_a_stripped_log_is_not_completed(store, key, entrance):
+    journal = journaled(store)
+    forged_record(journal)
+    edit(journal, key="", signature="")
+    for number in (1, 2, 3):
+        edit(store.entry(number), key="", signature="")
+    store.chain_again()
+    before = (store.path / "scores" / FILE).read_text()
+    with pytest.raises(StorageError, match="FS8006"):
+        entrance(store)
+    assert (store.path / "scores" / FILE).read_text() == before
+
+
+def test_a_driver_without_the_key_does_not_complete_a_signed_journal(store, key):
+    journaled(store)
+    for number in (1, 2, 3):
+        edit(store.entry(number), key="", signature="")
+    store.chain_again()
+    with pytest.raises(NotAllowed, match="FS7604"):
+        finish(store.signed_by(None))
 
 
 def test_staged_files_that_are_changed_after_the_journal_are_found(store, key):
@@ -468,8 +505,9 @@ def test_the_key_of_another_pipeline_is_not_trusted(tmp_path, secrets, monkeypat
     store.sign_again(2, other)
     store.chain_again()
     store.sign_again(2, other)
-    (problem,) = store.signatures()
-    assert problem.startswith("entry 2 is signed by the key")
+    first, second = store.signatures()
+    assert first == "entry 1 is not signed"
+    assert second.startswith("entry 2 is signed by the key")
     with pytest.raises(NotAllowed, match="FS7604"):
         store.signed_by(other).publish("r3")
 

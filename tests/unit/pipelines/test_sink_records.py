@@ -190,12 +190,21 @@ def test_what_a_plan_reads_of_the_state_does_not_grow_with_its_intervals(store):
     reads(store)
     published = Published.of(store, {SINK: SINK_URI}, NAMES)
     calls = reads(store)
-    assert calls == {"list": 1, "scan": 3, "read": 1}
+    assert calls == {"list": 1, "scan": 2, "read": 1}
     assert [published.last(SINK, name).token for name in NAMES] == [1] * COUNT
     assert len(published.recent()) == 5
     few = Published.of(store, {SINK: SINK_URI}, ["2013-06-01T05:001", "2099-01-01"])
-    assert reads(store) == {"list": 1, "scan": 3, "read": 7}
+    assert reads(store) == {"list": 1, "scan": 2, "read": 7}
     assert few.last(SINK, "2099-01-01") is None
+
+
+def test_a_plan_of_few_intervals_lists_no_folder_of_the_others(store, monkeypatch):
+    folders, scan = [], CountingStorage.scan
+    monkeypatch.setattr(CountingStorage, "scan", lambda self, paths: folders.append([*paths]) or scan(self, paths))
+    Published.of(store, {SINK: SINK_URI}, [NAMES[0]])
+    ledger, journals = folders
+    assert ledger == [SinkInterval(store, SINK, name).folder("ledger") for name in (NAMES[0], *NAMES[-5:])]
+    assert journals == [SinkInterval(store, SINK, NAMES[0]).folder("journal")]
 
 
 def test_the_state_of_intervals_names_records_and_holders(store):

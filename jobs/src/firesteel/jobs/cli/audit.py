@@ -75,9 +75,23 @@ def head(spec: Path, profile: str, params: dict[str, str]) -> None:
     metavar="FILE",
     help="Require signatures by this public key in PEM. Repeat it for several keys. Default: the keys of the policies.",
 )
+@click.option(
+    "--signed-from",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="NUMBER",
+    help="The first entry that must be signed, if signing began later. Keep this number where only the auditor can write.",
+)
 @json_option
 def verify(
-    spec: Path, profile: str, params: dict[str, str], heads: Path | None, key_files: tuple[Path, ...], as_json: bool
+    spec: Path,
+    profile: str,
+    params: dict[str, str],
+    heads: Path | None,
+    key_files: tuple[Path, ...],
+    signed_from: int,
+    as_json: bool,
 ) -> int:
     """Compare the audit log, the ledger and the files of the sinks, and verify the signatures of the log.
 
@@ -96,7 +110,7 @@ def verify(
     loaded, store = open_state_store(spec, profile, params)
     sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
     files = verify_files(store, sinks)
-    signatures = verify_signatures(store, sinks, keys, () if keys else policies())
+    signatures = verify_signatures(store, sinks, keys, () if keys else policies(), signed_from)
     problems = [*verify_log(store, tuple(sinks)), *signatures.problems, *files.problems]
     if heads is not None:
         problems += verify_heads(store, read_text(heads, "a list of heads"), str(heads))

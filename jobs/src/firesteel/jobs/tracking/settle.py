@@ -32,7 +32,7 @@ from firesteel.pipelines.publish.journal import Journal, read_decision
 from firesteel.pipelines.publish.lease import read_states
 from firesteel.pipelines.publish.recover import journaled
 from firesteel.pipelines.publish.sink_records import SinkRecords
-from firesteel.pipelines.publish.state_store import SinkInterval
+from firesteel.pipelines.publish.state_store import SinkInterval, children, name_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -162,7 +162,9 @@ def _unfinished(store: StateStore, sinks: tuple[str, ...]) -> set[str]:
     """Return the runs with a journal that no command has completed: the ledger does not say yet what they published."""
     runs = set()
     for sink in sinks:
-        for interval in journaled(store, sink):
+        recorded = SinkRecords(store, sink).latest_tokens()
+        intervals = {name_of(folder.name) for folder in children(store.storage, store.folder("journal", sink))}
+        for interval in journaled(store, sink, intervals, recorded):
             target = SinkInterval(store, sink, interval)
             for state in read_states(target):
                 if not state.released and target.storage.status(target.file("journal", state.token)) is not None:

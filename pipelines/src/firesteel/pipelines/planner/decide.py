@@ -43,14 +43,15 @@ class Published:
 
     @classmethod
     def of(cls, store: StateStore, sinks: Mapping[str, str], intervals: Sequence[str]) -> Published:
-        """List each sink once, so that intervals without an attempt cost no request."""
-        records, anywhere, recent = {}, {}, {}
+        """List the names of all intervals, and the records and journals of these, so that intervals without an attempt cost no request."""
+        records, anywhere, recent, unfinished = {}, {}, {}, {}
         for sink, uri in sinks.items():
             known = Ledger(store).intervals(sink)
             recent[sink] = known[-HISTORY_RUNS:]
             of_sink = SinkRecords(store, sink, sorted({*intervals, *recent[sink]}.intersection(known)))
             records[sink], anywhere[sink] = of_sink.published(canonical(uri)), of_sink.published()
-        return cls(sinks, records, anywhere, recent, {sink: journaled(store, sink) for sink in sinks})
+            unfinished[sink] = journaled(store, sink, intervals, of_sink.latest_tokens())
+        return cls(sinks, records, anywhere, recent, unfinished)
 
     def last(self, sink: str, interval: str) -> LedgerRecord | None:
         """Return the latest publish to the sink's location."""

@@ -141,13 +141,13 @@ def next_entry(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[str, 
     return path, data
 
 
-def is_signed(store: StateStore) -> bool:
-    """Return whether the newest entry of the log is signed."""
-    return _is_signed(store, entry_numbers(store))
+def is_entry_signed(entry: AuditEntry) -> bool:
+    """Return whether an entry has a signature, or a part of one."""
+    return bool(entry.signature or entry.key)
 
 
 def _is_signed(store: StateStore, numbers: list[int]) -> bool:
-    return bool(numbers) and bool(read_entry(store, numbers[-1]).signature)
+    return bool(numbers) and is_entry_signed(read_entry(store, numbers[-1]))
 
 
 def expect_key(store: StateStore) -> None:

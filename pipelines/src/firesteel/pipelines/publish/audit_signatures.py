@@ -2,8 +2,11 @@
 
 ::
 
-    entry  1 2 3 | 4 5 6       the first signed entry, 4, covers 1 to 3 by the hash of the previous entry
-           - - - | s s s       from there on, each entry must be signed; with keys, the newest entry of each sink must be signed
+    entry  1 2 3 | 4 5 6       with keys, each entry must be signed, from the entry on that the auditor names: `--signed-from 4`
+           - - - | s s s       without keys, each entry after a signed one must be signed
+
+A person who can write to the storage could remove all signatures, recompute the log, and let the next publish sign on top of it.
+Therefore the log itself cannot say where its signatures begin.
 
 Keys come from the auditor, or from the policies: those for the pipeline, the profile and the sink. The pipeline is that of the
 spec and not that of the entry: a person with the key of another pipeline could write its name.
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.signing import PublicKey
-from firesteel.pipelines.publish.audit import AuditEntry, entry_numbers, read_entry, signed_bytes
+from firesteel.pipelines.publish.audit import AuditEntry, entry_numbers, is_entry_signed, read_entry, signed_bytes
 from firesteel.pipelines.publish.policy import Policy
 from firesteel.pipelines.publish.state_store import StateStore
 
@@ -30,7 +33,11 @@ class SignatureCheck:
 
 
 def verify_signatures(
-    store: StateStore, sinks: Mapping[str, str], keys: Sequence[PublicKey], found: Sequence[Policy]
+    store: StateStore,
+    sinks: Mapping[str, str],
+    keys: Sequence[PublicKey],
+    found: Sequence[Policy],
+    signed_from: int = 1,
 ) -> SignatureCheck:
     """Verify the signatures of all entries that can be read.
 
@@ -42,37 +49,31 @@ def verify_signatures(
         The auditor's keys. If there are none, the keys of the policies count.
     found
         The policies.
+    signed_from
+        The first entry that must be signed, as the auditor knows it. Entries before it are covered by its hash of the previous entry.
     """
     problems: list[str] = []
     unchecked = first_signed = 0
-    newest: dict[tuple[str, str], tuple[int, AuditEntry]] = {}
     for number in entry_numbers(store):
         try:
             entry = read_entry(store, number)
         except FiresteelError:
             continue  # `audit.verify` names it
-        newest[entry.profile, entry.sink] = number, entry
-        if not _is_signed(entry):
-            if first_signed:
+        allowed = _keys_for(store, sinks, entry, keys, found)
+        if not is_entry_signed(entry):
+            if allowed and number >= signed_from:
+                problems.append(f"entry {number} is not signed")
+            elif first_signed:
                 problems.append(
                     f"entry {number} is not signed, but entry {first_signed} is: the signature was removed, or the publish had no key"
                 )
             continue
         first_signed = first_signed or number
-        allowed = _keys_for(store, sinks, entry, keys, found)
         if not allowed:
             unchecked += 1
         elif problem := _problem(store, number, entry, allowed):
             problems.append(f"entry {number} {problem}")
-    for number, entry in newest.values():
-        before_all_signed = not first_signed or number < first_signed
-        if before_all_signed and not _is_signed(entry) and _keys_for(store, sinks, entry, keys, found):
-            problems.append(f"entry {number}, the newest of {entry.sink} ({entry.profile}), is not signed")
     return SignatureCheck(tuple(problems), unchecked)
-
-
-def _is_signed(entry: AuditEntry) -> bool:
-    return bool(entry.signature or entry.key)
 
 
 def _keys_for(

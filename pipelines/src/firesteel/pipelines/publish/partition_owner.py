@@ -48,5 +48,6 @@ def check_owner(
                 "FS8014",
                 f"{sink} {interval}: the partition {taken[0].rpartition('/')[0] or sink} belongs to the interval {other}, which "
                 f"run {record.run_id} published. Nothing was published.",
-                hint="Select partitions that differ for each interval (`select` of the sources), or change interval.unit.",
+                hint="Select partitions that differ for each interval (`select` of the sources). If the pipeline no longer has this "
+                f"interval, for example after a change of interval.unit, remove it: `firesteel rollback --interval {other}`.",
             )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -53,7 +54,8 @@ from firesteel.pipelines.publish.owner import check_sink, check_store, claim_sin
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.signers import check_journal
-from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within, token_of
+from firesteel.pipelines.publish.sink_records import files_of
+from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, children, name_of, path_within
 from firesteel.pipelines.publish.swap import block, swap, what_is_lost
 
 
@@ -142,22 +144,21 @@ def recover_before(
     return record
 
 
-def journaled(store: StateStore, sink: str) -> frozenset[str]:
-    """Return the intervals of a sink with a journal that a dead run has not finished, from two listings.
+def journaled(store: StateStore, sink: str, intervals: Collection[str], recorded: Mapping[str, int]) -> frozenset[str]:
+    """Return those of the intervals with a journal that a dead run has not finished, from one listing.
 
     An attempt that died before its journal is not one: it changed nothing in the sink.
+
+    Parameters
+    ----------
+    recorded
+        The token of the latest record in the ledger, by interval, of a listing before this call.
     """
-    folders = {kind: store.folder(kind, sink) for kind in ("journal", "ledger")}
-    tokens: dict[str, dict[str, int]] = {kind: {} for kind in folders}
-    for kind, folder in folders.items():
-        for file in store.storage.scan([folder]):
-            interval, _, name = file.path[len(folder) + 1 :].partition("/")
-            token = token_of(name)
-            if token is not None and token[1] == "json":
-                tokens[kind][interval] = max(tokens[kind].get(interval, 0), token[0])
     # A recorded attempt has recovered those before it.
-    suspects = [name for name, token in tokens["journal"].items() if token > tokens["ledger"].get(name, 0)]
-    return frozenset(interval for name in suspects if _is_unfinished(store, sink, interval := name_of(name)))
+    newer = {
+        interval for interval, token in files_of(store, sink, "journal", intervals) if token > recorded.get(interval, 0)
+    }
+    return frozenset(interval for interval in newer if _is_unfinished(store, sink, interval))
 
 
 def _is_unfinished(store: StateStore, sink: str, interval: str) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import NotAllowed, Where
 from firesteel.conf.signing import PublicKey, SigningKey, signing_key
 from firesteel.pipelines.plan.model import PlanFile
-from firesteel.pipelines.publish.audit import is_signed
 from firesteel.pipelines.publish.envelope import invalid
 from firesteel.pipelines.publish.journal import Journal, signed_bytes
 from firesteel.pipelines.publish.policy import Policy, Request, policies
@@ -45,10 +44,13 @@ def require_signer(request: Request, fingerprint: str, found: Sequence[Policy]) 
 def check_journal(sink_interval: SinkInterval, journal: Journal, found: Sequence[Policy]) -> None:
     """Check the signature of a journal that another run has written: this run is about to sign what it says.
 
-    The keys of the policies count, and the key of this run. A journal from before the log was signed needs no signature.
+    The keys of the policies count, and the key of this run. With a key, a journal without a signature is refused: the log could be
+    stripped of its signatures, too.
 
     Raises
     ------
+    NotAllowed
+        FS7604 when the journal is signed and this run has no key.
     StorageError
         FS8006 when none of these keys has signed the journal.
     """
@@ -56,8 +58,15 @@ def check_journal(sink_interval: SinkInterval, journal: Journal, found: Sequence
     uri = f"{store.storage.base_uri}{journal.sink_path}"
     listed = [keys for policy in found if (keys := policy.signing_keys(store.pipeline, store.profile, uri))]
     own = signing_key(store.signing_key)
-    if own is None or not (listed or journal.signature or is_signed(store)):
-        return
+    if own is None:
+        if not (journal.signature or journal.key):
+            return
+        raise NotAllowed(
+            "FS7604",
+            f"the journal of {sink_interval}, token {journal.token}, is signed, and the spec has no `security.signing_key`. "
+            "Nothing was published.",
+            hint="Set `security.signing_key`.",
+        )
     message = signed_bytes(sink_interval, journal)
     for keys in listed or [frozenset({own.public})]:
         if not any(key.fingerprint == journal.key and key.verifies(message, journal.signature) for key in keys):
@@ -67,8 +76,8 @@ def check_journal(sink_interval: SinkInterval, journal: Journal, found: Sequence
                 path,
                 f"the journal of {sink_interval}, token {journal.token}, was edited or has no signature by a trusted key. "
                 f"Run {journal.run_id} wrote it, {_signed_by(journal.key)}. Nothing was published.",
-                "Run `firesteel recover` with the key of that run. If the journal is forged, delete it and "
-                f"{marker}, then run `firesteel recover`: it discards the attempt.",
+                "Run `firesteel recover` with the key of that run, or without `security.signing_key` if it had none. "
+                f"If the journal is forged, delete it and {marker}, then run `firesteel recover`: it discards the attempt.",
             )
 
 

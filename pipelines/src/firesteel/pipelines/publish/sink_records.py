@@ -17,7 +17,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -56,27 +56,20 @@ class SinkRecords:
 
     def __init__(self, store: StateStore, sink: str, intervals: Sequence[str] | None = None) -> None:
         self._store, self._sink = store, sink
-        self._folder = store.folder("ledger", sink)
         self.index_path = f"{store.folder('index', sink)}.pack"
         self._data: dict[Key, bytes] = {}
         self._records: dict[Key, LedgerRecord] = {}
         self._index_read = False
-        folders = [self._folder]
-        if intervals is not None and len(intervals) < INDEX_FROM:
-            folders = [SinkInterval(store, sink, interval).folder("ledger") for interval in dict.fromkeys(intervals)]
-        self._files: dict[Key, FileStatus] = {}
+        self._files = files_of(store, sink, "ledger", intervals)
         self._tokens: dict[str, list[int]] = {}
-        names = None if intervals is None else {file_name(interval) for interval in intervals}
-        start = len(self._folder) + 1
-        for status in store.storage.scan(folders):
-            name, _, file = status.path[start:].partition("/")
-            token = token_of(file)
-            if token is not None and token[1] == "json" and (names is None or name in names):
-                interval = name_of(name)
-                self._files[interval, token[0]] = status
-                self._tokens.setdefault(interval, []).append(token[0])
+        for interval, token in self._files:
+            self._tokens.setdefault(interval, []).append(token)
         for tokens in self._tokens.values():
             tokens.sort(reverse=True)
+
+    def latest_tokens(self) -> dict[str, int]:
+        """Return the token of the latest attempt of each interval. Reads no record."""
+        return {interval: tokens[0] for interval, tokens in self._tokens.items()}
 
     def latest(self) -> dict[str, LedgerRecord]:
         """Return the latest attempt of each interval, in any state, sorted by interval."""
@@ -165,6 +158,30 @@ class SinkRecords:
         body = zlib.compress(b"".join([_HEAD.pack(len(head)), head, *(self._data[key] for key in keys)]), 1)
         with contextlib.suppress(FiresteelError):  # readers need not have write access
             self._store.storage.replace(self.index_path, hashlib.sha256(body).digest() + body)
+
+
+def files_of(
+    store: StateStore, sink: str, kind: str, intervals: Collection[str] | None = None
+) -> dict[Key, FileStatus]:
+    """Return the files of one kind, such as `ledger` or `journal`, that attempts have written, from one listing.
+
+    Parameters
+    ----------
+    intervals
+        The intervals to list. Default: all.
+    """
+    folder = store.folder(kind, sink)
+    folders = [folder]
+    if intervals is not None and len(intervals) < INDEX_FROM:
+        folders = [SinkInterval(store, sink, interval).folder(kind) for interval in dict.fromkeys(intervals)]
+    names = None if intervals is None else {file_name(interval) for interval in intervals}
+    files = {}
+    for status in store.storage.scan(folders):
+        name, _, file = status.path[len(folder) + 1 :].partition("/")
+        token = token_of(file)
+        if token is not None and token[1] == "json" and (names is None or name in names):
+            files[name_of(name), token[0]] = status
+    return files
 
 
 def read_all(read: Callable[[K], T], keys: Sequence[K]) -> Iterable[T]:
