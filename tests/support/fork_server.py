@@ -127,6 +127,8 @@ def _start(connection: socket.socket) -> None:
 def _run(words: list[str]) -> None:
     """Run a program as the interpreter does. A test that gave up waiting for it sends SIGABRT to see where it stands."""
     faulthandler.enable()
+    # A shell's `&` and `nohup` leave SIGINT ignored for all descendants. A program of a test can be interrupted as in a terminal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     more = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = list(dict.fromkeys([*more, *sys.path]))
     if words[0] == "-m":
