@@ -14,7 +14,7 @@ import pytest
 
 from firesteel.conf.errors import ModelError, RuntimeFault, Where
 from firesteel.jobs.tracking import resolve_model
-from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, without_secrets
+from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, one_line, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_outputs
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points, run_metrics
 from firesteel.jobs.tracking.page import model_tags, note
@@ -91,6 +91,11 @@ def test_a_server_that_is_not_there_is_fs9003_without_waiting() -> None:
     assert caught.value.code == "FS9003"
     assert "cannot connect" in caught.value.what
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_of_the_environment_is_in_no_message() -> None:
+    error = OSError("API request to http://ml:hunter2@127.0.0.1:5000/api failed, see http://token@h/x and http://h/a@b")
+    assert one_line(error) == "API request to http://127.0.0.1:5000/api failed, see http://h/x and http://h/a@b"
 
 
 @pytest.mark.parametrize("uri", ["runs:/abc/model", "models:/flight_delay", "models:/a/b/c", "s3://bucket/model"])

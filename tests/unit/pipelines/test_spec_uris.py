@@ -63,6 +63,29 @@ def test_a_password_in_the_tracking_uri_is_refused_and_a_reference_is_not(tmp_pa
     assert loaded.loaded.spec.tracking.mlflow.uri == with_reference
 
 
+@pytest.mark.parametrize(
+    ("uri", "refused"),
+    [
+        ("postgresql://db.example.org/mlflow?user=ml&password=hunter2", True),
+        ("mssql+pyodbc://db/?odbc_connect=Driver%3Dx;PWD%3Dhunter2", True),
+        ("https://ml:${secret:mlflow/password}hunter2@h", True),
+        ("https://${secret:mlflow/user}:hunter2@h", True),
+        ("postgresql://db.example.org/mlflow?user=ml&password=${secret:mlflow/password}", False),
+        ("https://${secret:mlflow/user}:${secret:mlflow/password}@h", False),
+        ("https://h:8443/mlflow", False),
+    ],
+)
+def test_a_password_anywhere_in_a_uri_is_found(tmp_path, uri, refused):
+    spec = example_with(tmp_path, {TRACKING: f'uri: "{uri}"'})
+    if not refused:
+        assert Pipeline.load(spec, params={"root": "file:///data"}).loaded.spec.tracking.mlflow.uri == uri
+        return
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(spec, params={"root": "file:///data"})
+    assert {error.code for error in caught.value.errors} == {"FS1020"}
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["path: ${param.root}/flights", "path: ${param.root}/scores"])
 def test_a_password_in_another_uri_is_refused_too(tmp_path, key):
     errors = errors_of(tmp_path, {key: "path: hdfs://ml:hunter2@nn/flights"})

@@ -227,7 +227,10 @@ CODES: dict[str, Code] = {
         "MLflow rejects the credentials (401)",
         "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     ),
-    "FS9035": Code("MLflow forbids a request (403)", "Ask for the permission shown."),
+    "FS9035": Code(
+        "MLflow forbids a request (403)",
+        "Ask the owner of the experiment or model for the permission: EDIT to record runs, READ to use a model.",
+    ),
     "FS9036": Code(
         "the certificate of the MLflow server is not trusted",
         "Set REQUESTS_CA_BUNDLE to the file of the certificate authority.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CONNECT_TIMEOUT_S = 5.0
+_USERINFO = re.compile(r"://[^/@\s]*@")
+"""User and password in a URI: those of the environment's URIs are in MLflow's messages."""
 _PORTS = {"http": 80, "https": 443}
 _EXTRAS = {"boto3": "s3", "botocore": "s3", "google": "gcs", "azure": "azure"}
 """The extra of firesteel that installs the top-level package of an artifact store."""
@@ -145,9 +148,13 @@ def _code(error: BaseException | None) -> str:
         text = str(error)
         if isinstance(error, SSLError) or "SSLError" in text or "CERTIFICATE_VERIFY_FAILED" in text:
             return "FS9036"
-        if status == 401 or name in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"} or "error code 401" in text:
+        if (
+            status == 401
+            or name in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+            or "failed with error code 401" in text
+        ):
             return "FS9034"
-        if status == 403 or name == "PERMISSION_DENIED" or "error code 403" in text:
+        if status == 403 or name == "PERMISSION_DENIED" or "failed with error code 403" in text:
             return "FS9035"
         error = error.__cause__
     return "FS9003"
@@ -233,8 +240,9 @@ def _check_exists(uri: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first non-empty line of an error, at most 300 characters."""
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]  # before truncation
+    """Return the first non-empty line of an error, at most 300 characters, without users and passwords of URIs."""
+    text = _USERINFO.sub("://", redact(str(error)))  # before truncation
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 from firesteel.conf.errors import FiresteelError, SpecError, Where
-from firesteel.conf.secrets import FORM, SecretRef
+from firesteel.conf.secrets import FORM, SecretRef, references
 from firesteel.pipelines.spec.tree import KeyPath, Node
 
-_PASSWORD = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^/@:\s]*:[^/@\s]+@")
-"""A URI with user and password. A reference to a secret contains a `/`."""
+_PASSWORD = re.compile(
+    r"\b[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@:\s]*:(?!\x00+@)[^/@\s]+@"
+    r"|\S*[?&;](?i:password|passwd|pwd|token|secret|access_?key|api_?key)(?:=|%3D)(?!\x00+(?:[&;]|$))[^&;\s])"
+)
+"""A URI with a password after the user or in the query. References to secrets are replaced by NUL characters before."""
 _REVEALED = {"configuration", "security", "tracking"}
 _SEEN = {
     "steps": "Spark's plans and event log show SQL and its args",
@@ -46,11 +49,17 @@ def password_errors(node: Node, path: KeyPath = ()) -> list[FiresteelError]:
         return [error for key, child in node.value.items() for error in password_errors(child, (*path, key))]
     if isinstance(node.value, list):
         return [error for index, child in enumerate(node.value) for error in password_errors(child, (*path, index))]
-    if not isinstance(node.value, str) or not _PASSWORD.search(node.value):
+    if not isinstance(node.value, str) or not _PASSWORD.search(_without_references(node.value)):
         return []
     what = f"`{'.'.join(map(str, path))}` contains a password, which is recorded with every run."
     hint = f"Write {FORM} in its place." if is_revealed(path) else "Remove it from the URI."
     return [SpecError("FS1020", what, where=node.where, hint=hint)]
+
+
+def _without_references(text: str) -> str:
+    for reference in references(text):
+        text = text.replace(reference, "\0")
+    return text
 
 
 def secret_errors(inner: str, path: KeyPath, where: Where) -> list[FiresteelError]:
