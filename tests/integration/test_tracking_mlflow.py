@@ -493,6 +493,7 @@ def test_a_refusal_has_a_code_and_a_hint_of_its_own(server, monkeypatch, fault, 
     ],
 )
 def test_strict_security_holds_for_what_the_environment_says(store, monkeypatch, uri, environ):
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)  # other tests set one
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     plan = replace(sample_plan(1), security="strict", tracking=TrackingPlan(uri, "", required=False))
