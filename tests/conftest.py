@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from pyspark.sql import SparkSession
 
     from firesteel.jobs.embedded.hdfs import EmbeddedHdfs
@@ -272,3 +273,16 @@ def project(tmp_path: Path, flight_model: str) -> Project:
 def runs(tmp_path: Path) -> Path:
     """Where reports go."""
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    from support.browser import CHROMIUM
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pytest
 
 from firesteel.jobs.tracking import RunTracker, resolve_model
 from firesteel.jobs.tracking.connect import connect
+from support.browser import needs_chromium
 from support.fault_proxy import fault_proxy
 from support.mlflow_server import MlflowServer
 from support.sample_run import published, sample_plan, sample_result
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
     from firesteel.pipelines import Plan
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH; apt-get install chromium"),
-]
+pytestmark = [pytest.mark.integration, needs_chromium]
 
 NAME = "flight_delay"
 DESK = {"width": 1440, "height": 1100}
@@ -109,16 +104,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     with pytest.MonkeyPatch.context() as patch, MlflowServer(tmp_path_factory.mktemp("server")) as server:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield record(server.uri)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def opened(browser: Browser, url: str, size: dict[str, int]) -> Page:

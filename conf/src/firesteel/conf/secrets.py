@@ -64,6 +64,13 @@ def references(text: str) -> tuple[str, ...]:
     return tuple(match[0] for match in _REFERENCE.finditer(text) if match[1] is not None)
 
 
+def replace_references(text: str, replacement: str) -> str:
+    """Return the text with each reference replaced, for code that parses the rest."""
+    for reference in references(text):
+        text = text.replace(reference, replacement)
+    return text
+
+
 def reveal(text: str, *, environ: Mapping[str, str] | None = None) -> str:
     """Return `text` with each reference replaced by the secret's value; `redact` hides the values from now on.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +14,8 @@ from firesteel.conf.redaction import remember
 from firesteel.conf.secrets import reveal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
@@ -106,6 +109,17 @@ class SigningKey:
     def sign(self, message: bytes) -> str:
         """Return the signature of a message, in base64. Equal messages have equal signatures."""
         return base64.b64encode(self._key.sign(message)).decode()
+
+
+def signed_message(kind: str, content: Mapping[str, object]) -> bytes:
+    """Return what the signature of a record covers. `kind` keeps a signature from counting for a record of another kind."""
+    return f"firesteel {kind} 1\n".encode() + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def fingerprint(reference: str) -> str:
+    """Return the fingerprint of the key of a reference; empty if the reference is."""
+    key = signing_key(reference)
+    return key.public.fingerprint if key else ""
 
 
 def signing_key(reference: str) -> SigningKey | None:

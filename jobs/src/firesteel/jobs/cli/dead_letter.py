@@ -124,6 +124,6 @@ def replay(spec: Path, profile: str, params: dict[str, str], interval: str, as_j
     if result is None:
         click.echo("[]" if as_json else f"{interval}: no open dead letters.")
         return 0
-    settle(pipeline.loaded, StateStore.at(plan.storage, plan.pipeline, plan.profile))
+    settle(pipeline.loaded, StateStore.of(plan))
     show_result(result, as_json=as_json)
     return result.exit_code

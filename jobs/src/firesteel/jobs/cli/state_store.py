@@ -27,8 +27,9 @@ def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[
 
 def settle(loaded: LoadedSpec, store: StateStore, *, has_limit: bool = True) -> Settled:
     """Deliver kept records to MLflow, and end the MLflow runs of dead drivers as the ledger says. Problems are warnings."""
+    from firesteel.jobs.tracking.experiment import experiment_name
     from firesteel.jobs.tracking.settle import LIMIT_S, settle_runs
 
     mlflow = loaded.spec.tracking.mlflow
-    experiment = mlflow.experiment or f"firesteel/{store.pipeline}"
+    experiment = experiment_name(mlflow.experiment, store.pipeline)
     return settle_runs(store, mlflow.uri, experiment, limit_s=LIMIT_S if has_limit else None)

@@ -84,7 +84,7 @@ def _needed(plan: Plan, relation: str) -> set[str]:
 
 def _score(session: SparkSession, plan: Plan, step: ScoreStepPlan, sample: float | None) -> ScoredFrame:
     model = next(model for model in plan.models if model.name == step.model)
-    folder = fetch_pinned(model, plan.tracking.uri, StateStore.at(plan.storage, plan.pipeline, plan.profile))
+    folder = fetch_pinned(model, plan.tracking.uri, StateStore.of(plan))
     spec = score_spec(step, distribute(session, model, folder))
     return score(_sampled(session.table(step.input), sample), spec)
 

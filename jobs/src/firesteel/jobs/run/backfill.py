@@ -50,7 +50,7 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
 def skip_published(plan: Plan) -> Plan:
     """Return the plan with the intervals skipped that the ledger shows as published by it, if their files are there."""
     published = Published.of(
-        StateStore.at(plan.storage, plan.pipeline, plan.profile),
+        StateStore.of(plan),
         {sink.name: sink.path for sink in plan.sinks},
         [interval.id for interval in plan.intervals if interval.action != "skip"],
     )

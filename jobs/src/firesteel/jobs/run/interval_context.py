@@ -106,7 +106,7 @@ class IntervalContext:
     reason: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = StateStore.at(self.plan.storage, self.plan.pipeline, self.plan.profile, self.plan.signing_key)
+        self.store = StateStore.of(self.plan)
         self.reason = self.interval.reason
 
     @property

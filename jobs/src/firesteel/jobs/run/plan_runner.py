@@ -143,7 +143,7 @@ def run_plan(
         result = _report(result, plan, folder)
         result = tracker.finish(result, folder / "report.html", audit_head=_audit_head(plan))
         if tracker.problems:
-            spool.keep(_state_store(plan), plan, result, tracker.problems)
+            spool.keep(StateStore.of(plan), plan, result, tracker.problems)
         if heartbeat is not None:
             heartbeat.end(result.exit_code, brief(result, plan))
     if settled.result().unfinished:  # the run may have completed the publish of a dead run
@@ -157,7 +157,9 @@ def _settle(plan: Plan, tracker: RunTracker | None = None) -> Settled:
     client = tracker.client if tracker else None
     if tracker is not None and client is None:
         return Settled()
-    return settle_runs(_state_store(plan), plan.tracking.uri, experiment_name(plan), client=client)
+    return settle_runs(
+        StateStore.of(plan), plan.tracking.uri, experiment_name(plan.tracking.experiment, plan.pipeline), client=client
+    )
 
 
 @contextlib.contextmanager
@@ -165,7 +167,7 @@ def _heartbeat(plan: Plan, run_id: str) -> Iterator[RunHeartbeat | None]:
     """Renew a heartbeat, by which other hosts see that the run is alive. None if the caller has registered the run."""
     with contextlib.ExitStack() as stack:
         try:
-            heartbeat = stack.enter_context(RunHeartbeat(_state_store(plan), run_id))
+            heartbeat = stack.enter_context(RunHeartbeat(StateStore.of(plan), run_id))
         except LeaseConflict:
             yield None
             return
@@ -174,7 +176,7 @@ def _heartbeat(plan: Plan, run_id: str) -> Iterator[RunHeartbeat | None]:
 
 def _models(plan: Plan, tracker: RunTracker) -> dict[str, Path]:
     """Return the folders of the plan's models, and keep copies of registered versions in the storage."""
-    store = _state_store(plan)
+    store = StateStore.of(plan)
     folders = {model.name: fetch_pinned(model, plan.tracking.uri, store, tracker.warn) for model in plan.models}
     keep_copies(store, {model.digest: folders[model.name] for model in plan.models if is_registered(model)})
     return folders
@@ -207,19 +209,15 @@ def _report(result: RunResult, plan: Plan, folder: Path) -> RunResult:
 def _audit_head(plan: Plan) -> str:
     """Return the head of the audit log, for MLflow. An error only loses the head: the run has published."""
     try:
-        return head(_state_store(plan))
+        return head(StateStore.of(plan))
     except FiresteelError as error:
         _log.warning("the head of the audit log is not recorded: %s", error)
         return ""
 
 
-def _state_store(plan: Plan) -> StateStore:
-    return StateStore.at(plan.storage, plan.pipeline, plan.profile, plan.signing_key)
-
-
 def _permit(plan: Plan, run_id: str, at: str) -> None:
     """Check the site's policies before anything is read: another user may have made the plan, or the policies are newer."""
-    store = _state_store(plan)
+    store = StateStore.of(plan)
     intervals = [interval for interval in plan.intervals if interval.action != "skip"]
     for sink in plan.sinks if intervals else ():
         outputs = (output for interval in intervals for output in interval.outputs if output.sink == sink.name)
@@ -234,7 +232,7 @@ def _permit(plan: Plan, run_id: str, at: str) -> None:
 
 def _prune(plan: Plan) -> None:
     """Delete old dead letters and quarantined rows. An error is logged only: the run has published."""
-    store = _state_store(plan)
+    store = StateStore.of(plan)
     for sink in plan.sinks:
         for what, prune, keep_s in (
             ("dead letters", prune_dead_letters, sink.keep_dead_letters_s),

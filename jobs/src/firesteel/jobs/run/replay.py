@@ -55,7 +55,7 @@ def replay(
     The result; None when no dead letter is open.
     """
     started = time.perf_counter()
-    store = StateStore.at(plan.storage, plan.pipeline, plan.profile, plan.signing_key)
+    store = StateStore.of(plan)
     planned = next(candidate for candidate in plan.intervals if candidate.id == interval)
     files = tuple(
         file for file in dead_letters(store, {sink.name: sink.path for sink in plan.sinks}, interval) if file.open

@@ -67,7 +67,7 @@ def _use_distributed_configuration() -> None:
 
 def _wait_for_leases(plan: Plan) -> None:
     """Wait until the leases of a dead driver on another machine expire. A lease of a dead process on this machine is free at once."""
-    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+    store = StateStore.of(plan)
     sink_intervals = [SinkInterval(store, sink.name, interval.id) for sink in plan.sinks for interval in plan.intervals]
     deadline = time.monotonic() + LEASE_WAIT_S
     for sink_interval in sink_intervals:

@@ -81,7 +81,7 @@ def decide(
 
 
 def _records(plan: Plan) -> list[tuple[tuple[str, str], IntervalPlan, LedgerRecord | None]]:
-    store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+    store = StateStore.of(plan)
     intervals = [interval for interval in plan.intervals if interval.action != "skip"]
     latest = {sink.name: SinkRecords(store, sink.name, [i.id for i in intervals]).latest() for sink in plan.sinks}
     return [

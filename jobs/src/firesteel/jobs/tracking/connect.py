@@ -88,9 +88,9 @@ def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
         except FiresteelError:
             raise
         except Exception as error:
-            code = _code(error)
-            hint = missing_library(error) or (CODES[code].advice if code != "FS9003" else "")
-            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", hint, code) from error
+            raise unreachable(
+                tracking_uri, f"{doing}: {one_line(error)}", missing_library(error), _code(error)
+            ) from error
 
 
 def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
@@ -114,7 +114,7 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
         from firesteel.jobs.tracking.hdfs_artifacts import register
 
         register()
-        uri = reveal(tracking_uri) or mlflow.get_tracking_uri()
+        uri = _effective(tracking_uri)
         _probe(uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
         for store_uri in () if create else (uri, registry):
@@ -125,13 +125,18 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
     return client
 
 
+def _effective(tracking_uri: str) -> str:
+    """Return the URI with its secrets, or MLflow's default if it is empty."""
+    import mlflow
+
+    return reveal(tracking_uri) or str(mlflow.get_tracking_uri())
+
+
 def exists(tracking_uri: str) -> bool:
     """Return whether the store exists. A server exists, also if it does not answer."""
     with mlflow_environment():
-        import mlflow
-
         try:
-            _check_exists(reveal(tracking_uri) or mlflow.get_tracking_uri())
+            _check_exists(_effective(tracking_uri))
         except RuntimeFault:
             return False
     return True
@@ -168,10 +173,8 @@ def check_encrypted(tracking_uri: str) -> None:
     RuntimeFault
         FS9041 for plain HTTP to another machine, and for certificates that are not verified.
     """
-    import mlflow
-
     uris = {
-        "the tracking URI": reveal(tracking_uri) or mlflow.get_tracking_uri(),
+        "the tracking URI": _effective(tracking_uri),
         "MLFLOW_REGISTRY_URI": os.environ.get("MLFLOW_REGISTRY_URI", ""),
     }
     for name, uri in uris.items():
@@ -188,7 +191,7 @@ def check_encrypted(tracking_uri: str) -> None:
 def unreachable(tracking_uri: str, cause: str, hint: str = "", code: str = "FS9003") -> RuntimeFault:
     """Return FS9003, or another code, for `tracking_uri`, without its password."""
     what = f"MLflow at {without_secrets(tracking_uri)}: {cause}"
-    return RuntimeFault(code, what, hint=hint or "Check the tracking URI.")
+    return RuntimeFault(code, what, hint=hint or CODES[code].advice)
 
 
 def missing_library(error: BaseException | None) -> str:

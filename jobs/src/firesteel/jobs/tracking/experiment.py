@@ -12,8 +12,6 @@ from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_fau
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from firesteel.pipelines.plan.model import Plan
-
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow show the experiment as runs with metrics. Otherwise it may show conversations."""
 
@@ -30,9 +28,9 @@ def find_experiment(client: MlflowClient, experiment: str) -> str:
         return _find_or_create(client, experiment, client.tracking_uri)
 
 
-def experiment_name(plan: Plan) -> str:
-    """Return the name of the experiment."""
-    return plan.tracking.experiment or f"firesteel/{plan.pipeline}"
+def experiment_name(experiment: str, pipeline: str) -> str:
+    """Return the name of a pipeline's experiment. `experiment` is that of the spec, and may be empty."""
+    return experiment or f"firesteel/{pipeline}"
 
 
 def _find_or_create(client: MlflowClient, name: str, uri: str) -> str:

@@ -36,6 +36,35 @@ _NOT_IN_NAMES = re.compile(r"""[/:.%"'`]""")
 """Characters that MLflow does not allow in names of logged models, and the backtick."""
 
 
+def link_training_models(client: MlflowClient, run_id: str, plan: Plan) -> None:
+    """Link a run and the models that training runs have logged, so that a model's page lists the run.
+
+    It needs the permission to edit the training experiment, which a batch account may not have: a refusal is logged.
+    """
+    from mlflow.entities import LoggedModelInput
+
+    links = []
+    for model in plan.models:
+        name = registered_name(model)
+        if not name:
+            continue
+        # The link is optional: the registry may be on another server, or may no longer have the version.
+        try:
+            with mlflow_faults(client.tracking_uri, f"linking {model.resolved_uri}"):
+                source = client.get_model_version(name, model.version).source or ""
+        except RuntimeFault as fault:
+            _LOG.warning("the MLflow run has no link to its model: %s", fault)
+            continue
+        if source.startswith("models:/m-"):
+            links.append(LoggedModelInput(source.removeprefix("models:/")))
+    try:
+        with mlflow_faults(client.tracking_uri, "linking the models"):
+            if links:
+                client.log_inputs(run_id, models=links)
+    except RuntimeFault as fault:
+        _LOG.info("the MLflow run has no link to the models of the training experiment: %s", fault)
+
+
 def link_models(client: MlflowClient, run_id: str, plan: Plan, metrics: Iterable[Metric]) -> None:
     """Link a run and its registered models. Each link is optional: a refusal or an old server is logged.
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
+from firesteel.jobs.tracking.batch import log_values
 from firesteel.jobs.tracking.create import INTERVAL, create_once
 from firesteel.jobs.tracking.driver import MACHINE, PID
-from firesteel.jobs.tracking.runs import ERROR, INTERVALS, PLAN_HASH, PUBLISHED, TAG_LIMIT
+from firesteel.jobs.tracking.page import published_tag
+from firesteel.jobs.tracking.runs import ERROR, INTERVALS, PLAN_HASH, PUBLISHED
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import children, file_name, name_of
 from firesteel.pipelines.result import Counts
@@ -94,7 +96,7 @@ def record_parent(client: MlflowClient, parent: Run, outcomes: list[Outcome]) ->
     note = f"**{'Published' if status == 'FINISHED' else status.capitalize()}**" + (f": {error}" if error else "")
     note += "\n\nThe driver ended before it recorded the result. This record is from the ledger."
     ended_at = max((outcome.ended_at for outcome in outcomes), default="")
-    changed = _tags(published, error) | {MLFLOW_RUN_NOTE: note[:TAG_LIMIT]}
+    changed = _tags(published, error) | {MLFLOW_RUN_NOTE: note}
     _end(client, parent.info.run_id, status, _metrics(outcomes) if published else {}, changed, ended_at)
 
 
@@ -132,11 +134,11 @@ def _metrics(outcomes: list[Outcome]) -> dict[str, float]:
 def _tags(published: tuple[LedgerRecord, ...], error: str) -> dict[str, str]:
     tags = {}
     if published:
-        paths = " ".join(dict.fromkeys(record.location for record in published))
-        partitions = " ".join(partition for record in published for partition in record.partitions)
-        tags[PUBLISHED] = f"{paths}: {partitions}"[:TAG_LIMIT]
+        locations = dict.fromkeys(record.location for record in published)
+        partitions = (partition for record in published for partition in record.partitions)
+        tags[PUBLISHED] = published_tag(locations, partitions)
     if error:
-        tags[ERROR] = redact(error)[:TAG_LIMIT]
+        tags[ERROR] = redact(error)
     return tags
 
 
@@ -148,14 +150,6 @@ def _end(
     tags: Mapping[str, str],
     ended_at: str,
 ) -> None:
-    from mlflow.entities import Metric, RunTag
-    from mlflow.utils.time import get_current_time_millis
-
-    now = get_current_time_millis()
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
-    )
+    log_values(client, run_id, metrics=metrics, tags=tags)
     end_ms = int(datetime.fromisoformat(ended_at).timestamp() * 1000) if ended_at else None
     client.set_terminated(run_id, status, end_ms)

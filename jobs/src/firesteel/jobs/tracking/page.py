@@ -8,6 +8,8 @@ from urllib.parse import quote
 from firesteel.conf.quantities import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from firesteel.pipelines.plan.model import ModelPlan, Plan
     from firesteel.pipelines.result import RunResult
 
@@ -29,6 +31,11 @@ def model_tags(plan: Plan) -> dict[str, str]:
                 if alias := model.uri.partition("@")[2]:
                     tags[f"{key}.alias"] = alias
     return tags
+
+
+def published_tag(locations: Iterable[str], partitions: Iterable[str]) -> str:
+    """Return the sinks and partitions of a publish as the text of a tag, so that a search for a path finds the run."""
+    return f"{' '.join(locations)}: {' '.join(partitions)}"
 
 
 def registered_name(model: ModelPlan) -> str:

@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
+from firesteel.jobs.tracking.batch import TAG_LIMIT, log_values
 from firesteel.jobs.tracking.connect import check_encrypted, mlflow_faults, one_line, without_secrets
 from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.driver import process_tags
 from firesteel.jobs.tracking.experiment import experiment_name, find_experiment, open_experiment
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points
-from firesteel.jobs.tracking.model_links import link_models
-from firesteel.jobs.tracking.page import model_tags, note
+from firesteel.jobs.tracking.model_links import link_models, link_training_models
+from firesteel.jobs.tracking.page import challengers, model_tags, note, published_tag
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModelInput, Run
+    from mlflow.entities import Run
 
     from firesteel.pipelines.plan.model import IntervalPlan, Plan
     from firesteel.pipelines.publish.records import LedgerRecord
@@ -66,8 +67,6 @@ SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
 AUDIT_HEAD = "firesteel.audit_head"
 WARNING = "firesteel.warning"
-TAG_LIMIT = 5000
-_PARAM_LIMIT = 6000
 _CANCELLED = 130
 _ERROR_WAIT_S = 10.0
 """Seconds that a run with an error waits for its earlier calls to MLflow."""
@@ -126,7 +125,7 @@ class RunTracker:
         if plan.security == "strict":
             check_encrypted(uri)
         try:
-            name = experiment or experiment_name(plan)
+            name = experiment or experiment_name(plan.tracking.experiment, plan.pipeline)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
             tracker._begin()
@@ -146,7 +145,7 @@ class RunTracker:
         RuntimeFault
             FS9003 if the experiment cannot be opened.
         """
-        experiment_id = find_experiment(client, experiment_name(plan))
+        experiment_id = find_experiment(client, experiment_name(plan.tracking.experiment, plan.pipeline))
         tracker = cls(client, client.tracking_uri, plan, result.run_id, experiment_id)
         tracker._replay(result)
         return tracker
@@ -243,8 +242,10 @@ class RunTracker:
             child = create_once(self._client, self._experiment_id, tags, interval)
             self._children[interval] = child
             if planned is not None:
-                self._log(
-                    child, params={"interval": interval, "plan_hash": planned.plan_hash, "reason": planned.reason}
+                log_values(
+                    self._client,
+                    child,
+                    params={"interval": interval, "plan_hash": planned.plan_hash, "reason": planned.reason},
                 )
                 self._client.log_inputs(child, datasets=dataset_inputs(self._plan, [planned]))
 
@@ -256,7 +257,7 @@ class RunTracker:
             tags = {PUBLISHED: self._published(result.partitions)} if result.partitions else {}
             if result.error:
                 tags[ERROR] = result.error
-            self._log(child, metrics=interval_metrics(result), tags=tags)
+            log_values(self._client, child, metrics=interval_metrics(result), tags=tags)
             if outputs := dataset_outputs(self._plan, [result]):
                 self._client.log_inputs(child, datasets=outputs)
             self._client.set_terminated(child, "FAILED" if result.state == "failed" else "FINISHED")
@@ -332,7 +333,7 @@ class RunTracker:
         found = self._find_runs()
         if found is not None:
             self._run_id = found.info.run_id
-            self._log(self._run_id, tags=process_tags())
+            log_values(self._client, self._run_id, tags=process_tags())
             self._client.update_run(self._run_id, status="RUNNING")
         else:
             intervals = sum(interval.action != "skip" for interval in plan.intervals)
@@ -350,30 +351,26 @@ class RunTracker:
     def _describe(self) -> None:
         """Record what the run works on."""
         with self._recording("describing the run"):
-            self._record_plan()
-
-    def _record_plan(self) -> None:
-        plan = self._plan
-        work = [interval for interval in plan.intervals if interval.action == "score"]
-        values = {
-            "pipeline": plan.pipeline,
-            "profile": plan.profile,
-            "code_hash": plan.code_hash,
-            "plan_hash": self._plan_hash(),
-            "intervals": ", ".join(interval.id for interval in work) or "none",
-            "environment": plan.environment,
-            "master": plan.master,
-        }
-        values |= {f"model.{model.name}": f"{model.resolved_uri} sha {model.digest[:12]}" for model in plan.models}
-        challenger = plan.score_step.challenger if plan.score_step else None
-        if challenger is not None and challenger.pinned is not None:
-            values[f"challenger.{challenger.pinned.name}"] = (
-                f"{challenger.pinned.resolved_uri} sha {challenger.pinned.digest[:12]}"
-            )
-        values |= {f"param.{name}": value for name, value in plan.params}
-        self._log(self._run_id, params=values)
-        self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work))
-        self._link_logged_models()
+            plan = self._plan
+            work = [interval for interval in plan.intervals if interval.action == "score"]
+            values = {
+                "pipeline": plan.pipeline,
+                "profile": plan.profile,
+                "code_hash": plan.code_hash,
+                "plan_hash": self._plan_hash(),
+                "intervals": ", ".join(interval.id for interval in work) or "none",
+                "environment": plan.environment,
+                "master": plan.master,
+            }
+            values |= {f"model.{model.name}": f"{model.resolved_uri} sha {model.digest[:12]}" for model in plan.models}
+            values |= {
+                f"challenger.{model.name}": f"{model.resolved_uri} sha {model.digest[:12]}"
+                for model in challengers(plan)
+            }
+            values |= {f"param.{name}": value for name, value in plan.params}
+            log_values(self._client, self._run_id, params=values)
+            self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work))
+            link_training_models(self._client, self._run_id, plan)
 
     def _store_plan(self) -> None:
         spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
@@ -394,12 +391,13 @@ class RunTracker:
     def _tags(self) -> dict[str, str]:
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+        store = StateStore.of(self._plan)  # it has the ledger of the run
         return {
             RUN_ID: self._firesteel_run_id,
             PIPELINE: self._plan.pipeline,
             PROFILE: self._plan.profile,
             CODE_HASH: self._plan.code_hash,
-            STORAGE: self._storage(),
+            STORAGE: store.location(store.base),
             **model_tags(self._plan),
             **process_tags(),
             MLFLOW_SOURCE_NAME: f"firesteel {self._plan.pipeline}",
@@ -407,68 +405,12 @@ class RunTracker:
             MLFLOW_USER: _user(),
         }
 
-    def _storage(self) -> str:
-        """Return the location of the state store, which has the ledger of the run."""
-        plan = self._plan
-        store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
-        return store.location(store.base)
-
-    def _link_logged_models(self) -> None:
-        """Link the training runs' models. It needs the permission to edit their experiment, which a batch account may not have."""
-        links = self._logged_models()
-        try:
-            with mlflow_faults(self._tracking_uri, "linking the models"):
-                if links:
-                    self._client.log_inputs(self._run_id, models=links)
-        except RuntimeFault as fault:
-            _LOG.info("the MLflow run has no link to the models of the training experiment: %s", fault)
-
-    def _logged_models(self) -> list[LoggedModelInput]:
-        """Return links to the registered versions, so that a model's page lists its runs."""
-        from mlflow.entities import LoggedModelInput
-
-        links = []
-        for model in self._plan.models:
-            name, _, version = model.resolved_uri.removeprefix("models:/").partition("/")
-            if not model.resolved_uri.startswith("models:/"):
-                continue
-            # The link is optional: the registry may be on another server, or may no longer have the version.
-            try:
-                with mlflow_faults(self._tracking_uri, f"linking {model.resolved_uri}"):
-                    source = self._client.get_model_version(name, version).source or ""
-            except RuntimeFault as fault:
-                _LOG.warning("the MLflow run has no link to its model: %s", fault)
-                continue
-            if source.startswith("models:/m-"):
-                links.append(LoggedModelInput(source.removeprefix("models:/")))
-        return links
-
     def _interval(self, interval: str) -> IntervalPlan | None:
         return next((planned for planned in self._plan.intervals if planned.id == interval), None)
 
     def _published(self, partitions: tuple[str, ...]) -> str:
         """Return the sink paths and partitions as a tag, so that a search for a path finds the run."""
-        paths = " ".join(sink.path for sink in self._plan.sinks)
-        return f"{paths}: {' '.join(partitions)}"[:TAG_LIMIT]
-
-    def _log(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-        from mlflow.utils.time import get_current_time_millis
-
-        now = get_current_time_millis()
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in (metrics or {}).items()],
-            params=[Param(key, redact(value)[:_PARAM_LIMIT]) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value[:TAG_LIMIT]) for key, value in (tags or {}).items()],
-        )
+        return published_tag((sink.path for sink in self._plan.sinks), partitions)
 
     def _wait(self, limit_s: float | None = None) -> None:
         """Wait for the calls in the background."""
@@ -482,16 +424,15 @@ class RunTracker:
             for interval, child in self._children.items():
                 record = self._publish_of(interval)
                 if record is not None:  # the run was interrupted after the publish
-                    self._log(child, tags={PUBLISHED: self._published(record.partitions)})
+                    log_values(self._client, child, tags={PUBLISHED: self._published(record.partitions)})
                 self._client.set_terminated(child, status if record is None else "FINISHED")
             self._client.set_terminated(self._run_id, status)
 
     def _publish_of(self, interval: str) -> LedgerRecord | None:
         """Return the record of an interval if the ledger says that this run has published it."""
-        plan = self._plan
-        store = StateStore.at(plan.storage, plan.pipeline, plan.profile)
+        ledger = Ledger(StateStore.of(self._plan))
         try:
-            records = [Ledger(store).latest(sink.name, interval) for sink in plan.sinks]
+            records = [ledger.latest(sink.name, interval) for sink in self._plan.sinks]
         except FiresteelError:
             return None
         own = [record for record in records if record is not None and record.run_id == self._firesteel_run_id]

@@ -119,8 +119,9 @@ def _end_dead_runs(
     dead = [run_id for run_id, runs in running.items() if _is_dead(store, run_id, runs, sinks)]
     if not dead:
         return (), False
-    records = _records(store, sinks, set(dead))
-    unfinished = _unfinished(store, sinks) & set(dead)
+    of_sinks = [SinkRecords(store, sink) for sink in sinks]
+    records = _records(of_sinks, set(dead))
+    unfinished = _unfinished(store, dict(zip(sinks, of_sinks, strict=True))) & set(dead)
     ended = []
     for run_id in dead:
         if deadline is not None and time.monotonic() > deadline:
@@ -148,23 +149,22 @@ def _is_dead(store: StateStore, run_id: str, runs: list[Run], sinks: tuple[str, 
         return False
 
 
-def _records(store: StateStore, sinks: tuple[str, ...], run_ids: set[str]) -> dict[str, list[LedgerRecord]]:
+def _records(of_sinks: list[SinkRecords], run_ids: set[str]) -> dict[str, list[LedgerRecord]]:
     """Return the ledger records of runs."""
     records: dict[str, list[LedgerRecord]] = defaultdict(list)
-    for sink in sinks:
-        for record in SinkRecords(store, sink).all():
+    for of_sink in of_sinks:
+        for record in of_sink.all():
             if record.run_id in run_ids:
                 records[record.run_id].append(record)
     return records
 
 
-def _unfinished(store: StateStore, sinks: tuple[str, ...]) -> set[str]:
+def _unfinished(store: StateStore, of_sinks: dict[str, SinkRecords]) -> set[str]:
     """Return the runs with a journal that no command has completed: the ledger does not say yet what they published."""
     runs = set()
-    for sink in sinks:
-        recorded = SinkRecords(store, sink).latest_tokens()
+    for sink, of_sink in of_sinks.items():
         intervals = {name_of(folder.name) for folder in children(store.storage, store.folder("journal", sink))}
-        for interval in journaled(store, sink, intervals, recorded):
+        for interval in journaled(store, sink, intervals, of_sink.latest_tokens()):
             target = SinkInterval(store, sink, interval)
             for state in read_states(target):
                 if not state.released and target.storage.status(target.file("journal", state.token)) is not None:

@@ -56,14 +56,8 @@ class Slot:
         """
         at = self.end if reference.name == "end" else self.start
         if reference.count:
-            if (
-                reference.step == "h"
-                and reference.name in {"id", "ds", "ds_nodash"}
-                and len(self.id) < len(_EXAMPLES["hour"])
-            ):
-                raise ValueError(f"`interval.{reference.name}` has no hours to add")
-            if reference.step != "mo" and reference.name == "id" and len(self.id) == len(_EXAMPLES["month"]):
-                raise ValueError(f"`interval.id` is a month, `{reference.step}` is finer")
+            if _STEPS[reference.step] not in _FINER[self._unit_of(reference.name)]:
+                raise ValueError(f"`{reference.step}` is finer than `interval.{reference.name}`")
             try:
                 at = _plus(at.replace(tzinfo=None), _STEPS[reference.step], reference.count).replace(tzinfo=at.tzinfo)
             except OverflowError:
@@ -73,6 +67,13 @@ class Slot:
         if reference.name == "id":
             return at.strftime(FORMATS[_unit_of(self.id)])
         return at.isoformat() if reference.name in {"start", "end"} else at.strftime(_NAMED[reference.name])
+
+    def _unit_of(self, name: str) -> Unit:
+        """Return the unit of `${interval.NAME}`: a date of an hour can move by hours."""
+        unit = _unit_of(self.id)
+        if name == "id" or unit == "hour":
+            return unit
+        return "day" if name in {"ds", "ds_nodash"} else "hour"
 
     @property
     def names(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from firesteel.conf.errors import FiresteelError, SpecError
-from firesteel.conf.secrets import references
+from firesteel.conf.secrets import replace_references
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Security, Spec
 from firesteel.pipelines.spec.tree import KeyPath
@@ -122,9 +122,7 @@ def _conflicts(spec: Spec) -> Iterator[tuple[KeyPath, str, str]]:
 
 def is_clear(uri: str) -> bool:
     """Return whether a URI is plain HTTP to another machine."""
-    for reference in references(uri):
-        uri = uri.replace(reference, "secret")
-    parts = urlsplit(uri)
+    parts = urlsplit(replace_references(uri, "secret"))
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 

@@ -99,9 +99,8 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
         codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups and metadata.num_columns else ""
         text = repr(metadata.schema).partition("\n")[2]
         if text not in _schemas:
-            _schemas.setdefault(
-                text, _schema_of(metadata.schema)
-            )  # one object for all threads: schemas are told apart by it
+            # One object for all threads: callers compare schemas by identity.
+            _schemas.setdefault(text, _schema_of(metadata.schema))
     except StorageError:
         raise
     except Exception as error:  # pyarrow raises many types of errors for a damaged file

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, NotAllowed, StorageError, Where
-from firesteel.conf.signing import signing_key
+from firesteel.conf.signing import signed_message, signing_key
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
@@ -146,17 +146,13 @@ def is_entry_signed(entry: AuditEntry) -> bool:
     return bool(entry.signature or entry.key)
 
 
-def _is_signed(store: StateStore, numbers: list[int]) -> bool:
-    return bool(numbers) and is_entry_signed(read_entry(store, numbers[-1]))
-
-
 def expect_key(store: StateStore) -> None:
     """Raise FS7604 when the log is signed and no key is configured: the next entry would look like one with its signature removed."""
     _expect_key(store, entry_numbers(store))
 
 
 def _expect_key(store: StateStore, numbers: list[int]) -> None:
-    if not store.signing_key and _is_signed(store, numbers):
+    if not store.signing_key and numbers and is_entry_signed(read_entry(store, numbers[-1])):
         raise NotAllowed(
             "FS7604",
             f"the audit log {store.storage.base_uri}{_folder(store)} is signed, and the spec has no `security.signing_key`. "
@@ -210,8 +206,8 @@ def _chained(sink_interval: SinkInterval, numbers: list[int], entry: AuditEntry)
 
 def signed_bytes(number: int, entry: AuditEntry) -> bytes:
     """Return what an entry's signature covers: its number and everything else in it, with the hash of the previous entry."""
-    content = {"identity": _identity(number), "body": asdict(replace(entry, signature=""))}
-    return b"firesteel audit entry 1\n" + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    body = asdict(replace(entry, signature=""))
+    return signed_message("audit entry", {"identity": _identity(number), "body": body})
 
 
 def _expect_progress(path: str, tried: str) -> None:

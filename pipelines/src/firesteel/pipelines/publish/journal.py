@@ -14,14 +14,13 @@ publish. The file is never deleted, because it must outlive every zombie.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from firesteel.conf.errors import LeaseConflict, StorageError
-from firesteel.conf.signing import signing_key
+from firesteel.conf.signing import signed_message, signing_key
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval
@@ -108,7 +107,7 @@ def signed_bytes(sink_interval: SinkInterval, journal: Journal) -> bytes:
         "identity": sink_interval.identity("journal", journal.token),
         "body": asdict(replace(journal, signature="")),
     }
-    return b"firesteel journal 1\n" + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return signed_message("journal", content)
 
 
 def fence(sink_interval: SinkInterval, token: int, *, by: int, run_id: str, cancelled: bool = False) -> Journal | None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from firesteel.conf.errors import FiresteelError, NotAllowed
 from firesteel.conf.identity import os_user
-from firesteel.conf.signing import signing_key
+from firesteel.conf.signing import fingerprint
 from firesteel.pipelines.publish.audit import AuditEntry, append_refusal
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.policy import Policy, Request, authorise, authorise_paths, may_record, policies
@@ -81,8 +81,8 @@ def permit(
     try:
         found = policies()
         rules = authorise(request, strict=strict, found=found)
-        key = signing_key(store.signing_key)  # early: a missing key must not be noticed after an hour of work
-        require_signer(request, key.public.fingerprint if key else "", found)
+        # Early: a missing key must not be noticed after an hour of work.
+        require_signer(request, fingerprint(store.signing_key), found)
     except NotAllowed as refusal:
         _record(refusal, sink_interval, attempt, request, found)
         raise
@@ -123,8 +123,7 @@ def _record(
         location=canonical(request.sink),
     )
     try:
-        key = signing_key(store.signing_key)
-        require_signer(request, key.public.fingerprint if key else "", found)
+        require_signer(request, fingerprint(store.signing_key), found)
         append_refusal(sink_interval, entry)
     except FiresteelError as error:
         _log.warning("%s: a refusal could not be recorded in the audit log: %s", sink_interval, error)

@@ -64,7 +64,7 @@ class Rule(_Part):
     pipelines: tuple[str, ...] = ("*",)
     profiles: tuple[str, ...] = ("*",)
     signing_keys: tuple[str, ...] = ()
-    """Ed25519 public keys, one of which must sign each publish; see signers.py. Here as text, so that the policy's digest covers them."""
+    """Ed25519 public keys: one of them must sign each publish; see signers.py. They are text, so that the policy's digest covers them."""
 
     @field_validator("signing_keys")
     @classmethod

@@ -23,12 +23,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.identity import Location, canonical
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import absolute, join
+
+if TYPE_CHECKING:
+    from firesteel.pipelines.plan.model import Plan
 
 _SAFE = re.compile(r"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile(r"~([0-9A-F]{2})")
@@ -49,6 +53,11 @@ class StateStore:
     def at(cls, uri: str, pipeline: str, profile: str, signing_key: str = "") -> StateStore:
         """Return the state store of a pipeline and profile at the URI that the spec calls `storage`."""
         return cls(*locate(uri), pipeline, profile, signing_key)
+
+    @classmethod
+    def of(cls, plan: Plan) -> StateStore:
+        """Return the state store of a plan."""
+        return cls.at(plan.storage, plan.pipeline, plan.profile, plan.signing_key)
 
     def folder(self, kind: str, sink: str) -> str:
         """Return the folder of one sink's intervals, for one kind of file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from firesteel.conf.errors import FiresteelError, SpecError, Where
-from firesteel.conf.secrets import FORM, SecretRef, references
+from firesteel.conf.secrets import FORM, SecretRef, replace_references
 from firesteel.pipelines.spec.tree import KeyPath, Node
 
 _PASSWORD = re.compile(
@@ -49,17 +49,11 @@ def password_errors(node: Node, path: KeyPath = ()) -> list[FiresteelError]:
         return [error for key, child in node.value.items() for error in password_errors(child, (*path, key))]
     if isinstance(node.value, list):
         return [error for index, child in enumerate(node.value) for error in password_errors(child, (*path, index))]
-    if not isinstance(node.value, str) or not _PASSWORD.search(_without_references(node.value)):
+    if not isinstance(node.value, str) or not _PASSWORD.search(replace_references(node.value, "\0")):
         return []
     what = f"`{'.'.join(map(str, path))}` contains a password, which is recorded with every run."
     hint = f"Write {FORM} in its place." if is_revealed(path) else "Remove it from the URI."
     return [SpecError("FS1020", what, where=node.where, hint=hint)]
-
-
-def _without_references(text: str) -> str:
-    for reference in references(text):
-        text = text.replace(reference, "\0")
-    return text
 
 
 def secret_errors(inner: str, path: KeyPath, where: Where) -> list[FiresteelError]:
