@@ -12,6 +12,8 @@ import pytest
 from firesteel.conf.errors import RuntimeFault
 from firesteel.conf.java import find_java
 from firesteel.rdma_shuffle import jar
+from support.scripted_service import ScriptedService
+from support.waiting import wait_for
 
 TESTS = Path(__file__).parents[2] / "rdma_shuffle" / "java" / "test"
 SOURCES = sorted(TESTS.rglob("*Test.java"))
@@ -41,6 +43,16 @@ def test_parts(classpath, name):
     command = [str(find_java().executable), "-ea", "-cp", classpath, "firesteel.shuffle.Checks", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cancelled_task_releases_its_leases(classpath, tmp_path):
+    command = [str(find_java().executable), "-ea", "-cp", classpath, "firesteel.shuffle.wire.InterruptedRelease"]
+    with ScriptedService(tmp_path) as service:
+        service.leases = {lease: (0, 0) for lease in range(1, 21)}
+        with subprocess.Popen([*command, str(service.socket), "20"], stdin=subprocess.PIPE) as program:
+            wait_for(lambda: not service.leases, "all leases are released")
+            program.communicate(timeout=60)
+    assert program.returncode == 0
 
 
 def test_packages_import_downwards():

@@ -6,6 +6,10 @@ import java.nio.file.Path;
 import java.util.Deque;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedDeque;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 
 import org.slf4j.Logger;
@@ -22,6 +26,7 @@ public final class NodeService implements Closeable {
     private final String executor;
     private final long connectMillis;
     private final Deque<ServiceConnection> idle = new ConcurrentLinkedDeque<>();
+    private final ExecutorService releases = releasingThread();
     private volatile boolean closed;
     private volatile int leaseSeconds;
 
@@ -55,17 +60,39 @@ public final class NodeService implements Closeable {
         return secret.application();
     }
 
-    /** Return an extent lease. */
+    /**
+     * Return an extent lease, in a thread of its own: a cancelled task frees its buffers in a thread that is interrupted,
+     * where Java closes every channel on its first use.
+     */
     public void release(long lease) {
+        try {
+            releases.execute(() -> tellReleased(lease));
+        } catch (RejectedExecutionException error) {
+            // The service frees the leases of an executor when its process ends.
+            LOG.debug("lease {} was not released: the executor is stopping", lease, error);
+        }
+    }
+
+    private void tellReleased(long lease) {
         try {
             exchange(connectMillis, (connection, deadline) -> {
                 connection.tell(new Wire.Out(Wire.RELEASE).u64(lease), deadline);
                 return null;
             });
         } catch (IOException error) {
-            // The service frees the leases of an executor when its process ends.
             LOG.debug("lease {} was not released", lease, error);
         }
+    }
+
+    private static ExecutorService releasingThread() {
+        ThreadPoolExecutor pool =
+                new ThreadPoolExecutor(1, 1, 30, TimeUnit.SECONDS, new LinkedBlockingQueue<>(), task -> {
+                    Thread thread = new Thread(task, "firesteel-release");
+                    thread.setDaemon(true);
+                    return thread;
+                });
+        pool.allowCoreThreadTimeOut(true);
+        return pool;
     }
 
     /** Remove the outputs of a shuffle on this node and on the nodes in {@code owners}. */
@@ -170,6 +197,7 @@ public final class NodeService implements Closeable {
     @Override
     public void close() {
         closed = true;
+        releases.shutdown();
         for (ServiceConnection connection = idle.pollFirst(); connection != null; connection = idle.pollFirst()) {
             connection.close();
         }
