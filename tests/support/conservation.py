@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import sqlglot
+from pyarrow import orc
 from sqlglot import exp
 
 from firesteel.jobs.run.interval_scheduler import IntervalScheduler
@@ -75,7 +76,7 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
     source = mapped_source(plan)
     if source is not None:
         files = next((each.files for each in interval.inputs if each.source == source.name), ())
-        read = sum(_rows(f"{source.path}/{file.path}") for file in files)
+        read = sum(_rows(f"{source.path}/{file.path}", source.format) for file in files)
         accounted = counts.scored + dead_letters + quarantined + counts.dropped
         assert read == counts.rows_in == accounted, f"{place}: {read} rows in the files, {counts}"
 
@@ -114,13 +115,13 @@ def _rows_below(uri: str) -> int:
     storage, path = locate(uri)
     if storage.status(path) is None:
         return 0
-    files = (file for file in storage.walk(path) if file.name.endswith(".parquet"))
-    return sum(_rows(f"{storage.base_uri}{file.path}") for file in files)
+    formats = {".parquet": "parquet", ".orc": "orc"}
+    files = ((file, formats.get(file.name[file.name.rfind(".") :])) for file in storage.walk(path))
+    return sum(_rows(f"{storage.base_uri}{file.path}", format_) for file, format_ in files if format_)
 
 
-def _rows(uri: str) -> int:
+def _rows(uri: str, format_: str) -> int:
     """Return the number of rows in the footer of a file."""
     storage, path = locate(uri)
-    if storage.base_uri.startswith("file:"):
-        return int(pq.read_metadata(path).num_rows)
-    return int(pq.read_metadata(io.BytesIO(storage.read(path))).num_rows)
+    file = path if storage.base_uri.startswith("file:") else io.BytesIO(storage.read(path))
+    return int(orc.ORCFile(file).nrows if format_ == "orc" else pq.read_metadata(file).num_rows)

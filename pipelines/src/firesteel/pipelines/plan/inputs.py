@@ -35,7 +35,7 @@ from firesteel.pipelines.storage.paths import join
 T = TypeVar("T")
 
 _MOVE = "Rename or move it; names that start with `.` or `_` are not read."
-_PLAIN = "Export its current rows to plain Parquet and use that directory; its files may contain deleted rows."
+_PLAIN = "Export its current rows to plain files and use that directory; its files may contain deleted rows."
 _LOGS = {"_delta_log": "a Delta table", "_spark_metadata": "the output of a Spark stream", ".hoodie": "a Hudi table"}
 """The log in a table's root -> the table's format."""
 
@@ -155,9 +155,7 @@ class Tree:
             return Root(problem=f"{self.uri('')} is a file.", hint="Use its directory.")
         other = self._other_format()
         return (
-            Root(problem=f"{self.uri('')} is {other}, not a directory of Parquet files.", hint=_PLAIN)
-            if other
-            else Root()
+            Root(problem=f"{self.uri('')} is {other}, not a directory of data files.", hint=_PLAIN) if other else Root()
         )
 
     def _other_format(self) -> str:

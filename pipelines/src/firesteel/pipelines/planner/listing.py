@@ -15,13 +15,13 @@ from firesteel.pipelines.plan.inputs import Located, Only, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import Slot
 from firesteel.pipelines.plan.model import Column, InputFile, SourceInput, SourcePlan
 from firesteel.pipelines.planner.contract import (
-    FileSchema,
     check_columns,
     common_type,
     known_schema,
     named,
     unreadable_hint,
 )
+from firesteel.pipelines.planner.file_schema import FileSchema
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.select import UNKNOWN
@@ -158,7 +158,7 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4004 when the source has no file, FS4003 when a file is not a Parquet file.
+            FS4004 when the source has no file, FS4003 when a file does not have the source's format.
         """
         schemas = self._schemas(name, _files_of(name, inputs.values()))
         if not schemas:
@@ -230,15 +230,17 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4003 for the first file that is not a Parquet file, with the number of further ones.
+            FS4003 for the first file that does not have the source's format, with the number of further ones.
         """
         located = self.storages[name]
-        by_time = self.loaded.spec.sources[name].verify == "modified"
+        source = self.loaded.spec.sources[name]
+        by_time = source.verify == "modified"
 
         def schema_of(file: InputFile) -> FileSchema | InputNotReady:
             version = file.digest or (file.modified_ms if by_time else None)
             try:
-                return known_schema(name, located.storage, f"{located.path}/{file.path}", file.length, version)
+                path = f"{located.path}/{file.path}"
+                return known_schema(name, located.storage, path, file.length, version, source.format)
             except InputNotReady as error:
                 return error
 

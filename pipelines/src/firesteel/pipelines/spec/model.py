@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from firesteel.conf.formats import SinkFormat, SourceFormat
 from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
 from firesteel.pipelines.spec.values import PARAM_TYPES, parse_column_type, parse_duration, parse_size
@@ -173,7 +174,7 @@ class Contract(Part):
 class Source(Part):
     """A partitioned data set that the pipeline reads. Partition columns are declared, never inferred."""
 
-    format: Literal["parquet"] = "parquet"
+    format: SourceFormat = Field("parquet", description="Format of the files.")
     path: str = Field(description="URI of the data set.")
     partitions: ColumnTypes = Field(
         description='Partition column -> type, in the order of the directories. A format of dates, such as `"%Y%m%d"`, stands for a type '
@@ -540,7 +541,7 @@ class Sink(Part):
     """A data set to which the pipeline publishes."""
 
     from_: Name = Field(alias="from", description="The step whose rows are published.")
-    format: Literal["parquet"] = "parquet"
+    format: SinkFormat = Field("parquet", description="Format of the files.")
     path: str = Field(description="URI of the data set.")
     partition_by: tuple[Name, ...] = Field(
         min_length=1,
