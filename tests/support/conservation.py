@@ -15,8 +15,10 @@ import sqlglot
 from pyarrow import orc
 from sqlglot import exp
 
+from firesteel.conf.formats import LINES
 from firesteel.jobs.run.interval_scheduler import IntervalScheduler
 from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.publish.quarantine import unparsed_relation
 from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
     )
     quarantined = sum(
         _rows_below(f"{plan.storage}/quarantine/{relation}/interval={interval.id}/run_id={run_id}")
-        for relation in (each.name for each in (*plan.sources, *plan.steps))
+        for each in (*plan.sources, *plan.steps)
+        for relation in (each.name, unparsed_relation(each.name))
     )
     assert quarantined == counts.quarantined, (
         f"{place}: {quarantined} rows lie in quarantine, {counts.quarantined} are counted"
@@ -74,7 +77,7 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
         published = sum(_rows_below(f"{sink.path}/{directory}".rstrip("/")) for directory in directories)
         assert published == counts.scored, f"{place}: {published} rows are published, {counts.scored} are counted"
     source = mapped_source(plan)
-    if source is not None:
+    if source is not None and source.format not in LINES:
         files = next((each.files for each in interval.inputs if each.source == source.name), ())
         read = sum(_rows(f"{source.path}/{file.path}", source.format) for file in files)
         accounted = counts.scored + dead_letters + quarantined + counts.dropped

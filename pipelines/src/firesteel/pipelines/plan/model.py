@@ -46,6 +46,15 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Unparsed:
+    """What happens to rows that cannot be parsed, and how many there may be."""
+
+    action: Literal["fail", "quarantine"] = "fail"
+    max_rows: int = 0
+    max_fraction: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class SourcePlan:
     """A partitioned data set to read.
 
@@ -65,6 +74,10 @@ class SourcePlan:
         The name of ready markers, which are not data.
     verify
         How a run notices that a file has changed: by its modification time or by its content.
+    file_columns
+        All columns of CSV, JSON and text files, in their order.
+    options
+        Options of Spark's reader.
     """
 
     name: str
@@ -78,6 +91,9 @@ class SourcePlan:
     on_missing: Literal["fail", "skip", "empty"] = "fail"
     marker: str = ""
     verify: Verify = "modified"
+    file_columns: tuple[Column, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    unparsed: Unparsed = Unparsed()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
-from firesteel.conf.formats import TITLES
+from firesteel.conf.formats import LINES, TITLES
 from firesteel.conf.types import FROM_PARQUET, INTEGER_BITS, UNSIGNED, VOID, WIDENED
 from firesteel.pipelines.plan.model import Column
 from firesteel.pipelines.planner.file_schema import FileSchema
@@ -34,6 +34,7 @@ MAX_PRECISION = 38
 """Most digits of a Spark decimal."""
 
 
+_NO_COLUMNS = FileSchema((), {})
 _schemas: dict[str, FileSchema] = {}
 _footers: dict[tuple[str, str, int, int | str], FileSchema] = {}
 _MOST_FOOTERS = 1_000_000
@@ -59,7 +60,7 @@ def known_schema(
 
 
 def read_schema(name: str, storage: Storage, path: str, length: int, format_: str = "parquet") -> FileSchema:
-    """Return the schema in the footer of a Parquet or ORC file.
+    """Return the schema in the footer of a Parquet or ORC file. Other files have no columns.
 
     Raises
     ------
@@ -77,6 +78,8 @@ def read_schema(name: str, storage: Storage, path: str, length: int, format_: st
             f"{name}: {place} is a link to a file that does not exist.",
             hint="Restore the file, or delete the link.",
         )
+    if format_ in LINES:
+        return _NO_COLUMNS
     if length == 0:
         raise InputNotReady(
             "FS4003",

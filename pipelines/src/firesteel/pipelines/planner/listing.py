@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from firesteel.conf.errors import FiresteelError, InputNotReady
+from firesteel.conf.formats import LINES
 from firesteel.conf.types import VOID
 from firesteel.pipelines.events import Progress
 from firesteel.pipelines.plan.digests import DIGEST_THREADS, content_digest
@@ -195,10 +196,12 @@ class Listing:
 
     def _differences(self, source: SourcePlan, files: list[InputFile]) -> list[FiresteelError]:
         """Return FS4003 for each file schema that differs from the declared columns, or else from the columns that are read."""
-        contract = self.loaded.spec.sources[source.name].contract
+        spec = self.loaded.spec.sources[source.name]
         schemas = self._schemas(source.name, files)
-        if contract.columns:
-            declared = {column: parse_column_type(text)[0] for column, text in contract.columns.items()}
+        if source.format in LINES:  # Spark compares each row with the declared types
+            return []
+        if spec.declared:
+            declared = {column: parse_column_type(text)[0] for column, text in spec.declared.items()}
             return [
                 error
                 for schema, place in schemas.items()
@@ -207,9 +210,9 @@ class Listing:
                     declared,
                     schema,
                     place,
-                    others=contract.mode == "additive",
+                    others=spec.contract.mode == "additive",
                     says="the contract says",
-                    partitions=self.loaded.spec.sources[source.name].partitions,
+                    partitions=spec.partitions,
                 )
             ]
         errors: list[FiresteelError] = []
