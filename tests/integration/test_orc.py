@@ -12,15 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 
-from firesteel.conf.errors import InputNotReady
+import firesteel
+from firesteel.conf.errors import InputNotReady, StorageError
+from firesteel.conf.formats import format_of
 from firesteel.jobs.run.direct import _arrow
 from firesteel.jobs.run.plan_runner import run_plan
+from firesteel.jobs.run.staged_files import StagedFiles
 from firesteel.jobs.spark.lower import _read
 from firesteel.pipelines.plan.model import Column, SourcePlan
 from firesteel.pipelines.planner.contract import check_columns, read_schema
+from firesteel.pipelines.read import current_files
 from firesteel.pipelines.storage.local import LocalStorage
 from support.parquet_files import COLUMNS, DECLARED, as_declared
-from support.scoring_project import ScoringProject, assert_same_rows
+from support.scoring_project import DAY, MAPPED, ScoringProject, assert_same_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,12 +98,17 @@ def test_a_file_that_is_no_orc_file_is_an_error_that_names_it(tmp_path):
         assert caught.value.code == "FS4003"
 
 
-def test_a_pipeline_over_orc_publishes_the_rows_of_the_pipeline_over_parquet(spark, tmp_path, runs):
-    project = ScoringProject(tmp_path, f"file://{tmp_path}/data")
-    project.write_points(rows=60)
+@pytest.fixture
+def project(tmp_path) -> ScoringProject:
+    made = ScoringProject(tmp_path, f"file://{tmp_path}/data")
+    made.write_points(rows=60)
+    return made
+
+
+def test_a_pipeline_over_orc_publishes_the_rows_of_the_pipeline_over_parquet(spark, project, runs):
     assert run_plan(project.plan(operator="arrow"), spark=spark, runs=runs).state == "published"
     before = project.published()
-    for path in sorted((tmp_path / "data/points").rglob("*.parquet")):
+    for path in sorted((project.folder / "data/points").rglob("*.parquet")):
         orc.write_table(pq.read_table(path, partitioning=None), path.with_suffix(".orc"))
         path.unlink()
     plan = replace(project, source="format: orc").plan()
@@ -107,3 +116,83 @@ def test_a_pipeline_over_orc_publishes_the_rows_of_the_pipeline_over_parquet(spa
     result = run_plan(plan, spark=spark, runs=runs)
     assert result.state == "published", result.error
     assert_same_rows(project.published(), before)
+
+
+@pytest.mark.parametrize(
+    ("format_", "compression", "codec"),
+    [("orc", "", "ZSTD"), ("orc", "gzip", "ZLIB"), ("parquet", "lz4", "LZ4"), ("parquet", "none", "UNCOMPRESSED")],
+)
+def test_a_sink_has_its_format_and_codec_whatever_the_operator(spark, project, runs, format_, compression, codec):
+    keys = f"format: {format_}, compression: {compression}" if compression else f"format: {format_}"
+    plan = replace(project, sink=keys).plan()
+    assert plan.steps[-1].operator == ("direct" if format_ == "parquet" else "arrow")
+    result = run_plan(plan, spark=spark, runs=runs)
+    assert result.state == "published", result.error
+    assert dict(result.intervals[0].scoring)["operator"] == plan.steps[-1].operator
+    files = current_files(project.sink_uri)
+    assert files
+    for file in files:
+        path = file.removeprefix("file://")
+        found = (
+            orc.ORCFile(path).compression
+            if format_ == "orc"
+            else pq.read_metadata(path).row_group(0).column(0).compression
+        )
+        assert found == codec
+
+
+def test_a_sink_in_orc_is_checked_counted_audited_and_read_as_one_in_parquet(spark, project, runs):
+    drift = (
+        "{type: drift, column: p, psi_max: 0.2}, {type: expect_column_values_to_be_between, column: p, min_value: 0}"
+    )
+    gates = f"gates: {{output_ok: {{on: 'sink:scores', expect: [{drift}]}}}}\n"
+    results = {}
+    for format_ in ("parquet", "orc"):
+        plan = replace(project, sink=f"format: {format_}").plan(operator="arrow", gates=gates)
+        results[format_] = run_plan(plan, spark=spark, runs=runs).intervals[0]
+        rows = firesteel.read(spark, plan.sinks[0], [DAY]).orderBy("id").drop("_run_id", "_scored_at").collect()
+        results[f"rows {format_}"] = [(row.id, row.c if row.c == row.c else "NaN", row.dt, row.origin) for row in rows]
+        untyped = firesteel.read(spark, project.sink_uri, [DAY])
+        assert {field.name: field.dataType.simpleString() for field in untyped.schema} == {
+            column.name: column.type for column in plan.sinks[0].columns
+        }
+    parquet, in_orc = results["parquet"], results["orc"]
+    assert in_orc.state == "published", in_orc.error
+    assert in_orc.reason.startswith("changed since it was published: spec"), in_orc.reason
+    assert (in_orc.counts, results["rows orc"]) == (parquet.counts, results["rows parquet"])
+    assert [name for name, _ in in_orc.distributions] == ["p"]
+    for (_, one), (_, other) in zip(in_orc.distributions, parquet.distributions, strict=True):
+        assert one == pytest.approx(other)
+    audit = replace(project, sink="format: orc").plan(
+        operator="arrow", gates=gates.replace("min_value: 0", "min_value: -1")
+    )
+    assert audit.intervals[0].action == "audit"
+    result = run_plan(audit, spark=spark, runs=runs)
+    assert result.intervals[0].state == "audited", result.error
+
+
+def test_intervals_of_both_formats_are_read_as_one_data_set(spark, project, runs):
+    """A reader sees the rows of intervals that an earlier version of the spec published."""
+    for origin, format_ in (("JFK", "parquet"), ("L%2FX", "orc")):
+        sql = MAPPED.replace("WHERE c", f"WHERE origin = '{'L/X' if '%' in origin else origin}' AND (c") + ")"
+        plan = replace(project, sink=f"format: {format_}, mode: append_once").plan(operator="arrow", sql=sql)
+        assert run_plan(plan, spark=spark, runs=runs).state == "published"
+    assert {format_of(file) for file in current_files(project.sink_uri)} == {"parquet", "orc"}
+    for sink in (plan.sinks[0], project.sink_uri):
+        rows = firesteel.read(spark, sink)
+        assert rows.groupBy("origin").count().count() == 2
+        assert rows.where("origin = 'JFK' AND id IS NOT NULL AND p BETWEEN 0 AND 1").count() == 100
+
+
+def test_staged_files_in_orc_are_counted_and_a_damaged_one_is_an_error_that_names_it(spark, tmp_path, monkeypatch):
+    path = tmp_path / "part-0.orc"
+    orc.write_table(pa.table({"x": [1, 2]}), path)
+    files = StagedFiles.below(LocalStorage(), str(tmp_path))
+    assert files.rows() == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("firesteel.jobs.run.staged_files.MAX_FILES", 0)
+        assert files.count(spark, f"file://{tmp_path}") == 2
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StorageError, match=r"part-0.orc is not a valid ORC file") as caught:
+        StagedFiles.below(LocalStorage(), str(tmp_path)).rows()
+    assert caught.value.code == "FS8006"

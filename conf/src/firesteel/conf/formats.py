@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 SourceFormat = Literal["parquet", "orc", "csv", "json", "text"]
-SinkFormat = Literal["parquet"]
+SinkFormat = Literal["parquet", "orc"]
+Compression = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 
 TITLES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "json": "JSON", "text": "text"}
 """Format -> its name in messages."""
@@ -40,3 +41,14 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "json": {**_STRICT_TIMES, "allowSingleQuotes": "false"},
 }
 """Format -> options that differ from Spark's defaults unless the spec sets them. A quote within quotes is doubled, as RFC 4180 says."""
+
+CODECS: dict[str, dict[str, str]] = {
+    "parquet": {"zstd": "zstd", "snappy": "snappy", "gzip": "gzip", "lz4": "lz4_raw", "none": "uncompressed"},
+    "orc": {"zstd": "zstd", "snappy": "snappy", "gzip": "zlib", "lz4": "lz4", "none": "uncompressed"},
+}
+"""Format -> `compression` -> Spark's name of the codec. Only Hadoop reads what Spark calls `lz4` in Parquet."""
+
+
+def format_of(path: str) -> str:
+    """Return the format of a file that Spark or firesteel wrote, by its name."""
+    return "orc" if path.endswith(".orc") else "parquet"

@@ -205,6 +205,8 @@ def write_staged(
     writer = balanced.write.partitionBy(*sink.partition_by).option(
         "mapreduce.fileoutputcommitter.marksuccessfuljobs", "false"
     )
+    if sink.codec:
+        writer = writer.option("compression", sink.codec)
     if file_rows:
         writer = writer.option("maxRecordsPerFile", file_rows)
     writer.format(sink.format).mode("errorifexists").save(uri)

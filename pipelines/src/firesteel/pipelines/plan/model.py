@@ -276,6 +276,8 @@ class SinkPlan:
     on_empty: Literal["fail", "allow"] = "fail"
     min_rows: int | None = None
     """Fewest rows that an interval may publish."""
+    codec: str = ""
+    """Spark's name of the compression codec; "" leaves it to the session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
-from firesteel.conf.formats import LINES
+from firesteel.conf.formats import CODECS, LINES
 from firesteel.pipelines.analysis import LINEAGE_TYPES, Analysis, analyze, outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
@@ -412,4 +412,5 @@ def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
         file_bytes=sink.files.target_size,
         on_empty=sink.on_empty,
         min_rows=sink.min_rows,
+        codec=CODECS[sink.format][sink.compression] if sink.compression else "",
     )

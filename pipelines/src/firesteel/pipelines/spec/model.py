@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from firesteel.conf.formats import LINES, OPTIONS, TITLES, SinkFormat, SourceFormat
+from firesteel.conf.formats import LINES, OPTIONS, TITLES, Compression, SinkFormat, SourceFormat
 from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
 from firesteel.pipelines.spec.values import (
@@ -623,7 +623,10 @@ class Sink(Part):
     """A data set to which the pipeline publishes."""
 
     from_: Name = Field(alias="from", description="The step whose rows are published.")
-    format: SinkFormat = Field("parquet", description="Format of the files.")
+    format: SinkFormat = Field("parquet", description="Format of the files. Another format scores all intervals again.")
+    compression: Compression | None = Field(
+        None, description="Compression codec of the files. Default: `zstd`, or what `configuration` sets."
+    )
     path: str = Field(description="URI of the data set.")
     partition_by: tuple[Name, ...] = Field(
         min_length=1,
