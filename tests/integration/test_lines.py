@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import gzip
 import io
 import json
 import math
@@ -220,6 +221,20 @@ def test_a_view_has_the_parsed_rows_whatever_columns_are_read(spark, tmp_path):
         assert frame.count() == 1
         assert len(frame.collect()) == 1
         assert frame.where("true").select(columns[0].name).count() == 1
+
+
+def test_compressed_empty_and_other_files_of_text(spark, tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress("1,é\n".encode()))
+    (tmp_path / "b.csv").write_bytes(b"")
+    plan = source(tmp_path, "csv", {"a": "int", "b": "string"})
+    assert read(spark, plan, "a.csv.gz", "b.csv") == [((1, "é"), None)]
+    (tmp_path / "c.csv").write_bytes('1;"é\n;"\n2;x\n'.encode("latin-1"))
+    plan = replace(plan, options=(("encoding", "ISO-8859-1"), ("multiLine", "true"), ("sep", ";")))
+    assert read(spark, plan, "c.csv") == [((1, "é\n;"), None), ((2, "x"), None)]
+    (tmp_path / "d.csv").write_text("a|N/A|01.02.2024\n")
+    options = (("nullValue", "N/A"), ("delimiter", "|"), ("dateFormat", "dd.MM.yyyy"))
+    plan = replace(source(tmp_path, "csv", {"a": "string", "b": "int", "c": "date"}), options=options)
+    assert read(spark, plan, "d.csv") == [(("a", None, dt.date(2024, 2, 1)), None)]
 
 
 @pytest.mark.parametrize(

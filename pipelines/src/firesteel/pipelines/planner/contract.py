@@ -218,6 +218,8 @@ def unreadable_hint(reason: str) -> str:
     """Return the hint for a column that Spark cannot read."""
     if "nanoseconds" in reason:
         return 'Write it in microseconds (pandas: `to_parquet(..., coerce_timestamps="us", allow_truncated_timestamps=True)`).'
+    if "without a name" in reason:
+        return "Write the file again with names, by a current version of Hive or Spark."
     return "Write it with a type that Spark supports."
 
 
