@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import firesteel
 from firesteel.conf.errors import FiresteelError, ModelError, SpecErrors
 from firesteel.conf.files import UnusableFileError, read_user_text, unstorable
 from firesteel.jobs.cli.main import invoke
@@ -219,7 +220,7 @@ SAYS = """
 import json, sys
 import click
 from firesteel.jobs.cli.console import plain_console
-from firesteel.jobs.cli.output import keep_output_open
+from firesteel.jobs.output import keep_output_open
 keep_output_open()
 text = json.loads(sys.argv[1])
 click.echo(f"by {text}")
@@ -246,6 +247,37 @@ def test_text_of_others_does_not_control_the_terminal():
     assert all(re.fullmatch(r"\x1b\[[0-9;]*m", sequence) for sequence in sequences), sequences
     assert "\x1b[8m" not in sequences
     assert not re.search("[\x07\x08\x7f-\x9f\u202e]", shown.decode())
+
+
+NO_OUTPUT = {
+    "firesteel.jobs.embedded.launch",  # executes a command of its parent
+    "firesteel.jobs.gates.catalogue",  # a tool of developers, without arguments
+    "firesteel.rdma_shuffle.service",  # prints its own arguments and JSON in ASCII
+}
+
+
+def programs() -> list[str]:
+    """Return the modules of firesteel that run as programs."""
+    roots = (root for root in map(Path, firesteel.__path__))
+    return sorted(
+        ".".join(("firesteel", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__main__")
+        for root in roots
+        for path in root.rglob("*.py")
+        if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    )
+
+
+def test_programs_are_found():
+    assert {"firesteel.jobs.cli.main", "firesteel.jobs.run_plan", *NO_OUTPUT} <= {*programs()}
+
+
+@pytest.mark.parametrize("name", sorted({*programs()} - NO_OUTPUT))
+def test_each_program_escapes_control_characters(name):
+    words = ["--plan", HOSTILE] if name == "firesteel.jobs.run_plan" else [HOSTILE]
+    done = subprocess.run([sys.executable, "-m", name, *words], capture_output=True, check=False, timeout=60)
+    text = (done.stdout + done.stderr).decode()
+    assert "txt.exe" in text
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text), repr(text)
 
 
 def _read(terminal: int) -> bytes:
