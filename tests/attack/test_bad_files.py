@@ -9,23 +9,28 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import firesteel
 from firesteel.conf.errors import FiresteelError, ModelError, SpecErrors
 from firesteel.conf.files import UnusableFileError, read_user_text, unstorable
+from firesteel.conf.secret_sources import FolderSource
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.tracking.registry import resolve_model
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.publish.policy import VARIABLE
+from firesteel.pipelines.publish.policy import VARIABLE, policies
+from firesteel.pipelines.storage.local import LocalStorage
+from firesteel.rdma_shuffle import settings as shuffle_settings
+from firesteel.udfs.digest import digest_of
+from firesteel.udfs.mlmodel import read_mlmodel
 from support.specs import FixedBackend, example
 
 GIB = 1 << 30
+SOURCES = [*Path(__file__).parents[2].glob("*/src/firesteel/**/*.py")]
 DEEP = 1200
 
 
@@ -199,6 +204,46 @@ def test_any_bytes_are_text_or_a_problem(tmp_path_factory, data):
         assert text.encode() in {data, data.removeprefix(b"\xef\xbb\xbf")}
 
 
+def _policy(path: Path) -> None:
+    policies({VARIABLE: str(path)}, Path("/nowhere"))
+
+
+def _shuffle_secret(path: Path) -> None:
+    shuffle_settings.read(
+        shuffle_settings.parser().parse_args(["--folder", "f", "--socket", "s", "--cluster-secret", str(path)])
+    )
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "text": read_user_text,
+    "policy": _policy,
+    "secret": lambda path: FolderSource(path.parent.parent).find(path.parent.name, path.name),
+    "shuffle secret": _shuffle_secret,
+    "MLmodel": lambda path: read_mlmodel(path.parent),
+    "model": lambda path: digest_of(path.parent, GIB),
+    "stored": lambda path: LocalStorage().read(str(path)),
+}
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a FIFO", "an endless device", "a sparse file of 60 GiB"])
+@pytest.mark.parametrize("reader", READERS)
+def test_each_reader_of_files_refuses_what_is_no_file_and_too_long_files(tmp_path, reader, kind):
+    if reader == "stored" and kind == "a sparse file of 60 GiB":
+        pytest.skip("callers of the storage limit the length")
+    if reader == "model" and kind == "a folder":
+        pytest.skip("a model has folders")
+    path = tmp_path / "folder" / "MLmodel"
+    path.parent.mkdir()
+    KINDS[kind](path)
+    with pytest.raises((UnusableFileError, FiresteelError)):
+        READERS[reader](path)
+
+
+def test_one_function_opens_the_files_of_users():
+    flag = "O_NONBLOCK"  # without it, `open` of a FIFO hangs
+    assert [path.name for path in SOURCES if flag in path.read_text(encoding="utf-8")] == ["files.py"]
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
@@ -258,11 +303,9 @@ NO_OUTPUT = {
 
 def programs() -> list[str]:
     """Return the modules of firesteel that run as programs."""
-    roots = (root for root in map(Path, firesteel.__path__))
     return sorted(
-        ".".join(("firesteel", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__main__")
-        for root in roots
-        for path in root.rglob("*.py")
+        ".".join(path.with_suffix("").parts[path.parts.index("src") + 1 :]).removesuffix(".__main__")
+        for path in SOURCES
         if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
     )
 

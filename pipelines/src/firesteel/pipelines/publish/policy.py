@@ -34,6 +34,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from firesteel.conf.errors import NotAllowed, StorageError, Where
+from firesteel.conf.files import UnusableFileError, read_user_file
 from firesteel.conf.identity import os_user
 from firesteel.conf.signing import PublicKey
 from firesteel.pipelines.storage.identity import Location
@@ -319,15 +320,13 @@ def _can_change(folder: os.stat_result, owner: int) -> bool:
 
 def _read(path: Path) -> Policy:
     try:
-        # One descriptor, so that the bytes are those of the checked file; without O_NONBLOCK, opening a FIFO waits for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            state = os.fstat(file.fileno())
-            if not stat.S_ISREG(state.st_mode):
-                raise _unusable(path, "is not a file")
-            data = file.read(MAX_BYTES + 1)
-        changeable = next(_changeable_folders(path, state.st_uid), None)
+        file = read_user_file(path, MAX_BYTES)
+        changeable = next(_changeable_folders(path, file.state.st_uid), None)
+    except UnusableFileError as error:
+        raise _unusable(path, error.why) from None
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
+    data, state = file.data, file.state
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(state.st_mode)
         raise _unusable(path, f"is writable by users other than its owner (mode {mode:04o})", "Run `chmod go-w` on it.")
@@ -337,8 +336,6 @@ def _read(path: Path) -> Policy:
             f"can be replaced by users other than its owner: they can change the folder {changeable}",
             "Give the folder to the owner of the policy, and run `chmod go-w` on it.",
         )
-    if len(data) > MAX_BYTES:
-        raise _unusable(path, "is longer than 1 MiB")
     try:
         content = YAML(typ="safe", pure=True).load(io.BytesIO(data))
         policy = PolicyFile.model_validate(content)
