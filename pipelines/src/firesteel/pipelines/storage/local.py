@@ -25,6 +25,7 @@ from firesteel.pipelines.storage.paths import absolute, join, parent_of, scan, s
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _RACES = 10
+_BLOCK = 1 << 20
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -89,12 +90,16 @@ class LocalStorage:
         """See Storage."""
         return self.read(path, offset, length)
 
-    def checksum(self, path: str) -> str:
-        """See Storage. SHA-256 of all bytes."""
+    def checksum(self, path: str, length: int) -> str:
+        """See Storage. SHA-256 of all bytes, or of the first `length` + 1."""
         path = absolute(path)
+        digest, remaining = hashlib.sha256(), length + 1
         try:
             with open_regular(path) as file:
-                return f"SHA-256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                while block := file.read(min(_BLOCK, remaining)):
+                    digest.update(block)
+                    remaining -= len(block)
+                return f"SHA-256:{digest.hexdigest()}"
         except OSError as error:
             raise _error(error, path) from error
 
