@@ -115,7 +115,7 @@ CODES: dict[str, Code] = {
     ),
     "FS4006": Code(
         "the storage has no checksum of an input file, and its source has `verify: checksum`",
-        "Retry later, or set `verify: sha256`.",
+        "Set `verify: sha256`.",
     ),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Fix the row, or set on_error: dead_letter."),

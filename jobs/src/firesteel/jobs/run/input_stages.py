@@ -20,6 +20,7 @@ from firesteel.pipelines.publish.state_store import file_name
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.sql.mapping import NotMapOnlyError, map_only
 from firesteel.pipelines.sql.select import SqlText, parse_select
+from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -83,8 +84,9 @@ class Transform:
         if step is not None and not _maps_only(context.plan, step, context.interval):
             # Its SQL might return other rows to the gate than to the score: LIMIT, collect_list(), joins on doubles.
             with context.metrics.timed("quarantine"):
-                copy = f"{context.store.storage.base_uri}{context.transaction.scratch_path}/{file_name(relation)}"
-                frame = _materialize(frame, copy)
+                storage, copy = context.store.storage, join(context.transaction.scratch_path, file_name(relation))
+                storage.permit(join(copy, "file"))
+                frame = _materialize(frame, f"{storage.base_uri}{copy}")
                 frame.createOrReplaceTempView(relation)
         context.unsplit[relation] = frame
         verdicts = [(gate, context.check_gate(gate, frame)) for gate in gates]
@@ -148,6 +150,7 @@ def write_quarantine(split: SplitRows, store: StateStore, relation: str, interva
         return
     path = quarantine_path(store, relation, interval, run_id)
     uri = f"{store.storage.base_uri}{path}"
+    store.storage.permit(join(path, "file"))
     writer = split.quarantined.hint("rebalance").write
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.mode("errorifexists").parquet(uri)

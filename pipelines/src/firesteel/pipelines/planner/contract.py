@@ -46,14 +46,14 @@ class FileSchema:
 
 
 _schemas: dict[str, FileSchema] = {}
-_footers: dict[tuple[str, int, int | str], FileSchema] = {}
+_footers: dict[tuple[str, int, int], FileSchema] = {}
 _MOST_FOOTERS = 1_000_000
 
 
-def known_schema(name: str, storage: Storage, path: str, length: int, version: int | str | None) -> FileSchema:
+def known_schema(name: str, storage: Storage, path: str, length: int, version: int | None) -> FileSchema:
     """Return the result of `read_schema`, cached in this process by (path, length, version).
 
-    `version` is the file's digest or modification time; None reads the footer.
+    `version` is the file's modification time; None reads the footer.
     """
     if version is None:
         return read_schema(name, storage, path, length)

@@ -236,7 +236,8 @@ class Listing:
         by_time = self.loaded.spec.sources[name].verify == "modified"
 
         def schema_of(file: InputFile) -> FileSchema | InputNotReady:
-            version = file.digest or (file.modified_ms if by_time else None)
+            # No digest: the file may have been replaced since the digest was computed.
+            version = file.modified_ms if by_time else None
             try:
                 return known_schema(name, located.storage, f"{located.path}/{file.path}", file.length, version)
             except InputNotReady as error:
