@@ -18,6 +18,8 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
+import os
+import stat
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +41,7 @@ from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -67,6 +69,7 @@ SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
 AUDIT_HEAD = "firesteel.audit_head"
 WARNING = "firesteel.warning"
+_REPORT = "report.html"
 _CANCELLED = 130
 _ERROR_WAIT_S = 10.0
 """Seconds that a run with an error waits for its earlier calls to MLflow."""
@@ -282,7 +285,6 @@ class RunTracker:
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
         result = self.stamp(result)
-        report = Path(report or result.report)
         partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
         metrics = points(result, self._plan)
         self._wait()
@@ -304,7 +306,7 @@ class RunTracker:
         if not self.problems:
             link_models(self._client, self._run_id, self._plan, metrics)
         self._store(
-            "storing the result", {"result.json": result.to_json() + "\n"}, (report,) if report.is_file() else ()
+            "storing the result", {"result.json": result.to_json() + "\n", **_report(Path(report or result.report))}
         )
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
         self._end("KILLED" if result.exit_code == _CANCELLED else status)
@@ -376,7 +378,7 @@ class RunTracker:
         spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
         self._store("storing the plan", {"plan.json": self._plan.to_json(), **spec})
 
-    def _store(self, doing: str, texts: Mapping[str, str], files: Sequence[Path] = ()) -> None:
+    def _store(self, doing: str, texts: Mapping[str, str]) -> None:
         """Upload artifacts. After an error the run uploads no more, because a store may need minutes to fail."""
         if self._store_failed:
             return
@@ -384,8 +386,6 @@ class RunTracker:
         with self._recording(doing):
             for name, text in texts.items():
                 self._client.log_text(self._run_id, text, name)
-            for file in files:
-                self._client.log_artifact(self._run_id, str(file))
             self._store_failed = False
 
     def _tags(self) -> dict[str, str]:
@@ -478,6 +478,23 @@ class _Recording:
             self._add_problem(str(fault))
             return True
         return False
+
+
+def _report(path: Path) -> dict[str, str]:
+    """Return the text of a report by its name in MLflow; empty if there is none.
+
+    The path may come from a record in the storage, where others may be able to write. Only a report that this user has written counts.
+    """
+    if path.name != _REPORT:
+        return {}
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8", newline="") as file:
+            status = os.fstat(descriptor)
+            own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            return {_REPORT: file.read()} if own else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _user() -> str:

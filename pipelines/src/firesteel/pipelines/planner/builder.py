@@ -45,7 +45,7 @@ from firesteel.pipelines.planner.operator import with_operators
 from firesteel.pipelines.planner.outputs import added_values, check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
-from firesteel.pipelines.publish.owner import check_sink, check_store
+from firesteel.pipelines.publish.owner import check_outside, check_sink, check_store
 from firesteel.pipelines.publish.policy import Request, authorise, policies
 from firesteel.pipelines.publish.signers import require_signer
 from firesteel.pipelines.publish.transaction import StateStore
@@ -123,8 +123,10 @@ def build_plan(
     code = _code_parts(loaded, analysis)
     store = StateStore.at(spec.storage, spec.name, loaded.profile)
     check_store(store)
+    check_outside(store, store.base)
     for name, sink in spec.sinks.items():
         check_sink(store, name, sink.path)
+        check_outside(store, sink.path)
     published = Published.of(
         store, {name: sink.path for name, sink in spec.sinks.items()}, [slot.id for slot in requested]
     )
