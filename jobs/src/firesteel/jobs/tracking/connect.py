@@ -74,11 +74,16 @@ def mlflow_environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
+def mlflow_faults(tracking_uri: str, doing: str, needs: str = "") -> Iterator[None]:
     """Limit retries inside the block, and convert errors to FS9003 with a one-line cause.
 
     The block only calls MLflow. All errors are converted, because artifact stores raise those of their own libraries
     (botocore, google.auth, azure.core, firesteel's storage). Other errors of firesteel pass.
+
+    Parameters
+    ----------
+    needs
+        The permission that the block needs, such as `EDIT on the experiment x`, for the hint of FS9035.
     """
     with mlflow_environment():
         try:
@@ -88,9 +93,30 @@ def mlflow_faults(tracking_uri: str, doing: str) -> Iterator[None]:
         except FiresteelError:
             raise
         except Exception as error:
-            raise unreachable(
-                tracking_uri, f"{doing}: {one_line(error)}", missing_library(error), _code(error)
-            ) from error
+            code = _code(error)
+            hint = missing_library(error) or _account_hint(tracking_uri, code, needs)
+            raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", hint, code) from error
+
+
+def _account_hint(tracking_uri: str, code: str, needs: str) -> str:
+    """Return the hint of FS9034 and FS9035 with the account; empty for other codes."""
+    if code == "FS9035" and needs:
+        return f"Grant {account(tracking_uri)} {needs}; see docs/how-to/mlflow-permissions.md."
+    if code == "FS9034":
+        return f"The server rejects {account(tracking_uri)}. {CODES[code].advice}"
+    return ""
+
+
+def account(tracking_uri: str) -> str:
+    """Return the name of the account that MLflow's client sends to the server, for messages."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    user = urlsplit(_effective(tracking_uri)).username or read_mlflow_creds().username
+    if user:
+        return f"the user {unquote(user)}"
+    return (
+        "the account of MLFLOW_TRACKING_TOKEN" if os.environ.get("MLFLOW_TRACKING_TOKEN") else "requests without a user"
+    )
 
 
 def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:

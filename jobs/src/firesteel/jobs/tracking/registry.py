@@ -211,7 +211,7 @@ def _pinned(model: ModelPlan) -> str:
 
 def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> bool:
     """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
-    with mlflow_faults(tracking_uri, f"resolving {model.uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {model.uri}", _permission(name)):
         try:
             version = _aliases(client, name).get(alias)
         except ModelError:  # the registered model was deleted, with its versions
@@ -230,7 +230,7 @@ def _download(
 ) -> tuple[str, Path]:
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(tracking_uri, f"resolving {uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
@@ -246,7 +246,7 @@ def _download(
         version = parts["version"]
     source = _source(client, name, version, tracking_uri) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(tracking_uri, f"resolving {uri}"):
+        with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
             versions = [
                 int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
             ]
@@ -285,13 +285,18 @@ def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) ->
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}"):
+    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}", _permission(name)):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
             if error.error_code != _MISSING:
                 raise
             return None
+
+
+def _permission(name: str) -> str:
+    """Return the permission that a plan needs, for messages."""
+    return f"READ on the registered model {name}"
 
 
 def _local_folder(uri: str, where: Where | None) -> Path:
