@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from mlflow.entities import ViewType
 
+from firesteel.conf.check import Check
 from firesteel.conf.errors import RuntimeFault
+from firesteel.jobs.doctor.machine import machine_checks
 from firesteel.jobs.tracking import RunTracker, resolve_model
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import ModelPlan, Plan
@@ -120,6 +123,84 @@ def test_a_plan_names_the_permission_that_is_missing(accounts: Accounts, user: s
         resolve(accounts.uri)
     assert caught.value.code == "FS9035"
     assert f"Grant the user {user} {needs}" in caught.value.hint
+
+
+SPEC = f"""
+spec_version: 1
+name: flight_delay_scores
+storage: {{root}}/_firesteel
+interval: {{{{column: dt, unit: day, begin: 2024-01-01}}}}
+sources:
+  points:
+    path: {{root}}/points
+    partitions: {{{{dt: date}}}}
+    select: {{{{dt: "${{{{interval.ds}}}}"}}}}
+    contract: {{{{columns: {{{{id: bigint, a: double}}}}}}}}
+models:
+  delay: {{{{uri: "models:/{MODEL}@champion", method: predict_proba, trust: {{{{formats: [skops]}}}}}}}}
+steps:
+  scored:
+    score: {{{{input: points, model: delay, features: signature, keep: [id, dt], output: {{{{p: double}}}}}}}}
+sinks:
+  scores: {{{{from: scored, path: "{{root}}/scores", partition_by: [dt]}}}}
+tracking: {{{{mlflow: {{{{uri: "{{uri}}", experiment: "{{experiment}}"}}}}}}}}
+"""
+MLFLOW = ("mlflow", "model", "experiment", "artifacts")
+
+
+def doctor(accounts: Accounts, folder: Path, experiment: str = BATCH) -> dict[str, Check]:
+    spec = folder / "pipeline.yaml"
+    spec.write_text(SPEC.format(root=f"file://{folder}", uri=accounts.uri, experiment=experiment))
+    return {check.subject: check for check in machine_checks(spec, "", {}) if check.subject in MLFLOW}
+
+
+def contents(accounts: Accounts) -> list[object]:
+    """Return the experiments, runs and artifacts of the server."""
+    accounts.log_in(ADMIN)
+    client = connect(accounts.uri)
+    experiments = client.search_experiments(view_type=ViewType.ALL)
+    runs = client.search_runs([experiment.experiment_id for experiment in experiments], run_view_type=ViewType.ALL)
+    found: list[object] = sorted(experiment.name for experiment in experiments)
+    return [*found, *sorted(run.info.run_id for run in runs), sorted(accounts.server.artifacts.rglob("*"))]
+
+
+@pytest.mark.parametrize("user", [ADMIN, "scorer"])
+def test_doctor_finds_the_permissions_of_a_run_and_leaves_nothing(
+    accounts: Accounts, tmp_path: Path, user: str
+) -> None:
+    before = contents(accounts)
+    accounts.log_in(user)
+    assert {name: check.state for name, check in doctor(accounts, tmp_path).items()} == dict.fromkeys(MLFLOW, "ok")
+    new = doctor(accounts, tmp_path, "new")
+    assert new["experiment"].found == "new does not exist yet; the first run creates it"
+    assert new["experiment"].state == "ok"
+    assert contents(accounts) == before
+
+
+@pytest.mark.parametrize(
+    ("user", "subject", "needs"),
+    [
+        ("stranger", "model", f"READ on the registered model {MODEL}"),
+        ("stranger", "experiment", f"EDIT on the experiment {BATCH}"),
+        ("without_model", "model", f"READ on the registered model {MODEL}"),
+        ("without_artifacts", "model", "READ on the experiment that has the artifacts"),
+        ("reader", "experiment", f"EDIT on the experiment {BATCH}"),
+    ],
+)
+def test_doctor_names_the_permission_that_is_missing(
+    accounts: Accounts, tmp_path: Path, user: str, subject: str, needs: str
+) -> None:
+    accounts.log_in(user)
+    check = doctor(accounts, tmp_path)[subject]
+    assert check.state == "fail"
+    assert f"Grant the user {user} {needs}" in check.advice
+
+
+def test_doctor_names_a_wrong_password(accounts: Accounts, tmp_path: Path) -> None:
+    accounts.log_in("scorer", "wrong")
+    (check,) = doctor(accounts, tmp_path).values()
+    assert check.state == "fail"
+    assert "The server rejects the user scorer" in check.advice
 
 
 @pytest.mark.parametrize("user", ["stranger", "reader"])

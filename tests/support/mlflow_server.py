@@ -23,6 +23,7 @@ class MlflowServer:
     def __init__(self, folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> None:
         new_store(folder / "mlflow.db", "mlflow-artifacts:/0")
         self._folder = folder
+        self.artifacts = folder / "artifacts"
         self._options = options
         self._environ = dict(environ or {})
         self._port = remembered_ports(folder / "ports.json", ["mlflow"])["mlflow"]
@@ -40,7 +41,7 @@ class MlflowServer:
         """Start the server. Return when it answers."""
         words = ["server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
         words += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        words += ["--artifacts-destination", str(self._folder / "artifacts")]
+        words += ["--artifacts-destination", str(self.artifacts)]
         words += self._options
         environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self._folder / "log").open("a") as log:

@@ -139,6 +139,17 @@ def _delete(pid: int, temporary: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_readable(source: str, tracking_uri: str) -> None:
+    """Read the MLmodel file of an artifact URI, as a plan does. FS9003, FS9034 or FS9035 if that fails."""
+    with mlflow_faults(tracking_uri, f"reading {source}", _permission(source)):
+        from mlflow.artifacts import download_artifacts
+
+        with tempfile.TemporaryDirectory(prefix="firesteel-mlmodel-") as target:
+            download_artifacts(
+                artifact_uri=f"{source.rstrip('/')}/MLmodel", dst_path=target, tracking_uri=reveal(tracking_uri) or None
+            )
+
+
 def _permission(source: str) -> str:
     """Return the permission that reading artifacts through the server needs, for messages."""
     return f"READ on the experiment that has the artifacts {source}"

@@ -88,7 +88,9 @@ def resolve_model(
     """
     registered = _REGISTERED.match(uri)
     if registered:
-        version, folder = _download(uri, registered, tracking_uri, max_size, where)
+        version, source = find_version(uri, tracking_uri, where)
+        with _located(where):
+            folder = fetch(source, tracking_uri, max_size, known=True)
         resolved = f"models:/{registered['name']}/{version}"
     else:
         folder = _local_folder(uri, where)
@@ -225,9 +227,18 @@ def _drift(model: ModelPlan, change: str) -> PlanDrift:
     return PlanDrift("FS6002", f"{_pinned(model)}; {change}.", hint=f"Run `plan` again, or pin {model.resolved_uri}.")
 
 
-def _download(
-    uri: str, parts: re.Match[str], tracking_uri: str, max_size: int | None, where: Where | None
-) -> tuple[str, Path]:
+def find_version(uri: str, tracking_uri: str, where: Where | None = None) -> tuple[str, str]:
+    """Return the version of a `models:/` URI and its artifact URI, without a download.
+
+    Raises
+    ------
+    ModelError
+        FS3001 (unknown model or version), FS3005 (unknown alias).
+    """
+    parts = _REGISTERED.match(uri)
+    if parts is None:
+        _local_folder(uri, where)  # raises FS3001
+        raise AssertionError(uri)
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
     with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
@@ -252,8 +263,7 @@ def _download(
             ]
         known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
         raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
-    with _located(where):
-        return version, fetch(source, tracking_uri, max_size, known=True)
+    return version, source
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:
