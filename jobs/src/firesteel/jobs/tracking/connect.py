@@ -16,6 +16,7 @@ from firesteel.conf.codes import CODES
 from firesteel.conf.errors import FiresteelError, RuntimeFault, StorageError
 from firesteel.conf.redaction import redact
 from firesteel.conf.secrets import references, reveal
+from firesteel.jobs.tracking import retries
 from firesteel.pipelines.plan.security import is_clear
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ _EXTRAS = {"boto3": "s3", "botocore": "s3", "google": "gcs", "azure": "azure"}
 """The extra of firesteel that installs the top-level package of an artifact store."""
 
 _ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's default of 7 with back-off blocks for minutes if the server is down
+    # MLflow's default of 7 with back-off blocks for minutes if the server is down. Busy servers have more (retries.py).
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # read at import
@@ -53,6 +55,7 @@ def mlflow_environment() -> Iterator[None]:
     global _DEPTH  # noqa: PLW0603 - the environment is process-wide, so the nesting depth is, too
     with _GUARD:
         _DEPTH += 1
+        retries.open_blocks = _DEPTH
         if _DEPTH == 1:
             for key, value in _ENVIRONMENT.items():
                 if key not in os.environ:
@@ -66,6 +69,7 @@ def mlflow_environment() -> Iterator[None]:
     finally:
         with _GUARD:
             _DEPTH -= 1
+            retries.open_blocks = _DEPTH
             if _DEPTH == 0:
                 while _ADDED:
                     os.environ.pop(_ADDED.pop(), None)
@@ -94,7 +98,7 @@ def mlflow_faults(tracking_uri: str, doing: str, needs: str = "") -> Iterator[No
             raise
         except Exception as error:
             code = _code(error)
-            hint = missing_library(error) or _account_hint(tracking_uri, code, needs)
+            hint = missing_library(error) or _account_hint(tracking_uri, code, needs) or _busy_hint(error)
             raise unreachable(tracking_uri, f"{doing}: {one_line(error)}", hint, code) from error
 
 
@@ -104,6 +108,13 @@ def _account_hint(tracking_uri: str, code: str, needs: str) -> str:
         return f"Grant {account(tracking_uri)} {needs}; see docs/how-to/mlflow-permissions.md."
     if code == "FS9034":
         return f"The server rejects {account(tracking_uri)}. {CODES[code].advice}"
+    return ""
+
+
+def _busy_hint(error: Exception) -> str:
+    """Return the hint for a server that answered 429 or 503 to every retry; empty for other errors."""
+    if re.search(r"too many (429|503) error responses", str(error)):
+        return "The server is busy or limits requests: run again later, or raise its limit."
     return ""
 
 
@@ -140,6 +151,7 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
         from firesteel.jobs.tracking.hdfs_artifacts import register
 
         register()
+        retries.install()
         uri = _effective(tracking_uri)
         _probe(uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
