@@ -16,6 +16,7 @@ from firesteel.jobs.tracking.artifacts import check_readable
 from firesteel.jobs.tracking.connect import connect, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.experiment import edit_permission, experiment_name
 from firesteel.jobs.tracking.registry import find_version
+from firesteel.pipelines.plan.security import held_to_security
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
     from firesteel.pipelines.spec.model import Spec
 
 
-def tracking_checks(spec: Spec) -> Iterator[Check]:
+@held_to_security
+def tracking_checks(spec: Spec) -> list[Check]:
     """Check the server, the registered models, the experiment and its artifact location, in the order of a run."""
+    return list(_tracking(spec))
+
+
+def _tracking(spec: Spec) -> Iterator[Check]:
     uri = spec.tracking.mlflow.uri
     try:
         missing = _missing_database(reveal(uri))

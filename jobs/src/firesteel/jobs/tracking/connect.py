@@ -17,7 +17,7 @@ from firesteel.conf.errors import FiresteelError, RuntimeFault, StorageError
 from firesteel.conf.redaction import redact
 from firesteel.conf.secrets import references, reveal
 from firesteel.jobs.tracking import retries
-from firesteel.pipelines.plan.security import is_clear
+from firesteel.pipelines.plan.security import is_clear, is_strict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +160,8 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
     ------
     RuntimeFault
         FS9003 if the server does not answer within seconds, or, without `create`, if the database or folder does not exist; FS9034 to
-        FS9037 for rejected credentials, missing permissions, certificates and other servers.
+        FS9037 for rejected credentials, missing permissions, certificates and other servers; FS9041 if the connection is less secure
+        than the plan or spec requires (`held_to_security`).
     """
     with mlflow_environment():
         import mlflow
@@ -171,6 +172,8 @@ def connect(tracking_uri: str = "", *, create: bool = True) -> MlflowClient:
         retries.install()
         uri = _effective(tracking_uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or (uri if tracking_uri else mlflow.get_registry_uri())
+        if is_strict():
+            _check_encrypted(uri, registry)
         for store_uri in (uri, registry):
             _check_certificate_files(store_uri)
             if not create:
@@ -297,7 +300,7 @@ def _code(error: BaseException | None) -> str:
     return "FS9003"
 
 
-def check_encrypted(tracking_uri: str) -> None:
+def _check_encrypted(tracking_uri: str, registry_uri: str) -> None:
     """Check what `security: {mode: strict}` needs of the tracking server and the registry, which the environment may name.
 
     Raises
@@ -305,11 +308,7 @@ def check_encrypted(tracking_uri: str) -> None:
     RuntimeFault
         FS9041 for plain HTTP to another machine, and for certificates that are not verified.
     """
-    uris = {
-        "the tracking URI": _effective(tracking_uri),
-        "MLFLOW_REGISTRY_URI": os.environ.get("MLFLOW_REGISTRY_URI", ""),
-    }
-    for name, uri in uris.items():
+    for name, uri in {"the tracking URI": tracking_uri, "the registry URI": registry_uri}.items():
         if is_clear(uri):
             what = f"security.mode is strict, and {name} is {without_secrets(uri)}, which is not encrypted."
             raise RuntimeFault("FS9041", what, hint="Use https.")

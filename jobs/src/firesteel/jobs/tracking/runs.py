@@ -27,7 +27,7 @@ from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
 from firesteel.jobs.tracking.batch import TAG_LIMIT, log_values
-from firesteel.jobs.tracking.connect import check_encrypted, mlflow_faults, one_line, without_secrets
+from firesteel.jobs.tracking.connect import mlflow_faults, one_line, without_secrets
 from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.driver import process_tags
@@ -35,6 +35,7 @@ from firesteel.jobs.tracking.experiment import edit_permission, experiment_name,
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points
 from firesteel.jobs.tracking.model_links import link_models, link_training_models
 from firesteel.jobs.tracking.page import challengers, model_tags, note, published_tag
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
@@ -102,6 +103,7 @@ class RunTracker:
         self._background = BackgroundCalls()
 
     @classmethod
+    @held_to_security
     def open(
         cls,
         plan: Plan,
@@ -122,15 +124,13 @@ class RunTracker:
             FS9003 if MLflow is required and cannot be reached or rejects the run.
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
-        if plan.security == "strict":
-            check_encrypted(uri)
         try:
             name = experiment or experiment_name(plan.tracking.experiment, plan.pipeline)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
             tracker._begin()
         except RuntimeFault as fault:
-            if plan.tracking.required:
+            if plan.tracking.required or fault.code == "FS9041":
                 raise
             tracker = cls(cast("MlflowClient", _UnreachableClient(str(fault))), uri, plan, run_id, "")
             tracker._add_problem(str(fault))
