@@ -232,8 +232,12 @@ CODES: dict[str, Code] = {
         "Ask the owner of the experiment or model for the permission: EDIT to record runs, READ to use a model.",
     ),
     "FS9036": Code(
-        "the certificate of the MLflow server is not trusted",
+        "the certificate of the MLflow server is not trusted, or a certificate file is missing",
         "Set REQUESTS_CA_BUNDLE to the file of the certificate authority.",
+    ),
+    "FS9037": Code(
+        "the server at the tracking URI is not an MLflow server",
+        "Check the address, its port and its path. Behind a login page, set MLFLOW_TRACKING_TOKEN.",
     ),
     "FS9040": Code("required lineage cannot be sent", "Check the address and the token; nothing was read."),
     "FS9041": Code(

@@ -88,7 +88,9 @@ def resolve_model(
     """
     registered = _REGISTERED.match(uri)
     if registered:
-        version, folder = _download(uri, registered, tracking_uri, max_size, where)
+        version, source = find_version(uri, tracking_uri, where)
+        with _located(where):
+            folder = fetch(source, tracking_uri, max_size, known=True)
         resolved = f"models:/{registered['name']}/{version}"
     else:
         folder = _local_folder(uri, where)
@@ -211,7 +213,7 @@ def _pinned(model: ModelPlan) -> str:
 
 def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> bool:
     """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
-    with mlflow_faults(tracking_uri, f"resolving {model.uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {model.uri}", _permission(name)):
         try:
             version = _aliases(client, name).get(alias)
         except ModelError:  # the registered model was deleted, with its versions
@@ -225,12 +227,21 @@ def _drift(model: ModelPlan, change: str) -> PlanDrift:
     return PlanDrift("FS6002", f"{_pinned(model)}; {change}.", hint=f"Run `plan` again, or pin {model.resolved_uri}.")
 
 
-def _download(
-    uri: str, parts: re.Match[str], tracking_uri: str, max_size: int | None, where: Where | None
-) -> tuple[str, Path]:
+def find_version(uri: str, tracking_uri: str, where: Where | None = None) -> tuple[str, str]:
+    """Return the version of a `models:/` URI and its artifact URI, without a download.
+
+    Raises
+    ------
+    ModelError
+        FS3001 (unknown model or version), FS3005 (unknown alias).
+    """
+    parts = _REGISTERED.match(uri)
+    if parts is None:
+        _local_folder(uri, where)  # raises FS3001
+        raise AssertionError(uri)
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(tracking_uri, f"resolving {uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
@@ -246,14 +257,13 @@ def _download(
         version = parts["version"]
     source = _source(client, name, version, tracking_uri) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(tracking_uri, f"resolving {uri}"):
+        with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
             versions = [
                 int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
             ]
         known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
         raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
-    with _located(where):
-        return version, fetch(source, tracking_uri, max_size, known=True)
+    return version, source
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:
@@ -285,13 +295,18 @@ def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) ->
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}"):
+    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}", _permission(name)):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
             if error.error_code != _MISSING:
                 raise
             return None
+
+
+def _permission(name: str) -> str:
+    """Return the permission that a plan needs, for messages."""
+    return f"READ on the registered model {name}"
 
 
 def _local_folder(uri: str, where: Where | None) -> Path:

@@ -29,14 +29,15 @@ from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
 from firesteel.jobs.tracking.batch import TAG_LIMIT, log_values
-from firesteel.jobs.tracking.connect import check_encrypted, mlflow_faults, one_line, without_secrets
+from firesteel.jobs.tracking.connect import mlflow_faults, one_line, without_secrets
 from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.driver import process_tags
-from firesteel.jobs.tracking.experiment import experiment_name, find_experiment, open_experiment
+from firesteel.jobs.tracking.experiment import edit_permission, experiment_name, find_experiment, open_experiment
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points
 from firesteel.jobs.tracking.model_links import link_models, link_training_models
 from firesteel.jobs.tracking.page import challengers, model_tags, note, published_tag
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
@@ -105,6 +106,7 @@ class RunTracker:
         self._background = BackgroundCalls()
 
     @classmethod
+    @held_to_security
     def open(
         cls,
         plan: Plan,
@@ -125,15 +127,13 @@ class RunTracker:
             FS9003 if MLflow is required and cannot be reached or rejects the run.
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
-        if plan.security == "strict":
-            check_encrypted(uri)
         try:
             name = experiment or experiment_name(plan.tracking.experiment, plan.pipeline)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
             tracker._begin()
         except RuntimeFault as fault:
-            if plan.tracking.required:
+            if plan.tracking.required or fault.code == "FS9041":
                 raise
             tracker = cls(cast("MlflowClient", _UnreachableClient(str(fault))), uri, plan, run_id, "")
             tracker._add_problem(str(fault))
@@ -155,7 +155,7 @@ class RunTracker:
 
     def _begin(self) -> None:
         try:
-            with mlflow_faults(self._tracking_uri, "starting a run"):
+            with mlflow_faults(self._tracking_uri, "starting a run", self._permission):
                 self._start()
         except RuntimeFault as fault:
             if self._plan.tracking.required and self._run_id:  # the run stops here
@@ -439,7 +439,11 @@ class RunTracker:
         return next((record for record in own if record.state == "published"), None)
 
     def _recording(self, doing: str) -> _Recording:
-        return _Recording(self._tracking_uri, doing, self._add_problem)
+        return _Recording(self._tracking_uri, doing, self._permission, self._add_problem)
+
+    @property
+    def _permission(self) -> str:
+        return edit_permission(experiment_name(self._plan.tracking.experiment, self._plan.pipeline))
 
     def _add_problem(self, problem: str) -> None:
         if not self.problems:
@@ -462,8 +466,8 @@ class _UnreachableClient:
 class _Recording:
     """Collects MLflow errors as problems, so that they do not fail the run."""
 
-    def __init__(self, tracking_uri: str, doing: str, remember: Callable[[str], None]) -> None:
-        self._faults = mlflow_faults(tracking_uri, doing)
+    def __init__(self, tracking_uri: str, doing: str, needs: str, remember: Callable[[str], None]) -> None:
+        self._faults = mlflow_faults(tracking_uri, doing, needs)
         self._add_problem = remember
 
     def __enter__(self) -> None:

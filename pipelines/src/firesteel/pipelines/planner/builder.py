@@ -35,7 +35,7 @@ from firesteel.pipelines.plan.model import (
     StepPlan,
     TrackingPlan,
 )
-from firesteel.pipelines.plan.security import security_conf
+from firesteel.pipelines.plan.security import held_to_security, security_conf
 from firesteel.pipelines.planner.challengers import published_challengers, unpinned_challengers, with_challengers
 from firesteel.pipelines.planner.cost import check_executor_hours
 from firesteel.pipelines.planner.decide import Published, decide
@@ -79,6 +79,7 @@ class PlanRequest:
     wait_s: float = 0.0
 
 
+@held_to_security
 def build_plan(
     loaded: LoadedSpec, analysis: Analysis, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
 ) -> Plan:
