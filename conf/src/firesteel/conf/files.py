@@ -57,12 +57,11 @@ def read_user_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
         raise UnusableFileError(f"cannot be read: {error.strerror}") from None
     except ValueError:  # a NUL, or half a UTF-16 pair
         raise UnusableFileError("has a name that no file can have") from None
+    state = os.fstat(descriptor)  # of the open file: another one may be at the path now
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        raise UnusableFileError("is a folder, not a file" if stat.S_ISDIR(state.st_mode) else "is not a regular file")
     with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-        state = os.fstat(descriptor)  # of the open file: another one may be at the path now
-        if stat.S_ISDIR(state.st_mode):
-            raise UnusableFileError("is a folder, not a file")
-        if not stat.S_ISREG(state.st_mode):
-            raise UnusableFileError("is not a regular file")
         try:
             data = file.read(limit + 1) if state.st_size <= limit else b""
         except OSError as error:
