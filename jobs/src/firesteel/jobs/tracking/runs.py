@@ -96,7 +96,7 @@ class RunTracker:
         self._children: dict[str, str] = {}
         self._ended = False
         self._store_failed = False
-        self._warnings: list[str] = []
+        self._warnings = list(plan.model_warnings)
         self._started_ms: int | None = None
         self._done: set[str] = set()
         self._background = BackgroundCalls()
@@ -270,7 +270,11 @@ class RunTracker:
 
     def _tag_warnings(self) -> None:
         with self._recording("recording a warning"):
-            self._client.set_tag(self._run_id, WARNING, " ".join(self._warnings)[:TAG_LIMIT])
+            log_values(self._client, self._run_id, tags=self._warning_tag())
+
+    def _warning_tag(self) -> dict[str, str]:
+        """Return the tag with the plan's warnings about its models and those of the run."""
+        return {WARNING: " ".join(self._warnings)[:TAG_LIMIT]} if self._warnings else {}
 
     def stamp(self, result: RunResult) -> RunResult:
         """Return the result with the MLflow run ID and link."""
@@ -337,7 +341,7 @@ class RunTracker:
             self._client.update_run(self._run_id, status="RUNNING")
         else:
             intervals = sum(interval.action != "skip" for interval in plan.intervals)
-            tags = self._tags() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
+            tags = self._tags() | self._warning_tag() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
             name = f"{plan.pipeline} {self._firesteel_run_id}"
             self._run_id = create_once(self._client, self._experiment_id, tags, name, self._started_ms)
         if found is None or not found.data.params:
