@@ -268,6 +268,14 @@ class RunTracker:
         self._warnings.append(text)
         self._background.add(self._tag_warnings)
 
+    def _record_warnings(self, texts: Sequence[str]) -> None:
+        """Add texts to the tag `firesteel.warning`. The next run will have the same ones: the log has them as information."""
+        for text in texts:
+            _LOG.info("%s", text)
+        if texts:
+            self._warnings += texts
+            self._tag_warnings()
+
     def _tag_warnings(self) -> None:
         with self._recording("recording a warning"):
             log_values(self._client, self._run_id, tags=self._warning_tag())
@@ -306,7 +314,7 @@ class RunTracker:
             if outputs := dataset_outputs(self._plan, result.intervals):
                 self._client.log_inputs(self._run_id, datasets=outputs)
         if not self.problems:
-            link_models(self._client, self._run_id, self._plan, metrics)
+            self._record_warnings(link_models(self._client, self._run_id, self._plan, metrics))
         self._store(
             "storing the result", {"result.json": result.to_json() + "\n"}, (report,) if report.is_file() else ()
         )
@@ -374,7 +382,7 @@ class RunTracker:
             values |= {f"param.{name}": value for name, value in plan.params}
             log_values(self._client, self._run_id, params=values)
             self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work))
-            link_training_models(self._client, self._run_id, plan)
+            self._record_warnings(link_training_models(self._client, self._run_id, plan))
 
     def _store_plan(self) -> None:
         spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
