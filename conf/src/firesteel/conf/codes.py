@@ -101,6 +101,10 @@ CODES: dict[str, Code] = {
         "Plan again; find out who changed the files.",
     ),
     "FS3012": Code("an executor cannot load the model", "Install the packages that the model requires."),
+    "FS3013": Code(
+        "a package that the model requires is missing or has another major version",
+        "Install the package where the model is loaded, log the model again, or set the model's `requirements: warn`.",
+    ),
     # input
     "FS4001": Code(
         "a partition is not ready: its marker is missing, or it has no finished file",

@@ -100,7 +100,7 @@ class RunTracker:
         self._children: dict[str, str] = {}
         self._ended = False
         self._store_failed = False
-        self._warnings: list[str] = []
+        self._warnings = list(plan.model_warnings)
         self._started_ms: int | None = None
         self._done: set[str] = set()
         self._background = BackgroundCalls()
@@ -271,9 +271,21 @@ class RunTracker:
         self._warnings.append(text)
         self._background.add(self._tag_warnings)
 
+    def _record_warnings(self, texts: Sequence[str]) -> None:
+        """Add texts to the tag `firesteel.warning`. The next run will have the same ones: the log has them as information."""
+        for text in texts:
+            _LOG.info("%s", text)
+        if texts:
+            self._warnings += texts
+            self._tag_warnings()
+
     def _tag_warnings(self) -> None:
         with self._recording("recording a warning"):
-            self._client.set_tag(self._run_id, WARNING, " ".join(self._warnings)[:TAG_LIMIT])
+            log_values(self._client, self._run_id, tags=self._warning_tag())
+
+    def _warning_tag(self) -> dict[str, str]:
+        """Return the tag with the plan's warnings about its models and those of the run."""
+        return {WARNING: " ".join(self._warnings)[:TAG_LIMIT]} if self._warnings else {}
 
     def stamp(self, result: RunResult) -> RunResult:
         """Return the result with the MLflow run ID and link."""
@@ -304,7 +316,7 @@ class RunTracker:
             if outputs := dataset_outputs(self._plan, result.intervals):
                 self._client.log_inputs(self._run_id, datasets=outputs)
         if not self.problems:
-            link_models(self._client, self._run_id, self._plan, metrics)
+            self._record_warnings(link_models(self._client, self._run_id, self._plan, metrics))
         self._store(
             "storing the result", {"result.json": result.to_json() + "\n", **_report(Path(report or result.report))}
         )
@@ -339,7 +351,7 @@ class RunTracker:
             self._client.update_run(self._run_id, status="RUNNING")
         else:
             intervals = sum(interval.action != "skip" for interval in plan.intervals)
-            tags = self._tags() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
+            tags = self._tags() | self._warning_tag() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
             name = f"{plan.pipeline} {self._firesteel_run_id}"
             self._run_id = create_once(self._client, self._experiment_id, tags, name, self._started_ms)
         if found is None or not found.data.params:
@@ -372,7 +384,7 @@ class RunTracker:
             values |= {f"param.{name}": value for name, value in plan.params}
             log_values(self._client, self._run_id, params=values)
             self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work))
-            link_training_models(self._client, self._run_id, plan)
+            self._record_warnings(link_training_models(self._client, self._run_id, plan))
 
     def _store_plan(self) -> None:
         spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}

@@ -87,6 +87,7 @@ class ModelPlan:
     `digest` is the SHA-256 over the names and bytes of its files. `format` decides what loads it, and `skops_types` are the types that
     the spec trusts in a skops file. `uri` is the spec's, `resolved_uri` has the version.
     `inputs` is the model's signature: optional columns are nullable. `warnings` list reasons why its scores may change.
+    `requirements` is the policy for packages that differ from those that the model requires; executors have it, too.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ModelPlan:
     inputs: tuple[Column, ...]
     warnings: tuple[str, ...] = ()
     skops_types: tuple[str, ...] = ()
+    requirements: Literal["enforce", "warn", "ignore"] = "enforce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,6 +519,15 @@ class Plan:
         """Return the version of the score step's model; empty if no model scores."""
         step = self.score_step
         return next((model.version for model in self.models if step and model.name == step.model), "")
+
+    @property
+    def model_warnings(self) -> tuple[str, ...]:
+        """Return the warnings about the models and their challengers, one sentence or more each."""
+        step = self.score_step
+        challenger = step.challenger.pinned if step and step.challenger else None
+        named = [(f"model {model.name}", model) for model in self.models]
+        named += [(f"challenger of {challenger.name}", challenger)] if challenger else []
+        return tuple(f"{name}: {warning}" for name, model in named for warning in model.warnings)
 
     @property
     def scored_relations(self) -> frozenset[str]:

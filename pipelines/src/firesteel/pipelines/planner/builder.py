@@ -41,6 +41,7 @@ from firesteel.pipelines.planner.cost import check_executor_hours
 from firesteel.pipelines.planner.decide import Published, decide
 from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.planner.listing import Listing
+from firesteel.pipelines.planner.models import ModelPinner
 from firesteel.pipelines.planner.operator import with_operators
 from firesteel.pipelines.planner.outputs import added_values, check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
@@ -70,13 +71,15 @@ _SEVERITY: dict[str | None, Literal["critical", "warning"]] = {
 class PlanRequest:
     """A request for the intervals from `start` to `end`, both inclusive.
 
-    `force` plans intervals even when nothing changed; `wait_s` is the time to wait for missing input.
+    `force` plans intervals even when nothing changed; `wait_s` is the time to wait for missing input. With `other_python`, the executors
+    have another Python environment than this process.
     """
 
     start: str
     end: str
     force: bool = False
     wait_s: float = 0.0
+    other_python: bool = False
 
 
 @held_to_security
@@ -101,16 +104,16 @@ def build_plan(
         if not spec.security.signing_key:
             require_signer(publish, "", policies())
     requested = slots(spec.interval, request.start, request.end)
+    pin = ModelPinner(backend, spec, other_python=request.other_python)
     models = tuple(
-        backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)
-        for name, model in spec.models.items()
+        pin(name, model, loaded.tree.nearest(("models", name, "uri")).where) for name, model in spec.models.items()
     )
     listing = Listing.of(loaded, requested, on_progress)
     incomplete: Mapping[str, frozenset[str]] = {}
     if analysis.unknown:
         analysis, incomplete = _infer_columns(loaded, analysis, listing, request.wait_s)
     steps, errors = _steps(loaded, analysis, {model.name: model for model in models})
-    steps = with_challengers(loaded, analysis, steps, backend, errors)
+    steps = with_challengers(loaded, analysis, steps, pin, errors)
     if errors:
         raise SpecErrors.of(errors)
     scores = [step for step in steps if isinstance(step, ScoreStepPlan)]

@@ -257,12 +257,18 @@ class Model(Part):
     )
     method: Literal["predict", "predict_proba"] = Field("predict", description="The model's method that scores.")
     trust: Trust = Field(Trust(), description="The formats that may be loaded.")
+    requirements: Literal["enforce", "warn", "ignore"] = Field(
+        "enforce",
+        description="What a difference between the installed packages and those that the model requires is. `enforce`: a missing package, "
+        "or another major version of one that loads the model, is an error; other differences are warnings. `warn`: a warning. "
+        "`ignore`: nothing.",
+    )
     challenger: Annotated[
         Challenger | None, BeforeValidator(_challenger, json_schema_input_type=str | Challenger | None)
     ] = Field(
         None,
         description="A second model that scores in the same scan: a URI, or a mapping with a tolerance. It uses the model's "
-        "`method` and `trust`.",
+        "`method`, `trust` and `requirements`.",
     )
 
 
