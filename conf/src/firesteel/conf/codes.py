@@ -121,6 +121,10 @@ CODES: dict[str, Code] = {
         "the storage has no checksum of an input file, and its source has `verify: checksum`",
         "Set `verify: sha256`.",
     ),
+    "FS4007": Code(
+        "a source with `select: latest` has no partition at or before the interval, or only older ones than `max_age`",
+        "Write the partition, raise `max_age`, or set `on_missing`.",
+    ),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Fix the row, or set on_error: dead_letter."),
     "FS5002": Code("the model's output does not match the declaration", "Correct `output`."),

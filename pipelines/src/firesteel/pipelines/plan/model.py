@@ -65,6 +65,8 @@ class SourcePlan:
         The name of ready markers, which are not data.
     verify
         How a run notices that a file has changed: by its modification time or by its content.
+    selection
+        What an interval reads besides its own partitions, as a phrase; empty for its own partitions.
     """
 
     name: str
@@ -78,6 +80,7 @@ class SourcePlan:
     on_missing: Literal["fail", "skip", "empty"] = "fail"
     marker: str = ""
     verify: Verify = "modified"
+    selection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,6 +516,18 @@ class Plan:
     def score_step(self) -> ScoreStepPlan | None:
         """Return the score step; None if the pipeline has none."""
         return next((step for step in self.steps if isinstance(step, ScoreStepPlan)), None)
+
+    def selected_directories(self, source: str) -> str:
+        """Return the directories that the intervals read from a source: one, or the first and the last. Empty without partitions."""
+        names = {
+            name
+            for interval in self.intervals
+            for read in interval.inputs
+            if read.source == source
+            for name in read.directories
+        }
+        first, *others = sorted(names - {""}) or [""]
+        return f"{first} to {others[-1]}" if others else first
 
     @property
     def model_version(self) -> str:

@@ -362,6 +362,7 @@ def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, incomplete: froz
         on_missing=source.on_missing,
         marker=marker_of(source),
         verify=source.verify,
+        selection=source.reads,
     )
 
 

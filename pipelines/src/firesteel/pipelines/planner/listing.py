@@ -32,7 +32,7 @@ LISTING_THREADS = 16
 READY_POLL_S = 10.0
 """Interval between two checks for missing input, in seconds."""
 
-_WAITED_FOR = frozenset({"FS4001", "FS4002"})
+_WAITED_FOR = frozenset({"FS4001", "FS4002", "FS4007"})
 _SHOWN_ERRORS = 5
 
 Inputs = dict[str, tuple[SourceInput, ...] | None]
@@ -75,7 +75,7 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4005 for the first directory that does not match the spec, else FS4001 or FS4002 for the first that is not ready,
+            FS4005 for the first directory that does not match the spec, else FS4001, FS4002 or FS4007 for the first that is not ready,
             with the number of further errors.
         """
         spec = self.loaded.spec
