@@ -125,6 +125,10 @@ CODES: dict[str, Code] = {
         "a source with `select: latest` has no partition at or before the interval, or only older ones than `max_age`",
         "Write the partition, raise `max_age`, or set `on_missing`.",
     ),
+    "FS4008": Code(
+        "rows of an input file cannot be parsed",
+        "Fix the file or the declared types, or set `on_error: {action: quarantine}` on the source; nothing was published.",
+    ),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Fix the row, or set on_error: dead_letter."),
     "FS5002": Code("the model's output does not match the declaration", "Correct `output`."),

@@ -41,7 +41,7 @@ _DECLARE = (
     'Declare the directories: `partitions: {COLUMN: TYPE}` for `COLUMN=VALUE`, or `partitions: "%Y/%m/%d"` for dates. Or move '
     "them out of the folder."
 )
-_PLAIN = "Export its current rows to plain Parquet and use that directory; its files may contain deleted rows."
+_PLAIN = "Export its current rows to plain files and use that directory; its files may contain deleted rows."
 _UNION = re.compile(r"HIVE_UNION_SUBDIR_\d+")
 """Directories that Hive's UNION ALL writes into a table."""
 _LOGS = {"_delta_log": "a Delta table", "_spark_metadata": "the output of a Spark stream", ".hoodie": "a Hudi table"}
@@ -157,9 +157,7 @@ class Tree:
             return Root(problem=f"{self.uri('')} is a file.", hint="Use its directory.")
         other = self._other_format()
         return (
-            Root(problem=f"{self.uri('')} is {other}, not a directory of Parquet files.", hint=_PLAIN)
-            if other
-            else Root()
+            Root(problem=f"{self.uri('')} is {other}, not a directory of data files.", hint=_PLAIN) if other else Root()
         )
 
     def _other_format(self) -> str:

@@ -46,6 +46,15 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Unparsed:
+    """What happens to rows that cannot be parsed, and how many there may be."""
+
+    action: Literal["fail", "quarantine"] = "fail"
+    max_rows: int = 0
+    max_fraction: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class SourcePlan:
     """A partitioned data set to read.
 
@@ -67,6 +76,10 @@ class SourcePlan:
         How a run notices that a file has changed: by its modification time or by its content.
     selection
         What an interval reads besides its own partitions, as a phrase; empty for its own partitions.
+    file_columns
+        All columns of CSV, JSON and text files, in their order.
+    options
+        Options of Spark's reader.
     """
 
     name: str
@@ -81,6 +94,9 @@ class SourcePlan:
     marker: str = ""
     verify: Verify = "modified"
     selection: str = ""
+    file_columns: tuple[Column, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    unparsed: Unparsed = Unparsed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +281,8 @@ class SinkPlan:
     on_empty: Literal["fail", "allow"] = "fail"
     min_rows: int | None = None
     """Fewest rows that an interval may publish."""
+    codec: str = ""
+    """Spark's name of the compression codec; "" leaves it to the session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
+from firesteel.conf.formats import CODECS, LINES
 from firesteel.pipelines.analysis import LINEAGE_TYPES, Analysis, analyze, outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
@@ -34,6 +35,7 @@ from firesteel.pipelines.plan.model import (
     SqlStepPlan,
     StepPlan,
     TrackingPlan,
+    Unparsed,
 )
 from firesteel.pipelines.plan.security import held_to_security, security_conf
 from firesteel.pipelines.planner.challengers import published_challengers, unpinned_challengers, with_challengers
@@ -363,6 +365,11 @@ def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, incomplete: froz
         marker=marker_of(source),
         verify=source.verify,
         selection=source.reads,
+        file_columns=tuple(Column(column, *parse_column_type(text)) for column, text in source.declared.items())
+        if source.format in LINES
+        else (),
+        options=tuple(sorted(source.options.items())),
+        unparsed=Unparsed(source.on_error.action, source.on_error.rows_allowed, source.on_error.fraction_allowed),
     )
 
 
@@ -412,4 +419,5 @@ def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
         file_bytes=sink.files.target_size,
         on_empty=sink.on_empty,
         min_rows=sink.min_rows,
+        codec=CODECS[sink.format][sink.compression] if sink.compression else "",
     )

@@ -26,9 +26,16 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from firesteel.conf.quantities import age
+from firesteel.conf.formats import LINES, OPTIONS, TITLES, Compression, SinkFormat, SourceFormat
 from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
-from firesteel.pipelines.spec.values import PARAM_TYPES, parse_column_type, parse_duration, parse_size
+from firesteel.pipelines.spec.values import (
+    PARAM_TYPES,
+    parse_column_type,
+    parse_columns,
+    parse_duration,
+    parse_size,
+)
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -220,10 +227,72 @@ def _or_text(text: dict[str, JsonValue]) -> Callable[[dict[str, Any]], None]:
     return extend
 
 
+class _RowLimits(Part):
+    max_rows: int | None = Field(None, ge=0, description="Most such rows of an interval. Default: 1000.")
+    max_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest fraction of an interval's rows that may be such rows. Default: 0.5, or 1 if `max_rows` is set.",
+    )
+
+    @property
+    def rows_allowed(self) -> int:
+        """Return the most such rows of an interval."""
+        return MAX_ROWS if self.max_rows is None else self.max_rows
+
+    @property
+    def fraction_allowed(self) -> float:
+        """Return the largest fraction of such rows; 1 if the user sets a limit in rows only."""
+        if self.max_fraction is not None:
+            return self.max_fraction
+        return MAX_FRACTION if self.max_rows is None else 1.0
+
+
+MAX_ROWS = 1000
+MAX_FRACTION = 0.5
+"""Default: an interval is not published when more than half of its rows fail."""
+
+
+class UnparsedRows(_RowLimits):
+    """What happens to rows of CSV, JSON and text files that cannot be parsed."""
+
+    action: Literal["fail", "quarantine"] = Field(
+        "fail", description="`fail` the run, or write the raw text to the quarantine and continue."
+    )
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else value
+
+
+OptionValue = Annotated[str, BeforeValidator(_option, json_schema_input_type=str | int | bool)]
+
+
+def _schema(value: Any) -> Any:
+    return parse_columns(value) if isinstance(value, str) else value
+
+
 class Source(Part):
     """A data set that the pipeline reads: partitioned, or one folder of files. Partition columns are declared, never inferred."""
 
-    format: Literal["parquet"] = "parquet"
+    format: SourceFormat = Field(
+        "parquet",
+        description="Format of the files. `csv` and `json` (one object per line) need a `schema`; `text` has one column, `value`.",
+    )
+    options: dict[str, OptionValue] = Field(
+        {},
+        description='Options of Spark\'s reader for CSV, JSON and text, such as `{header: true, delimiter: ";"}`.',
+    )
+    schema_: Annotated[ColumnTypes, BeforeValidator(_schema, json_schema_input_type=str | dict[str, str])] = Field(
+        {},
+        alias="schema",
+        description="The columns of the files, in their order: column -> type, or text as in SQL, `id BIGINT NOT NULL, price DOUBLE`. "
+        "It is another way to write `contract.columns`.",
+    )
+    on_error: UnparsedRows = Field(UnparsedRows(), description="Action and limits for rows that cannot be parsed.")
     path: str = Field(description="URI of the data set.")
     partitions: ColumnTypes = Field(
         {},
@@ -287,6 +356,44 @@ class Source(Part):
         if not value.get("layout"):
             value = {**value, "partitions": types} if "partitions" in value else value
         return {**value, "select": chosen} if chosen or select is not None else value
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """Return the declared columns of the files -> their types."""
+        lines = {"value": "string"} if self.format == "text" else {}
+        return self.schema_ or self.contract.columns or lines
+
+    @model_validator(mode="after")
+    def _format_needs(self) -> Source:
+        if self.schema_ and self.contract.columns:
+            raise ValueError("`schema` and `contract.columns` both declare the columns; remove one of them")
+        title, allowed = TITLES[self.format], OPTIONS[self.format]
+        for option in self.options:
+            if option == "compression":
+                raise ValueError(
+                    "Spark finds the compression by the name of the file (.gz, .bz2, .zst); remove the option"
+                )
+            if option not in allowed:
+                raise ValueError(
+                    f"`{option}` is not an option of {title} sources; known: {', '.join(allowed) or 'none'}"
+                )
+        if self.format not in LINES:
+            if "on_error" in self.model_fields_set:
+                raise ValueError(f"`on_error` is for CSV, JSON and text; all rows of {title} files can be parsed")
+            return self
+        if not self.declared:
+            raise ValueError(f"{title} files have no types; declare the columns in `schema`")
+        for column, text in self.declared.items():
+            kind = parse_column_type(text)[0]
+            if self.format == "text" and (column, kind) != ("value", "string"):
+                raise ValueError(f"text files have one column, `value: string`; found `{column}: {kind}`")
+            if self.format == "csv" and (kind == "binary" or "<" in kind):
+                raise ValueError(f"column `{column}` is {kind}, which CSV files cannot hold; declare a string")
+            if self.format == "json" and kind != "tinyint" and "tinyint" in kind:
+                raise ValueError(
+                    f"column `{column}` has a nested tinyint, which Spark's JSON reader wraps around; declare smallint"
+                )
+        return self
 
     @model_validator(mode="after")
     def _selects(self) -> Source:
@@ -441,7 +548,7 @@ class Workers(Part):
     models_in_memory: int = Field(1, ge=1, description="Most models that a worker caches.")
 
 
-class RowErrors(Part):
+class RowErrors(_RowLimits):
     """What happens to rows that fail to score."""
 
     action: Literal["fail", "dead_letter"] = Field(
@@ -450,30 +557,6 @@ class RowErrors(Part):
     retries: int = Field(
         0, ge=0, le=10, description="Times that a failed batch, and each failed row of it, is scored again."
     )
-    max_rows: int | None = Field(None, ge=0, description="Most dead letters of an interval. Default: 1000.")
-    max_fraction: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Largest fraction of an interval's rows that may be dead letters. Default: 0.5, or 1 if `max_rows` is set.",
-    )
-
-    @property
-    def rows_allowed(self) -> int:
-        """Return the most dead letters of an interval."""
-        return MAX_ROWS if self.max_rows is None else self.max_rows
-
-    @property
-    def fraction_allowed(self) -> float:
-        """Return the largest fraction of dead letters; 1 if the user sets a limit in rows only."""
-        if self.max_fraction is not None:
-            return self.max_fraction
-        return MAX_FRACTION if self.max_rows is None else 1.0
-
-
-MAX_ROWS = 1000
-MAX_FRACTION = 0.5
-"""Default: an interval is not published when more than half of its rows fail to score."""
 
 
 class Score(Part):
@@ -699,7 +782,10 @@ class Sink(Part):
     """A data set to which the pipeline publishes."""
 
     from_: Name = Field(alias="from", description="The step whose rows are published.")
-    format: Literal["parquet"] = "parquet"
+    format: SinkFormat = Field("parquet", description="Format of the files. Another format scores all intervals again.")
+    compression: Compression | None = Field(
+        None, description="Compression codec of the files. Default: `zstd`, or what `configuration` sets."
+    )
     path: str = Field(description="URI of the data set.")
     partition_by: tuple[Name, ...] = Field(
         min_length=1,
