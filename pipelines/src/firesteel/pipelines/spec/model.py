@@ -25,8 +25,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from firesteel.conf.quantities import age
 from firesteel.conf.formats import LINES, OPTIONS, TITLES, Compression, SinkFormat, SourceFormat
+from firesteel.conf.quantities import age
 from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
 from firesteel.pipelines.spec.values import (
