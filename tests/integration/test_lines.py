@@ -309,7 +309,7 @@ def test_rows_that_cannot_be_parsed_stop_the_run_or_are_quarantined(spark, proje
     path.write_text(path.read_text() + "\n".join(bad) + "\n")
     result = run_plan(lines.plan(), spark=spark, runs=runs)
     assert (result.state, result.exit_code) == ("failed", 4)
-    assert result.error.startswith("FS4007"), result.error
+    assert result.error.startswith("FS4008"), result.error
     assert f"2 rows of 362 cannot be parsed as {format_.upper()}" in result.error
     assert f"`{bad[0]}` in file:" in result.error
     assert str(path) in result.error

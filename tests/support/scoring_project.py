@@ -113,6 +113,13 @@ class ScoringProject:
         args: str = "",
     ) -> Plan:
         """Plan the day. `args` are additional args of the SQL step."""
+        path = self.write(operator, accelerate, sql, gates, args=args)
+        return Pipeline.load(path).plan(DAY, DAY, force=force)
+
+    def write(
+        self, operator: str = "auto", accelerate: str = "off", sql: str = MAPPED, gates: str = "", *, args: str = ""
+    ) -> Path:
+        """Write the model and the spec, and return the path of the spec."""
         model = self.folder / f"model-{self.kind}"
         if not model.exists():
             if self.kind == "deadly":
@@ -133,7 +140,7 @@ class ScoringProject:
         new_store(self.folder / "mlflow.db")
         path = self.folder / "pipeline.yaml"
         path.write_text(text + gates, encoding="utf-8")
-        return Pipeline.load(path).plan(DAY, DAY, force=force)
+        return path
 
     def published(self) -> pa.Table:
         """Return the published rows in the order of `id`, from the files, with the names of the directories."""

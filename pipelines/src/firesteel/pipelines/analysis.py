@@ -229,7 +229,7 @@ class _Analyzer:
                 if column.lower() in of_partitions:
                     self.error("FS1013", f"`{column}` is both a column and a partition of {name}.", *path, column)
             for column in source.select if ("sources", name, "partitions") not in self.loaded.replaced else ():
-                if column not in partitions:
+                if column not in source.levels:
                     self.unknown("partition", column, list(partitions), "sources", name, "select", column)
             declared = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
             in_files = tuple(column for column in self.file_columns.get(name, ()) if column.name not in partitions)

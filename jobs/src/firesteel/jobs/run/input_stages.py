@@ -32,6 +32,7 @@ from firesteel.pipelines.publish.state_store import file_name
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.sql.mapping import NotMapOnlyError, map_only
 from firesteel.pipelines.sql.select import SqlText, parse_select
+from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
     from firesteel.jobs.run.interval_context import IntervalContext
@@ -106,8 +107,7 @@ class Transform:
         if step is not None and not _maps_only(context.plan, step, context.interval):
             # Its SQL might return other rows to the gate than to the score: LIMIT, collect_list(), joins on doubles.
             with context.metrics.timed("quarantine"):
-                copy = f"{context.store.storage.base_uri}{context.transaction.scratch_path}/{file_name(relation)}"
-                frame = materialize(frame, copy)
+                frame = materialize(frame, _scratch_copy(context, relation))
                 frame.createOrReplaceTempView(relation)
         context.unsplit[relation] = frame
         verdicts = [(gate, context.check_gate(gate, frame)) for gate in gates]
@@ -158,15 +158,14 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
     Raises
     ------
     InputNotReady
-        FS4007 when a row cannot be parsed and the source has no quarantine, or more rows than it allows.
+        FS4008 when a row cannot be parsed and the source has no quarantine, or more rows than it allows.
     """
     from pyspark.sql import functions as F  # noqa: N812
 
     files, names, interval = files_of(source, context.interval), helpers(source), context.interval.id
     if not files:
         return
-    copy = f"{context.store.storage.base_uri}{context.transaction.scratch_path}/{file_name(source.name)}"
-    frame = materialize(read_files_of_lines(context.spark, source, files), copy)
+    frame = materialize(read_files_of_lines(context.spark, source, files), _scratch_copy(context, source.name))
     parsed_rows(source, frame).createOrReplaceTempView(source.name)
     record = F.col(names[RECORD])
     counted = frame.agg(F.count(F.lit(1)).alias("rows"), F.count(record).alias("bad")).first()
@@ -185,7 +184,7 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
     )
     if source.unparsed.action == "fail":
         raise InputNotReady(
-            "FS4007",
+            "FS4008",
             f"{what} Nothing was published.",
             hint=f"Fix the file or the declared types, or set sources.{source.name}.on_error: {{action: quarantine}}.",
         )
@@ -198,11 +197,18 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
     if over:
         path = quarantine_path(context.store, relation, interval, context.attempt.run_id)
         raise InputNotReady(
-            "FS4007",
+            "FS4008",
             f"{what} on_error.{over}. The rows are in {context.store.storage.base_uri}{path}. Nothing was published.",
             hint=f"Fix the file. Raise the limits of sources.{source.name}.on_error only if these rows may be missing.",
         )
     context.metrics.excluded += Counts(bad, quarantined=bad)
+
+
+def _scratch_copy(context: IntervalContext, relation: str) -> str:
+    """Return the URI of the scratch folder for a copy of a relation, which may be written."""
+    storage, copy = context.store.storage, join(context.transaction.scratch_path, file_name(relation))
+    storage.permit(join(copy, "file"))
+    return f"{storage.base_uri}{copy}"
 
 
 def write_quarantine(split: SplitRows, store: StateStore, relation: str, interval: str, run_id: str) -> None:
@@ -217,6 +223,7 @@ def write_quarantine(split: SplitRows, store: StateStore, relation: str, interva
         return
     path = quarantine_path(store, relation, interval, run_id)
     uri = f"{store.storage.base_uri}{path}"
+    store.storage.permit(join(path, "file"))
     writer = split.quarantined.hint("rebalance").write
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.mode("errorifexists").parquet(uri)

@@ -114,7 +114,8 @@ def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) ->
     Raises
     ------
     SqlError
-        FS2001 with Spark's error condition and message. FS2007 when the step reads other relations than the plan says.
+        FS2001 with Spark's error condition and message. FS2007 when the step reads other relations than the plan says, FS2008 when a
+        value is not the same in every run.
     """
     from pyspark.errors import AnalysisException, ParseException
 
@@ -133,7 +134,42 @@ def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) ->
             f"Spark reads {', '.join(others)} in step {step.name}, the plan says {', '.join(step.reads) or 'no relation'}.",
             hint="Use only names of sources and steps in the SQL, and plan again.",
         )
+    if changing := values_that_change(frame):
+        raise SqlError(
+            "FS2008",
+            f"Spark computes {changing} in step {step.name}, whose result is not the same in every run.",
+            hint='Bind the value in the step\'s `args`, for example `args: {at: "${interval.start}"}`, and plan again.',
+        )
     frame.createOrReplaceTempView(step.name)
+
+
+def values_that_change(frame: DataFrame) -> str:
+    """Return a part of a frame's SQL that differs in each run, by Spark's analysis; empty if there is none.
+
+    `validate` knows Spark's functions by their names. It knows neither functions of a catalog nor the casts that Spark adds:
+    Spark casts the string `today` to another date each day, for example in `dt < 'today'`.
+    """
+    execution = frame._jdf.queryExecution()  # noqa: SLF001 - there is no public way to ask
+    jvm = frame.sparkSession._jvm  # noqa: SLF001
+    assert jvm is not None
+    optimizer = jvm.org.apache.spark.sql.catalyst.optimizer
+    subqueries = execution.analyzed().subqueriesAll()
+    pending = [execution.analyzed(), *(subqueries.apply(index) for index in range(subqueries.size()))]
+    for plan in pending:
+        if not plan.fastEquals(optimizer.SpecialDatetimeValues.apply(plan)):
+            return "a date or time from a string such as 'today' or 'epoch'"
+        if not plan.fastEquals(optimizer.ComputeCurrentTime.apply(plan)):
+            return "the current time"
+    while pending:
+        node = pending.pop()
+        if str(node.getClass().getSimpleName()) == "View":
+            continue  # its own step was checked
+        expressions, inner = node.expressions(), node.children()
+        for index in range(expressions.size()):
+            if not expressions.apply(index).deterministic():
+                return f"`{expressions.apply(index).sql()}`"
+        pending += [inner.apply(index) for index in range(inner.size())]
+    return ""
 
 
 _NO_DATA = {"CTERelationRef", "LocalRelation", "OneRowRelation", "UnionLoopRef"}

@@ -1,7 +1,8 @@
 """Hashes of a plan. They decide when an interval is scored again.
 
 The input of `code_hash` is the meaning of the spec. It excludes comments, the order of keys, descriptions, resources, security,
-tracking, storage, Spark settings that change no row, values of location params (`type: uri`), and comments and white space in SQL.
+tracking, storage, Spark settings that change no row, values of location params (`type: uri`), the policy for the packages of models,
+and comments and white space in SQL.
 `plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its inputs are stored by name, so that
 a later plan can report which of them changed.
 """
@@ -59,6 +60,7 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         if step.get("score", {}).get("publish_challenger")
     }
     for name, model in meaning.get("models", {}).items():
+        model.pop("requirements", None)
         if name not in published:
             model.pop("challenger", None)
         elif "challenger" in model:

@@ -36,16 +36,16 @@ _CODECS = {
 
 _NO_COLUMNS = FileSchema((), {})
 _schemas: dict[str, FileSchema] = {}
-_footers: dict[tuple[str, str, int, int | str], FileSchema] = {}
+_footers: dict[tuple[str, str, int, int], FileSchema] = {}
 _MOST_FOOTERS = 1_000_000
 
 
 def known_schema(
-    name: str, storage: Storage, path: str, length: int, version: int | str | None, format_: str = "parquet"
+    name: str, storage: Storage, path: str, length: int, version: int | None, format_: str = "parquet"
 ) -> FileSchema:
     """Return the result of `read_schema`, cached in this process by (format, path, length, version).
 
-    `version` is the file's digest or modification time; None reads the footer.
+    `version` is the file's modification time; None reads the footer.
     """
     if version is None:
         return read_schema(name, storage, path, length, format_)

@@ -33,7 +33,7 @@ LISTING_THREADS = 16
 READY_POLL_S = 10.0
 """Interval between two checks for missing input, in seconds."""
 
-_WAITED_FOR = frozenset({"FS4001", "FS4002"})
+_WAITED_FOR = frozenset({"FS4001", "FS4002", "FS4007"})
 _SHOWN_ERRORS = 5
 
 Inputs = dict[str, tuple[SourceInput, ...] | None]
@@ -76,7 +76,7 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4005 for the first directory that does not match the spec, else FS4001 or FS4002 for the first that is not ready,
+            FS4005 for the first directory that does not match the spec, else FS4001, FS4002 or FS4007 for the first that is not ready,
             with the number of further errors.
         """
         spec = self.loaded.spec
@@ -240,7 +240,8 @@ class Listing:
         by_time = source.verify == "modified"
 
         def schema_of(file: InputFile) -> FileSchema | InputNotReady:
-            version = file.digest or (file.modified_ms if by_time else None)
+            # No digest: the file may have been replaced since the digest was computed.
+            version = file.modified_ms if by_time else None
             try:
                 path = f"{located.path}/{file.path}"
                 return known_schema(name, located.storage, path, file.length, version, source.format)
