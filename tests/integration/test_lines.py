@@ -40,7 +40,7 @@ _BAD = object()
 Row = TypeVar("Row")
 
 
-def rows_of(strategy: st.SearchStrategy[Row], count: int = 400) -> list[Row]:
+def rows_of(strategy: st.SearchStrategy[Row], count: int) -> list[Row]:
     """Return examples of a strategy, for one file: Spark reads a file of many rows as fast as one of few."""
     rows: list[Row] = []
 
@@ -73,7 +73,7 @@ def plan_names(plan: SourcePlan) -> list[str]:
 def number(text: str, kind: str) -> Any:
     """Whole numbers and decimals, from text."""
     if kind in _RANGES:
-        if not re.fullmatch(r"[+-]?[0-9]+", text):
+        if not re.fullmatch(r"[+-]?\d+", text):
             return _BAD
         return value if -(1 << _RANGES[kind]) <= (value := int(text)) < 1 << _RANGES[kind] else _BAD
     try:
@@ -137,10 +137,11 @@ _FIELDS = {
     "m": st.decimals(-9_000, 9_000, places=3).map(str), "d": st.floats(allow_nan=False, allow_infinity=False).map(repr),
     "s": _TEXT, "f": _DAYS, "b": st.sampled_from(["true", "false", "TRUE"]), "n": _TIMES,
 }  # fmt: skip
-_ODD = st.sampled_from(
+_ODD_TEXTS = (
     ["x", "1.5", "12:00", "2024-13-01", "2024-01-02 x", "2024-1-2", "yes", "-", "1 2", 'a"b', "a,b", "1e5x", "128", "-129",
      "2147483648", "-2147483649", "9223372036854775808", "9999.995", "10000", "2024-01-02 03:04:05.1234567", "\u0661"]
 )  # fmt: skip
+_ODD = st.sampled_from(_ODD_TEXTS)
 
 
 @st.composite
@@ -154,7 +155,8 @@ def csv_rows(draw: st.DrawFn) -> list[str]:
 
 @pytest.mark.parametrize(("header", "delimiter"), [(True, ","), (False, ";")])
 def test_csv_is_read_as_by_python_or_kept_as_text(spark, tmp_path, header, delimiter):
-    rows = rows_of(csv_rows())
+    each = [[text if name == odd else "" for name in KINDS] for odd in KINDS for text in _ODD_TEXTS]
+    rows = [*each, *rows_of(csv_rows(), 200)]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     if header:
@@ -178,13 +180,12 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     **_WHOLE, "m": st.integers(-9_999, 9_999), "d": st.floats(allow_infinity=False), "s": _TEXT, "f": _DAYS,
     "b": st.booleans(), "n": _TIMES,
 }  # fmt: skip
-_OTHER = st.sampled_from(
-    ["x", 1.5, [1], {"a": 1}, "12:00", "2024-01-02 x", "true", 128, 1 << 31, 1 << 63, 10_000, "2024-1-2"]
-)
-_BROKEN = st.sampled_from(
+_OTHER_VALUES = ["x", 1.5, [1], {"a": 1}, "12:00", "2024-01-02 x", "true", 128, 1 << 31, 1 << 63, 10_000, "2024-1-2"]
+_BROKEN_LINES = (
     ['{"i": 1', "[]", '[{"i": 1}]', "5", "null", '"x"', '{"i": 1} x', '{"i": 1}{"i": 2}', '{"i": 1}}', '{"i": 1}]}', '{"i": 1},{"i": 2}',
      '{"i": 1},"rows":[{"i": 2}', "{'i': 1}", "{i: 1}", "x", '{"i": 01}', '{"i": 1,}']
 )  # fmt: skip
+_OTHER, _BROKEN = st.sampled_from(_OTHER_VALUES), st.sampled_from(_BROKEN_LINES)
 
 
 @st.composite
@@ -204,7 +205,13 @@ def json_lines(draw: st.DrawFn) -> tuple[str, list[Any]]:
 
 
 def test_json_lines_are_read_as_by_python_or_kept_as_text(spark, tmp_path):
-    rows = rows_of(json_lines())
+    each = [
+        (json.dumps({odd: value}), [of_json(value if name == odd else None, kind) for name, kind in KINDS.items()])
+        for odd in KINDS
+        if odd != "s"
+        for value in _OTHER_VALUES
+    ]
+    rows = [*each, *((line, [_BAD]) for line in _BROKEN_LINES), *rows_of(json_lines(), 200)]
     (tmp_path / "a.json").write_text("\n\n".join(line for line, _ in rows), encoding="utf-8")
     found = read(spark, source(tmp_path, "json"), "a.json")
     assert len(found) == len(rows)
