@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from firesteel.conf.errors import ModelError, PlanDrift, Where
 from firesteel.jobs.tracking.artifacts import add, cached, downloading, fetch
-from firesteel.jobs.tracking.connect import connect, mlflow_faults
+from firesteel.jobs.tracking.connect import connect, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.model_copies import restore_copy
 from firesteel.jobs.tracking.signature import example_warnings, read_inputs
 from firesteel.pipelines.plan.model import ModelPlan
@@ -160,11 +160,11 @@ def fetch_pinned(
     else:
         client = connect(tracking_uri, create=False)
         name, alias = registered["name"], registered["alias"]
-        exists = bool(alias) and _alias_is_current(client, model, name, alias, tracking_uri)
+        exists = bool(alias) and _alias_is_current(client, model, name, alias)
         folder_in_cache = cached(model.digest)
         if exists and folder_in_cache is not None:
             return folder_in_cache
-        source = _source(client, name, model.version, tracking_uri)
+        source = _source(client, name, model.version)
         if source is None:
             return _copy_of_deleted(model, store, warn)
         if alias and not exists:
@@ -217,9 +217,9 @@ def _pinned(model: ModelPlan) -> str:
     return f"the plan was made for {model.name} v{model.version} (sha {model.digest[:4]}..)"
 
 
-def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> bool:
+def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str) -> bool:
     """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
-    with mlflow_faults(tracking_uri, f"resolving {model.uri}"):
+    with mlflow_faults(registry_uri(client), f"resolving {model.uri}"):
         try:
             version = _aliases(client, name).get(alias)
         except ModelError:  # the registered model was deleted, with its versions
@@ -238,7 +238,7 @@ def _download(
 ) -> tuple[str, Path]:
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(tracking_uri, f"resolving {uri}"):
+    with mlflow_faults(registry_uri(client), f"resolving {uri}"):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
@@ -252,9 +252,9 @@ def _download(
         version = aliases[alias]
     else:
         version = parts["version"]
-    source = _source(client, name, version, tracking_uri) if version.isdigit() else None
+    source = _source(client, name, version) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(tracking_uri, f"resolving {uri}"):
+        with mlflow_faults(registry_uri(client), f"resolving {uri}"):
             versions = [
                 int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
             ]
@@ -282,24 +282,31 @@ def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: s
         "FS3001",
         f"{uri or name}: the model `{name}` is not registered (registered: {known or 'none'}).",
         where=where,
-        hint=f"Did you mean `{near[0]}`?" if near else "Register the model, or check the tracking URI.",
+        hint=f"Did you mean `{near[0]}`?"
+        if near
+        else f"Register the model, or check the URI of the registry ({without_secrets(registry_uri(client))}).",
     )
 
 
-def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) -> str | None:
+def _source(client: MlflowClient, name: str, version: str) -> str | None:
     """Return the artifact URI of a version, or None if the version does not exist.
 
     A download of `models:/NAME/VERSION` adds a file of MLflow (`registered_model_meta`), which changes the digest.
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}"):
+    with mlflow_faults(registry_uri(client), f"resolving models:/{name}/{version}"):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
             if error.error_code != _MISSING:
                 raise
             return None
+
+
+def registry_uri(client: MlflowClient) -> str:
+    """Return the URI of the registry, for messages: MLFLOW_REGISTRY_URI can name another server than that of the runs."""
+    return str(client._registry_uri)  # noqa: SLF001 - MLflow has no public name for it
 
 
 def _local_folder(uri: str, where: Where | None) -> Path:
