@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import ModelError
+from firesteel.conf.files import UnusableFileError, read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,11 +35,11 @@ def read_mlmodel(folder: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    if path.is_symlink() or not path.is_file():
-        raise ValueError("it is not a file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-    return safe_yaml(path.read_text(encoding="utf-8"))
+    try:
+        text = read_user_file(path, MAX_BYTES, follow=False).data.decode()
+    except UnusableFileError as error:
+        raise ValueError(f"it {error.why}") from None
+    return safe_yaml(text)
 
 
 def safe_yaml(text: str) -> dict[str, Any]:

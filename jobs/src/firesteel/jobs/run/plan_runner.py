@@ -34,6 +34,7 @@ from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.jobs.tracking.settle import Settled, settle_runs
 from firesteel.pipelines.brief import brief
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.audit import head
 from firesteel.pipelines.publish.dead_letters import prune_dead_letters
 from firesteel.pipelines.publish.heartbeat import RunHeartbeat
@@ -60,6 +61,7 @@ EVENTS = "events"
 
 
 @scrubbed
+@held_to_security
 def run_plan(
     plan: Plan,
     *,

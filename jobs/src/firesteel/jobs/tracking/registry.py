@@ -93,7 +93,9 @@ def resolve_model(
     """
     registered = _REGISTERED.match(uri)
     if registered:
-        version, folder = _download(uri, registered, tracking_uri, max_size, where)
+        version, source = find_version(uri, tracking_uri, where)
+        with _located(where):
+            folder = fetch(source, tracking_uri, max_size, known=True)
         resolved = f"models:/{registered['name']}/{version}"
     else:
         folder = _local_folder(uri, where)
@@ -219,7 +221,7 @@ def _pinned(model: ModelPlan) -> str:
 
 def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str) -> bool:
     """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
-    with mlflow_faults(registry_uri(client), f"resolving {model.uri}"):
+    with mlflow_faults(registry_uri(client), f"resolving {model.uri}", _permission(name)):
         try:
             version = _aliases(client, name).get(alias)
         except ModelError:  # the registered model was deleted, with its versions
@@ -233,12 +235,21 @@ def _drift(model: ModelPlan, change: str) -> PlanDrift:
     return PlanDrift("FS6002", f"{_pinned(model)}; {change}.", hint=f"Run `plan` again, or pin {model.resolved_uri}.")
 
 
-def _download(
-    uri: str, parts: re.Match[str], tracking_uri: str, max_size: int | None, where: Where | None
-) -> tuple[str, Path]:
+def find_version(uri: str, tracking_uri: str, where: Where | None = None) -> tuple[str, str]:
+    """Return the version of a `models:/` URI and its artifact URI, without a download.
+
+    Raises
+    ------
+    ModelError
+        FS3001 (unknown model or version), FS3005 (unknown alias).
+    """
+    parts = _REGISTERED.match(uri)
+    if parts is None:
+        _local_folder(uri, where)  # raises FS3001
+        raise AssertionError(uri)
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(registry_uri(client), f"resolving {uri}"):
+    with mlflow_faults(registry_uri(client), f"resolving {uri}", _permission(name)):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
@@ -254,14 +265,13 @@ def _download(
         version = parts["version"]
     source = _source(client, name, version) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(registry_uri(client), f"resolving {uri}"):
+        with mlflow_faults(registry_uri(client), f"resolving {uri}", _permission(name)):
             versions = [
                 int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
             ]
         known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
         raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
-    with _located(where):
-        return version, fetch(source, tracking_uri, max_size, known=True)
+    return version, source
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:
@@ -295,7 +305,7 @@ def _source(client: MlflowClient, name: str, version: str) -> str | None:
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(registry_uri(client), f"resolving models:/{name}/{version}"):
+    with mlflow_faults(registry_uri(client), f"resolving models:/{name}/{version}", _permission(name)):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
@@ -307,6 +317,11 @@ def _source(client: MlflowClient, name: str, version: str) -> str | None:
 def registry_uri(client: MlflowClient) -> str:
     """Return the URI of the registry, for messages: MLFLOW_REGISTRY_URI can name another server than that of the runs."""
     return str(client._registry_uri)  # noqa: SLF001 - MLflow has no public name for it
+
+
+def _permission(name: str) -> str:
+    """Return the permission that a plan needs, for messages."""
+    return f"READ on the registered model {name}"
 
 
 def _local_folder(uri: str, where: Where | None) -> Path:

@@ -33,7 +33,7 @@ Args = tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]
 _EXCLUDED = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _SCORE_EXECUTION = ("workers", "warmup")
 """Keys of a score step that change no row. An unpublished challenger and the tolerance change none either."""
-_SINK_EXECUTION = ("retain", "files", "on_empty", "min_rows")
+_SINK_EXECUTION = ("retain", "files", "compression", "on_empty", "min_rows")
 """Keys of a sink that change no row."""
 _TEXTS = {"description", "meta", "notes"}
 """Texts about an expectation."""

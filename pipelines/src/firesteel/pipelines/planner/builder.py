@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
+from firesteel.conf.formats import CODECS, LINES
 from firesteel.pipelines.analysis import LINEAGE_TYPES, Analysis, analyze, outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
@@ -34,8 +35,9 @@ from firesteel.pipelines.plan.model import (
     SqlStepPlan,
     StepPlan,
     TrackingPlan,
+    Unparsed,
 )
-from firesteel.pipelines.plan.security import security_conf
+from firesteel.pipelines.plan.security import held_to_security, security_conf
 from firesteel.pipelines.planner.challengers import published_challengers, unpinned_challengers, with_challengers
 from firesteel.pipelines.planner.cost import check_executor_hours
 from firesteel.pipelines.planner.decide import Published, decide
@@ -46,7 +48,7 @@ from firesteel.pipelines.planner.operator import with_operators
 from firesteel.pipelines.planner.outputs import added_values, check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
-from firesteel.pipelines.publish.owner import check_sink, check_store
+from firesteel.pipelines.publish.owner import check_outside, check_sink, check_store
 from firesteel.pipelines.publish.policy import Request, authorise, policies
 from firesteel.pipelines.publish.signers import require_signer
 from firesteel.pipelines.publish.transaction import StateStore
@@ -82,6 +84,7 @@ class PlanRequest:
     other_python: bool = False
 
 
+@held_to_security
 def build_plan(
     loaded: LoadedSpec, analysis: Analysis, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
 ) -> Plan:
@@ -126,8 +129,10 @@ def build_plan(
     code = _code_parts(loaded, analysis)
     store = StateStore.at(spec.storage, spec.name, loaded.profile)
     check_store(store)
+    check_outside(store, store.base)
     for name, sink in spec.sinks.items():
         check_sink(store, name, sink.path)
+        check_outside(store, sink.path)
     published = Published.of(
         store, {name: sink.path for name, sink in spec.sinks.items()}, [slot.id for slot in requested]
     )
@@ -359,6 +364,12 @@ def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, incomplete: froz
         on_missing=source.on_missing,
         marker=marker_of(source),
         verify=source.verify,
+        selection=source.reads,
+        file_columns=tuple(Column(column, *parse_column_type(text)) for column, text in source.declared.items())
+        if source.format in LINES
+        else (),
+        options=tuple(sorted(source.options.items())),
+        unparsed=Unparsed(source.on_error.action, source.on_error.rows_allowed, source.on_error.fraction_allowed),
     )
 
 
@@ -408,4 +419,5 @@ def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
         file_bytes=sink.files.target_size,
         on_empty=sink.on_empty,
         min_rows=sink.min_rows,
+        codec=CODECS[sink.format][sink.compression] if sink.compression else "",
     )
