@@ -48,7 +48,7 @@ def test_parts(classpath, name):
 def test_a_cancelled_task_releases_its_leases(classpath, tmp_path):
     command = [str(find_java().executable), "-ea", "-cp", classpath, "firesteel.shuffle.wire.InterruptedRelease"]
     with ScriptedService(tmp_path) as service:
-        service.leases = {lease: (0, 0) for lease in range(1, 21)}
+        service.leases = dict.fromkeys(range(1, 21), (0, 0))
         with subprocess.Popen([*command, str(service.socket), "20"], stdin=subprocess.PIPE) as program:
             wait_for(lambda: not service.leases, "all leases are released")
             program.communicate(timeout=60)
