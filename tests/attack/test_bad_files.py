@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,19 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import FiresteelError, ModelError, SpecErrors
 from firesteel.conf.files import UnusableFileError, read_user_text, unstorable
+from firesteel.conf.secret_sources import FolderSource
 from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.tracking.registry import resolve_model
 from firesteel.pipelines import Pipeline
-from firesteel.pipelines.publish.policy import VARIABLE
+from firesteel.pipelines.publish.policy import VARIABLE, policies
+from firesteel.pipelines.storage.local import LocalStorage
+from firesteel.rdma_shuffle import settings as shuffle_settings
+from firesteel.udfs.digest import digest_of
+from firesteel.udfs.mlmodel import read_mlmodel
 from support.specs import FixedBackend, example
 
 GIB = 1 << 30
+SOURCES = [*Path(__file__).parents[2].glob("*/src/firesteel/**/*.py")]
 DEEP = 1200
 
 
@@ -198,6 +204,46 @@ def test_any_bytes_are_text_or_a_problem(tmp_path_factory, data):
         assert text.encode() in {data, data.removeprefix(b"\xef\xbb\xbf")}
 
 
+def _policy(path: Path) -> None:
+    policies({VARIABLE: str(path)}, Path("/nowhere"))
+
+
+def _shuffle_secret(path: Path) -> None:
+    shuffle_settings.read(
+        shuffle_settings.parser().parse_args(["--folder", "f", "--socket", "s", "--cluster-secret", str(path)])
+    )
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "text": read_user_text,
+    "policy": _policy,
+    "secret": lambda path: FolderSource(path.parent.parent).find(path.parent.name, path.name),
+    "shuffle secret": _shuffle_secret,
+    "MLmodel": lambda path: read_mlmodel(path.parent),
+    "model": lambda path: digest_of(path.parent, GIB),
+    "stored": lambda path: LocalStorage().read(str(path)),
+}
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a FIFO", "an endless device", "a sparse file of 60 GiB"])
+@pytest.mark.parametrize("reader", READERS)
+def test_each_reader_of_files_refuses_what_is_no_file_and_too_long_files(tmp_path, reader, kind):
+    if reader == "stored" and kind == "a sparse file of 60 GiB":
+        pytest.skip("callers of the storage limit the length")
+    if reader == "model" and kind == "a folder":
+        pytest.skip("a model has folders")
+    path = tmp_path / "folder" / "MLmodel"
+    path.parent.mkdir()
+    KINDS[kind](path)
+    with pytest.raises((UnusableFileError, FiresteelError)):
+        READERS[reader](path)
+
+
+def test_one_function_opens_the_files_of_users():
+    flag = "O_NONBLOCK"  # without it, `open` of a FIFO hangs
+    assert [path.name for path in SOURCES if flag in path.read_text(encoding="utf-8")] == ["files.py"]
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
@@ -219,7 +265,7 @@ SAYS = """
 import json, sys
 import click
 from firesteel.jobs.cli.console import plain_console
-from firesteel.jobs.cli.output import keep_output_open
+from firesteel.jobs.output import keep_output_open
 keep_output_open()
 text = json.loads(sys.argv[1])
 click.echo(f"by {text}")
@@ -246,6 +292,35 @@ def test_text_of_others_does_not_control_the_terminal():
     assert all(re.fullmatch(r"\x1b\[[0-9;]*m", sequence) for sequence in sequences), sequences
     assert "\x1b[8m" not in sequences
     assert not re.search("[\x07\x08\x7f-\x9f\u202e]", shown.decode())
+
+
+NO_OUTPUT = {
+    "firesteel.jobs.embedded.launch",  # executes a command of its parent
+    "firesteel.jobs.gates.catalogue",  # a tool of developers, without arguments
+    "firesteel.rdma_shuffle.service",  # prints its own arguments and JSON in ASCII
+}
+
+
+def programs() -> list[str]:
+    """Return the modules of firesteel that run as programs."""
+    return sorted(
+        ".".join(path.with_suffix("").parts[path.parts.index("src") + 1 :]).removesuffix(".__main__")
+        for path in SOURCES
+        if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    )
+
+
+def test_programs_are_found():
+    assert {"firesteel.jobs.cli.main", "firesteel.jobs.run_plan", *NO_OUTPUT} <= {*programs()}
+
+
+@pytest.mark.parametrize("name", sorted({*programs()} - NO_OUTPUT))
+def test_each_program_escapes_control_characters(name):
+    words = ["--plan", HOSTILE] if name == "firesteel.jobs.run_plan" else [HOSTILE]
+    done = subprocess.run([sys.executable, "-m", name, *words], capture_output=True, check=False, timeout=60)
+    text = (done.stdout + done.stderr).decode()
+    assert "txt.exe" in text
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text), repr(text)
 
 
 def _read(terminal: int) -> bytes:

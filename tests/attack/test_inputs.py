@@ -8,6 +8,7 @@ import io
 import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from firesteel.conf.errors import FiresteelError, InputNotReady, PlanDrift, Stor
 from firesteel.jobs.run.stages import check_inputs
 from firesteel.jobs.tracking.datasets import dataset_inputs
 from firesteel.pipelines import Pipeline, Plan
+from firesteel.pipelines.planner import listing
 from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.open import locate
 from support.specs import FixedBackend
@@ -175,9 +177,9 @@ def test_a_file_that_is_deleted_while_it_is_compared_is_noticed(tmp_path, monkey
     plan = planned(tmp_path, "checksum")
     checksum = LocalStorage.checksum
 
-    def late(self, name):
+    def late(self, name, length):
         path.unlink()
-        return checksum(self, name)
+        return checksum(self, name, length)
 
     monkeypatch.setattr(LocalStorage, "checksum", late)
     assert "a.parquet" in noticed(plan)
@@ -240,7 +242,7 @@ def test_a_process_does_not_take_an_earlier_footer_for_that_of_a_changed_file(tm
 class NoChecksums(LocalStorage):
     """A storage without checksums, as HDFS is for some files."""
 
-    def checksum(self, path: str) -> str:
+    def checksum(self, path: str, length: int) -> str:
         return ""
 
 
@@ -269,21 +271,83 @@ def test_a_pipe_or_a_link_to_nothing_does_not_hang(tmp_path, verify):
         planned(tmp_path, verify)
 
 
-@pytest.mark.parametrize("verify", CONTENT)
-def test_a_file_that_becomes_a_pipe_after_it_was_listed_does_not_hang(tmp_path, verify, monkeypatch):
-    path = write(tmp_path, "a")
-    plan = planned(tmp_path, verify)
-    listed = LocalStorage.scan
+def after_listing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Act once, when the files of a source have been listed."""
+    listed, done = LocalStorage.scan, []
 
     def scan(self, paths):
         files = listed(self, paths)
-        path.unlink(missing_ok=True)
-        os.mkfifo(path)
+        if not done:
+            done.append(act())
         return files
 
     monkeypatch.setattr(LocalStorage, "scan", scan)
-    with pytest.raises(StorageError, match=r"FS8002.*a\.parquet: not a regular file"):
-        check(plan)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nothing", "another file"])
+@pytest.mark.parametrize("verify", CONTENT)
+def test_an_input_that_is_replaced_after_it_was_listed_has_changed(tmp_path, verify, kind, monkeypatch):
+    path = write(tmp_path, "a")
+    plan = planned(tmp_path, verify)
+
+    def replace_it() -> None:
+        data = path.read_bytes()
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "another file":
+            path.write_bytes(data[::-1])
+
+    after_listing(monkeypatch, replace_it)
+    assert f"1 with other content (dt={DAY}/a.parquet)" in noticed(plan)
+
+
+def test_the_planned_length_limits_what_is_read(tmp_path, monkeypatch):
+    path = write(tmp_path, "a")
+    plan = planned(tmp_path, "checksum")
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.truncate(60 << 30)
+
+    after_listing(monkeypatch, grow)
+    assert f"1 with other content (dt={DAY}/a.parquet)" in noticed(plan)
+
+
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_a_checksum_of_limited_length_is_that_of_no_other_file_of_this_length(tmp_path_factory, data, length):
+    path = tmp_path_factory.getbasetemp() / "limited"
+    path.write_bytes(data)
+    digest = f"SHA-256:{hashlib.sha256(data[: length + 1]).hexdigest()}"
+    assert LocalStorage().checksum(str(path), length) == digest
+
+
+@pytest.mark.parametrize("verify", CONTENT)
+def test_a_file_that_is_replaced_between_its_digest_and_its_footer_leaves_no_footer_for_the_digest(
+    tmp_path, verify, monkeypatch
+):
+    path = write(tmp_path, "a")
+    data = path.read_bytes()
+    other = io.BytesIO()
+    pq.write_table(ROWS.rename_columns(["no", "x"]), other)
+    assert len(other.getvalue()) == len(data)
+    digest = listing.content_digest
+
+    def replaced(*args):
+        result = digest(*args)
+        path.write_bytes(other.getvalue())
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(listing, "content_digest", replaced)
+        with pytest.raises(FiresteelError, match="`?id`?"):
+            planned(tmp_path, verify)
+    path.write_bytes(data)
+    planned(tmp_path, verify)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device", "folder", "link to a device"])
@@ -298,7 +362,7 @@ def test_the_local_storage_opens_regular_files_only(tmp_path, kind):
             path.mkdir()
         elif kind == "link to a device":
             path.symlink_to("/dev/zero")
-        for read in (LocalStorage().read, LocalStorage().checksum):
+        for read in (LocalStorage().read, lambda path: LocalStorage().checksum(path, 9)):
             with pytest.raises(StorageError, match="FS8002"):
                 read("/dev/zero" if kind == "device" else str(path))
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from pathlib import Path
 
+import click
 import pytest
 
-from firesteel.conf.errors import NotAllowed
+from firesteel.conf.errors import FiresteelError, NotAllowed
 from firesteel.conf.identity import os_user
+from firesteel.jobs.cli.main import COMMANDS, cli, invoke
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.publish import policy as module
 from firesteel.pipelines.publish.audit import read_audit
+from firesteel.pipelines.publish.cancel import cancel
+from firesteel.pipelines.publish.dead_letters import prune_dead_letters
+from firesteel.pipelines.publish.heartbeat import RunHeartbeat
+from firesteel.pipelines.publish.lease import LeaseRecord, write_lease
 from firesteel.pipelines.publish.ledger import Ledger
-from firesteel.pipelines.publish.policy import Request, authorise, policies
+from firesteel.pipelines.publish.policy import Request, authorise, authorise_writes, policies
+from firesteel.pipelines.publish.process import machine_id
+from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.recover import recover
 from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
+from firesteel.pipelines.result import Counts
 from support.data import write_days
 from support.publishing import (
     COUNTS,
@@ -35,7 +46,7 @@ from support.publishing import (
     stage,
     visible,
 )
-from support.specs import FixedBackend, example
+from support.specs import FixedBackend, example, example_with
 
 ME = os_user()
 PARTITION = f"dt={INTERVAL}"
@@ -275,6 +286,238 @@ def test_a_run_asks_for_every_interval_before_it_starts(policy, prod, tmp_path):
     with pytest.raises(NotAllowed, match="dev/scores/dt=2013-06-02"):
         run_plan(plan, on_event=told.append, runs=tmp_path / "runs")
     assert told == []
+
+
+# Every writer
+
+NAME, HELD, DEAD, OPEN = "flight_delay_scores", "2013-06-02", "2013-06-03", "2013-06-04"
+WRITERS = {
+    "run": "run {spec} --start 2013-06-05",
+    "run, registered": "run {spec} --start 2013-06-05 --run-id new",
+    "run, sample": "run {spec} --start 2013-06-05 --sample 1%",
+    "apply": "apply {folder}/plan.json",
+    "backfill": "backfill {spec} --start 2013-06-05 --end 2013-06-06",
+    "backfill, registered": "backfill {spec} --start 2013-06-05 --end 2013-06-06 --run-id new",
+    "submit": "submit {spec} --start 2013-06-05 --run",
+    "submit, registered": "submit {spec} --start 2013-06-05 --run --run-id new",
+    "plan": "plan {spec} --start 2013-06-05",
+    "recover": "recover {spec}",
+    "recover, owner": "recover {spec} --take-ownership",
+    "rollback": "rollback {spec} --interval 2013-06-01",
+    "cancel": "cancel held {spec} --no-signal",
+    "dead-letter replay": "dead-letter replay {spec} --interval 2013-06-01",
+}
+"""Commands that write to the storage or to a sink, or make a plan for one. A word with a comma is a variant of one command."""
+READERS = {
+    "validate": "validate {spec}",
+    "explain": "explain {spec}",
+    "diff": "diff {spec} {spec}",
+    "status": "status {spec}",
+    "status, run": "status {spec} --start 2013-06-01 --end 2013-06-04 --run held",
+    "history": "history {spec}",
+    "quarantine ls": "quarantine ls {spec}",
+    "dead-letter ls": "dead-letter ls {spec}",
+    "dead-letter show": "dead-letter show run-1 {spec}",
+    "audit ls": "audit ls {spec}",
+    "audit head": "audit head {spec}",
+    "audit verify": "audit verify {spec}",
+    "schema": "schema",
+    "report": "report",
+}
+"""Commands that must work for a user who may not write, and that change nothing in the storage."""
+ELSEWHERE = {
+    "init": "writes a new project",
+    "pack": "writes an archive of the environment",
+    "data-docs": "writes pages beside a report of this machine",
+    "doctor": "probes the storage below a folder of its own",
+    "test": "runs cases in a temporary folder",
+    "show": "prints rows",
+}
+"""Commands that do not write to the storage or to a sink, and take too long for this test."""
+
+
+def commands() -> set[str]:
+    """Return all commands with their groups, as a user types them."""
+    found, context = set[str](), click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        inner = command.list_commands(context) if isinstance(command, click.Group) else []
+        found |= {f"{name} {part}" for part in inner} or {name}
+    return found
+
+
+def test_each_command_is_a_writer_or_a_reader():
+    tested = {name.partition(",")[0] for name in (*WRITERS, *READERS)}
+    assert tested | ELSEWHERE.keys() == commands()
+    assert not tested & ELSEWHERE.keys()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A spec with something to do for each command: a published, a held and a dead interval, and an open dead letter."""
+    monkeypatch.setattr(module, "SITE", tmp_path / "no-site-policy.yaml")
+    monkeypatch.chdir(tmp_path)
+    root = f"file://{tmp_path}/data"
+    write_days(tmp_path / "data", [INTERVAL, "2013-06-05"])
+    spec = example_with(tmp_path / "p", {"root:    {type: uri,": f'root:    {{type: uri, default: "{root}",'})
+    plan = Pipeline.load(spec, backend=FixedBackend()).plan("2013-06-05")
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    store = StateStore.of(plan)
+    uri = plan.sinks[0].path
+    with Transaction.begin(store, SINK, uri, INTERVAL, attempt_of("run-1")) as transaction:
+        stage(transaction, store.storage, STAGED)
+        transaction.publish(DIRECTORIES, Counts(10, 9, dead_letter=1))
+    letters = f"{store.base}/dead_letter/{plan.score_step.name}/{INTERVAL}/run-1.jsonl"
+    store.storage.create(letters, b'{"row": {}, "error": "E", "message": "m", "model_version": "7"}\n')
+    dead = LeaseRecord(1, attempt_of("dead"), "run", 60.0, machine_id(), os.getpid(), "0")
+    write_lease(SinkInterval(store, SINK, DEAD), dead)
+    with Transaction.begin(store, SINK, uri, HELD, attempt_of("held")):
+        yield tmp_path, spec
+        monkeypatch.delenv(module.VARIABLE, raising=False)
+
+
+def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "policy.yaml", '{sink: "**", storage: "**", users: [somebody-else]}')
+    monkeypatch.setenv(module.VARIABLE, str(tmp_path / "policy.yaml"))
+
+
+def stored(tmp_path: Path) -> dict[str, bytes]:
+    """Return the folders and files of storage and sink, without heartbeats and refusals, which the audit log records."""
+    return {
+        str(path.relative_to(tmp_path)): path.read_bytes() if path.is_file() else b""
+        for path in sorted((tmp_path / "data").rglob("*"))
+        if path.suffix != ".beat" and path.parent.name != "audit"
+    }
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_writer_asks_the_policy_before_it_writes(project, monkeypatch, command, capsys):
+    tmp_path, spec = project
+    before = stored(tmp_path)
+    refuse(tmp_path, monkeypatch)
+    assert invoke(WRITERS[command].format(spec=spec, folder=tmp_path).split()) == 8
+    assert "FS7601" in capsys.readouterr().err
+    assert stored(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_reader_needs_no_policy_and_writes_nothing(project, monkeypatch, command, capsys):
+    tmp_path, spec = project
+    before = stored(tmp_path)
+    refuse(tmp_path, monkeypatch)
+    assert invoke(READERS[command].format(spec=spec, folder=tmp_path).split()) != 8
+    assert "FS76" not in capsys.readouterr().err
+    assert stored(tmp_path) == before
+
+
+CHANGES = {
+    "create": lambda storage, folder: storage.create(f"{folder}/new", b"evil"),
+    "replace": lambda storage, folder: storage.replace(f"{folder}/part-0", b"evil"),
+    "rename to": lambda storage, folder: storage.rename(f"{storage.mine}/file", f"{folder}/new"),
+    "rename from": lambda storage, folder: storage.rename(f"{folder}/part-0", f"{folder}/new"),
+    "mkdirs": lambda storage, folder: storage.mkdirs(f"{folder}/new"),
+    "delete": lambda storage, folder: storage.delete(f"{folder}/part-0"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("by", ["path", "link in the storage", "link in the sink"])
+def test_a_state_store_changes_nothing_that_no_rule_allows(policy, prod, tmp_path, by, change):
+    store, folder = area_of(dev_of(tmp_path)), str(prod / "origin=EWR")
+    store.storage.mine = f"{store.base}/mine"
+    store.storage.create(f"{store.storage.mine}/file", b"mine")
+    if by != "path":
+        place = "_firesteel/heartbeat" if by == "link in the storage" else "scores/dt=1"
+        link(tmp_path, place, prod / "origin=EWR")
+        folder = f"{tmp_path}/dev/{place}"
+    before = content(tmp_path)
+    with pytest.raises(NotAllowed, match="FS7601"):
+        CHANGES[change](store.storage, folder)
+    assert content(tmp_path) == before
+
+
+def test_a_state_store_changes_what_a_rule_allows(policy, tmp_path):
+    storage = area_of(dev_of(tmp_path)).storage
+    for place in ("scores/x/f", "_firesteel/a/f"):
+        path = f"{tmp_path}/dev/{place}"
+        storage.create(path, b"")
+        storage.replace(path, b"1")
+        storage.rename(path, f"{path}2")
+        storage.mkdirs(path)
+        assert storage.delete(path)
+
+
+@pytest.mark.parametrize("kind", ["heartbeat", "lease", "journal", "dead_letter", "quarantine", "ledger"])
+def test_heartbeats_cancelling_and_retention_follow_no_link_out_of_the_storage(policy, prod, tmp_path, kind):
+    """The link comes when the run has begun."""
+    root = dev_of(tmp_path)
+    store = area_of(root)
+    with (
+        contextlib.suppress(FiresteelError),
+        Transaction.begin(store, SINK, sink_of(root), INTERVAL, attempt_of("run-1")),
+    ):
+        link(tmp_path, f"_firesteel/{kind}", prod)
+        before = content(prod)
+        for act in (
+            lambda: RunHeartbeat(store, "run-1").__enter__(),
+            lambda: cancel(store, (SINK,), "run-1", who="me", signal=False),
+            lambda: prune_dead_letters(store, 0.0, now_s=1e10),
+            lambda: prune_quarantine(store, 0.0, now_s=1e10),
+        ):
+            with contextlib.suppress(FiresteelError):
+                act()
+    assert content(prod) == before
+
+
+@pytest.mark.parametrize(
+    ("rule", "storage", "allowed"),
+    [
+        ('sink: "file:///a/scores"', "/a/_firesteel", True),
+        ('sink: "file:///a/scores"', "/a/_firesteel/x/y", True),
+        ('sink: "file:///a/scores"', "/a/b/_firesteel", False),
+        ('sink: "file:///a/scores"', "/a/scores", True),
+        ('sink: "file:///a/scores"', "/a/state", False),
+        ('sink: "file:///a/*"', "/a/_firesteel", True),
+        ('sink: "file:///a/*/scores"', "/a/b/_firesteel", True),
+        ('sink: "file:///a/*/scores"', "/a/b/c/_firesteel", False),
+        ('sink: "file:///a/**"', "/a/b/c/_firesteel/x", True),
+        ('sink: "file:///a/**"', "/b/_firesteel", False),
+        ('sink: "**"', "/b/_firesteel", True),
+        ('sink: "file:///scores"', "/_firesteel", True),
+        ('sink: "file:///a/scores", storage: "file:///s/*"', "/s/x", True),
+        ('sink: "file:///a/scores", storage: "file:///s/*"', "/a/_firesteel", False),
+    ],
+)
+def test_a_storage_is_allowed_where_a_rule_allows_it_for_some_sink(policy, rule, storage, allowed):
+    write(policy, f'{{{rule}, users: ["{ME}"], pipelines: [p], profiles: [prod]}}')
+    for pipeline, profile, expected in (("p", "prod", allowed), ("q", "prod", False), ("p", "dev", False)):
+        request = Request.of(pipeline, profile, "", f"file://{storage}")
+        code = contextlib.nullcontext() if expected else pytest.raises(NotAllowed, match="FS7601")
+        with code:
+            authorise_writes(request, [f"file://{storage}/lease/file"], policies())
+
+
+SOURCES = [*Path(__file__).parents[2].glob("*/src/firesteel/**/*.py")]
+OTHER_PLACES = {
+    "demo/flights.py": "the data of the demo",
+    "tracking/hdfs_artifacts.py": "MLflow's artifacts",
+    "lineage/transport.py": "the folder of lineage events",
+    "publish/state_store.py": "changes the storage of its caller",
+    "run/direct.py": "changes the storage of its caller",
+}
+
+
+def test_no_other_code_changes_a_storage_that_it_opened_itself():
+    """A storage of `locate` asks no policy; that of a StateStore does."""
+    change = re.compile(r"storage(\(\))?\.(create|replace|rename|mkdirs|delete)\(")
+    opened = {
+        "/".join(path.parts[-2:])
+        for path in SOURCES
+        if "storage/" not in str(path.relative_to(path.parents[2]))
+        and re.search(r"\blocate\(", text := path.read_text(encoding="utf-8"))
+        and change.search(text)
+    }
+    assert opened == OTHER_PLACES.keys()
 
 
 def a_dangling_link(site: Path) -> None:

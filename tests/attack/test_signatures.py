@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firesteel.conf.errors import NotAllowed, RuntimeFault, SpecErrors, StorageError
+from firesteel.conf.errors import FiresteelError, NotAllowed, RuntimeFault, SpecErrors, StorageError
 from firesteel.conf.identity import os_user
 from firesteel.conf.signing import PublicKey, SigningKey
 from firesteel.jobs.cli.main import invoke
@@ -130,7 +130,7 @@ def change_everything(store: Store) -> None:
     """Change a file of the sink, its ledger record and its entry alike, and recompute every hash."""
     file = store.path / "scores" / FILE
     file.write_text("evil")
-    digest = store.area.storage.checksum(str(file))
+    digest = store.area.storage.checksum(str(file), 4)
     record = store.path / "_firesteel" / "ledger" / "test" / SINK / INTERVAL / "0000000003.json"
     files = json.loads(record.read_bytes())["body"]["files"]
     edit(record, files=[one | {"length": 4, "digest": digest} if one["path"] == FILE else one for one in files])
@@ -623,6 +623,51 @@ def test_a_signed_plan_passes(plan, tmp_path, secrets, monkeypatch, key):
     guard(plan, secrets, monkeypatch, key)
     loaded = Plan.from_json((tmp_path / "plan.json").read_text())
     assert write_plan(loaded) == (tmp_path / "plan.json").read_text()
+
+
+@pytest.mark.parametrize("attack", ["edited", "stripped", "unsigned", "other key"])
+def test_a_plan_from_a_file_is_not_signed_again(plan, tmp_path, key, other, attack):
+    """The machine has no policy, or one without keys. The next machine may have one that lists the key."""
+    path = tmp_path / "plan.json"
+    if attack == "edited":
+        forge(path, gates=[])
+    elif attack == "stripped":
+        forge(path, gates=[], key="", signature="")
+    elif attack == "unsigned":
+        path.write_text(plan.to_json())
+    else:
+        path.write_text(signed_json(plan, SigningKey.reveal(other.reference)))
+    loaded = Plan.from_json(path.read_text())
+    written = json.loads(write_plan(loaded))
+    assert written.get("signature", "") == json.loads(path.read_text()).get("signature", "")
+    assert Plan.from_json(json.dumps(written)) == loaded
+
+
+def test_a_plan_that_was_changed_after_it_was_read_is_written_without_a_signature(plan, tmp_path):
+    loaded = Plan.from_json((tmp_path / "plan.json").read_text())
+    assert "signature" not in json.loads(write_plan(replace(loaded, gates=())))
+
+
+@pytest.mark.parametrize("driver", ["without a secret", "with another secret", "with a plan that names no key"])
+def test_a_driver_without_the_key_of_the_policy_stops_before_the_lease(
+    plan, tmp_path, secrets, monkeypatch, key, other, driver
+):
+    guard(plan, secrets, monkeypatch, key)
+    text, code = (tmp_path / "plan.json").read_text(), "FS7604"
+    secret = next(path for path in secrets.rglob("*") if path.is_file() and path.read_text() == key.pem)
+    if driver == "without a secret":
+        secret.unlink()
+        code = "FS9020"
+    elif driver == "with another secret":
+        secret.write_text(other.pem)
+    else:
+        text = signed_json(replace(plan, signing_key=""), SigningKey.reveal(key.reference))
+    with pytest.raises(FiresteelError) as caught:
+        run_plan(Plan.from_json(text), runs=tmp_path / "runs")
+    assert caught.value.code == code
+    assert "key" in caught.value.hint or key.reference in caught.value.what
+    assert not (tmp_path / "data" / "_firesteel").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 # The command line, and the secret

@@ -63,12 +63,12 @@ def test_a_checksum_tells_contents_apart_and_moves_with_the_file(there):
     storage.create(f"{root}/a/one", b"x" * 100_000)
     storage.create(f"{root}/a/two", b"x" * 99_999 + b"y")
     storage.create(f"{root}/a/none", b"")
-    one, two = storage.checksum(f"{root}/a/one"), storage.checksum(f"{root}/a/two")
+    one, two = storage.checksum(f"{root}/a/one", 100_000), storage.checksum(f"{root}/a/two", 100_000)
     assert one != two
-    assert all(":" in checksum for checksum in (one, two, storage.checksum(f"{root}/a/none")))
+    assert all(":" in checksum for checksum in (one, two, storage.checksum(f"{root}/a/none", 0)))
     storage.rename(f"{root}/a", f"{root}/b")
-    assert (storage.checksum(f"{root}/b/one"), storage.checksum(f"{root}/b/two")) == (one, two)
-    assert code_of(storage.checksum, f"{root}/a/one") == "FS8003"
+    assert (storage.checksum(f"{root}/b/one", 100_000), storage.checksum(f"{root}/b/two", 100_000)) == (one, two)
+    assert code_of(storage.checksum, f"{root}/a/one", 100_000) == "FS8003"
 
 
 def test_create_of_an_empty_file(there):

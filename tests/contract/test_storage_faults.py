@@ -219,6 +219,35 @@ def test_a_namenode_that_cannot_serve_now_is_passed_over_and_the_good_one_rememb
         assert standby.asked == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (403, remote("AccessControlException"), "FS8002"),
+        (403, remote("IOException"), "FS8002"),
+        (500, remote("RuntimeException"), "FS8002"),
+        (401, "no", "FS8002"),
+        (404, remote("FileNotFoundException"), "FS8003"),
+        (502, "<html>", "FS8002"),
+        (400, remote("UnsupportedOperationException"), ""),
+        (
+            400,
+            remote("IllegalArgumentException").replace("said so", r"Invalid value for webhdfs parameter \"op\": "),
+            "",
+        ),
+        (400, remote("IllegalArgumentException"), "FS8002"),
+        (501, "no", ""),
+    ],
+)
+def test_only_a_server_without_checksums_gives_none(status, body, code):
+    with Answering(status, body) as server, over(server.url) as storage:
+        if not code:
+            assert storage.checksum("/f", 1) == ""
+            return
+        with pytest.raises(StorageError) as caught:
+            storage.checksum("/f", 1)
+        assert caught.value.code == code
+
+
 @pytest.mark.integration
 def test_a_namenode_that_is_down_is_passed_over(real):
     url, _, root = real
@@ -232,12 +261,17 @@ def test_a_namenode_that_is_down_is_passed_over(real):
 def test_what_another_user_may_not_write_is_fs8002(real, monkeypatch):
     url, direct, root = real
     direct.create(f"{root}/f", b"x")
+    direct.create(f"{root}/secret", b"x")
+    direct._namenodes.call("set_permission", f"{root}/secret", {"permission": "600"})
     with closing(WebHdfsStorage(NameNodes("nn:8020", (url,), user="mallory"))) as storage:
         for call in (
             lambda: storage.create(f"{root}/x", b""),
             lambda: storage.replace(f"{root}/f", b"y"),
             lambda: storage.mkdirs(f"{root}/d"),
             lambda: storage.delete(f"{root}/f"),
+            lambda: storage.checksum(f"{root}/secret", 1),
+            lambda: storage.read(f"{root}/secret"),
+            lambda: storage.peek(f"{root}/secret", 0, 1),
             lambda: storage.rename(f"{root}/f", f"{root}/g"),
         ):
             with pytest.raises(StorageError) as caught:
@@ -246,7 +280,7 @@ def test_what_another_user_may_not_write_is_fs8002(real, monkeypatch):
             assert "mallory" in caught.value.what
             assert "\n" not in str(caught.value), "a Java stack trace helps nobody"
         assert storage.read(f"{root}/f") == b"x"
-    assert [each.name for each in direct.list(root)] == ["f"]
+    assert [each.name for each in direct.list(root)] == ["f", "secret"]
 
 
 def test_nobody_answers(monkeypatch):

@@ -152,13 +152,15 @@ def test_a_published_run_whose_store_dies_is_finished_and_its_record_is_kept_and
     assert "FS9003" in problem
     assert "storing the result" in problem
     assert status(store, plan, result) == {"FINISHED"}
-    assert spool.deliver(states(tmp_path, plan)) == (), "the store is still dead, and the record stays"
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == (), (
+        "the store is still dead, and the record stays"
+    )
     assert status(store, plan, result) == {"FINISHED"}
     assert "the MLflow record is stored in" in caplog.text
 
     store.revive()
-    assert spool.deliver(states(tmp_path, plan)) == (result.run_id,)
-    assert spool.deliver(states(tmp_path, plan)) == ()
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == (result.run_id,)
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == ()
     assert status(store, plan, result) == {"FINISHED"}
     check_artifacts(store, plan, result, tmp_path)
 
@@ -172,7 +174,7 @@ def test_a_store_that_is_dead_at_the_start_stops_no_run(store, tmp_path):
     assert "storing the plan" in problem, "one try for each run: a store may need minutes to fail"
     assert status(store, plan, result) == {"FINISHED"}
     store.revive()
-    assert spool.deliver(states(tmp_path, plan)) == (result.run_id,)
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == (result.run_id,)
     check_artifacts(store, plan, result, tmp_path)
 
 

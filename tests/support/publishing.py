@@ -153,8 +153,8 @@ class Counted:
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         return self._inner.read(path, offset, length)
 
-    def checksum(self, path: str) -> str:
-        return self._inner.checksum(path)
+    def checksum(self, path: str, length: int) -> str:
+        return self._inner.checksum(path, length)
 
     def create(self, path: str, data: bytes) -> FileStatus:
         return self._counted("create", path, lambda: self._inner.create(path, data))

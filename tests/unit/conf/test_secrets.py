@@ -80,7 +80,7 @@ def test_a_file_that_is_open_to_all_is_refused(folder, mode):
 
 @pytest.mark.parametrize(
     ("data", "why"),
-    [(b"\xff\xfe\x00value", "is not UTF-8 text"), (b"x" * (MAX_BYTES + 1), "is longer than 64 KiB")],
+    [(b"\xff\xfe\x00value", "is not UTF-8 text"), (b"x" * (MAX_BYTES + 1), "is larger than 64 KiB")],
 )
 def test_what_is_no_text_is_refused(folder, data, why):
     put(folder, "a/b", data)
@@ -93,7 +93,7 @@ def test_what_is_no_text_is_refused(folder, data, why):
 
 def test_a_folder_and_a_pipe_are_no_secrets(folder):
     (folder / "a" / "b").mkdir(parents=True)
-    assert "is not a regular file" in str(fault("${secret:a/b}", FIRESTEEL_SECRETS_DIR=str(folder)))
+    assert "is a folder, not a file" in str(fault("${secret:a/b}", FIRESTEEL_SECRETS_DIR=str(folder)))
     os.mkfifo(folder / "a" / "c", 0o600)  # to open it would wait for a writer for ever
     assert "is not a regular file" in str(fault("${secret:a/c}", FIRESTEEL_SECRETS_DIR=str(folder)))
 

@@ -6,8 +6,11 @@ caller reports the problem with the code of its own kind of file.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 UNIT = 1 << 20
@@ -31,6 +34,18 @@ class UnusableFileError(Exception):
         self.why, self.line = why, line
 
 
+class NotRegularError(OSError):
+    """A path is a FIFO, a socket, a device or, where links are not followed, a link."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserFile:
+    """The bytes of a file, and the owner and mode of the same file."""
+
+    data: bytes
+    state: os.stat_result
+
+
 def read_user_text(path: Path, limit: int = MAX_BYTES) -> str:
     """Return the text of a regular UTF-8 file, without a byte order mark.
 
@@ -50,27 +65,66 @@ def read_user_text(path: Path, limit: int = MAX_BYTES) -> str:
 
 def read_user_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Return the bytes of a regular file; see `read_user_text`."""
+    return read_user_file(path, limit).data
+
+
+def read_user_file(path: Path, limit: int = MAX_BYTES, *, follow: bool = True) -> UserFile:
+    """Return the bytes, the owner and the mode of a regular file.
+
+    Parameters
+    ----------
+    follow
+        Whether the last part of the path may be a link.
+
+    Raises
+    ------
+    UnusableFileError
+        The file cannot be read, is not a regular file, or is longer than `limit` bytes.
+    """
     try:
-        # A FIFO without a writer would block `open` for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with open_regular(path, follow=follow) as file:
+            state = os.fstat(file.fileno())
+            data = file.read(limit + 1) if state.st_size <= limit else b""
+    except IsADirectoryError:
+        raise UnusableFileError("is a folder, not a file") from None
+    except NotRegularError:
+        raise UnusableFileError("is not a regular file") from None
     except OSError as error:
         raise UnusableFileError(f"cannot be read: {error.strerror}") from None
     except ValueError:  # a NUL, or half a UTF-16 pair
         raise UnusableFileError("has a name that no file can have") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-        state = os.fstat(descriptor)  # of the open file: another one may be at the path now
-        if stat.S_ISDIR(state.st_mode):
-            raise UnusableFileError("is a folder, not a file")
-        if not stat.S_ISREG(state.st_mode):
-            raise UnusableFileError("is not a regular file")
-        try:
-            data = file.read(limit + 1) if state.st_size <= limit else b""
-        except OSError as error:
-            raise UnusableFileError(f"cannot be read: {error.strerror}") from None
     if max(len(data), state.st_size) > limit:
         shown = f"{limit // UNIT} MiB" if limit >= UNIT else f"{limit >> 10} KiB"
         raise UnusableFileError(f"is larger than {shown}")
-    return data
+    return UserFile(data, state)
+
+
+def open_regular(path: str | Path, *, follow: bool = True) -> BufferedReader:
+    """Open a regular file for reading. A FIFO without a writer would block for ever, and a device may have no end.
+
+    Raises
+    ------
+    NotRegularError
+        The path is no regular file, or a link and `follow` is false.
+    OSError
+        The file cannot be opened. IsADirectoryError for a folder.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in {errno.ENXIO, errno.ENODEV} or (
+            error.errno == errno.ELOOP and not follow
+        ):  # a socket, a link
+            raise NotRegularError(error.errno, "not a regular file") from None
+        raise
+    mode = os.fstat(descriptor).st_mode  # of the open file: another one may be at the path now
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise NotRegularError(errno.EOPNOTSUPP, "not a regular file")
 
 
 def unstorable(text: str) -> str:

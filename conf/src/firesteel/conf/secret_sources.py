@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.conf.files import UnusableFileError, read_user_file
 
 GROUP = "firesteel.secrets"
 FOLDER = "FIRESTEEL_SECRETS_DIR"
@@ -125,27 +126,17 @@ def secret_sources(environ: Mapping[str, str] | None = None) -> tuple[SecretSour
 
 def _read(path: Path, shown: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise _unusable(shown, f"cannot be read: {_reason(error)}", "Check its owner and mode.") from error
-    try:
-        state = os.fstat(descriptor)  # the open file: another file may have replaced it at this path
-        if not stat.S_ISREG(state.st_mode):
-            raise _unusable(shown, "is not a regular file", "Store each secret in a regular file.")
-        if state.st_mode & stat.S_IRWXO:
-            raise _unusable(
-                shown,
-                f"is accessible to all users (mode {stat.S_IMODE(state.st_mode):04o})",
-                "Run `chmod o-rwx` on it; in Kubernetes, set `defaultMode: 0440` on the volume.",
-            )
-        data = os.read(descriptor, MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_BYTES:
+        file = read_user_file(path, MAX_BYTES, follow=False)
+    except UnusableFileError as error:
+        hint = "Store each secret in a regular file of at most 64 KiB that this user can read."
+        raise _unusable(shown, error.why, hint) from None
+    if file.state.st_mode & stat.S_IRWXO:
         raise _unusable(
-            shown, f"is longer than {MAX_BYTES >> 10} KiB", "Put a large secret in a file, and its path in the spec."
+            shown,
+            f"is accessible to all users (mode {stat.S_IMODE(file.state.st_mode):04o})",
+            "Run `chmod o-rwx` on it; in Kubernetes, set `defaultMode: 0440` on the volume.",
         )
-    return data
+    return file.data
 
 
 def _reason(error: Exception) -> str:

@@ -10,9 +10,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from firesteel.jobs.output import keep_output_open
+from firesteel.jobs.utf8 import restart_in_utf8_mode
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the plan and return the exit code."""
+    restart_in_utf8_mode()
+    keep_output_open()
     parser = argparse.ArgumentParser(prog="run_plan.py", description="Run a firesteel plan inside spark-submit.")
     parser.add_argument("--plan", required=True, type=Path, help="A plan made by `firesteel plan -o plan.json`.")
     parser.add_argument("--run-id", default="", help="The run's id, as `firesteel submit --run-id` registered it.")
@@ -27,10 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     from firesteel.jobs.cli.run_options import taken_over
     from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, interrupted, raise_on_signals
     from firesteel.jobs.run.plan_runner import run_plan
-    from firesteel.jobs.utf8 import restart_in_utf8_mode
     from firesteel.pipelines import Plan
 
-    restart_in_utf8_mode()
     raise_on_signals()
     try:
         plan = Plan.from_json(read_text(options.plan, "a plan"), options.plan.name)

@@ -10,6 +10,7 @@ import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from firesteel.conf.files import UnusableFileError, read_user_file
 from firesteel.rdma_shuffle.transport.tcp import TcpLimits
 from firesteel.rdma_shuffle.transport.verbs.limits import VerbsLimits
 from firesteel.rdma_shuffle.transport.verbs.rdma_state import SHM
@@ -17,6 +18,7 @@ from firesteel.rdma_shuffle.wire.fault import ServiceNotStarted
 
 DEFAULT_PORT = 7447
 _MIN_SECRET_BYTES = 32
+_MAX_SECRET_BYTES = 64 << 10
 _MAX_SOCKET_BYTES = 107
 _AT_LEAST_ONE = (
     "connections",
@@ -303,12 +305,11 @@ def _peer(text: str) -> tuple[str, tuple[str, int]]:
 
 def _secret(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            secret = file.read().strip()
-    except OSError as error:
-        raise ServiceNotStarted(f"the cluster secret {path} cannot be read: {error.strerror}.") from error
-    if stat.S_IMODE(mode) & 0o077:
+        file = read_user_file(path, _MAX_SECRET_BYTES)
+    except UnusableFileError as error:
+        raise ServiceNotStarted(f"the cluster secret {path} {error.why}.") from None
+    secret = file.data.strip()
+    if stat.S_IMODE(file.state.st_mode) & 0o077:
         raise ServiceNotStarted(f"other users can read the cluster secret {path}.", f"Run chmod 600 {path}.")
     if len(secret) < _MIN_SECRET_BYTES:
         raise ServiceNotStarted(f"the cluster secret {path} is shorter than {_MIN_SECRET_BYTES} bytes.")

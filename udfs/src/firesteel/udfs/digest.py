@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from firesteel.conf.errors import ModelError
+from firesteel.conf.files import NotRegularError, open_regular
 
 MAX_FILES = 100_000
 _BLOCK = 1 << 20
@@ -131,21 +132,18 @@ def _read(folder: Path, name: str, size: int, on_block: Callable[[str, bytes], N
     """Return the SHA-256 of a file of the listed size."""
     digest, read = hashlib.sha256(), 0
     try:
-        # Without blocking: another process may have put a pipe in the file's place.
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused(f"{name} cannot be read ({error.strerror})", "Make the file readable") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as handle:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            while block := handle.read(min(_BLOCK, size - read + 1)):
+        with open_regular(folder / name, follow=False) as file:
+            while block := file.read(min(_BLOCK, size - read + 1)):
                 digest.update(block)
                 read += len(block)
                 if read > size:
                     break
                 if on_block is not None:
                     on_block(name, block)
-        else:
-            read = -1
+    except (NotRegularError, IsADirectoryError):  # another process may have put a pipe in the file's place
+        read = -1
+    except OSError as error:
+        raise _refused(f"{name} cannot be read ({error.strerror})", "Make the file readable") from error
     if read != size:
         raise _refused(f"{name} was changed while it was read", "Run the command again")
     if size == 0 and on_block is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import ModelError
+from firesteel.conf.files import UnusableFileError, read_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,13 +35,17 @@ def read_mlmodel(folder: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        text = read_user_file(path, MAX_BYTES, follow=False).data.decode()
+    except UnusableFileError as error:
+        raise ValueError(f"it {error.why}") from None
+    return safe_yaml(text)
+
+
+def safe_yaml(text: str) -> dict[str, Any]:
+    """Return a YAML mapping of a model as plain values. Raises an error for anything else, and for too many or too deeply nested values."""
     from ruamel.yaml import YAML
 
-    if path.is_symlink() or not path.is_file():
-        raise ValueError("it is not a file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-    text = path.read_text(encoding="utf-8")
     _check_size(YAML(typ="safe", pure=True).parse(text))
     loaded: object = YAML(typ="safe", pure=True).load(text)
     if isinstance(loaded, dict):

@@ -14,10 +14,14 @@ from pathlib import Path
 from firesteel.conf.errors import FiresteelError
 from firesteel.conf.private_folder import private_folder
 from firesteel.jobs.interrupt import raise_on_signals
+from firesteel.jobs.output import keep_output_open
+from firesteel.jobs.utf8 import restart_in_utf8_mode
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo and return firesteel's exit code."""
+    restart_in_utf8_mode()
+    keep_output_open()
     default = Path(tempfile.gettempdir(), f"firesteel-demo-{os.getuid()}")
     parser = argparse.ArgumentParser(
         prog="python -m firesteel.jobs.cli.demo", description="Score a week of flights on a real HDFS."

@@ -20,9 +20,9 @@ from firesteel.conf.redaction import scrub
 from firesteel.conf.version import VERSION
 from firesteel.jobs.cli.files import check_working_directory, file_fault
 from firesteel.jobs.cli.options import check_text
-from firesteel.jobs.cli.output import keep_output_open
 from firesteel.jobs.cli.parent import end_with_parent
 from firesteel.jobs.interrupt import CANCELLED, CANCELLED_EXIT, interrupted, raise_on_signals
+from firesteel.jobs.output import keep_output_open
 from firesteel.jobs.utf8 import restart_in_utf8_mode
 
 COMMANDS = {

@@ -18,6 +18,8 @@ from firesteel.jobs.embedded.processes import wait_until
 from firesteel.jobs.embedded.standalone import EmbeddedStandalone
 from firesteel.jobs.embedded.yarn import EmbeddedYarn
 from firesteel.jobs.interrupt import raise_on_signals
+from firesteel.jobs.output import keep_output_open
+from firesteel.jobs.utf8 import restart_in_utf8_mode
 
 DOWN_S = 60.0
 VARIABLES = {name: name for name in ("HADOOP_CONF_DIR", "SPARK_CONF_DIR", "SPARK_LOCAL_IP")} | {
@@ -38,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     -------
     0, or the exit code of the error. `status` returns 0 if the cluster is up, else 1.
     """
+    restart_in_utf8_mode()
+    keep_output_open()
     parser = argparse.ArgumentParser(
         prog="python -m firesteel.jobs.embedded", description="Run a cluster on this machine until Ctrl-C."
     )

@@ -12,8 +12,7 @@ from firesteel.jobs.preview.relation import preview
 from firesteel.jobs.run.staged_files import StagedFiles
 from firesteel.jobs.spark.lower import spark_errors, write_staged
 from firesteel.jobs.spark.session import open_session
-from firesteel.pipelines.publish.state_store import file_name
-from firesteel.pipelines.storage.open import locate
+from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
@@ -75,12 +74,13 @@ def _sampled(
     session: SparkSession, plan: Plan, interval: IntervalPlan, fraction: float, run_id: str
 ) -> SampledInterval:
     sink = plan.sinks[0]
-    storage, base = locate(plan.storage)
-    path = join(base, FOLDER, run_id, file_name(interval.id))
+    store = StateStore.of(plan)
+    storage, path = store.storage, join(store.base, FOLDER, run_id, file_name(interval.id))
     lineage = {"_run_id": run_id, "_model_version": plan.model_version, "_plan_hash": interval.plan_hash}
     uri = f"{storage.base_uri}{path}"
     with spark_errors():
         relation = preview(session, replace(plan, intervals=(interval,)), sink.source, fraction)
+        storage.permit(join(path, "file"))
         write_staged(relation.frame, sink, lineage, uri)
         rows = StagedFiles.below(storage, path).count(session, uri)
     report = relation.scored.report() if relation.scored else None

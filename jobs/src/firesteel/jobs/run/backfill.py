@@ -11,7 +11,6 @@ from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.planner.decide import Published
 from firesteel.pipelines.publish.signers import write_plan
 from firesteel.pipelines.publish.state_store import StateStore, file_name
-from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import RunResult
 
 
-def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_progress: Progress) -> Plan:
+def load_or_plan(
+    pipeline: Pipeline, start: str, end: str, *, resume: bool, other_python: bool = False, on_progress: Progress
+) -> Plan:
     """Return the plan of a range: a new one, which is stored, or with `resume` the stored one.
 
     Raises
@@ -29,11 +30,12 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
     PlanDrift
         FS6004 when no plan is stored.
     """
-    storage, base = locate(pipeline.loaded.spec.storage)
-    path = _path(base, pipeline.loaded.profile, start, end)
+    loaded = pipeline.loaded
+    store = StateStore.at(loaded.spec.storage, loaded.spec.name, loaded.profile)
+    path = _path(store, start, end)
     if resume:
         try:
-            return Plan.from_json(storage.read(path).decode(), path)
+            return Plan.from_json(store.storage.read(path).decode(), path)
         except StorageError as error:
             if error.code != "FS8003":
                 raise
@@ -42,8 +44,8 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
                 f"there is no unfinished backfill from {start} to {end}.",
                 hint="Start one without --resume. The plan of a finished backfill is deleted.",
             ) from None
-    plan = pipeline.plan(start, end, on_progress=on_progress)
-    storage.replace(path, write_plan(plan).encode())
+    plan = pipeline.plan(start, end, other_python=other_python, on_progress=on_progress)
+    store.storage.replace(path, write_plan(plan).encode())
     return plan
 
 
@@ -115,9 +117,9 @@ def skip_all(plan: Plan) -> Plan:
 def delete_if_complete(plan: Plan, start: str, end: str, result: RunResult) -> None:
     """Delete the stored plan when all of its intervals are published."""
     if result.exit_code == 0:
-        storage, base = locate(plan.storage)
-        storage.delete(_path(base, plan.profile, start, end))
+        store = StateStore.of(plan)
+        store.storage.delete(_path(store, start, end))
 
 
-def _path(base: str, profile: str, start: str, end: str) -> str:
-    return join(base, "backfill", file_name(profile), f"{file_name(start)}_{file_name(end)}.json")
+def _path(store: StateStore, start: str, end: str) -> str:
+    return join(store.base, "backfill", file_name(store.profile), f"{file_name(start)}_{file_name(end)}.json")

@@ -14,7 +14,6 @@ from firesteel.pipelines.events import Event
 from firesteel.pipelines.publish.records import manifest_digest
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import IntervalResult
-from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan, SinkPlan
     from firesteel.pipelines.profile import Profile
     from firesteel.pipelines.publish.lease import Attempt
+    from firesteel.pipelines.publish.permitted_storage import PermittedStorage
     from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
     from firesteel.pipelines.publish.transaction import Transaction
     from firesteel.pipelines.result import GateResult, IntervalState
-    from firesteel.pipelines.storage.base import Storage
     from firesteel.udfs.model import ModelRef
     from firesteel.udfs.report import ScoreReport
 
@@ -115,9 +114,9 @@ class IntervalContext:
         return self.plan.sinks[0]
 
     @property
-    def sink_storage(self) -> Storage:
+    def sink_storage(self) -> PermittedStorage:
         """The storage of the sink, which holds the staging folder."""
-        return locate(self.sink.path)[0]
+        return self.store.storage
 
     @property
     def staging_uri(self) -> str:

@@ -124,6 +124,8 @@ def run_plan(
         settled = tracker.in_background(lambda: _settle(plan, tracker))
         on_event = lineage.watching(on_event)
         scores = any(interval.action == "score" for interval in plan.intervals)  # an audit needs no model
+        for warning in plan.model_warnings if scores else ():
+            _log.warning("%s", warning)
         folders = _models(plan, tracker) if scores else {}
         result = tracker.stamp(result)
         with open_session(plan, spark, events=folder / EVENTS) as session:

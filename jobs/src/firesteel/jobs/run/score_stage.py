@@ -16,6 +16,7 @@ from firesteel.jobs.spark.lower import check_columns, make_view, observed_rows, 
 from firesteel.jobs.spark.written import rows_written
 from firesteel.pipelines.events import Event
 from firesteel.pipelines.plan.model import SqlStepPlan
+from firesteel.pipelines.storage.paths import join
 from firesteel.udfs.attempts import DIED
 from firesteel.udfs.worker_errors import worker_died
 
@@ -83,6 +84,8 @@ class ScoreAndStage:
         """Score by the direct operator where it is planned and possible, and by a Spark job otherwise."""
         from firesteel.jobs.run.direct import NotDirect, commit
 
+        # Spark's executors write there.
+        context.sink_storage.permit(join(context.transaction.staging_path, "file"))
         spec, fallback = None, ""
         if self.step is not None:
             spec = score_spec(self.step, context.models[self.step.model], challenger, guarded=guarded)

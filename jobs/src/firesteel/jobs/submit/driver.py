@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import FiresteelError, kind_of
+from firesteel.conf.errors import FiresteelError, NotAllowed, kind_of
 from firesteel.conf.hadoop import CONF_DIR
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.secret_settings import load_delivered_secrets
@@ -52,7 +53,8 @@ def run_submitted(plan: Plan, submission: str, *, run_id: str = "") -> RunResult
     try:
         result = run_plan(plan, run_id=run_id)
     except FiresteelError as error:
-        results.write_error(error)
+        with suppress(NotAllowed):  # a driver that may not write to the storage
+            results.write_error(error)
         raise
     results.write(result)
     return result

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from firesteel.conf.errors import FiresteelError, StorageError, Where
 from firesteel.jobs.run.plan_runner import RUNS_FOLDER
+from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
-from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class ResultStore:
     @classmethod
     def of(cls, plan: Plan, submission: str) -> ResultStore:
         """Return the result store of a submission."""
-        storage, base = locate(plan.storage)
-        return cls(storage, join(base, "submissions", submission))
+        store = StateStore.of(plan)
+        return cls(store.storage, join(store.base, "submissions", submission))
 
     def write(self, result: RunResult) -> None:
         """Write a result and its report."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from firesteel.pipelines.publish.state_store import StateStore
+    from firesteel.udfs.requirements import Policy
 
 _LOG = logging.getLogger(__name__)
 _REGISTERED = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))$")
@@ -62,6 +63,7 @@ def resolve_model(
     trust_formats: tuple[str, ...],
     skops_types: tuple[str, ...] = (),
     max_size: int | None,
+    requirements: Policy = "enforce",
     tracking_uri: str,
     where: Where | None = None,
 ) -> ResolvedModel:
@@ -75,6 +77,8 @@ def resolve_model(
         `models:/NAME@ALIAS`, `models:/NAME/VERSION`, a folder, or its `file:` URI.
     trust_formats, skops_types, max_size
         Allowed formats, types in a skops file, and size in bytes; see `firesteel.udfs.trust`.
+    requirements
+        The policy for packages that differ from those that the model requires; see `firesteel.udfs.requirements`.
     where
         The location of `uri` in the spec, for errors.
 
@@ -82,7 +86,8 @@ def resolve_model(
     ------
     ModelError
         FS3001 (unknown model or version), FS3003 (no signature with column names), FS3005 (unknown alias),
-        FS3009 and FS3010 (untrusted format or types, too large), FS3011 (the model has links or devices).
+        FS3009 and FS3010 (untrusted format or types, too large), FS3011 (the model has links or devices), FS3013 (a required package
+        is missing or has another major version).
     RuntimeFault
         FS9003 if MLflow cannot be reached.
     """
@@ -98,9 +103,11 @@ def resolve_model(
     _check_is_model(folder, uri, where)
 
     from firesteel.udfs.digest import private_copy
+    from firesteel.udfs.requirements import check_requirements
     from firesteel.udfs.trust import check_trust
 
     with _located(where), private_copy(folder, max_size) as (copy, digest):
+        format_ = check_trust(copy, trust_formats, skops_types, name)
         plan = ModelPlan(
             name=name,
             uri=uri,
@@ -108,11 +115,12 @@ def resolve_model(
             version=version or digest.hex[:12],
             digest=digest.hex,
             size_bytes=digest.size_bytes,
-            format=check_trust(copy, trust_formats, skops_types, name),
+            format=format_,
             method=method,
             inputs=read_inputs(copy, name, where),
             skops_types=skops_types,
-            warnings=example_warnings(copy),
+            warnings=(*example_warnings(copy), *check_requirements(copy, name, requirements, format_)),
+            requirements=requirements,
         )
     return ResolvedModel(plan, folder)
 

@@ -26,19 +26,19 @@ def content_digest(source: str, located: Located, file: InputFile, verify: Verif
     InputNotReady
         FS4006 when `verify` is `checksum` and the storage has none.
     StorageError
-        FS8003 when the file is missing.
+        FS8003 when the file is missing, FS8002 when it cannot be read.
     """
     if file.length == 0:  # not opened: it may be a link to nothing, or a FIFO, which would hang
         return f"{_SHA256}:{hashlib.sha256().hexdigest()}"
     path = join(located.path, file.path)
     if verify == "sha256":
         return _sha256(located.storage, path, file.length)
-    digest = located.storage.checksum(path)
+    digest = located.storage.checksum(path, file.length)
     if not digest:
         raise InputNotReady(
             "FS4006",
-            f"{source}: {located.storage.base_uri}{path} has no checksum: the storage did not compute it.",
-            hint=f"Retry later, or set `verify: sha256` in sources.{source}.",
+            f"{source}: {located.storage.base_uri}{path} has no checksum: the storage does not compute any.",
+            hint=f"Set `verify: sha256` in sources.{source}.",
         )
     return digest
 
@@ -49,10 +49,12 @@ def with_other_content(source: str, located: Located, files: Iterable[InputFile]
     def differs(file: InputFile) -> bool:
         try:
             return content_digest(source, located, file, verify) != file.digest
-        except StorageError as error:
-            if error.code != "FS8003":
-                raise
-            return True  # deleted after it was listed
+        except StorageError:
+            # Deleted, or replaced by a folder, a pipe or a device, after it was listed.
+            status = located.storage.status(join(located.path, file.path))
+            if status is None or status.is_dir or status.length != file.length:
+                return True
+            raise
 
     planned = list(files)
     with ThreadPoolExecutor(DIGEST_THREADS) as pool:

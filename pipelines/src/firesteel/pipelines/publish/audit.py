@@ -119,7 +119,7 @@ def append_refusal(sink_interval: SinkInterval, refused: AuditEntry) -> None:
         _expect_progress(path, tried)
         tried = path
         try:
-            sink_interval.storage.create(path, data)
+            sink_interval.storage.inner.create(path, data)  # the caller has asked `may_record`
         except StorageError as error:
             if error.code != "FS8004":
                 raise

@@ -15,7 +15,6 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -29,7 +28,14 @@ from pydantic import JsonValue, TypeAdapter
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
-from firesteel.pipelines.publish.state_store import StateStore, children, file_name, name_of, own_children
+from firesteel.pipelines.publish.state_store import (
+    StateStore,
+    children,
+    file_name,
+    name_of,
+    own_children,
+    storage_time_ms,
+)
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -199,20 +205,11 @@ def _state(storage: Storage, folder: str) -> RunState | None:
         # The run may have ended since the folder was listed.
         ended = storage.status(join(folder, "ended.json"))
         return RunState("dead", started) if ended is None else _state(storage, folder)
-    return RunState("dead" if _now_ms(storage, folder) - seen_ms > started.ttl_s * 1000 else "running", started)
+    return RunState("dead" if storage_time_ms(storage, folder) - seen_ms > started.ttl_s * 1000 else "running", started)
 
 
 def _is_recent(storage: Storage, folder: str, now_ms: int) -> bool:
     return any(now_ms - child.modified_ms <= KEEP_S * 1000 for child in children(storage, folder))
-
-
-def _now_ms(storage: Storage, folder: str) -> int:
-    """Return the time of the storage's clock, as for leases."""
-    path = join(folder, f".clock-{secrets.token_hex(8)}")
-    try:
-        return storage.replace(path, b"").modified_ms
-    finally:
-        storage.delete(path)
 
 
 def _read(storage: Storage, folder: str, kind: Literal["started", "ended"], adapter: TypeAdapter[T]) -> T:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 from dataclasses import dataclass
 from typing import Literal
@@ -29,8 +28,7 @@ from pydantic import TypeAdapter
 from firesteel.conf.errors import FiresteelError, LeaseConflict, StorageError
 from firesteel.pipelines.publish.envelope import decode, encode, invalid
 from firesteel.pipelines.publish.process import is_dead, machine_id, started_at
-from firesteel.pipelines.publish.state_store import SinkInterval, children, token_of, tokens_in
-from firesteel.pipelines.storage.paths import join
+from firesteel.pipelines.publish.state_store import SinkInterval, children, storage_time_ms, token_of, tokens_in
 
 _log = logging.getLogger(__name__)
 
@@ -260,12 +258,8 @@ def release(sink_interval: SinkInterval, token: int, *, published: bool) -> None
 
 
 def now_ms(sink_interval: SinkInterval) -> int:
-    """Return the time of the storage's clock, which all drivers share, from a new file."""
-    path = join(sink_interval.folder("lease"), f".clock-{secrets.token_hex(8)}")
-    try:
-        return sink_interval.storage.replace(path, b"").modified_ms
-    finally:
-        sink_interval.storage.delete(path)
+    """Return the time of the storage's clock, which all drivers share."""
+    return storage_time_ms(sink_interval.storage, sink_interval.folder("lease"))
 
 
 def _missing(sink_interval: SinkInterval, token: int) -> StorageError:

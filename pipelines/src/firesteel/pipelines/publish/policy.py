@@ -12,13 +12,15 @@
       - {sink: "hdfs://nn/ml/dev/**", storage: "hdfs://nn/ml/state/**", users: ["*"]}
       - {sink: "hdfs://nn/ml/rates", users: [airflow], signing_keys: [MCowBQYDK2VwAyEA...]}
 
-Policies are checked when a plan is made, when a transaction or a recovery begins, before a journal is written, and before each rename
-into a sink: `swap` needs a Permission. A publish that no rule allows is refused. While a policy cannot be read, every publish is
-refused. Policies restrict firesteel, and the audit log records the result. The storage's permissions decide who can write to it at all.
+Policies are checked when a plan is made, when a transaction or a recovery begins, before a journal is written, before each rename
+into a sink (`swap` needs a Permission), and before each other change of a state store (`PermittedStorage`). A publish that no rule
+allows is refused. While a policy cannot be read, every publish is refused. Policies restrict firesteel, and the audit log records the
+result. The storage's permissions decide who can write to it at all.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -34,6 +36,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from firesteel.conf.errors import NotAllowed, StorageError, Where
+from firesteel.conf.files import UnusableFileError, read_user_file
 from firesteel.conf.identity import os_user
 from firesteel.conf.signing import PublicKey
 from firesteel.pipelines.storage.identity import Location
@@ -122,6 +125,16 @@ class Policy:
     def allows_sink(self, request: Request) -> bool:
         """Return whether a rule allows the sink of a request, maybe with another storage."""
         return any(_allows_sink(rule, request, Location.of(request.sink)) for rule in self.rules)
+
+    def allows_storage(self, request: Request, storage: Location) -> bool:
+        """Return whether a rule allows the storage for any sink."""
+        return any(
+            _among(request.user, rule.users)
+            and _among(request.pipeline, rule.pipelines)
+            and _among(request.profile, rule.profiles)
+            and _may_hold(rule, storage)
+            for rule in self.rules
+        )
 
     def signing_keys(self, pipeline: str, profile: str, sink: str) -> frozenset[PublicKey]:
         """Return the keys of all rules for a pipeline, a profile and the URI of a sink, whoever their users are."""
@@ -214,9 +227,7 @@ def authorise_paths(request: Request, uris: Iterable[str], found: Sequence[Polic
     if not found or not all(root.is_local for root in roots):  # HDFS has no links
         return
     for uri in uris:
-        folder, _, name = uri.rpartition("/")
-        parent = Location.of(folder if folder.partition(":")[2].strip("/") else "file:///")
-        location = Location(parent.home, f"{parent.path.rstrip('/')}/{name}")
+        location = _entry(uri)
         if any(location.below(root) is not None for root in roots):
             continue
         for policy in found:
@@ -227,6 +238,36 @@ def authorise_paths(request: Request, uris: Iterable[str], found: Sequence[Polic
                     f"{uri}: no rule of {policy.path} allows it.",
                     hint="Replace the link by a folder, or ask the owner of the policy.",
                 )
+
+
+def authorise_writes(request: Request, uris: Iterable[str], found: Sequence[Policy]) -> None:
+    """Check paths of a pipeline's storage and sinks, whatever is written there. The request's sink is not used.
+
+    Raises
+    ------
+    NotAllowed
+        FS7601 when a path, with the links on its way resolved, is neither in a storage that each policy allows nor in a sink.
+    """
+    storage = Location.of(request.storage)
+    for uri in uris:
+        location = _entry(uri)
+        inside = location.below(storage) is not None
+        for policy in found:
+            if not (inside and policy.allows_storage(request, storage)) and not policy.allows_below(request, location):
+                link = "" if str(location) == uri else f" ({uri})"
+                raise NotAllowed(
+                    "FS7601",
+                    f"{request.user} may not write to {location}{link} for {request.pipeline} ({request.profile}): "
+                    f"no rule of {policy.path} allows it.",
+                    hint="Run as a user that the policy allows, or ask its owner. A link can be replaced by a folder.",
+                )
+
+
+def _entry(uri: str) -> Location:
+    """Return the location of a file or folder that is written, renamed or removed: its folder is resolved, and its name is not."""
+    folder, _, name = uri.rpartition("/")
+    parent = Location.of(folder if folder.partition(":")[2].strip("/") else "file:///")
+    return Location(parent.home, f"{parent.path.rstrip('/')}/{name}")
 
 
 def _allows_sink(rule: Rule, request: Request, sink: Location) -> bool:
@@ -254,6 +295,20 @@ def _allows_storage(rule: Rule, sink: Location, storage: Location) -> bool:
     if rule.storage is not None:
         return _matches(rule.storage, storage)
     return _matches(rule.sink, storage) or _is_beside(sink, storage)
+
+
+def _may_hold(rule: Rule, storage: Location) -> bool:
+    """Return whether a storage is where a rule allows it for some sink of the rule."""
+    if rule.storage is not None:
+        return _matches(rule.storage, storage)
+    path = PurePosixPath(storage.path)
+    beside = (
+        storage.home + str(folder.parent).rstrip("/") for folder in (path, *path.parents) if folder.name == _BESIDE
+    )
+    parents = _pattern(rule.sink.rpartition("/")[0])
+    return _matches(rule.sink, storage) or any(
+        parents.fullmatch(folder) or _pattern(rule.sink).fullmatch(f"{folder}/sink") for folder in beside
+    )
 
 
 def _is_beside(sink: Location, storage: Location) -> bool:
@@ -319,15 +374,13 @@ def _can_change(folder: os.stat_result, owner: int) -> bool:
 
 def _read(path: Path) -> Policy:
     try:
-        # One descriptor, so that the bytes are those of the checked file; without O_NONBLOCK, opening a FIFO waits for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            state = os.fstat(file.fileno())
-            if not stat.S_ISREG(state.st_mode):
-                raise _unusable(path, "is not a file")
-            data = file.read(MAX_BYTES + 1)
-        changeable = next(_changeable_folders(path, state.st_uid), None)
+        file = read_user_file(path, MAX_BYTES)
+        changeable = next(_changeable_folders(path, file.state.st_uid), None)
+    except UnusableFileError as error:
+        raise _unusable(path, error.why) from None
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
+    data, state = file.data, file.state
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(state.st_mode)
         raise _unusable(path, f"is writable by users other than its owner (mode {mode:04o})", "Run `chmod go-w` on it.")
@@ -337,11 +390,8 @@ def _read(path: Path) -> Policy:
             f"can be replaced by users other than its owner: they can change the folder {changeable}",
             "Give the folder to the owner of the policy, and run `chmod go-w` on it.",
         )
-    if len(data) > MAX_BYTES:
-        raise _unusable(path, "is longer than 1 MiB")
     try:
-        content = YAML(typ="safe", pure=True).load(io.BytesIO(data))
-        policy = PolicyFile.model_validate(content)
+        policy = _parsed(data)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
@@ -357,6 +407,12 @@ def _read(path: Path) -> Policy:
     except (StorageError, ValueError) as error:
         raise _unusable(path, f"has a rule without a valid location: {error}") from error
     return Policy(str(path), hashlib.sha256(data).hexdigest()[:12], rules, policy.require_security)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(data: bytes) -> PolicyFile:
+    """Return the policy of a file's bytes. A run asks before each write, and parsing takes milliseconds."""
+    return PolicyFile.model_validate(YAML(typ="safe", pure=True).load(io.BytesIO(data)))
 
 
 def _with_locations(rule: Rule, owner: int) -> Rule:

@@ -86,24 +86,37 @@ def _signed_by(fingerprint: str) -> str:
 
 
 def write_plan(plan: Plan) -> str:
-    """Return a plan as JSON, signed if the plan names a key. A plan from a file must pass `require_signed` first.
+    """Return a plan as JSON, signed if this process made it and it names a key.
+
+    A plan from a file keeps the signature of the file. If this process has changed the plan since, it has none. Otherwise a user who
+    passes on an edited plan would sign it.
 
     Raises
     ------
     RuntimeFault
         FS9020 or FS9021 when the key cannot be used.
     NotAllowed
-        FS7605: otherwise an edited plan would get the signature of the user who submits it.
+        FS7605, as `require_signed`.
     """
+    file = plan.file
+    if file is None:
+        key = signing_key(plan.signing_key)
+        return signed_json(plan, key) if key else plan.to_json()
     require_signed(plan)
-    key = signing_key(plan.signing_key)
-    return signed_json(plan, key) if key else plan.to_json()
+    text = plan.to_json()
+    if not file.signature or json.loads(text)["digest"] != file.digest:
+        return text
+    return _with_signature(text, file.key, file.signature)
 
 
 def signed_json(plan: Plan, key: SigningKey) -> str:
     """Return a plan as JSON with the signature of its digest, and the fingerprint of the key."""
-    content = json.loads(plan.to_json())
-    content |= {"key": key.public.fingerprint, "signature": key.sign(PlanFile.signed_bytes(content["digest"]))}
+    text = plan.to_json()
+    return _with_signature(text, key.public.fingerprint, key.sign(PlanFile.signed_bytes(json.loads(text)["digest"])))
+
+
+def _with_signature(text: str, fingerprint: str, signature: str) -> str:
+    content = json.loads(text) | {"key": fingerprint, "signature": signature}
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

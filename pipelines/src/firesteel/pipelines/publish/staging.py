@@ -76,7 +76,7 @@ def with_digests(storage: Storage, folder: str, files: tuple[PublishedFile, ...]
     if not files:
         return ()
     with ThreadPoolExecutor(min(_READERS, len(files)), thread_name_prefix="firesteel-digest") as pool:
-        digests = pool.map(lambda file: storage.checksum(join(folder, file.path)), files)
+        digests = pool.map(lambda file: storage.checksum(join(folder, file.path), file.length), files)
         return tuple(replace(file, digest=digest) for file, digest in zip(files, digests, strict=True))
 
 

@@ -22,10 +22,13 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import StorageError
+from firesteel.conf.errors import NotAllowed, StorageError
+from firesteel.pipelines.publish.permitted_storage import PermittedStorage
 from firesteel.pipelines.storage.base import FileStatus, Storage
 from firesteel.pipelines.storage.identity import Location, canonical
 from firesteel.pipelines.storage.open import locate
@@ -39,15 +42,21 @@ _ESCAPED = re.compile(r"~([0-9A-F]{2})")
 _TOKEN = re.compile(r"([0-9]{10,20})(?:\.([a-z]+))?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class StateStore:
     """The spec's `storage` for one pipeline and profile. `base` is the path in `storage`; `signing_key` is a reference to a secret."""
 
-    storage: Storage
+    storage: PermittedStorage
     base: str
     pipeline: str
     profile: str
     signing_key: str = ""
+
+    def __init__(self, storage: Storage, base: str, pipeline: str, profile: str, signing_key: str = "") -> None:
+        inner = storage.inner if isinstance(storage, PermittedStorage) else storage
+        values = (PermittedStorage(inner, base, pipeline, profile), base, pipeline, profile, signing_key)
+        for name, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def at(cls, uri: str, pipeline: str, profile: str, signing_key: str = "") -> StateStore:
@@ -77,7 +86,7 @@ class SinkInterval:
     interval: str
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> PermittedStorage:
         """Return the storage of all files."""
         return self.store.storage
 
@@ -176,6 +185,17 @@ def token_of(name: str) -> tuple[int, str] | None:
     match = _TOKEN.fullmatch(name)
     # A longer number with leading zeros is no name that firesteel writes.
     return (int(match[1]), match[2] or "") if match and f"{int(match[1]):010d}" == match[1] else None
+
+
+def storage_time_ms(storage: Storage, folder: str) -> int:
+    """Return the time of the storage's clock from a new file in a folder. A user who may only read gets the time of this machine."""
+    path = join(folder, f".clock-{secrets.token_hex(8)}")
+    try:
+        now_ms = storage.replace(path, b"").modified_ms
+    except NotAllowed:
+        return time.time_ns() // 1_000_000
+    storage.delete(path)
+    return now_ms
 
 
 def children(storage: Storage, path: str) -> list[FileStatus]:

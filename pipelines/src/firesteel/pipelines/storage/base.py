@@ -54,8 +54,12 @@ class Storage(Protocol):
     def peek(self, path: str, offset: int, length: int) -> bytes:
         """Return the same as `read`, by the fastest method: for plans, which read the footers of many files."""
 
-    def checksum(self, path: str) -> str:
-        """`ALGORITHM:HEX` of a file's content; empty where the storage has none. FS8003 when missing."""
+    def checksum(self, path: str, length: int) -> str:
+        """`ALGORITHM:HEX` of a file's content; empty where the storage has none. FS8003 when missing.
+
+        Of a file that is longer than `length` bytes, a storage may read fewer bytes: it returns another checksum than of any file of
+        `length` bytes.
+        """
 
     def create(self, path: str, data: bytes) -> FileStatus:
         """Create a complete file or none, and its parents. FS8004 if `path` exists: one of two callers wins."""

@@ -16,15 +16,16 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from io import BufferedReader
 
 from firesteel.conf.errors import StorageError
+from firesteel.conf.files import open_regular
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.paths import absolute, join, parent_of, scan, status_of_written, walk
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _RACES = 10
+_BLOCK = 1 << 20
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -79,7 +80,7 @@ class LocalStorage:
         """See Storage."""
         path = absolute(path)
         try:
-            with _opened(path) as file:
+            with open_regular(path) as file:
                 file.seek(offset)
                 return file.read(-1 if length is None else length)
         except OSError as error:
@@ -89,12 +90,16 @@ class LocalStorage:
         """See Storage."""
         return self.read(path, offset, length)
 
-    def checksum(self, path: str) -> str:
-        """See Storage. SHA-256 of all bytes."""
+    def checksum(self, path: str, length: int) -> str:
+        """See Storage. SHA-256 of all bytes, or of the first `length` + 1."""
         path = absolute(path)
+        digest, remaining = hashlib.sha256(), length + 1
         try:
-            with _opened(path) as file:
-                return f"SHA-256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            with open_regular(path) as file:
+                while block := file.read(min(_BLOCK, remaining)):
+                    digest.update(block)
+                    remaining -= len(block)
+                return f"SHA-256:{digest.hexdigest()}"
         except OSError as error:
             raise _error(error, path) from error
 
@@ -177,21 +182,6 @@ class LocalStorage:
 def _status(path: str, facts: os.stat_result) -> FileStatus:
     is_dir = stat.S_ISDIR(facts.st_mode)
     return FileStatus(path, is_dir, 0 if is_dir else facts.st_size, facts.st_mtime_ns // 1_000_000)
-
-
-def _opened(path: str) -> BufferedReader:
-    """Open a regular file. A FIFO without a writer would block for ever, and a device may have no end.
-
-    Raises
-    ------
-    OSError
-        Also for all other kinds of files.
-    """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY))  # noqa: SIM115
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise OSError(errno.EOPNOTSUPP, "not a regular file")
 
 
 def _delete(path: str) -> bool:

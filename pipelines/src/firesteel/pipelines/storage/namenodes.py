@@ -48,6 +48,7 @@ _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 RETRIABLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
 """Exceptions that another NameNode, or this one later, would not raise."""
 _FORBIDDEN = ("AccessControlException", "AuthorizationException", "SecurityException", "InvalidToken")
+_NOT_IMPLEMENTED = 501
 _MISSING = ("FileNotFoundException", "ParentNotDirectoryException", "PathNotFoundException")
 
 
@@ -72,6 +73,12 @@ class RemoteError:
     def exists(self) -> bool:
         """Whether the path already exists."""
         return self.exception == "FileAlreadyExistsException"
+
+    @property
+    def unsupported(self) -> bool:
+        """Whether this server, such as an old gateway, does not have the operation."""
+        unknown = self.exception == "IllegalArgumentException" and '"op"' in self.message
+        return unknown or self.exception == "UnsupportedOperationException" or self.http == _NOT_IMPLEMENTED
 
     def as_storage_error(self, what: str) -> StorageError:
         """Return the StorageError for it. `what` is the operation and the path."""

@@ -125,12 +125,12 @@ class WebHdfsStorage:
                 return data
         return self.read(path, offset, length)
 
-    def checksum(self, path: str) -> str:
+    def checksum(self, path: str, length: int) -> str:  # noqa: ARG002 - HDFS reads no bytes
         """See Storage. HDFS computes it from the CRCs of its blocks, without reading the bytes."""
         path = absolute(path)
         answer = self._namenodes.call("get_file_checksum", path)
         if isinstance(answer, RemoteError):
-            if answer.missing:
+            if not answer.unsupported:
                 raise answer.as_storage_error(self._what("checksum", path))
             _log.warning("%s: no checksum: %s: %s", self._what("checksum", path), answer.exception, answer.message)
             return ""

@@ -1,7 +1,7 @@
 """Standard output and standard error that accept any text, survive a closed pipe, and do not control the terminal.
 
 Texts of others, such as records of the ledger, may contain escape sequences that hide lines or write into the terminal's title.
-All text of the command line passes through these streams, so this is the one place that escapes them.
+All text of the programs passes through these streams, so this is the one place that escapes them.
 """
 
 from __future__ import annotations
