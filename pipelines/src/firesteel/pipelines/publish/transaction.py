@@ -43,7 +43,7 @@ from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.probe import check_renames
-from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
@@ -74,6 +74,7 @@ class Transaction:
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN
+        self._excluded: tuple[PublishedFile, ...] = ()
         self.token = lease.token
         self.staging_path = self._sink_interval.staging(lease.token)
         self.scratch_path = self._sink_interval.scratch(lease.token)
@@ -283,6 +284,18 @@ class Transaction:
         directories = tuple(Directory(file.path, had_previous=False, staged=True) for file in staged.files)
         return self._commit(directories, replace(record, files=(*record.files, *staged.files)))
 
+    def record_excluded(self, path: str) -> None:
+        """Add the dead letters or quarantined rows below a path to the ledger record, with the digests of the files."""
+        store = self._sink_interval.store
+        status = store.storage.status(path)
+        found = [status] if status is not None and not status.is_dir else store.storage.walk(path)
+        files = tuple(
+            PublishedFile(status.path[len(store.base) :].lstrip("/"), status.length)
+            for status in found
+            if not status.name.startswith((".", "_"))
+        )
+        self._excluded += with_digests(store.storage, store.base, files)
+
     def restore(self, directories: tuple[Directory, ...], restored: LedgerRecord | None) -> LedgerRecord:
         """Publish retained versions again; see `rollback`."""
         self._expect_open("restore")
@@ -447,6 +460,7 @@ class Transaction:
             input_bytes=attempt.input_bytes,
             slots=attempt.slots,
             location=self.location,
+            excluded=self._excluded,
         )
 
     def _published(self) -> LedgerRecord | None:
