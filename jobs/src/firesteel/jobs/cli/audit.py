@@ -96,7 +96,8 @@ def verify(
 ) -> int:
     """Compare the audit log, the ledger and the files of the sinks, and verify the signatures of the log.
 
-    Dead letters and quarantined rows are compared, too. Exits 1 if an entry, a record or a file is changed, lost or added, or if a signature is missing or not valid.
+    Dead letters and quarantined rows are compared, too. Exits 1 if an entry, a record or a file is changed, lost or added, or if a signature
+    is missing or not valid.
 
     Reads the files of a local sink; HDFS computes the checksums of its files itself. Run it while nothing is published.
     """

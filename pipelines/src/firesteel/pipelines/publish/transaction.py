@@ -29,6 +29,7 @@ from firesteel.pipelines.publish.audit import next_entry
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
     prune_failed,
+    prune_journals,
     prune_versions,
     remove_debris,
     remove_staging,
@@ -350,6 +351,7 @@ class Transaction:
         prune_versions(self._sink_interval, self.token, self._keep_versions)
         remove_debris(self._sink_interval, self.token)
         prune_failed(self._sink_interval, self.token)
+        prune_journals(self._sink_interval, self.token)
         self._lease.release(published=True)
         self._state = _State.DONE
         self._emit("cleaned")
@@ -421,6 +423,7 @@ class Transaction:
         remove_unused_version(self._sink_interval, self.token)
         remove_debris(self._sink_interval, self.token - 1)
         prune_failed(self._sink_interval, self.token - 1)
+        prune_journals(self._sink_interval, self.token - 1)
         self._lease.release()
 
     def _expect_open(self, action: str) -> None:
