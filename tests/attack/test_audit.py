@@ -21,7 +21,7 @@ from firesteel.pipelines.publish.ledger import read_record
 from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
-from firesteel.pipelines.publish.verify import verify_excluded, verify_files
+from firesteel.pipelines.publish.verify import check_dead_letters, verify_excluded, verify_files
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
 from support.publishing import (
@@ -299,6 +299,19 @@ def test_dead_letters_that_are_added_to_a_run_are_named(store):
     problems = excluded_problems(store)
     assert {problem.split()[2] for problem in problems} == {*forged}
     assert all("was added: run" in problem for problem in problems)
+
+
+def test_changed_and_added_dead_letters_are_not_replayed(store):
+    excluding(store)
+    area = area_of(store.root)
+    path, forged = f"{area.base}/{LETTERS}", f"{area.base}/{LETTERS.replace('score', 'other')}"
+    check_dead_letters(area, SINK, INTERVAL, [path])
+    area.storage.create(forged, b"rows")
+    with pytest.raises(StorageError, match=r"FS8006.*other/2013-06-01/r4.jsonl was added: no run wrote it"):
+        check_dead_letters(area, SINK, INTERVAL, [path, forged])
+    area.storage.replace(path, b"raws")
+    with pytest.raises(StorageError, match=r"FS8006.*score/2013-06-01/r4.jsonl was changed"):
+        check_dead_letters(area, SINK, INTERVAL, [path])
 
 
 def test_excluded_rows_that_retention_has_deleted_are_not_lost(store):

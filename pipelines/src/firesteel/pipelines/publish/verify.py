@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,6 +114,31 @@ def verify_excluded(
                 if record.excluded or not record.counts.dead_letter + record.counts.quarantined
             ]
     return problems
+
+
+def check_dead_letters(store: StateStore, sink: str, interval: str, paths: Collection[str]) -> None:
+    """Compare files of dead letters with the ledger, before their rows are published.
+
+    Raises
+    ------
+    StorageError
+        FS8006 when no attempt at the interval wrote a file, or the file was changed since.
+    """
+    base = store.base.rstrip("/")
+    asked = {path.removeprefix(f"{base}/") for path in paths}
+    present = {path: status.length for path in asked if (status := store.storage.status(join(base, path)))}
+    problems, known = list[str](), set[str]()
+    for record in Ledger(store).history(sink, interval):
+        files = tuple(file for file in record.excluded if file.path in asked)
+        known.update(file.path for file in files)
+        problems += _compare(store.storage, base, f"{sink} {interval}", record.run_id, files, present)
+    problems += [f"{sink} {interval}: {path} was added: no run wrote it" for path in sorted(asked - known)]
+    if problems:
+        raise StorageError(
+            "FS8006",
+            f"the dead letters differ from the ledger: {'; '.join(problems)}. Nothing was published.",
+            hint="Restore the file, or run the interval again with --force.",
+        )
 
 
 def _attempt_of(path: str) -> tuple[str, str]:
