@@ -393,6 +393,10 @@ class TestOnePartitionOneInterval:
         assert {name.rpartition("/")[2] for name in data_in(daily)} == {"day.parquet"}
 
 
+def files_under(root: Path) -> set[str]:
+    return {str(path) for path in root.rglob("*") if path.is_file()}
+
+
 class TestOneOwner:
     """A sink belongs to one storage, pipeline and profile, and a storage to one pipeline."""
 
@@ -473,6 +477,67 @@ class TestOneOwner:
         assert {name.rpartition("/")[2] for name in data_in(plans[0])} == {f"r{winner}.parquet"}
         assert files_below(plans[1 - winner], "journal") == []
         assert decisions([*self.rivals(root, what)][winner].plan(DAY)) == [SKIP]
+
+    NESTED = {
+        "a sink in a partition": ("scores/dt=2013-06-01/origin=JFK/x", "a"),
+        "a sink at a partition": ("scores/dt=2013-06-01", "a"),
+        "a storage in a partition": ("b", "scores/dt=2013-06-01"),
+        "a sink in retained versions": ("a/versions/prod/scores/2013-06-01/0000000001/data/dt=2013-06-01", "b"),
+        "a storage in a storage": ("b", "a/ledger"),
+    }
+
+    def nested(self, root: Path, sink: str, storage: str) -> Pipeline:
+        changes = {
+            "name: flight_delay_scores": "name: other_scores",
+            "path: ${param.root}/scores": "path: ${param.target}",
+            "params:": "params:\n  records: {type: uri, required: true}\n  target: {type: uri, required: true}",
+            "storage: ${param.root}/_firesteel/flight_delay_scores": "storage: ${param.records}",
+        }
+        return pipeline_of(root, changes, target=f"file://{root}/{sink}", records=f"file://{root}/{storage}")
+
+    @pytest.mark.parametrize("what", NESTED)
+    @pytest.mark.parametrize("linked", [False, True])
+    def test_nothing_is_published_inside_the_sink_or_the_storage_of_another(
+        self, root: Path, what: str, linked: bool
+    ) -> None:
+        mine = pipeline_of(root, self.STORAGES, records=f"file://{root}/a")
+        publish(mine.plan(DAY), "mine")
+        (root / "link").symlink_to(root)
+        sink, storage = (f"link/{path}" if linked else path for path in self.NESTED[what])
+        theirs = self.nested(root, sink, storage if what.startswith("a storage") else "c")
+        before = files_under(root)
+        with pytest.raises(StorageError, match=r"FS8012.*is inside the (sink|storage)"):
+            theirs.plan(DAY)
+        assert files_under(root) == before
+
+    def test_a_sink_that_comes_into_a_sink_after_the_plan_publishes_nothing(self, root: Path) -> None:
+        mine = pipeline_of(root, self.STORAGES, records=f"file://{root}/a")
+        theirs = self.nested(root, "scores/dt=2013-06-01", "c").plan(DAY)
+        publish(mine.plan(DAY), "mine")
+        before = files_under(root)
+        with pytest.raises(StorageError, match="FS8012"):
+            publish(theirs, "theirs")
+        assert files_under(root) == before
+
+    def test_a_partition_that_has_another_sink_is_not_replaced(self, root: Path) -> None:
+        mine = pipeline_of(root, self.STORAGES, records=f"file://{root}/a").plan(DAY)
+        publish(self.nested(root, "scores/dt=2013-06-01/origin=JFK/x", "c").plan(DAY), "theirs")
+        before = files_under(root / "scores")
+        with pytest.raises(StorageError, match="FS8012"):
+            publish(mine, "mine")
+        assert files_under(root / "scores") - {f"{root}/scores/_current"} == before
+
+    def test_a_hidden_folder_of_a_sink_may_have_a_sink(self, root: Path) -> None:
+        publish(pipeline_of(root, self.STORAGES, records=f"file://{root}/a").plan(DAY), "mine")
+        theirs = self.nested(root, "scores/_other", "scores/_firesteel").plan(DAY)
+        publish(theirs, "theirs")
+        assert decisions(self.nested(root, "scores/_other", "scores/_firesteel").plan(DAY)) == [SKIP]
+
+    def test_files_of_other_programs_with_the_names_of_markers_are_no_owners(self, root: Path) -> None:
+        for name in ("_current", "owner.json"):
+            (root / name).write_text("{}")
+        publish(pipeline_of(root).plan(DAY), "mine")
+        assert decisions(pipeline_of(root).plan(DAY)) == [SKIP]
 
     def test_ownership_that_moves_during_a_run_stops_it_before_its_journal(self, root: Path) -> None:
         mine, theirs = self.rivals(root, "storage")

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -211,6 +212,21 @@ def test_a_damaged_copy_is_not_used(on_s3, states, tmp_path, part, code):
     copy.write_bytes(part if part is not None else text.replace(b"flavors", b"FLAVORS"))
     with pytest.raises((PlanDrift, ModelError), match=code):
         fetch_pinned(plan, on_s3.uri, states)
+
+
+@pytest.mark.parametrize("name", ["../outside", "deep/../../outside", "/tmp/outside", "link", "pipe", "twice"])
+def test_a_copy_writes_nothing_but_files_into_its_folder(states, tmp_path, name):
+    member = tarfile.TarInfo(name)
+    member.type = {"link": tarfile.SYMTYPE, "pipe": tarfile.FIFOTYPE}.get(name, tarfile.REGTYPE)
+    member.linkname = "../outside"
+    folder = Path(copies_folder(states), "1" * 64)
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "0000.tar", "w") as archive:
+        for _ in range(2 if name == "twice" else 1):
+            archive.addfile(member)
+    (tmp_path / "unpacked").mkdir()
+    assert not restore_copy(states, "1" * 64, tmp_path / "unpacked" / "model")
+    assert [path.name for path in (tmp_path / "unpacked").rglob("*")] in (["model"], ["model", "twice"])
 
 
 @pytest.mark.parametrize("where", ["local", "HDFS"])

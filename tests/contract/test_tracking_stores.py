@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from firesteel.conf.errors import RuntimeFault
+from firesteel.jobs.doctor.tracking import experiment_checks
 from firesteel.jobs.tracking import RunTracker, fetch_pinned, resolve_model, spool
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Plan
@@ -131,13 +133,15 @@ def test_a_published_run_whose_store_dies_is_finished_and_its_record_is_kept_and
     assert "FS9003" in problem
     assert "storing the result" in problem
     assert status(store, plan, result) == {"FINISHED"}
-    assert spool.deliver(states(tmp_path, plan)) == (), "the store is still dead, and the record stays"
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == (), (
+        "the store is still dead, and the record stays"
+    )
     assert status(store, plan, result) == {"FINISHED"}
     assert "the MLflow record is stored in" in caplog.text
 
     store.revive()
-    assert spool.deliver(states(tmp_path, plan)) == (result.run_id,)
-    assert spool.deliver(states(tmp_path, plan)) == ()
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == (result.run_id,)
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == ()
     assert status(store, plan, result) == {"FINISHED"}
     check_artifacts(store, plan, result, tmp_path)
 
@@ -151,8 +155,27 @@ def test_a_store_that_is_dead_at_the_start_stops_no_run(store, tmp_path):
     assert "storing the plan" in problem, "one try for each run: a store may need minutes to fail"
     assert status(store, plan, result) == {"FINISHED"}
     store.revive()
-    assert spool.deliver(states(tmp_path, plan)) == (result.run_id,)
+    assert spool.deliver(states(tmp_path, plan), plan.tracking.uri) == (result.run_id,)
     check_artifacts(store, plan, result, tmp_path)
+
+
+def test_doctor_writes_to_a_store_and_leaves_nothing(store):
+    client = connect(store.uri)
+    experiment = client.get_experiment_by_name("/batch/flight_delay")
+    repository = get_artifact_repository(experiment.artifact_location, tracking_uri=store.uri)
+
+    def contents() -> tuple[list[str], int]:
+        files = [artifact.path for artifact in repository.list_artifacts()]
+        return files, len(client.search_runs([experiment.experiment_id]))
+
+    before = contents()
+    runs, artifacts = experiment_checks(client, "/batch/flight_delay")
+    assert (runs.state, artifacts.state) == ("ok", "ok")
+    assert contents() == before
+    store.die()
+    runs, artifacts = experiment_checks(client, "/batch/flight_delay")
+    listed = store.root == ""  # a server does not tell whether its own store can be written to
+    assert (runs.state, artifacts.state) == ("ok", "ok" if listed else "fail")
 
 
 def _without_credentials(monkeypatch) -> None:

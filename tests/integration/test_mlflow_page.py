@@ -11,7 +11,7 @@ import pytest
 from firesteel.jobs.tracking import RunTracker, resolve_model
 from firesteel.jobs.tracking.connect import connect
 from support.browser import needs_chromium
-from support.fault_proxy import fault_proxy
+from support.fault_proxy import STATUSES, fault_proxy
 from support.mlflow_server import MlflowServer
 from support.sample_run import published, sample_plan, sample_result
 
@@ -147,8 +147,10 @@ def test_the_page_of_the_logged_model_lists_the_run(recorded: Recorded, browser:
     page.close()
 
 
-def test_an_account_that_may_not_link_models_records_its_run(recorded: Recorded) -> None:
-    def run(number: int, uri: str) -> str:
+def test_an_account_that_may_not_link_models_records_its_run(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(number: int, uri: str) -> tuple[str, str]:
         plan = replace(plan_of(recorded.server), tracking=replace(sample_plan(5).tracking, uri=uri))
         with RunTracker.open(plan, f"20130604T101112-{number:04}") as tracker:
             tracker.interval_started("2013-06-01")
@@ -156,10 +158,11 @@ def test_an_account_that_may_not_link_models_records_its_run(recorded: Recorded)
             tracker.interval_finished(result)
             done = tracker.finish(sample_result(plan, (result,)))
         assert tracker.problems == []
-        return connect(recorded.server).get_run(done.mlflow_run_id).info.status
+        record = connect(recorded.server).get_run(done.mlflow_run_id)
+        return record.info.status, record.data.tags.get("firesteel.warning", "")
 
     with fault_proxy(recorded.server) as proxy:
-        run(0, proxy.uri)
+        assert run(0, proxy.uri) == ("FINISHED", "")
         calls = list(proxy.calls)
         # The links to the logged models, of the training experiment and of the run's own.
         links = [number for number, call in enumerate(calls) if call.endswith("logged-models/search")]
@@ -167,4 +170,10 @@ def test_an_account_that_may_not_link_models_records_its_run(recorded: Recorded)
         assert len(links) >= 2, calls
         for count, number in enumerate(links, start=1):
             proxy.arm("403", number)
-            assert run(count, proxy.uri) == "FINISHED"
+            status, warning = run(count, proxy.uri)
+            assert status == "FINISHED"
+            assert warning.startswith("the MLflow run has no link to "), number
+            assert "403" in warning or "FS9035" in warning
+        monkeypatch.setitem(STATUSES, "404", "ENDPOINT_NOT_FOUND")
+        proxy.arm("404", links[0])
+        assert run(count + 1, proxy.uri) == ("FINISHED", "")

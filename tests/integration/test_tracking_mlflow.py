@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from firesteel.conf.errors import ModelError, PlanDrift, RuntimeFault, Where
-from firesteel.jobs.tracking import RunTracker, fetch_pinned, resolve_model, settle_runs
+from firesteel.jobs.tracking import RunTracker, fetch_pinned, resolve_model, retries, settle_runs
 from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Column, ModelPlan, Plan, TrackingPlan
 from firesteel.pipelines.publish.state_store import StateStore
@@ -31,6 +31,7 @@ pytestmark = [
 
 WHERE = Where("pipeline.yaml", 31, 5)
 NAME = "flight_delay"
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +327,7 @@ DYING = """
 import os, signal, sys
 from support.sample_run import sample_plan
 from dataclasses import replace
-from firesteel.jobs.tracking import RunTracker
+from firesteel.jobs.tracking import retries, RunTracker
 tracker = RunTracker.open(replace(sample_plan(1, sys.argv[2]), models=()), "dying", sys.argv[1])
 tracker.interval_started("2013-06-01")
 tracker.in_background(int).result()
@@ -468,6 +469,36 @@ def test_a_server_is_reached_through_a_proxy_that_alone_reaches_it(server, monke
         with pytest.raises(RuntimeFault) as caught:
             connect(uri)
         assert caught.value.code == "FS9003"
+
+
+@pytest.mark.parametrize(("fault", "retry_after"), [("429", PAST), ("503", "")])
+def test_a_run_whose_requests_are_each_refused_three_times_is_recorded(server, monkeypatch, fault, retry_after):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    monkeypatch.setattr("firesteel.jobs.tracking.create._PAUSES_S", (0.0, 0.0, 0.0))
+    with fault_proxy(server) as proxy:
+        proxy.arm(fault, times=3, each=True, retry_after=retry_after)
+        plan = replace(sample_plan(1, tracking_uri=proxy.uri), models=())
+        with RunTracker.open(plan, f"20130604T101112-{fault}-{len(retry_after)}") as tracker:
+            tracker.interval_started("2013-06-01")
+            tracker.interval_finished(published(plan, 1))
+            done = tracker.finish(sample_result(plan, (published(plan, 1),)))
+    assert tracker.problems == []
+    assert connect(server).get_run(done.mlflow_run_id).info.status == "FINISHED"
+
+
+def test_a_server_that_stays_busy_is_given_up_and_the_next_calls_do_not_wait(server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    monkeypatch.setattr(retries, "_impatient_until", 0.0)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.01)  # of the hour that the server asks for
+    with fault_proxy(server) as proxy:
+        for calls in (1 + retries.BUSY_RETRIES, 2, 2):
+            proxy.arm("429", times=99, retry_after="3600")
+            with pytest.raises(RuntimeFault, match="FS9003") as caught:
+                connect(proxy.uri)
+            assert "The server is busy" in caught.value.hint
+            assert len(proxy.calls) == calls
 
 
 @pytest.mark.parametrize(

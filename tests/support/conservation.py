@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import sqlglot
+from pyarrow import orc
 from sqlglot import exp
 
+from firesteel.conf.formats import LINES
 from firesteel.jobs.run.interval_scheduler import IntervalScheduler
 from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.publish.quarantine import unparsed_relation
 from firesteel.pipelines.storage.open import locate
 
 if TYPE_CHECKING:
@@ -62,7 +65,8 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
     )
     quarantined = sum(
         _rows_below(f"{plan.storage}/quarantine/{relation}/interval={interval.id}/run_id={run_id}")
-        for relation in (each.name for each in (*plan.sources, *plan.steps))
+        for each in (*plan.sources, *plan.steps)
+        for relation in (each.name, unparsed_relation(each.name))
     )
     assert quarantined == counts.quarantined, (
         f"{place}: {quarantined} rows lie in quarantine, {counts.quarantined} are counted"
@@ -73,9 +77,9 @@ def check_interval(plan: Plan, result: IntervalResult, run_id: str) -> None:
         published = sum(_rows_below(f"{sink.path}/{directory}".rstrip("/")) for directory in directories)
         assert published == counts.scored, f"{place}: {published} rows are published, {counts.scored} are counted"
     source = mapped_source(plan)
-    if source is not None:
+    if source is not None and source.format not in LINES:
         files = next((each.files for each in interval.inputs if each.source == source.name), ())
-        read = sum(_rows(f"{source.path}/{file.path}") for file in files)
+        read = sum(_rows(f"{source.path}/{file.path}", source.format) for file in files)
         accounted = counts.scored + dead_letters + quarantined + counts.dropped
         assert read == counts.rows_in == accounted, f"{place}: {read} rows in the files, {counts}"
 
@@ -114,13 +118,13 @@ def _rows_below(uri: str) -> int:
     storage, path = locate(uri)
     if storage.status(path) is None:
         return 0
-    files = (file for file in storage.walk(path) if file.name.endswith(".parquet"))
-    return sum(_rows(f"{storage.base_uri}{file.path}") for file in files)
+    formats = {".parquet": "parquet", ".orc": "orc"}
+    files = ((file, formats.get(file.name[file.name.rfind(".") :])) for file in storage.walk(path))
+    return sum(_rows(f"{storage.base_uri}{file.path}", format_) for file, format_ in files if format_)
 
 
-def _rows(uri: str) -> int:
+def _rows(uri: str, format_: str) -> int:
     """Return the number of rows in the footer of a file."""
     storage, path = locate(uri)
-    if storage.base_uri.startswith("file:"):
-        return int(pq.read_metadata(path).num_rows)
-    return int(pq.read_metadata(io.BytesIO(storage.read(path))).num_rows)
+    file = path if storage.base_uri.startswith("file:") else io.BytesIO(storage.read(path))
+    return int(orc.ORCFile(file).nrows if format_ == "orc" else pq.read_metadata(file).num_rows)

@@ -16,6 +16,7 @@ STATUSES = {
     "403": "PERMISSION_DENIED",
     "429": "REQUEST_LIMIT_EXCEEDED",
     "500": "INTERNAL_ERROR",
+    "503": "TEMPORARILY_UNAVAILABLE",
 }
 """Faults that the proxy answers by itself. The server does not see the call."""
 
@@ -37,11 +38,22 @@ class FaultProxy(ThreadingHTTPServer):
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
         self.calls: list[str] = []
         self._fault, self._from, self._times = "", 0, 0
+        self._each, self.retry_after = False, ""
         self._guard = threading.Condition()
         self._late = 0
 
-    def arm(self, fault: str = "", number: int = 0, times: int = 1) -> None:
-        """Count from 0 again. Harm `times` calls from the call `number` on."""
+    def arm(
+        self, fault: str = "", number: int = 0, times: int = 1, *, each: bool = False, retry_after: str = ""
+    ) -> None:
+        """Count from 0 again. Harm `times` calls from the call `number` on.
+
+        Parameters
+        ----------
+        each
+            Harm `times` calls of each method and path, then let one through, and so on.
+        retry_after
+            The header Retry-After of faults that are statuses.
+        """
         with self._guard:
             self._fault = ""
             self.calls += ["armed again"] * 3
@@ -49,6 +61,7 @@ class FaultProxy(ThreadingHTTPServer):
             assert self._guard.wait_for(lambda: self._late == 0, 60), "the server has acted on all calls"
             self.calls = []
             self._fault, self._from, self._times = fault, number, times
+            self._each, self.retry_after = each, retry_after
 
     def next_fault(self, call: str) -> str:
         """Count a call, and return its fault."""
@@ -56,6 +69,8 @@ class FaultProxy(ThreadingHTTPServer):
             number = len(self.calls)
             self.calls.append(call)
             self._guard.notify_all()
+            if self._each:
+                number = (self.calls.count(call) - 1) % (self._times + 1)
             fault = self._fault if self._from <= number < self._from + self._times else ""
             self._late += fault == LATE
             return fault
@@ -86,7 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.next_fault(f"{self.command} {self.path.partition('?')[0]}")
         if fault in STATUSES:
             answer = json.dumps({"error_code": STATUSES[fault], "message": f"the proxy says {fault}"}).encode()
-            self._answer(int(fault), {"Content-Type": "application/json"}, answer)
+            waits = {"Retry-After": self.server.retry_after} if self.server.retry_after else {}
+            self._answer(int(fault), {"Content-Type": "application/json"} | waits, answer)
             return
         if fault == LATE:
             self._hang_up()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -19,9 +20,12 @@ from support.waiting import wait_for
 class MlflowServer:
     """The server at the address `uri`, as a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> None:
         new_store(folder / "mlflow.db", "mlflow-artifacts:/0")
         self._folder = folder
+        self.artifacts = folder / "artifacts"
+        self._options = options
+        self._environ = dict(environ or {})
         self._port = remembered_ports(folder / "ports.json", ["mlflow"])["mlflow"]
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"http://127.0.0.1:{self._port}"
@@ -37,14 +41,15 @@ class MlflowServer:
         """Start the server. Return when it answers."""
         words = ["server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
         words += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        words += ["--artifacts-destination", str(self._folder / "artifacts")]
+        words += ["--artifacts-destination", str(self.artifacts)]
+        words += self._options
         environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self._folder / "log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", *words],
                 stdout=log,
                 stderr=log,
-                env=environ,
+                env=environ | self._environ,
                 cwd=self._folder,
                 start_new_session=True,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow
@@ -26,16 +27,25 @@ def training(dtypes: dict[str, str] | None = None) -> tuple[pd.DataFrame, np.nda
     return frame.astype(dtypes or dict.fromkeys(FEATURES, "float64")), label
 
 
-def save(kind: str, folder: Path, *, dtypes: dict[str, str] | None = None, example: bool = False) -> ModelRef:
+def save(
+    kind: str,
+    folder: Path,
+    *,
+    dtypes: dict[str, str] | None = None,
+    example: bool = False,
+    requirements: Sequence[str] = (),
+) -> ModelRef:
     """Save a model.
 
     Parameters
     ----------
     dtypes
         The types of the training frame, and so of the signature.
+    requirements
+        The lines of the model's requirements.txt.
     """
     frame, label = training(dtypes)
-    options = {"signature": infer_signature(frame, label.astype(float)), "pip_requirements": []}
+    options = {"signature": infer_signature(frame, label.astype(float)), "pip_requirements": list(requirements)}
     if example:
         options["input_example"] = frame.head(5)
     with warnings.catch_warnings():

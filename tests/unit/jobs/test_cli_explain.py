@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from firesteel.jobs.cli.main import invoke
 from firesteel.jobs.report.explain import write_explanation
 from firesteel.jobs.run.stages import interval_stages
 from firesteel.pipelines import Pipeline
+from firesteel.pipelines.plan.model import ChallengerPlan, ScoreStepPlan
 from support.data import write_days
 from support.specs import EXAMPLE, FixedBackend, example_with
 
@@ -87,6 +89,18 @@ def long_names(folder):
     """A plan whose lines are longer than any terminal: a source far down in the storage."""
     root = f"file://{folder}/{'a-folder-with-a-long-name/' * 12}data"
     return Pipeline.load(example_with(folder / "p", {}), params={"root": root}, backend=FixedBackend()).sketch(), root
+
+
+def test_a_plan_shows_the_warnings_about_its_models(tmp_path, capsys):
+    plan, _ = long_names(tmp_path)
+    warned = replace(plan.models[0], warnings=("packages differ: numpy==1 [x].",))
+    challenger = ChallengerPlan("models:/x", replace(warned, warnings=("no good.",)), 0.1)
+    steps = tuple(
+        replace(step, challenger=challenger) if isinstance(step, ScoreStepPlan) else step for step in plan.steps
+    )
+    show_plan(replace(plan, models=(warned,), steps=steps))
+    shown = capsys.readouterr().out
+    assert "Warning: model delay: packages differ: numpy==1 [x].\nWarning: challenger of delay: no good.\n" in shown
 
 
 def test_a_plan_is_shown_whole_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):

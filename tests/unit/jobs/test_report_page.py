@@ -72,6 +72,13 @@ def test_a_good_run_reads_as_one(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.joinpath("deep").iterdir()] == ["report.html"]
 
 
+def test_warnings_about_a_model_are_below_the_models() -> None:
+    plan = sample_plan(1)
+    plan = replace(plan, models=(replace(plan.models[0], warnings=("its requirements differ: numpy==1 <b>.",)),))
+    page = Page(render(sample_result(plan, (published(plan, 1),)), plan))
+    assert "! warning model delay: its requirements differ: numpy==1 <b>." in page.text
+
+
 def test_a_failed_run_says_what_failed_and_that_nothing_was_published() -> None:
     plan = sample_plan(1)
     page = Page(render(sample_result(plan, (failed(plan, 1, ERROR),), error=ERROR), plan))

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from urllib3.response import HTTPResponse
 
 from firesteel.conf.errors import ModelError, RuntimeFault, Where
-from firesteel.jobs.tracking import resolve_model
+from firesteel.jobs.tracking import resolve_model, retries
 from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, one_line, without_secrets
 from firesteel.jobs.tracking.datasets import dataset_outputs
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points, run_metrics
@@ -36,6 +37,15 @@ def test_the_environment_is_bounded_inside_and_as_it_was_after(monkeypatch: pyte
         assert os.environ[RETRIES] == "1", "nested use ends with the outermost"
     assert dict(os.environ) == before
     assert logging.getLogger("alembic").level == level
+
+
+def test_a_server_that_says_when_to_come_back_is_believed_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_impatient_until", 0.0)
+    policy = retries.BusyRetry(1, status_forcelist={429}, allowed_methods=None)
+    answers = {seconds: HTTPResponse(status=429, headers={"Retry-After": str(seconds)}) for seconds in (0, 3, 3600)}
+    assert [policy.get_retry_after(answers[seconds]) for seconds in answers] == [0, 3, 3600], "MLflow's own calls"
+    with mlflow_environment():
+        assert [policy.get_retry_after(answers[seconds]) for seconds in answers] == [0, 3, 10]
 
 
 def test_threads_share_the_environment_and_the_last_one_restores_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firesteel.conf.errors import SpecError, SpecErrors
+from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.intervals import fill, formatted_values, selected_values, slots
+from firesteel.pipelines.planner.outputs import added_values
 from firesteel.pipelines.spec.date_formats import DIRECTIVES, check_date_format, split_format, type_of_format
 from firesteel.pipelines.spec.model import Interval, Range, Source
-from support.specs import example_with
+from support.specs import FixedBackend, example_with
 
 ZONES = ("UTC", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia")
 FORMATS = st.lists(st.sampled_from([*DIRECTIVES, "-", "/", "t"]), min_size=1, max_size=4).map("".join)
@@ -122,10 +124,18 @@ def test_a_range_has_the_format_of_its_column():
         ("%G-W%V", ("string", "%G-W%V")),
         ("int %m", ("int", "%m")),
         ("string %Y", ("string", "%Y")),
+        ("integer %m", ("int", "%m")),
+        ("LONG %Y%m%d", ("bigint", "%Y%m%d")),
     ],
 )
 def test_the_type_of_a_format(text, expected):
     assert split_format(text) == expected
+
+
+@pytest.mark.parametrize("text", ["integers %m", "x%", "%Y %"])
+def test_what_is_no_type_or_format_is_refused(text):
+    with pytest.raises(ValueError, match=r"is not a column type|unknown directive|has no directive"):
+        split_format(text)
 
 
 @pytest.mark.parametrize("text", ["%", "%-", "%Y%", "%y", "%%", "%-Y", "%s", "int %q", "%é"])
@@ -137,9 +147,15 @@ def test_an_unknown_directive_is_refused(text):
             check_date_format(text)
 
 
-def errors_of(folder, changes, sql=None):
-    from firesteel.pipelines import Pipeline
+def test_an_alias_of_a_type_in_a_sink_is_the_type(tmp_path):
+    changes = {"partition_by: [dt, origin]": 'partition_by: [{day: "integer %Y%m%d"}, origin]', "column: dt, ": ""}
+    pipeline = Pipeline.load(example_with(tmp_path, changes), params={"root": "file:///data"}, backend=FixedBackend())
+    slot = slot_of("day", "2024-02-09")
+    assert added_values(pipeline.loaded, "scores", slot) == (("day", "20240209"),)
+    assert pipeline.sketch().sinks[0].columns[-2].type == "int"
 
+
+def errors_of(folder, changes, sql=None):
     with pytest.raises(SpecErrors) as caught:
         Pipeline.load(example_with(folder, changes, sql), params={"root": "file:///data"})
     return caught.value.errors

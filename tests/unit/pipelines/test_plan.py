@@ -102,6 +102,7 @@ def test_what_changes_the_hashes_and_what_does_not(tmp_path, data):
                 "features: signature ": "warmup: input_example\n      workers: {threads: 2}\n      features: signature "
             }
         },
+        {"changes": {"    method: predict_proba": "    method: predict_proba\n    requirements: warn"}},
         {"sql": {"-- One row per flight": "-- A row for each flight", "SELECT\n": "select\n\n"}},
     ]
     for options in same:

@@ -528,7 +528,7 @@ def test_a_table_of_another_format_is_not_read_as_plain_files(tmp_path, log, say
     put(tmp_path, f"dt={DAY}/p.parquet")
     (tmp_path / "rows" / log).parent.mkdir()
     (tmp_path / "rows" / log).touch()
-    assert f"file://{tmp_path}/rows is {says}, not a directory of Parquet" in refused("FS4005", tmp_path)
+    assert f"file://{tmp_path}/rows is {says}, not a directory of data files" in refused("FS4005", tmp_path)
 
 
 def test_the_root_is_looked_at_once_for_all_intervals(tmp_path, monkeypatch):

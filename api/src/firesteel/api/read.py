@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import StorageError
+from firesteel.conf.formats import format_of
 from firesteel.conf.redaction import scrubbed
 from firesteel.pipelines.plan.model import SinkPlan
 from firesteel.pipelines.read import current_files
@@ -73,15 +75,24 @@ def read(
     columns = sink.columns if isinstance(sink, SinkPlan) else ()
     uri = _uri(sink.path if isinstance(sink, SinkPlan) else os.fspath(sink))
     files = current_files(uri, intervals, timeout_s=timeout_s, refuse_suspect=refuse_suspect)
-    reader = spark.read.option("basePath", uri).option(*BY_NAME)
+    schema = None
     if columns and all(column.type != UNKNOWN for column in columns):
         schema = schema_of(columns)
-        return reader.schema(schema).parquet(*files) if files else spark.createDataFrame([], schema)
+        if not files:
+            return spark.createDataFrame([], schema)
     if not files:
         hint = "Declare `contract.columns`" if columns else "Pass a sink of a pipeline"
         raise StorageError("FS8003", f"{uri} has no published rows.", hint=f"{hint} to get an empty DataFrame.")
-    # Intervals may be published by different versions of a spec: one file does not have the columns of all.
-    return reader.option("mergeSchema", "true").parquet(*files)
+
+    def load(format_: str) -> DataFrame:
+        reader = spark.read.format(format_).option("basePath", uri).option(*BY_NAME)
+        # Intervals may be published by different versions of a spec: one file does not have the columns of all.
+        reader = reader.option("mergeSchema", "true") if schema is None else reader.schema(schema)
+        return reader.load([file for file in files if format_of(file) == format_])
+
+    # They may have different formats, too.
+    frames = [load(format_) for format_ in dict.fromkeys(map(format_of, files))]
+    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
 
 
 def _uri(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,8 @@ from firesteel.udfs.spec import ErrorBudget, Output, ScoreSpec
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+_LOG = logging.getLogger(__name__)
+
 
 @scrubbed
 def score(
@@ -29,6 +32,7 @@ def score(
     method: Literal["predict", "predict_proba"] = "predict",
     trust_formats: Sequence[str] = ("skops", "onnx"),
     skops_types: Sequence[str] = (),
+    requirements: Literal["enforce", "warn", "ignore"] = "enforce",
     tracking_uri: str = "",
     max_failed_rows: int = 0,
     batch_rows: int = 8192,
@@ -60,6 +64,9 @@ def score(
         needs its own code to be loaded.
     skops_types : sequence of str, optional
         Types like ``package.module.Class`` that a skops file may have besides those that skops trusts.
+    requirements : {"enforce", "warn", "ignore"}, optional
+        What a difference between the installed packages and those that the model requires is. With ``enforce``, a missing package, or
+        another major version of one that loads the model, is an error; other differences are logged.
     tracking_uri : str, optional
         The MLflow server that knows the model. Default: MLflow's own setting.
     max_failed_rows : int, optional
@@ -79,7 +86,7 @@ def score(
     ModelError
         FS3001, FS3003 or FS3005 if the model, its signature or its alias does not exist; FS3002 if `df` lacks a feature, or has it with
         a type that the model does not accept; FS3009 if its format is not trusted; FS3010 if it is larger than 16 GiB; FS3011 if it has
-        links or devices.
+        links or devices; FS3013 if a package that it requires is missing or has another major version.
     SpecError
         FS1004 if an output's type is not valid; FS1005 if `outputs` is empty; FS1013 if the result would have a column twice.
     SqlError
@@ -126,8 +133,11 @@ def score(
         trust_formats=tuple(trust_formats),
         skops_types=tuple(skops_types),
         max_size=Trust().max_size,
+        requirements=requirements,
         tracking_uri=tracking_uri,
     )
+    for warning in resolved.plan.warnings:
+        _LOG.warning("model %s: %s", model, warning)
     pinned = resolved.plan
     columns = tuple(Column(field.name, field.dataType.simpleString(), field.nullable) for field in df.schema)
     listed = None if features is None else tuple(features)

@@ -101,6 +101,10 @@ CODES: dict[str, Code] = {
         "Plan again; find out who changed the files.",
     ),
     "FS3012": Code("an executor cannot load the model", "Install the packages that the model requires."),
+    "FS3013": Code(
+        "a package that the model requires is missing or has another major version",
+        "Install the package where the model is loaded, log the model again, or set the model's `requirements: warn`.",
+    ),
     # input
     "FS4001": Code(
         "a partition is not ready: its marker is missing, or it has no finished file",
@@ -116,6 +120,14 @@ CODES: dict[str, Code] = {
     "FS4006": Code(
         "the storage has no checksum of an input file, and its source has `verify: checksum`",
         "Set `verify: sha256`.",
+    ),
+    "FS4007": Code(
+        "a source with `select: latest` has no partition at or before the interval, or only older ones than `max_age`",
+        "Write the partition, raise `max_age`, or set `on_missing`.",
+    ),
+    "FS4008": Code(
+        "rows of an input file cannot be parsed",
+        "Fix the file or the declared types, or set `on_error: {action: quarantine}` on the source; nothing was published.",
     ),
     # scoring
     "FS5001": Code("a row failed to score, and on_error is `fail`", "Fix the row, or set on_error: dead_letter."),
@@ -232,8 +244,12 @@ CODES: dict[str, Code] = {
         "Ask the owner of the experiment or model for the permission: EDIT to record runs, READ to use a model.",
     ),
     "FS9036": Code(
-        "the certificate of the MLflow server is not trusted",
+        "the certificate of the MLflow server is not trusted, or a certificate file is missing",
         "Set REQUESTS_CA_BUNDLE to the file of the certificate authority.",
+    ),
+    "FS9037": Code(
+        "the server at the tracking URI is not an MLflow server",
+        "Check the address, its port and its path. Behind a login page, set MLFLOW_TRACKING_TOKEN.",
     ),
     "FS9040": Code("required lineage cannot be sent", "Check the address and the token; nothing was read."),
     "FS9041": Code(

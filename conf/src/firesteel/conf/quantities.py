@@ -24,6 +24,18 @@ def plural(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def age(seconds: float) -> str:
+    """Return a duration of days or hours in the notation of the spec.
+
+    Examples
+    --------
+    >>> age(259200), age(108000)
+    ('3d', '30h')
+    """
+    hours = round(seconds / 3600)
+    return f"{hours}h" if hours % 24 else f"{hours // 24}d"
+
+
 def duration(seconds: float) -> str:
     """Return a duration such as `40 ms`, `1.4 s`, `12 s`, `3 min 20 s` or `2 h 5 min`."""
     if seconds < 0.1:

@@ -35,6 +35,7 @@ class SparkBackend:
             trust_formats=model.trust.formats,
             skops_types=model.trust.skops_types,
             max_size=model.trust.max_size,
+            requirements=model.requirements,
             tracking_uri=tracking_uri,
             where=where,
         )

@@ -217,11 +217,11 @@ class _Analyzer:
 
     def sources(self) -> None:
         for name, source in self.spec.sources.items():
-            columns = {column: parse_column_type(text) for column, text in source.contract.columns.items()}
+            columns = {column: parse_column_type(text) for column, text in source.declared.items()}
             partitions = {column: parse_column_type(text) for column, text in source.partitions.items()}
             if (not columns and name not in self.file_columns) or self._has_wrong_columns(name):
                 self.unknown_relations.add(name)
-            path = ("sources", name, "contract", "columns")
+            path = ("sources", name, "schema") if source.schema_ else ("sources", name, "contract", "columns")
             self._duplicates(columns, "is a duplicate column", *path)
             self._duplicates(partitions, "is a duplicate partition", "sources", name, "partitions")
             of_partitions = {column.lower() for column in partitions}
@@ -229,7 +229,7 @@ class _Analyzer:
                 if column.lower() in of_partitions:
                     self.error("FS1013", f"`{column}` is both a column and a partition of {name}.", *path, column)
             for column in source.select if ("sources", name, "partitions") not in self.loaded.replaced else ():
-                if column not in partitions:
+                if column not in source.levels:
                     self.unknown("partition", column, list(partitions), "sources", name, "select", column)
             declared = tuple(Column(column, *kind) for column, kind in {**columns, **partitions}.items())
             in_files = tuple(column for column in self.file_columns.get(name, ()) if column.name not in partitions)
@@ -240,7 +240,11 @@ class _Analyzer:
 
     def _has_wrong_columns(self, source: str) -> bool:
         """Return whether the columns of a source are unknown because their declaration has an error."""
-        whole = (("sources",), ("sources", source), *(("sources", source, key) for key in ("contract", "partitions")))
+        whole = (
+            ("sources",),
+            ("sources", source),
+            *(("sources", source, key) for key in ("contract", "partitions", "schema")),
+        )
         return bool({*whole, ("sources", source, "contract", "columns")} & self.loaded.replaced)
 
     def _duplicates(self, names: Iterable[str], what: str, *path: str | int) -> None:

@@ -121,6 +121,7 @@ class Pipeline:
         *,
         force: bool = False,
         wait: bool = False,
+        other_python: bool = False,
         on_progress: Progress = no_progress,
     ) -> Plan:
         """Return the plan for the intervals from `start` to `end`, both inclusive. Nothing is written.
@@ -135,6 +136,9 @@ class Pipeline:
             Score intervals again that are already published with the same plan hash.
         wait : bool, optional
             Wait for ready markers, up to each source's `ready.timeout`.
+        other_python : bool, optional
+            The executors have another Python environment than this process. Their packages, and not those of this process, are compared
+            with those that a model requires, when the executors load it.
         on_progress : callable, optional
             Called with a text, the number of finished parts, and the number of all parts.
 
@@ -165,7 +169,7 @@ class Pipeline:
         )
 
         timeouts = [source.ready.timeout for source in self.loaded.spec.sources.values() if source.ready]
-        request = PlanRequest(start, end or start, force, max(timeouts, default=0.0) if wait else 0.0)
+        request = PlanRequest(start, end or start, force, max(timeouts, default=0.0) if wait else 0.0, other_python)
         return build_plan(self.loaded, self.analysis, request, self._backend, on_progress)
 
     def sketch(self) -> Plan:

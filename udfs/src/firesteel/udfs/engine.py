@@ -19,6 +19,7 @@ from firesteel.udfs.backends.reference import Reference
 from firesteel.udfs.dead_letter import FailedRow, ScoredBatch, bisect
 from firesteel.udfs.deadline import BatchTimeout, as_exceptions, with_timeout
 from firesteel.udfs.garbage import freeze_objects
+from firesteel.udfs.requirements import check_module_error
 
 if TYPE_CHECKING:
     from firesteel.udfs.model import LoadedModel
@@ -52,7 +53,7 @@ class Engine:
         Raises
         ------
         ModelError
-            FS3003 if the model has no example with these features, or fails on it.
+            FS3003 if the model has no example with these features, or fails on it. FS3013 if a module is missing.
         """
         example = self._loaded.example
         if not isinstance(example, pd.DataFrame) or not self._types.keys() <= set(example.columns):
@@ -64,6 +65,7 @@ class Engine:
         try:
             self._loaded.predict(example[list(self._types)].copy())
         except Exception as error:
+            check_module_error(error, self._loaded.ref.name)
             raise ModelError(
                 "FS3003",
                 f"model {self._loaded.ref.name} fails on its own input example: {type(error).__name__}.",

@@ -35,12 +35,17 @@ def read_mlmodel(folder: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-
     try:
         text = read_user_file(path, MAX_BYTES, follow=False).data.decode()
     except UnusableFileError as error:
         raise ValueError(f"it {error.why}") from None
+    return safe_yaml(text)
+
+
+def safe_yaml(text: str) -> dict[str, Any]:
+    """Return a YAML mapping of a model as plain values. Raises an error for anything else, and for too many or too deeply nested values."""
+    from ruamel.yaml import YAML
+
     _check_size(YAML(typ="safe", pure=True).parse(text))
     loaded: object = YAML(typ="safe", pure=True).load(text)
     if isinstance(loaded, dict):

@@ -19,6 +19,7 @@ from firesteel.udfs.digest import Digest, check_digest, compare_digests, digest_
 from firesteel.udfs.loaders import load_trusted
 from firesteel.udfs.mlmodel import example_of, metadata_of, printable, read_mlmodel
 from firesteel.udfs.model_code import ModelCode
+from firesteel.udfs.requirements import INSTALL, check_requirements, describe_missing, missing_module, this_executor
 from firesteel.udfs.spec import ModelRef
 from firesteel.udfs.threads import cap_threads, capped_sessions
 from firesteel.udfs.trust import CODE
@@ -64,7 +65,7 @@ class LoadedModel:
     engines: dict[Hashable, Any] = field(default_factory=dict)
 
 
-_CACHE: OrderedDict[tuple[str, str, str, tuple[str, ...]], LoadedModel] = OrderedDict()
+_CACHE: OrderedDict[tuple[str, str, str, tuple[str, ...], str], LoadedModel] = OrderedDict()
 """Models of this Python worker, least recently used first. Spark reuses workers, so a worker loads a model once."""
 
 
@@ -121,9 +122,10 @@ def load_model(ref: ModelRef, threads: int = 1, keep: int = 1) -> tuple[LoadedMo
     ------
     ModelError
         FS3011 if the files do not match the digest. FS3009 if they are in another format than `ref.format`, or have types that are not
-        in `ref.skops_types`. FS3012 if the model cannot be loaded.
+        in `ref.skops_types`. FS3012 if the model cannot be loaded. FS3013 if packages differ from those that the model requires, and
+        `ref.requirements` is `enforce`.
     """
-    key = (ref.digest, ref.method, ref.format, ref.skops_types)
+    key = (ref.digest, ref.method, ref.format, ref.skops_types, ref.requirements)
     load = key not in _CACHE
     if load:
         cap_threads(threads)
@@ -202,20 +204,31 @@ def _open(folder: Path, ref: ModelRef) -> LoadedModel:
                 model = mlflow.pyfunc.load_model(str(folder))
         else:
             model = load_trusted(folder, ref.format, ref.skops_types, ref.name)
-        example = example_of(folder, metadata_of(read_mlmodel(folder)))
+        mlmodel = read_mlmodel(folder)
+        example = example_of(folder, metadata_of(mlmodel))
     except FiresteelError:
         raise
     except Exception as error:
+        _check_packages(folder, ref)  # the cause, if they differ
+        module = missing_module(error)
         raise ModelError(
             "FS3012",
-            f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {printable(error)}",
-            hint="Install the packages of the model's requirements.txt, in these versions, on the executors.",
+            f"model {ref.name} cannot be loaded in a worker: {type(error).__name__}: {printable(error)}"
+            + (f" ({describe_missing(module)} in {this_executor()})" if module else ""),
+            hint=INSTALL,
         ) from error
+    _check_packages(folder, ref, mlmodel)
     raw = _raw(model)
     signature, opaque_reason = _signature(model, ref.method)
     predict = model.predict if ref.method == "predict" else _with_enforcement(model, raw, ref)
     scratch = "" if Path(ref.archive).is_absolute() else str(folder.parent)
     return LoadedModel(ref, code.wrap(predict), raw, signature, opaque_reason, example, scratch, code)
+
+
+def _check_packages(folder: Path, ref: ModelRef, mlmodel: dict[str, Any] | None = None) -> None:
+    """Compare the packages of this executor, which can differ from the planner's, with those that the model requires."""
+    if ref.requirements == "enforce":
+        check_requirements(folder, ref.name, ref.requirements, ref.format, this_executor(), mlmodel)
 
 
 class _Method:

@@ -27,6 +27,7 @@ from firesteel.udfs.model import LoadedModel, load_model
 from firesteel.udfs.model_errors import summarize_error
 from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import Clock, ReportsByPartition, ScoreReport, TaskReport, summarise
+from firesteel.udfs.requirements import check_module_error
 from firesteel.udfs.shadow import Shadow
 from firesteel.udfs.spec import ScoreSpec
 from firesteel.udfs.worker_errors import WorkerError, worker_error
@@ -195,6 +196,7 @@ def _values(table: pa.Table, failed: FailedRow, encoded: Mapping[str, Any]) -> M
 
 
 def _handle_failed_row(spec: ScoreSpec, table: pa.Table, failed: FailedRow, report: TaskReport) -> None:
+    check_module_error(failed.error, spec.model.name)
     name, message = type(failed.error).__name__, error_message(failed.error)
     try:
         encoded = encode_row(table, failed.index)

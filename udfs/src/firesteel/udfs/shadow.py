@@ -21,6 +21,7 @@ from firesteel.udfs.engine import Engine
 from firesteel.udfs.model import load_model
 from firesteel.udfs.outputs import outputs_to_arrow
 from firesteel.udfs.report import Clock, TaskReport
+from firesteel.udfs.requirements import check_module_error
 
 if TYPE_CHECKING:
     from firesteel.udfs.spec import Challenger, ScoreSpec
@@ -68,6 +69,7 @@ class Shadow:
         parts: list[list[pa.Array]] = []
         for result in self._engine.score(inputs, TaskReport(0, 0), Clock({})):
             if isinstance(result, FailedRow):
+                check_module_error(result.error, self._spec.model.name)
                 name = type(result.error).__name__
                 self._tally.failed += 1
                 self._tally.errors[name] = self._tally.errors.get(name, 0) + 1

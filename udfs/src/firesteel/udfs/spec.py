@@ -15,7 +15,7 @@ class ModelRef:
 
     `archive` is a name in `SparkFiles`, or an absolute local folder. `digest` is the SHA-256 of the model's files. `format` is the
     format that the spec trusts this model in: it decides what loads the model. `skops_types` are the types that a skops file may have
-    besides those that skops trusts.
+    besides those that skops trusts. `requirements` is the policy for packages that differ from those that the model requires.
     """
 
     name: str
@@ -24,6 +24,7 @@ class ModelRef:
     method: str = "predict"
     format: str = field(kw_only=True)
     skops_types: tuple[str, ...] = ()
+    requirements: Literal["enforce", "warn", "ignore"] = "enforce"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,13 +58,21 @@ def backfill(
     from firesteel.jobs.cli.progress import planning, running
     from firesteel.jobs.run import backfill as stored
     from firesteel.pipelines import Pipeline
+    from firesteel.pipelines.planner.models import sets_python
 
     if pin + bool(part) + resume > 1:
         raise click.UsageError("--pin, --resume and --part exclude each other. Use one of them.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     with registered(pipeline, run_id) as reporter:
         with planning(quiet=quiet or as_json) as on_progress:
-            whole = stored.load_or_plan(pipeline, start, end, resume=resume or bool(part), on_progress=on_progress)
+            whole = stored.load_or_plan(
+                pipeline,
+                start,
+                end,
+                resume=resume or bool(part),
+                other_python=sets_python(master or "", settings),
+                on_progress=on_progress,
+            )
         plan = on_cluster(
             stored.skip_published(stored.select_part(pipeline, whole, part) if part else whole), master, settings
         )

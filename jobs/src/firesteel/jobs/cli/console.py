@@ -85,9 +85,8 @@ def show_plan(plan: Plan) -> None:
     console = plain_console()
     _head(console, plan)
     _plan_challenger(console, plan)
-    for model in plan.models:
-        for warning in model.warnings:
-            console.print(f"[yellow]Warning[/]: model {model.name}: {escape(warning)}")
+    for warning in plan.model_warnings:
+        console.print(f"[yellow]Warning[/]: {escape(warning)}")
     _intervals(plan)
     work = [interval for interval in plan.intervals if interval.action == "score"]
     console.print(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def doctor(spec: Path, profile: str, params: dict[str, str], security: bool, rdma: bool, as_json: bool) -> int:
-    """Check Java, Python, Spark, HDFS, MLflow and RDMA, and say how to fix faults. With a SPEC, its storage and tracking are checked too."""
+    """Check Java, Python, Spark, HDFS, MLflow and RDMA, and say how to fix faults. With a SPEC, check its storage, tracking and permissions, too."""
     if security and rdma:
         raise click.UsageError("--security and --rdma exclude each other.")
     given = click.get_current_context().get_parameter_source("spec") is not ParameterSource.DEFAULT

@@ -99,6 +99,9 @@ def _sink(plan: Plan, sink: SinkPlan) -> str:
 def _source(plan: Plan, source: SourcePlan) -> str:
     lines = [f"[bold cyan]{source.name}[/]  {source.format} {escape(source.path)}"]
     lines.append(f"reads {_columns(source.read)}")
+    if source.selection:
+        directories = plan.selected_directories(source.name)
+        lines.append(escape(f"{source.selection}{f': {directories}' if directories else ''}"))
     if source.filters:
         lines.append(f"where {escape(' AND '.join(source.filters))}")
     inputs = [item for interval in plan.intervals for item in interval.inputs if item.source == source.name]
@@ -106,7 +109,8 @@ def _source(plan: Plan, source: SourcePlan) -> str:
         files = {file.path: file.length for item in inputs for file in item.files}
         partitions = {directory for item in inputs for directory in item.directories}
         size = byte_size(sum(files.values()))
-        lines.append(f"{plural(len(files), 'file')}, {size} in {plural(len(partitions), 'partition')}")
+        within = "" if partitions == {""} else f" in {plural(len(partitions), 'partition')}"
+        lines.append(f"{plural(len(files), 'file')}, {size}{within}")
     return "\n".join(lines)
 
 

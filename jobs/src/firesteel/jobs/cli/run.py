@@ -52,18 +52,20 @@ def run(
     """
     from firesteel.jobs.cli.progress import planning
     from firesteel.pipelines import Pipeline
+    from firesteel.pipelines.planner.models import sets_python
 
+    other = sets_python(master or "", settings)
     if sample is not None and run_id:
         raise click.UsageError("--sample publishes nothing, so it takes no --run-id.")
     pipeline = Pipeline.load(spec, profile=profile, params=params)
     if sample is not None:
         with planning(quiet=quiet or as_json) as on_progress:
-            plan = pipeline.plan(start, end, force=True, wait=True, on_progress=on_progress)
+            plan = pipeline.plan(start, end, force=True, wait=True, other_python=other, on_progress=on_progress)
         _sample(on_cluster(plan, master, settings), sample, as_json=as_json)
         return 0
     with registered(pipeline, run_id) as reporter:
         with planning(quiet=quiet or as_json) as on_progress:
-            plan = pipeline.plan(start, end, force=force, wait=True, on_progress=on_progress)
+            plan = pipeline.plan(start, end, force=force, wait=True, other_python=other, on_progress=on_progress)
         plan = on_cluster(plan, master, settings)
         result = _execute(plan, run_id=run_id, as_json=as_json, quiet=quiet)
         reporter.result(result, plan)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firesteel.conf.errors import SpecErrors
+from firesteel.pipelines.plan.security import held_to_security
 
 if TYPE_CHECKING:
     from firesteel.jobs.tracking.settle import Settled
@@ -25,6 +26,7 @@ def open_state_store(spec: Path, profile: str, params: dict[str, str]) -> tuple[
     return loaded, StateStore.at(spec_.storage, spec_.name, loaded.profile, spec_.security.signing_key or "")
 
 
+@held_to_security
 def settle(loaded: LoadedSpec, store: StateStore, *, has_limit: bool = True) -> Settled:
     """Deliver kept records to MLflow, and end the MLflow runs of dead drivers as the ledger says. Problems are warnings."""
     from firesteel.jobs.tracking.experiment import experiment_name

@@ -88,6 +88,7 @@ def submit(
     from firesteel.jobs.submit.command import submit_line
     from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, copy_as_zip
     from firesteel.pipelines import Pipeline
+    from firesteel.pipelines.planner.models import sets_python
     from firesteel.pipelines.publish.signers import write_plan
 
     if (target is None) != (render is None):
@@ -98,7 +99,9 @@ def submit(
     if master or target:
         pipeline = pipeline.on_master(master or _KUBERNETES)
     with registered(pipeline, run_id) as reporter:
-        plan = on_cluster(pipeline.plan(start, end, force=force, wait=execute), None, settings)
+        other = bool(archive or python or image) or sets_python(master or "", settings)
+        plan = pipeline.plan(start, end, force=force, wait=execute, other_python=other)
+        plan = on_cluster(plan, None, settings)
         if render is not None:
             return _render(plan, render, image, namespace, python)
         mode = deploy_mode or ("cluster" if dict(plan.spark_conf).get(MODE_KEY) == "cluster" else "client")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from firesteel.conf.check import Check
 from firesteel.conf.errors import FiresteelError
@@ -24,6 +22,9 @@ from firesteel.pipelines.spec.model import FileLineage, HttpLineage
 from firesteel.rdma_shuffle.transport.verbs.rdma_state import probe
 
 MIN_SHM = 1 << 30
+_GATEWAY = frozenset({407, 502, 503, 504})
+"""Answers of a proxy that does not reach the server."""
+_UNREACHABLE = "Start the server or correct the address: runs lose their events."
 
 
 def machine_checks(spec: Path | None, profile: str, params: dict[str, str]) -> list[Check]:
@@ -107,6 +108,7 @@ def _yarn() -> Iterator[Check]:
 
 
 def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
+    from firesteel.jobs.doctor.tracking import tracking_checks
     from firesteel.pipelines.spec.load import load_spec
     from firesteel.pipelines.storage.open import locate
 
@@ -129,7 +131,7 @@ def _spec(path: Path, profile: str, params: dict[str, str]) -> Iterator[Check]:
     tokens = (events.url, events.auth or "") if isinstance(events, HttpLineage) else ()
     signing_key = loaded.spec.security.signing_key or ""
     yield from _secrets((*loaded.spec.configuration.values(), uri, *tokens, signing_key))
-    yield _mlflow(uri)
+    yield from tracking_checks(loaded.spec)
     if events is not None:
         yield _lineage(events)
 
@@ -149,20 +151,11 @@ def _secrets(values: Iterable[str]) -> Iterator[Check]:
     yield Check("secrets", "ok", f"found: {', '.join(map(str, references))}")
 
 
-def _mlflow(uri: str) -> Check:
-    from firesteel.jobs.tracking.connect import connect, without_secrets
-
-    try:
-        missing = _missing_database(reveal(uri))
-        if missing is not None:  # connecting would create it, and a check must not change anything
-            return Check("mlflow", "note", f"{missing} does not exist yet", "The first run creates it.")
-        return Check("mlflow", "ok", without_secrets(connect(uri).tracking_uri))
-    except FiresteelError as error:
-        return Check("mlflow", "fail", error.what, error.hint)
-
-
 def _lineage(target: FileLineage | HttpLineage) -> Check:
     """Check that events can be created and their target is reachable. No event is sent."""
+    import requests
+
+    from firesteel.jobs.lineage.transport import root_cause
     from firesteel.jobs.tracking.connect import without_secrets
     from firesteel.pipelines.storage.open import locate
 
@@ -178,27 +171,18 @@ def _lineage(target: FileLineage | HttpLineage) -> Check:
         except FiresteelError as error:
             return Check("lineage", state, error.what, error.hint)
         return Check("lineage", "ok", f"files below {target.path}")
-    try:
-        parts = urlsplit(reveal(target.url))
-        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-        socket.create_connection(address, target.timeout).close()
+    place = without_secrets(target.url)
+    try:  # as the transport does: through proxies, with the authority of the spec
+        answer = requests.get(
+            reveal(target.url), timeout=target.timeout, verify=target.ca or True, allow_redirects=False
+        )
     except FiresteelError as error:
         return Check("lineage", state, error.what, error.hint)
-    except OSError as error:
-        return Check(
-            "lineage",
-            state,
-            f"{without_secrets(target.url)}: {error.strerror or error}",
-            "Start the server or correct the address: runs lose their events.",
-        )
-    return Check("lineage", "ok", f"{without_secrets(target.url)} accepts connections")
-
-
-def _missing_database(uri: str) -> Path | None:
-    import mlflow
-
-    scheme, _, path = (uri or mlflow.get_tracking_uri()).partition(":///")
-    return Path(path) if scheme.startswith("sqlite") and not Path(path).exists() else None
+    except (OSError, requests.RequestException) as error:
+        return Check("lineage", state, f"{place}: {root_cause(error)}", _UNREACHABLE)
+    if answer.status_code in _GATEWAY:
+        return Check("lineage", state, f"{place}: the proxy answers {answer.status_code} {answer.reason}", _UNREACHABLE)
+    return Check("lineage", "ok", f"{place} accepts connections")
 
 
 def _rdma() -> Check:

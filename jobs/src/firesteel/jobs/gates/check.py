@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from firesteel.jobs.gates.catalogue import Signature, catalogue
+from firesteel.jobs.gates.conditions import unpinned_argument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +102,8 @@ def _check_values(type_: str, kwargs: Mapping[str, object]) -> str | None:
     number = isinstance(mostly, int | float) and not isinstance(mostly, bool)
     if mostly is not None and not (number and 0 <= mostly <= 1):  # type: ignore[operator]  # a number, by the line above
         return f"{type_}: `mostly` must be a fraction from 0 to 1, not {mostly!r}."
+    if problem := unpinned_argument(kwargs):
+        return f"{type_}: {problem}"
     if type_ == ROW_COUNT_MATCHES and kwargs.get("less") not in (None, "dead_letter"):
         return f"{type_}: `less` must be dead_letter, not {kwargs['less']!r}."
     return None

@@ -106,7 +106,7 @@ class HttpChannel:
             status = error.response.status_code if error.response is not None else 0
             return f"the server answered {status} {getattr(error.response, 'reason', '') or ''}".rstrip(), status >= 500
         except Exception as error:  # noqa: BLE001 - no error of the library may fail a run
-            return _cause(error), True
+            return root_cause(error), True
         return "", False
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _cause(error: Exception) -> str:
+def root_cause(error: Exception) -> str:
     """Return the root cause below the errors of requests and urllib3, in one line without secrets."""
     cause: BaseException = error
     while (next_cause := cause.__cause__ or cause.__context__) is not None:

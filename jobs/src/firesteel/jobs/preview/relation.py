@@ -11,6 +11,7 @@ from firesteel.jobs.run.scoring import score_spec
 from firesteel.jobs.spark.lower import make_view, read_sources
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.spec.refs import did_you_mean
 from firesteel.udfs.score import score
@@ -33,6 +34,7 @@ class Preview:
     scored: ScoredFrame | None
 
 
+@held_to_security
 def preview(session: SparkSession, plan: Plan, relation: str, sample: float | None = None) -> Preview:
     """Return the rows of a source or step for the plan's last interval.
 

@@ -39,7 +39,7 @@ def audit_stages(plan: Plan, interval: IntervalPlan) -> tuple[Stage, ...]:
     stages: list[Stage] = [CheckPublished(sink)]
     reads_inputs = bool(on_inputs) or any(gate.compared for gate in on_sink)
     if reads_inputs:
-        stages += [CheckInputs(plan.sources), ReadSources(plan.sources)]
+        stages += [CheckInputs(plan.sources), ReadSources(plan.sources, quarantines=False)]
         stages += [Transform(before, ())] if before else []
         stages += [AuditGates(GateInputs(on_inputs))] if on_inputs else []
     if on_sink:

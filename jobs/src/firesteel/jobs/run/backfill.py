@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import RunResult
 
 
-def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_progress: Progress) -> Plan:
+def load_or_plan(
+    pipeline: Pipeline, start: str, end: str, *, resume: bool, other_python: bool = False, on_progress: Progress
+) -> Plan:
     """Return the plan of a range: a new one, which is stored, or with `resume` the stored one.
 
     Raises
@@ -42,7 +44,7 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
                 f"there is no unfinished backfill from {start} to {end}.",
                 hint="Start one without --resume. The plan of a finished backfill is deleted.",
             ) from None
-    plan = pipeline.plan(start, end, on_progress=on_progress)
+    plan = pipeline.plan(start, end, other_python=other_python, on_progress=on_progress)
     store.storage.replace(path, write_plan(plan).encode())
     return plan
 

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from firesteel.udfs.direct.spec import TaskResult
     from firesteel.udfs.spec import ScoreSpec
 
-_CODECS = {"zstd": "zstd", "snappy": "snappy", "gzip": "gzip", "none": "none", "uncompressed": "none"}
+_CODECS = {
+    **{name: name for name in ("zstd", "snappy", "gzip", "none")},
+    "uncompressed": "none",
+    "lz4_raw": "lz4",
+}
+"""Spark's names of Parquet's codecs -> pyarrow's."""
 _SECRET = ("password", "secret", "keystore", "key.", "credential", "token")
 """Parts of keys of settings that are not sent to tasks: a task needs addresses, and has its own Kerberos tickets."""
 
@@ -83,7 +88,7 @@ def plan_direct_job(
         chain = direct_chain(plan.sources, steps, plan.gates, plan.sinks, step)
     except NotMapOnlyError as why:
         return NotDirect(str(why))
-    codec = _CODECS.get(str(spark.conf.get("spark.sql.parquet.compression.codec")).lower())
+    codec = _CODECS.get(sink.codec or str(spark.conf.get("spark.sql.parquet.compression.codec")).lower())
     if codec is None:
         return NotDirect("the session writes Parquet with another codec")
     if str(spark.conf.get("spark.sql.ansi.enabled")).lower() != "true":

@@ -10,12 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from firesteel.conf.errors import FiresteelError, GateFailed, Where
-from firesteel.jobs.gates.split import rows_fail, split_rows
+from firesteel.conf.errors import FiresteelError, GateFailed, InputNotReady, Where
+from firesteel.conf.formats import LINES, TITLES
+from firesteel.conf.identifiers import quoted
+from firesteel.conf.quantities import plural
+from firesteel.jobs.gates.split import REASONS, SplitRows, rows_fail, split_rows
+from firesteel.jobs.run.scoring import exceeded
 from firesteel.jobs.run.staged_files import StagedFiles
-from firesteel.jobs.spark.lower import check_required, make_view, read_sources
+from firesteel.jobs.spark.lines import FILE, POSITION, RECORD, helpers, parsed_rows
+from firesteel.jobs.spark.lower import (
+    check_required,
+    files_of,
+    make_view,
+    materialize,
+    read_files_of_lines,
+    read_sources,
+)
 from firesteel.pipelines.plan.model import SqlStepPlan
-from firesteel.pipelines.publish.quarantine import quarantine_path
+from firesteel.pipelines.publish.quarantine import quarantine_path, unparsed_relation
 from firesteel.pipelines.publish.state_store import file_name
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.sql.mapping import NotMapOnlyError, map_only
@@ -23,22 +35,31 @@ from firesteel.pipelines.sql.select import SqlText, parse_select
 from firesteel.pipelines.storage.paths import join
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-    from firesteel.jobs.gates.split import SplitRows
     from firesteel.jobs.run.interval_context import IntervalContext
     from firesteel.pipelines.plan.model import GatePlan, IntervalPlan, Plan, SourcePlan
     from firesteel.pipelines.publish.state_store import StateStore
 
+_SHOWN = 200
+"""Most characters of a raw row in a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadSources:
-    """Create a view of each source over the files of the plan, and count nulls where the contract allows none."""
+    """Create a view of each source over the files of the plan, and count nulls where the contract allows none.
+
+    Attributes
+    ----------
+    quarantines
+        Whether rows that cannot be parsed are counted, and quarantined or refused. An audit only leaves them out.
+    """
 
     sources: tuple[SourcePlan, ...]
+    quarantines: bool = True
 
     def __str__(self) -> str:
-        return f"create a view of {', '.join(source.name for source in self.sources)}"
+        lines = [source.name for source in self.sources if source.format in LINES and self.quarantines]
+        parse = f"; parse {', '.join(lines)}" if lines else ""
+        return f"create a view of {', '.join(source.name for source in self.sources)}{parse}"
 
     def run(self, context: IntervalContext) -> None:
         spark, plan, interval = context.spark, context.plan, context.interval
@@ -47,6 +68,8 @@ class ReadSources:
                 spark.catalog.dropTempView(step.name)
             read_sources(spark, plan, interval)
             for source in self.sources:
+                if source.format in LINES and self.quarantines:
+                    exclude_unparsed(context, source)
                 check_required(spark, source, interval.id)
 
 
@@ -84,9 +107,7 @@ class Transform:
         if step is not None and not _maps_only(context.plan, step, context.interval):
             # Its SQL might return other rows to the gate than to the score: LIMIT, collect_list(), joins on doubles.
             with context.metrics.timed("quarantine"):
-                storage, copy = context.store.storage, join(context.transaction.scratch_path, file_name(relation))
-                storage.permit(join(copy, "file"))
-                frame = _materialize(frame, f"{storage.base_uri}{copy}")
+                frame = materialize(frame, _scratch_copy(context, relation))
                 frame.createOrReplaceTempView(relation)
         context.unsplit[relation] = frame
         verdicts = [(gate, context.check_gate(gate, frame)) for gate in gates]
@@ -132,11 +153,63 @@ def _maps_only(plan: Plan, step: SqlStepPlan, interval: IntervalPlan) -> bool:
     return read in sources or _maps_only(plan, steps[read], interval)
 
 
-def _materialize(frame: DataFrame, uri: str) -> DataFrame:
-    """Write the rows to files and return a frame over these. A cached frame would not do: Spark recomputes lost blocks."""
-    writer = frame.write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-    writer.mode("errorifexists").parquet(uri)
-    return frame.sparkSession.read.schema(frame.schema).parquet(uri)
+def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
+    """Parse the files of a source once, into scratch files. Quarantine the rows that cannot be parsed, or stop.
+
+    Raises
+    ------
+    InputNotReady
+        FS4008 when a row cannot be parsed and the source has no quarantine, or more rows than it allows.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    files, names, interval = files_of(source, context.interval), helpers(source), context.interval.id
+    if not files:
+        return
+    frame = materialize(read_files_of_lines(context.spark, source, files), _scratch_copy(context, source.name))
+    parsed_rows(source, frame).createOrReplaceTempView(source.name)
+    record = F.col(names[RECORD])
+    counted = frame.agg(F.count(F.lit(1)).alias("rows"), F.count(record).alias("bad")).first()
+    assert counted is not None
+    rows, bad = int(counted["rows"]), int(counted["bad"])
+    if not bad:
+        return
+    title = TITLES[source.format]
+    unparsed = frame.where(record.isNotNull())
+    first = unparsed.orderBy(names[FILE], names[POSITION]).select(names[FILE], names[RECORD]).first()
+    assert first is not None
+    shown = repr(first[1][:_SHOWN])[1:-1] + ("..." if len(first[1]) > _SHOWN else "")
+    what = (
+        f"{source.name} {interval}: {plural(bad, 'row')} of {rows:,} cannot be parsed as {title} of the declared types. "
+        f"The first is `{shown}` in {first[0]}."
+    )
+    if source.unparsed.action == "fail":
+        raise InputNotReady(
+            "FS4008",
+            f"{what} Nothing was published.",
+            hint=f"Fix the file or the declared types, or set sources.{source.name}.on_error: {{action: quarantine}}.",
+        )
+    partitions = [F.col(quoted(column.name)) for column in source.partitions]
+    reasons = F.array(F.lit(f"not {title} of the declared types")).alias(REASONS)
+    rest = unparsed.select(*partitions, names[FILE], names[RECORD], reasons)
+    relation = unparsed_relation(source.name)
+    write_quarantine(SplitRows(frame, rest, bad, 0), context.store, relation, interval, context.attempt.run_id)
+    over = exceeded(source.unparsed, bad, rows)
+    if over:
+        path = quarantine_path(context.store, relation, interval, context.attempt.run_id)
+        raise InputNotReady(
+            "FS4008",
+            f"{what} on_error.{over}. The rows are in {context.store.storage.base_uri}{path}. Nothing was published.",
+            hint=f"Fix the file. Raise the limits of sources.{source.name}.on_error only if these rows may be missing.",
+        )
+    context.metrics.excluded += Counts(bad, quarantined=bad)
+
+
+def _scratch_copy(context: IntervalContext, relation: str) -> str:
+    """Return the URI of the scratch folder for a copy of a relation, which may be written."""
+    storage, copy = context.store.storage, join(context.transaction.scratch_path, file_name(relation))
+    storage.permit(join(copy, "file"))
+    return f"{storage.base_uri}{copy}"
 
 
 def write_quarantine(split: SplitRows, store: StateStore, relation: str, interval: str, run_id: str) -> str:

@@ -35,7 +35,15 @@ def distribute(session: SparkSession, model: ModelPlan, folder: Path) -> ModelRe
     from firesteel.udfs.model import ModelRef, distribute_model
 
     archive = distribute_model(session, folder, model.digest)
-    return ModelRef(model.name, model.digest, archive, model.method, format=model.format, skops_types=model.skops_types)
+    return ModelRef(
+        model.name,
+        model.digest,
+        archive,
+        model.method,
+        format=model.format,
+        skops_types=model.skops_types,
+        requirements=model.requirements,
+    )
 
 
 def distribute_models(session: SparkSession, plan: Plan, folders: Mapping[str, Path]) -> dict[str, ModelRef]:

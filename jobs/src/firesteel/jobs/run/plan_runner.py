@@ -34,6 +34,7 @@ from firesteel.jobs.tracking.runs import RunTracker
 from firesteel.jobs.tracking.settle import Settled, settle_runs
 from firesteel.pipelines.brief import brief
 from firesteel.pipelines.events import Event, OnEvent, ignore
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.audit import head
 from firesteel.pipelines.publish.dead_letters import prune_dead_letters
 from firesteel.pipelines.publish.heartbeat import RunHeartbeat
@@ -60,6 +61,7 @@ EVENTS = "events"
 
 
 @scrubbed
+@held_to_security
 def run_plan(
     plan: Plan,
     *,
@@ -122,6 +124,8 @@ def run_plan(
         settled = tracker.in_background(lambda: _settle(plan, tracker))
         on_event = lineage.watching(on_event)
         scores = any(interval.action == "score" for interval in plan.intervals)  # an audit needs no model
+        for warning in plan.model_warnings if scores else ():
+            _log.warning("%s", warning)
         folders = _models(plan, tracker) if scores else {}
         result = tracker.stamp(result)
         with open_session(plan, spark, events=folder / EVENTS) as session:

@@ -22,6 +22,7 @@ from firesteel.jobs.spark.session import open_session
 from firesteel.jobs.tracking.registry import fetch_pinned
 from firesteel.pipelines.events import OnEvent, ignore
 from firesteel.pipelines.plan.model import ScoreStepPlan
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.dead_letters import dead_letters
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 
 @scrubbed
+@held_to_security
 def replay(
     plan: Plan, interval: str, *, spark: SparkSession | None = None, on_event: OnEvent = ignore
 ) -> RunResult | None:

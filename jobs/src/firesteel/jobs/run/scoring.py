@@ -16,7 +16,7 @@ from firesteel.udfs.spec import Challenger, ErrorBudget, Output, ScoreSpec
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from firesteel.pipelines.plan.model import OnError, ScoreStepPlan
+    from firesteel.pipelines.plan.model import OnError, ScoreStepPlan, Unparsed
     from firesteel.pipelines.storage.base import Storage
     from firesteel.udfs.agreement import OutputTally
     from firesteel.udfs.dead_letter import DeadLetter
@@ -166,17 +166,19 @@ def write_dead_letters(storage: Storage, path: str, dead_letters: tuple[DeadLett
     storage.create(path, ("\n".join(lines) + "\n").encode())
 
 
+def exceeded(limits: OnError | Unparsed, bad: int, rows: int) -> str:
+    """Return the limit that so many bad rows exceed, for a message; "" if they are within the limits."""
+    if bad > limits.max_rows:
+        return f"max_rows is {limits.max_rows:,}"
+    if rows and bad / rows > limits.max_fraction:
+        return f"max_fraction is {limits.max_fraction:g} of {plural(rows, 'row')}"
+    return ""
+
+
 def check_error_budget(step: ScoreStepPlan, dead_letters: tuple[DeadLetter, ...], rows_in: int, place: str) -> None:
     """Raise FS5003 when more rows failed than `on_error` allows."""
-    budget: OnError = step.on_error
     bad = len(dead_letters)
-    if bad == 0:
-        return
-    over = ""
-    if bad > budget.max_rows:
-        over = f"max_rows is {budget.max_rows:,}"
-    elif rows_in and bad / rows_in > budget.max_fraction:
-        over = f"max_fraction is {budget.max_fraction:g} of {plural(rows_in, 'row')}"
+    over = exceeded(step.on_error, bad, rows_in)
     if over:
         first = dead_letters[0]
         raise RowErrorBudget(

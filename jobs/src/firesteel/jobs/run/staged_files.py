@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import StorageError
+from firesteel.conf.formats import TITLES, format_of
 from firesteel.conf.partitions import is_data
 from firesteel.conf.types import is_number
 from firesteel.jobs.gates.distribution import describe
@@ -52,8 +54,43 @@ def _file_columns(sink: SinkPlan) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads files of one format: their rows by the footer, and columns as a table."""
+
+    rows: Callable[[Any], int]
+    columns: Callable[[Any, list[str]], Any]
+
+
+def _parquet_rows(file: Any) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(file).num_rows)
+
+
+def _parquet_columns(file: Any, columns: list[str]) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(file, columns=columns, partitioning=None)
+
+
+def _orc_rows(file: Any) -> int:
+    from pyarrow import orc
+
+    return int(orc.ORCFile(file).nrows)
+
+
+def _orc_columns(file: Any, columns: list[str]) -> Any:
+    from pyarrow import orc
+
+    return orc.ORCFile(file).read(columns)
+
+
+_READERS = {"parquet": _Reader(_parquet_rows, _parquet_columns), "orc": _Reader(_orc_rows, _orc_columns)}
+
+
+@dataclass(frozen=True, slots=True)
 class StagedFiles:
-    """The staged Parquet files of an attempt."""
+    """The staged files of an attempt, in Parquet or ORC."""
 
     storage: Storage
     files: tuple[FileStatus, ...]
@@ -69,15 +106,13 @@ class StagedFiles:
         Raises
         ------
         StorageError
-            FS8006 when a file is not a valid Parquet file: it was truncated or overwritten after it was staged.
+            FS8006 when a file is not valid: it was truncated or overwritten after it was staged.
         """
-        import pyarrow.parquet as pq
-
         if len(self.files) > MAX_FILES:
             return None
 
         def count(file: FileStatus) -> int:
-            return int(self._read(file, pq.read_metadata).num_rows)
+            return int(self._read(file, _READERS[format_of(file.path)].rows))
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return sum(pool.map(count, self.files))
@@ -85,7 +120,9 @@ class StagedFiles:
     def count(self, spark: SparkSession, uri: str) -> int:
         """Return the number of rows: by the footers, or by a Spark job over `uri` when there are too many files."""
         rows = self.rows()
-        return int(spark.read.option(*BY_NAME).parquet(uri).count()) if rows is None else rows
+        if rows is None:
+            rows = int(spark.read.format(format_of(self.files[0].path)).option(*BY_NAME).load(uri).count())
+        return rows
 
     def reasons(self) -> Counter[str]:
         """Count the values in the lists of the last column: the reasons why rows were quarantined."""
@@ -103,10 +140,10 @@ class StagedFiles:
         """Read the columns into the driver; None when there are too many files or values."""
         if len(self.files) > MAX_FILES or rows * len(columns) > MAX_VALUES:
             return None
-        import pyarrow.parquet as pq
 
         def load(file: FileStatus) -> Any:
-            return self._read(file, lambda source: pq.read_table(source, columns=list(columns), partitioning=None))
+            read = _READERS[format_of(file.path)].columns
+            return self._read(file, lambda source: read(source, list(columns)))
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return StagedColumns(rows, tuple(pool.map(load, self.files)))
@@ -120,7 +157,7 @@ class StagedFiles:
             reason = str(error).splitlines()[0]
             raise StorageError(
                 "FS8006",
-                f"{self.storage.base_uri}{file.path} is not a valid Parquet file: {reason}",
+                f"{self.storage.base_uri}{file.path} is not a valid {TITLES[format_of(file.path)]} file: {reason}",
                 hint="Run the interval again.",
             ) from error
 

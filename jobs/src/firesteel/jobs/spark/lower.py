@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, SqlError
+from firesteel.conf.formats import LINES
 from firesteel.conf.identifiers import quoted
 from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.interrupt import interrupted
+from firesteel.jobs.spark.lines import parsed_rows, read_lines
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import SqlStepPlan
 
@@ -25,24 +28,54 @@ if TYPE_CHECKING:
 BY_NAME = ("__globPaths__", "false")
 """Reader option of Spark. Without it, Spark treats [ ] { } * ? in a path as a pattern, and reads other files."""
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE[.\w]*\].*? file (?P<file>\S.*?)\.?\s+SQLSTATE")
+_HEADER = re.compile(
+    r"(?P<what>(?:CSV header does not|Number of column in CSV header)[^\r]*?)\s+CSV file: (?P<file>\S+)"
+)
 _PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?::|$)")
 
 
 def read_sources(spark: SparkSession, plan: Plan, interval: IntervalPlan) -> None:
-    """Create a view of each source: exactly the files of the manifest, and only the columns that the plan needs."""
+    """Create a view of each source: exactly the files of the manifest, and only the columns that the plan needs.
+
+    Rows that cannot be parsed are not in it.
+    """
     for source in plan.sources:
-        files = next((manifest.files for manifest in interval.inputs if manifest.source == source.name), ())
-        frame = _read(spark, source, tuple(file.path for file in files))
-        frame.createOrReplaceTempView(source.name)
+        _read(spark, source, files_of(source, interval)).createOrReplaceTempView(source.name)
+
+
+def files_of(source: SourcePlan, interval: IntervalPlan) -> tuple[str, ...]:
+    """Return the paths of the files that an interval reads from a source."""
+    files = next((manifest.files for manifest in interval.inputs if manifest.source == source.name), ())
+    return tuple(file.path for file in files)
 
 
 def _read(spark: SparkSession, source: SourcePlan, files: tuple[str, ...]) -> DataFrame:
     schema = schema_of((*source.columns, *source.partitions))
     if not files:
         return spark.createDataFrame([], schema)
+    if source.format in LINES:
+        from pyspark.sql import functions as F  # noqa: N812
+
+        rows = read_files_of_lines(spark, source, files)
+        # Spark refuses a query of CSV files that reads only the column of raw texts, such as a count of the parsed rows.
+        every = F.hash(*(quoted(column.name) for column in source.file_columns)) >= F.lit(-(1 << 31))
+        return parsed_rows(source, rows.where(every))
     reader = spark.read.format(source.format).schema(schema).option("basePath", source.path)
     frame = reader.option(*BY_NAME).load([f"{source.path}/{file}" for file in files])
     return frame.select([frame[f"`{name}`"] for name in schema.names])
+
+
+def read_files_of_lines(spark: SparkSession, source: SourcePlan, files: Sequence[str]) -> DataFrame:
+    """Return the rows of files without a schema, with those that cannot be parsed, as `read_lines` does."""
+    reader = spark.read.option("basePath", source.path).option(*BY_NAME)
+    return read_lines(source, reader, [f"{source.path}/{file}" for file in files])
+
+
+def materialize(frame: DataFrame, uri: str) -> DataFrame:
+    """Write the rows to files and return a frame over these. A cached frame would not do: Spark recomputes lost blocks."""
+    writer = frame.write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+    writer.mode("errorifexists").parquet(uri)
+    return frame.sparkSession.read.schema(frame.schema).parquet(uri)
 
 
 def check_required(spark: SparkSession, source: SourcePlan, interval: str) -> None:
@@ -81,7 +114,8 @@ def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) ->
     Raises
     ------
     SqlError
-        FS2001 with Spark's error condition and message. FS2007 when the step reads other relations than the plan says.
+        FS2001 with Spark's error condition and message. FS2007 when the step reads other relations than the plan says, FS2008 when a
+        value is not the same in every run.
     """
     from pyspark.errors import AnalysisException, ParseException
 
@@ -100,7 +134,42 @@ def make_view(spark: SparkSession, step: SqlStepPlan, interval: IntervalPlan) ->
             f"Spark reads {', '.join(others)} in step {step.name}, the plan says {', '.join(step.reads) or 'no relation'}.",
             hint="Use only names of sources and steps in the SQL, and plan again.",
         )
+    if changing := values_that_change(frame):
+        raise SqlError(
+            "FS2008",
+            f"Spark computes {changing} in step {step.name}, whose result is not the same in every run.",
+            hint='Bind the value in the step\'s `args`, for example `args: {at: "${interval.start}"}`, and plan again.',
+        )
     frame.createOrReplaceTempView(step.name)
+
+
+def values_that_change(frame: DataFrame) -> str:
+    """Return a part of a frame's SQL that differs in each run, by Spark's analysis; empty if there is none.
+
+    `validate` knows Spark's functions by their names. It knows neither functions of a catalog nor the casts that Spark adds:
+    Spark casts the string `today` to another date each day, for example in `dt < 'today'`.
+    """
+    execution = frame._jdf.queryExecution()  # noqa: SLF001 - there is no public way to ask
+    jvm = frame.sparkSession._jvm  # noqa: SLF001
+    assert jvm is not None
+    optimizer = jvm.org.apache.spark.sql.catalyst.optimizer
+    subqueries = execution.analyzed().subqueriesAll()
+    pending = [execution.analyzed(), *(subqueries.apply(index) for index in range(subqueries.size()))]
+    for plan in pending:
+        if not plan.fastEquals(optimizer.SpecialDatetimeValues.apply(plan)):
+            return "a date or time from a string such as 'today' or 'epoch'"
+        if not plan.fastEquals(optimizer.ComputeCurrentTime.apply(plan)):
+            return "the current time"
+    while pending:
+        node = pending.pop()
+        if str(node.getClass().getSimpleName()) == "View":
+            continue  # its own step was checked
+        expressions, inner = node.expressions(), node.children()
+        for index in range(expressions.size()):
+            if not expressions.apply(index).deterministic():
+                return f"`{expressions.apply(index).sql()}`"
+        pending += [inner.apply(index) for index in range(inner.size())]
+    return ""
 
 
 _NO_DATA = {"CTERelationRef", "LocalRelation", "OneRowRelation", "UnionLoopRef"}
@@ -172,6 +241,8 @@ def write_staged(
     writer = balanced.write.partitionBy(*sink.partition_by).option(
         "mapreduce.fileoutputcommitter.marksuccessfuljobs", "false"
     )
+    if sink.codec:
+        writer = writer.option("compression", sink.codec)
     if file_rows:
         writer = writer.option("maxRecordsPerFile", file_rows)
     writer.format(sink.format).mode("errorifexists").save(uri)
@@ -235,6 +306,12 @@ def spark_fault(error: Exception) -> FiresteelError:
             "FS9002",
             "the Spark job failed: a Python worker died (killed by a signal, or it exited). Nothing was published.",
             hint="Set on_error: {action: dead_letter} to find the rows that cause it. If memory ran out, raise resources.executors.python_memory.",
+        )
+    if header := _HEADER.search(str(error)):
+        return InputNotReady(
+            "FS4003",
+            f"{unquote(header['file'])}: {' '.join(header['what'].split())}. Nothing was published.",
+            hint="Declare the columns of the file in their order, or set `options: {header: false}` if its first line is a row.",
         )
     if unreadable := _UNREADABLE.search(str(error)):
         return InputNotReady(

@@ -68,7 +68,7 @@ def fetch(source: str, tracking_uri: str, max_size: int | None = None, *, known:
     if folder is not None:
         return folder
     with downloading() as partial:
-        with mlflow_faults(tracking_uri, f"downloading {source}"):
+        with mlflow_faults(tracking_uri, f"downloading {source}", _permission(source)):
             from mlflow.artifacts import download_artifacts
 
             downloaded = Path(
@@ -139,9 +139,25 @@ def _delete(pid: int, temporary: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_readable(source: str, tracking_uri: str) -> None:
+    """Read the MLmodel file of an artifact URI, as a plan does. FS9003, FS9034 or FS9035 if that fails."""
+    with mlflow_faults(tracking_uri, f"reading {source}", _permission(source)):
+        from mlflow.artifacts import download_artifacts
+
+        with tempfile.TemporaryDirectory(prefix="firesteel-mlmodel-") as target:
+            download_artifacts(
+                artifact_uri=f"{source.rstrip('/')}/MLmodel", dst_path=target, tracking_uri=reveal(tracking_uri) or None
+            )
+
+
+def _permission(source: str) -> str:
+    """Return the permission that reading artifacts through the server needs, for messages."""
+    return f"READ on the experiment that has the artifacts {source}"
+
+
 def _fingerprint(source: str, tracking_uri: str) -> str:
     """Return the digest of names, sizes and the MLmodel file of an artifact folder; empty if the store does not list sizes."""
-    with mlflow_faults(tracking_uri, f"listing {source}"):
+    with mlflow_faults(tracking_uri, f"listing {source}", _permission(source)):
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         repository = get_artifact_repository(source, tracking_uri=reveal(tracking_uri) or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class BackgroundCalls:
         """Add a call. It starts when those before it have ended."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="firesteel-mlflow")
-        future = self._pool.submit(call)
+        future = self._pool.submit(copy_context().run, call)
         self._pending.append(future)
         return future
 

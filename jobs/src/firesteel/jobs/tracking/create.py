@@ -21,8 +21,8 @@ RUN_ID = "firesteel.run_id"
 INTERVAL = "firesteel.interval"
 
 _PAGE = 1000
-_PAUSES_S = (0.2, 1.0)
-"""Pauses before the second and the third request."""
+_PAUSES_S = (0.2, 1.0, 4.0)
+"""Pauses before the second and each further request."""
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _REFUSED = frozenset({400, 401, 403, 404})

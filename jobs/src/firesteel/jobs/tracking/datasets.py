@@ -31,7 +31,7 @@ def dataset_inputs(plan: Plan, intervals: Iterable[IntervalPlan]) -> list[Datase
             files.setdefault(scan.source, []).extend(file.identity for file in scan.files)
     datasets = []
     for source in plan.sources:
-        manifest = sorted(files.get(source.name, []))
+        manifest = sorted(set(files.get(source.name, [])))  # several intervals may read a file
         if source.name not in files:
             continue
         digest = manifest_digest(manifest)

@@ -24,8 +24,13 @@ def open_experiment(uri: str, experiment: str) -> tuple[MlflowClient, str]:
 
 def find_experiment(client: MlflowClient, experiment: str) -> str:
     """Return the ID of an experiment, and create it if it does not exist."""
-    with mlflow_faults(client.tracking_uri, f"opening experiment {experiment}"):
+    with mlflow_faults(client.tracking_uri, f"opening experiment {experiment}", edit_permission(experiment)):
         return _find_or_create(client, experiment, client.tracking_uri)
+
+
+def edit_permission(experiment: str) -> str:
+    """Return the permission that recording runs needs, for messages."""
+    return f"EDIT on the experiment {experiment}"
 
 
 def experiment_name(experiment: str, pipeline: str) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
 from firesteel.conf.errors import FiresteelError
@@ -54,13 +55,26 @@ def restore_copy(store: StateStore, digest: str, target: Path) -> bool:
         target.mkdir()
         parts = _PartReader(store.storage, folder)
         with tarfile.open(fileobj=cast("IO[bytes]", parts), mode="r|") as archive:
-            archive.extractall(target, filter="data")
+            for member in archive:
+                _unpack(archive, member, target)
     except (FiresteelError, OSError, tarfile.TarError) as error:
         _LOG.warning(
             "the copy of the model in %s%s cannot be read: %s", store.storage.base_uri, folder, one_line(error)
         )
         return False
     return True
+
+
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """Write a file or folder of an archive below `target`. `TarFile.extractall(filter="data")` would need Python 3.11.4."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or not (member.isdir() or member.isreg()):
+        raise tarfile.ReadError(f"{member.name!r} is no file and no folder of a model")
+    if member.isdir():
+        (target / name).mkdir(exist_ok=True)
+        return
+    with (target / name).open("xb") as file:
+        shutil.copyfileobj(cast("IO[bytes]", archive.extractfile(member)), file)
 
 
 def copies_folder(store: StateStore) -> str:

@@ -36,14 +36,14 @@ _NOT_IN_NAMES = re.compile(r"""[/:.%"'`]""")
 """Characters that MLflow does not allow in names of logged models, and the backtick."""
 
 
-def link_training_models(client: MlflowClient, run_id: str, plan: Plan) -> None:
-    """Link a run and the models that training runs have logged, so that a model's page lists the run.
+def link_training_models(client: MlflowClient, run_id: str, plan: Plan) -> list[str]:
+    """Link a run and the models that training runs have logged, so that a model's page lists the run. Return the links that are missing.
 
-    It needs the permission to edit the training experiment, which a batch account may not have: a refusal is logged.
+    It needs the permission to edit the training experiment, which a batch account may not have.
     """
     from mlflow.entities import LoggedModelInput
 
-    links = []
+    links, missing = [], []
     for model in plan.models:
         name = registered_name(model)
         if not name:
@@ -53,7 +53,7 @@ def link_training_models(client: MlflowClient, run_id: str, plan: Plan) -> None:
             with mlflow_faults(client.tracking_uri, f"linking {model.resolved_uri}"):
                 source = client.get_model_version(name, model.version).source or ""
         except RuntimeFault as fault:
-            _LOG.warning("the MLflow run has no link to its model: %s", fault)
+            missing.append(f"the MLflow run has no link to model {model.name}: {fault}")
             continue
         if source.startswith("models:/m-"):
             links.append(LoggedModelInput(source.removeprefix("models:/")))
@@ -62,11 +62,12 @@ def link_training_models(client: MlflowClient, run_id: str, plan: Plan) -> None:
             if links:
                 client.log_inputs(run_id, models=links)
     except RuntimeFault as fault:
-        _LOG.info("the MLflow run has no link to the models of the training experiment: %s", fault)
+        missing.append(f"the MLflow run has no link to the models of the training experiment: {fault}")
+    return missing
 
 
-def link_models(client: MlflowClient, run_id: str, plan: Plan, metrics: Iterable[Metric]) -> None:
-    """Link a run and its registered models. Each link is optional: a refusal or an old server is logged.
+def link_models(client: MlflowClient, run_id: str, plan: Plan, metrics: Iterable[Metric]) -> list[str]:
+    """Link a run and its registered models. Return the links that are missing. An old server, which has no such links, is logged only.
 
     Parameters
     ----------
@@ -85,8 +86,11 @@ def link_models(client: MlflowClient, run_id: str, plan: Plan, metrics: Iterable
             if missing := [model_id for model_id in own if model_id not in linked]:
                 client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in missing])
     except RuntimeFault as fault:
-        _LOG.info("the MLflow run has no link to its models: %s", fault)
-        return
+        text = f"the MLflow run has no link to its models: {fault}"
+        if _is_unknown(fault.__cause__):
+            _LOG.info("%s", text)
+            return []
+        return [text]
     for model_id in dict.fromkeys((*own, *linked)):
         try:
             with mlflow_faults(client.tracking_uri, f"listing the run on the page of model {model_id}"):
@@ -94,6 +98,13 @@ def link_models(client: MlflowClient, run_id: str, plan: Plan, metrics: Iterable
                 client.log_batch(run_id, metrics=points)
         except RuntimeFault as fault:
             _LOG.info("the page of an MLflow model does not list the run: %s", fault)
+    return []
+
+
+def _is_unknown(error: BaseException | None) -> bool:
+    """Return whether an old server does not know a call."""
+    status = getattr(error, "get_http_status_code", None)
+    return status is not None and status() == 404
 
 
 def _own_model(client: MlflowClient, experiment_id: str, model: ModelPlan) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from firesteel.pipelines.publish.state_store import StateStore
+    from firesteel.udfs.requirements import Policy
 
 _LOG = logging.getLogger(__name__)
 _REGISTERED = re.compile(r"models:/+(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))$")
@@ -62,6 +63,7 @@ def resolve_model(
     trust_formats: tuple[str, ...],
     skops_types: tuple[str, ...] = (),
     max_size: int | None,
+    requirements: Policy = "enforce",
     tracking_uri: str,
     where: Where | None = None,
 ) -> ResolvedModel:
@@ -75,6 +77,8 @@ def resolve_model(
         `models:/NAME@ALIAS`, `models:/NAME/VERSION`, a folder, or its `file:` URI.
     trust_formats, skops_types, max_size
         Allowed formats, types in a skops file, and size in bytes; see `firesteel.udfs.trust`.
+    requirements
+        The policy for packages that differ from those that the model requires; see `firesteel.udfs.requirements`.
     where
         The location of `uri` in the spec, for errors.
 
@@ -82,13 +86,16 @@ def resolve_model(
     ------
     ModelError
         FS3001 (unknown model or version), FS3003 (no signature with column names), FS3005 (unknown alias),
-        FS3009 and FS3010 (untrusted format or types, too large), FS3011 (the model has links or devices).
+        FS3009 and FS3010 (untrusted format or types, too large), FS3011 (the model has links or devices), FS3013 (a required package
+        is missing or has another major version).
     RuntimeFault
         FS9003 if MLflow cannot be reached.
     """
     registered = _REGISTERED.match(uri)
     if registered:
-        version, folder = _download(uri, registered, tracking_uri, max_size, where)
+        version, source = find_version(uri, tracking_uri, where)
+        with _located(where):
+            folder = fetch(source, tracking_uri, max_size, known=True)
         resolved = f"models:/{registered['name']}/{version}"
     else:
         folder = _local_folder(uri, where)
@@ -96,9 +103,11 @@ def resolve_model(
     _check_is_model(folder, uri, where)
 
     from firesteel.udfs.digest import private_copy
+    from firesteel.udfs.requirements import check_requirements
     from firesteel.udfs.trust import check_trust
 
     with _located(where), private_copy(folder, max_size) as (copy, digest):
+        format_ = check_trust(copy, trust_formats, skops_types, name)
         plan = ModelPlan(
             name=name,
             uri=uri,
@@ -106,11 +115,12 @@ def resolve_model(
             version=version or digest.hex[:12],
             digest=digest.hex,
             size_bytes=digest.size_bytes,
-            format=check_trust(copy, trust_formats, skops_types, name),
+            format=format_,
             method=method,
             inputs=read_inputs(copy, name, where),
             skops_types=skops_types,
-            warnings=example_warnings(copy),
+            warnings=(*example_warnings(copy), *check_requirements(copy, name, requirements, format_)),
+            requirements=requirements,
         )
     return ResolvedModel(plan, folder)
 
@@ -211,7 +221,7 @@ def _pinned(model: ModelPlan) -> str:
 
 def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> bool:
     """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
-    with mlflow_faults(tracking_uri, f"resolving {model.uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {model.uri}", _permission(name)):
         try:
             version = _aliases(client, name).get(alias)
         except ModelError:  # the registered model was deleted, with its versions
@@ -225,12 +235,21 @@ def _drift(model: ModelPlan, change: str) -> PlanDrift:
     return PlanDrift("FS6002", f"{_pinned(model)}; {change}.", hint=f"Run `plan` again, or pin {model.resolved_uri}.")
 
 
-def _download(
-    uri: str, parts: re.Match[str], tracking_uri: str, max_size: int | None, where: Where | None
-) -> tuple[str, Path]:
+def find_version(uri: str, tracking_uri: str, where: Where | None = None) -> tuple[str, str]:
+    """Return the version of a `models:/` URI and its artifact URI, without a download.
+
+    Raises
+    ------
+    ModelError
+        FS3001 (unknown model or version), FS3005 (unknown alias).
+    """
+    parts = _REGISTERED.match(uri)
+    if parts is None:
+        _local_folder(uri, where)  # raises FS3001
+        raise AssertionError(uri)
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(tracking_uri, f"resolving {uri}"):
+    with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
@@ -246,14 +265,13 @@ def _download(
         version = parts["version"]
     source = _source(client, name, version, tracking_uri) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(tracking_uri, f"resolving {uri}"):
+        with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
             versions = [
                 int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
             ]
         known = ", ".join(str(number) for number in sorted(versions, reverse=True)[:_LISTED]) or "none"
         raise ModelError("FS3001", f"{uri}: the version does not exist (versions of {name}: {known}).", where=where)
-    with _located(where):
-        return version, fetch(source, tracking_uri, max_size, known=True)
+    return version, source
 
 
 def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: str = "") -> dict[str, str]:
@@ -285,13 +303,18 @@ def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) ->
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}"):
+    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}", _permission(name)):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
             if error.error_code != _MISSING:
                 raise
             return None
+
+
+def _permission(name: str) -> str:
+    """Return the permission that a plan needs, for messages."""
+    return f"READ on the registered model {name}"
 
 
 def _local_folder(uri: str, where: Where | None) -> Path:

@@ -18,6 +18,8 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
+import os
+import stat
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,14 +29,15 @@ from firesteel.conf.errors import FiresteelError, RuntimeFault
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
 from firesteel.jobs.tracking.batch import TAG_LIMIT, log_values
-from firesteel.jobs.tracking.connect import check_encrypted, mlflow_faults, one_line, without_secrets
+from firesteel.jobs.tracking.connect import mlflow_faults, one_line, without_secrets
 from firesteel.jobs.tracking.create import INTERVAL, RUN_ID, create_once, runs_of
 from firesteel.jobs.tracking.datasets import dataset_inputs, dataset_outputs
 from firesteel.jobs.tracking.driver import process_tags
-from firesteel.jobs.tracking.experiment import experiment_name, find_experiment, open_experiment
+from firesteel.jobs.tracking.experiment import edit_permission, experiment_name, find_experiment, open_experiment
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points
 from firesteel.jobs.tracking.model_links import link_models, link_training_models
 from firesteel.jobs.tracking.page import challengers, model_tags, note, published_tag
+from firesteel.pipelines.plan.security import held_to_security
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.state_store import StateStore
 
@@ -67,6 +70,7 @@ SHUFFLE = "firesteel.shuffle"
 LINEAGE = "firesteel.lineage"
 AUDIT_HEAD = "firesteel.audit_head"
 WARNING = "firesteel.warning"
+_REPORT = "report.html"
 _CANCELLED = 130
 _ERROR_WAIT_S = 10.0
 """Seconds that a run with an error waits for its earlier calls to MLflow."""
@@ -96,12 +100,13 @@ class RunTracker:
         self._children: dict[str, str] = {}
         self._ended = False
         self._store_failed = False
-        self._warnings: list[str] = []
+        self._warnings = list(plan.model_warnings)
         self._started_ms: int | None = None
         self._done: set[str] = set()
         self._background = BackgroundCalls()
 
     @classmethod
+    @held_to_security
     def open(
         cls,
         plan: Plan,
@@ -122,15 +127,13 @@ class RunTracker:
             FS9003 if MLflow is required and cannot be reached or rejects the run.
         """
         uri = plan.tracking.uri if tracking_uri is None else tracking_uri
-        if plan.security == "strict":
-            check_encrypted(uri)
         try:
             name = experiment or experiment_name(plan.tracking.experiment, plan.pipeline)
             client, experiment_id = open_experiment(uri, name)
             tracker = cls(client, client.tracking_uri, plan, run_id, experiment_id)
             tracker._begin()
         except RuntimeFault as fault:
-            if plan.tracking.required:
+            if plan.tracking.required or fault.code == "FS9041":
                 raise
             tracker = cls(cast("MlflowClient", _UnreachableClient(str(fault))), uri, plan, run_id, "")
             tracker._add_problem(str(fault))
@@ -152,7 +155,7 @@ class RunTracker:
 
     def _begin(self) -> None:
         try:
-            with mlflow_faults(self._tracking_uri, "starting a run"):
+            with mlflow_faults(self._tracking_uri, "starting a run", self._permission):
                 self._start()
         except RuntimeFault as fault:
             if self._plan.tracking.required and self._run_id:  # the run stops here
@@ -268,9 +271,21 @@ class RunTracker:
         self._warnings.append(text)
         self._background.add(self._tag_warnings)
 
+    def _record_warnings(self, texts: Sequence[str]) -> None:
+        """Add texts to the tag `firesteel.warning`. The next run will have the same ones: the log has them as information."""
+        for text in texts:
+            _LOG.info("%s", text)
+        if texts:
+            self._warnings += texts
+            self._tag_warnings()
+
     def _tag_warnings(self) -> None:
         with self._recording("recording a warning"):
-            self._client.set_tag(self._run_id, WARNING, " ".join(self._warnings)[:TAG_LIMIT])
+            log_values(self._client, self._run_id, tags=self._warning_tag())
+
+    def _warning_tag(self) -> dict[str, str]:
+        """Return the tag with the plan's warnings about its models and those of the run."""
+        return {WARNING: " ".join(self._warnings)[:TAG_LIMIT]} if self._warnings else {}
 
     def stamp(self, result: RunResult) -> RunResult:
         """Return the result with the MLflow run ID and link."""
@@ -282,7 +297,6 @@ class RunTracker:
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
         result = self.stamp(result)
-        report = Path(report or result.report)
         partitions = tuple(partition for interval in result.intervals for partition in interval.partitions)
         metrics = points(result, self._plan)
         self._wait()
@@ -302,9 +316,9 @@ class RunTracker:
             if outputs := dataset_outputs(self._plan, result.intervals):
                 self._client.log_inputs(self._run_id, datasets=outputs)
         if not self.problems:
-            link_models(self._client, self._run_id, self._plan, metrics)
+            self._record_warnings(link_models(self._client, self._run_id, self._plan, metrics))
         self._store(
-            "storing the result", {"result.json": result.to_json() + "\n"}, (report,) if report.is_file() else ()
+            "storing the result", {"result.json": result.to_json() + "\n", **_report(Path(report or result.report))}
         )
         status = {"failed": "FAILED"}.get(result.state, "FINISHED")
         self._end("KILLED" if result.exit_code == _CANCELLED else status)
@@ -337,7 +351,7 @@ class RunTracker:
             self._client.update_run(self._run_id, status="RUNNING")
         else:
             intervals = sum(interval.action != "skip" for interval in plan.intervals)
-            tags = self._tags() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
+            tags = self._tags() | self._warning_tag() | {INTERVALS: str(intervals), PLAN_HASH: self._plan_hash()}
             name = f"{plan.pipeline} {self._firesteel_run_id}"
             self._run_id = create_once(self._client, self._experiment_id, tags, name, self._started_ms)
         if found is None or not found.data.params:
@@ -370,13 +384,13 @@ class RunTracker:
             values |= {f"param.{name}": value for name, value in plan.params}
             log_values(self._client, self._run_id, params=values)
             self._client.log_inputs(self._run_id, datasets=dataset_inputs(plan, work))
-            link_training_models(self._client, self._run_id, plan)
+            self._record_warnings(link_training_models(self._client, self._run_id, plan))
 
     def _store_plan(self) -> None:
         spec = {"spec.yaml": self._plan.spec_text} if self._plan.spec_text else {}
         self._store("storing the plan", {"plan.json": self._plan.to_json(), **spec})
 
-    def _store(self, doing: str, texts: Mapping[str, str], files: Sequence[Path] = ()) -> None:
+    def _store(self, doing: str, texts: Mapping[str, str]) -> None:
         """Upload artifacts. After an error the run uploads no more, because a store may need minutes to fail."""
         if self._store_failed:
             return
@@ -384,8 +398,6 @@ class RunTracker:
         with self._recording(doing):
             for name, text in texts.items():
                 self._client.log_text(self._run_id, text, name)
-            for file in files:
-                self._client.log_artifact(self._run_id, str(file))
             self._store_failed = False
 
     def _tags(self) -> dict[str, str]:
@@ -439,7 +451,11 @@ class RunTracker:
         return next((record for record in own if record.state == "published"), None)
 
     def _recording(self, doing: str) -> _Recording:
-        return _Recording(self._tracking_uri, doing, self._add_problem)
+        return _Recording(self._tracking_uri, doing, self._permission, self._add_problem)
+
+    @property
+    def _permission(self) -> str:
+        return edit_permission(experiment_name(self._plan.tracking.experiment, self._plan.pipeline))
 
     def _add_problem(self, problem: str) -> None:
         if not self.problems:
@@ -462,8 +478,8 @@ class _UnreachableClient:
 class _Recording:
     """Collects MLflow errors as problems, so that they do not fail the run."""
 
-    def __init__(self, tracking_uri: str, doing: str, remember: Callable[[str], None]) -> None:
-        self._faults = mlflow_faults(tracking_uri, doing)
+    def __init__(self, tracking_uri: str, doing: str, needs: str, remember: Callable[[str], None]) -> None:
+        self._faults = mlflow_faults(tracking_uri, doing, needs)
         self._add_problem = remember
 
     def __enter__(self) -> None:
@@ -478,6 +494,23 @@ class _Recording:
             self._add_problem(str(fault))
             return True
         return False
+
+
+def _report(path: Path) -> dict[str, str]:
+    """Return the text of a report by its name in MLflow; empty if there is none.
+
+    The path may come from a record in the storage, where others may be able to write. Only a report that this user has written counts.
+    """
+    if path.name != _REPORT:
+        return {}
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8", newline="") as file:
+            status = os.fstat(descriptor)
+            own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            return {_REPORT: file.read()} if own else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _user() -> str:

@@ -95,7 +95,7 @@ def settle_runs(
                 if limit_s is not None:  # the command waits
                     stack.enter_context(sent_once(ANSWER_S))
                 client = connect(tracking_uri, create=False)
-            delivered = spool.deliver(store, {tracking_uri: client}, deadline=deadline)
+            delivered = spool.deliver(store, tracking_uri, client, deadline=deadline)
             ended, unfinished = _end_dead_runs(store, client, experiment, deadline)
     except Exception as error:  # noqa: BLE001 - the stores of MLflow raise any type, and a run that published must not fail
         _LOG.warning("the MLflow runs of earlier drivers could not be updated: %s", one_line(error))

@@ -51,16 +51,21 @@ def keep(store: StateStore, plan: Plan, result: RunResult, problems: Sequence[st
 
 
 def deliver(
-    store: StateStore, clients: Mapping[str, MlflowClient | None] | None = None, *, deadline: float | None = None
+    store: StateStore, tracking_uri: str, client: MlflowClient | None = None, *, deadline: float | None = None
 ) -> tuple[str, ...]:
     """Deliver stored records to MLflow, each on its own. Rejected records stay in the storage, with the reason.
 
     Delivery is idempotent: it finds a run by its ID and adds only the missing parts.
 
+    Others may be able to write to the storage. A record therefore does not choose the server, which gets the credentials of this user
+    and the secrets in its URI: records of other servers stay in the storage.
+
     Parameters
     ----------
-    clients
-        Connected clients by the tracking URI of a plan. The function connects once to each other server.
+    tracking_uri
+        The tracking URI of the spec or plan of this command.
+    client
+        A connected client. By default the function connects when a record needs it.
     deadline
         The `time.monotonic()` at which the rest is left to the next command, which also leaves out records that MLflow has rejected
         a short time ago. None: deliver all.
@@ -71,7 +76,6 @@ def deliver(
         IDs of the delivered runs.
     """
     delivered: list[str] = []
-    known = dict(clients or {})
     for file in list(store.storage.walk(_folder(store))):
         if deadline is not None and time.monotonic() > deadline:
             _LOG.warning("MLflow answers slowly: the next command, or `firesteel recover`, delivers the other records")
@@ -80,11 +84,23 @@ def deliver(
         if stored is None:
             continue
         record, plan, result = stored
+        if plan.tracking.uri != tracking_uri:
+            _LOG.warning(
+                "the record of run %s stays in %s%s: it is for another MLflow server than `tracking.mlflow.uri`. Set that URI to the "
+                "server of the record and run `firesteel recover`, or delete the record",
+                result.run_id,
+                store.storage.base_uri,
+                file.path,
+            )
+            continue
         if deadline is not None and time.time() < record.get("next_at", 0.0):
             continue
-        client = _client(known, plan.tracking.uri)
         if client is None:
-            continue
+            try:
+                client = connect(tracking_uri)
+            except RuntimeFault as fault:
+                _LOG.warning("the MLflow records stay in the storage: %s", fault)
+                break
         problem = _send(plan, result, client)
         if problem:
             _postpone(store, file.path, record, result.run_id, problem)
@@ -92,17 +108,6 @@ def deliver(
         store.storage.delete(file.path)
         delivered.append(result.run_id)
     return tuple(delivered)
-
-
-def _client(known: dict[str, MlflowClient | None], uri: str) -> MlflowClient | None:
-    """Return a client, or None if the server does not answer: each server is asked once."""
-    if uri not in known:
-        try:
-            known[uri] = connect(uri)
-        except RuntimeFault as fault:
-            known[uri] = None
-            _LOG.warning("the MLflow records for this server stay in the storage: %s", fault)
-    return known[uri]
 
 
 def _send(plan: Plan, result: RunResult, client: MlflowClient) -> str:
@@ -141,10 +146,15 @@ def _read(store: StateStore, path: str) -> tuple[dict[str, Any], Plan, RunResult
     """Return a record, or None if it cannot be read. An unreadable record stays in the storage."""
     try:
         record = json.loads(store.storage.read(path))
-        return record, Plan.from_json(json.dumps(record["plan"])), _RESULT.validate_python(record["result"])
+        plan, result = Plan.from_json(json.dumps(record["plan"])), _RESULT.validate_python(record["result"])
     except (FiresteelError, ValueError, KeyError, TypeError) as error:
         _LOG.warning("the record %s cannot be read and stays in the storage: %s", path, one_line(error))
         return None
+    if (plan.pipeline, plan.profile) != (store.pipeline, store.profile):
+        whose = f"{plan.pipeline}, profile {plan.profile or 'none'}"
+        _LOG.warning("the record %s stays in the storage: it is a record of %s", path, whose)
+        return None
+    return record, plan, result
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:

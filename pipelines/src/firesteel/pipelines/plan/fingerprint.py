@@ -1,7 +1,8 @@
 """Hashes of a plan. They decide when an interval is scored again.
 
 The input of `code_hash` is the meaning of the spec. It excludes comments, the order of keys, descriptions, resources, security,
-tracking, storage, Spark settings that change no row, values of location params (`type: uri`), and comments and white space in SQL.
+tracking, storage, Spark settings that change no row, values of location params (`type: uri`), the policy for the packages of models,
+and comments and white space in SQL.
 `plan_hash` adds the models' digests, the environment, the interval and its input manifest. Its inputs are stored by name, so that
 a later plan can report which of them changed.
 """
@@ -32,7 +33,7 @@ Args = tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]
 _EXCLUDED = {"owner", "description", "storage", "resources", "security", "tracking", "profiles", "params"}
 _SCORE_EXECUTION = ("workers", "warmup")
 """Keys of a score step that change no row. An unpublished challenger and the tolerance change none either."""
-_SINK_EXECUTION = ("retain", "files", "on_empty", "min_rows")
+_SINK_EXECUTION = ("retain", "files", "compression", "on_empty", "min_rows")
 """Keys of a sink that change no row."""
 _TEXTS = {"description", "meta", "notes"}
 """Texts about an expectation."""
@@ -59,6 +60,7 @@ def code_parts(canonical: Spec, sql: Mapping[str, str]) -> Parts:
         if step.get("score", {}).get("publish_challenger")
     }
     for name, model in meaning.get("models", {}).items():
+        model.pop("requirements", None)
         if name not in published:
             model.pop("challenger", None)
         elif "challenger" in model:

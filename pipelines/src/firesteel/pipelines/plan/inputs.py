@@ -1,41 +1,49 @@
 """The input manifest: the directories that one interval reads from a source, whether they are ready, and their files.
 
 The values in `select` and in the directories' names are compared as typed values at every partition level. A selected value without
-a directory is missing. A directory in the selected range that does not match the spec is an error.
+a directory is missing. A directory in the selected range that does not match the spec is an error. A source without partitions is one
+directory, which every interval reads.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Any, TypeVar
 
-from firesteel.conf.errors import FiresteelError, InputNotReady, SpecError, StorageError, Where
+from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError, Where
 from firesteel.conf.partitions import (
     PartitionValue,
     is_data,
     is_selectable,
     parse_directory,
-    parse_selected,
     parse_value,
     partition_name,
     value_text,
 )
-from firesteel.conf.quantities import duration, plural
-from firesteel.pipelines.plan.intervals import Slot, names_interval, selected_values
+from firesteel.conf.quantities import age, duration, plural
+from firesteel.pipelines.plan.choices import Choice, choices, type_of
+from firesteel.pipelines.plan.intervals import Slot, formatted_rows, names_interval, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.spec.model import Select, Source
-from firesteel.pipelines.spec.values import parse_column_type
+from firesteel.pipelines.plan.newest import NewestSearch
+from firesteel.pipelines.spec.model import Latest, Select, Source
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
 
 T = TypeVar("T")
 
 _MOVE = "Rename or move it; names that start with `.` or `_` are not read."
-_PLAIN = "Export its current rows to plain Parquet and use that directory; its files may contain deleted rows."
+_DECLARE = (
+    'Declare the directories: `partitions: {COLUMN: TYPE}` for `COLUMN=VALUE`, or `partitions: "%Y/%m/%d"` for dates. Or move '
+    "them out of the folder."
+)
+_PLAIN = "Export its current rows to plain files and use that directory; its files may contain deleted rows."
+_UNION = re.compile(r"HIVE_UNION_SUBDIR_\d+")
+"""Directories that Hive's UNION ALL writes into a table."""
 _LOGS = {"_delta_log": "a Delta table", "_spark_metadata": "the output of a Spark stream", ".hoodie": "a Hudi table"}
 """The log in a table's root -> the table's format."""
 
@@ -53,7 +61,7 @@ Only = Mapping[str, tuple[str, ...]]
 
 
 def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, ...]]:
-    """Return the partition values that `slot` reads, by column, for the columns in `select`.
+    """Return the partition values that `slot` reads, by column, for the columns in `select` without `latest`.
 
     Values are in Spark's format for directory names: `05` of an int partition is `5`.
 
@@ -63,26 +71,20 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
         FS1004 when a value is not of its partition's type.
     """
     return {
-        column: tuple(dict.fromkeys(value_text(value) for value in _selected(source, column, select, slot, where)))
-        for column, select in source.select.items()
+        column: tuple(dict.fromkeys(value_text(row[choice.columns.index(column)]) for row in choice.rows))
+        for column, choice in choices(source, slot, where).items()
     }
 
 
-def _selected(source: Source, column: str, select: Select, slot: Slot, where: Where) -> list[PartitionValue]:
-    kind = _type_of(source, column)
-    try:
-        return [parse_selected(text, kind) for text in selected_values(select, slot)]
-    except ValueError as error:
-        raise SpecError("FS1004", f"`select.{column}`: {error}.", where=where) from None
+def own_directory(source: Source, slot: Slot) -> str:
+    """Return the last directory of an interval for a source with directories without `column=`."""
+    formats = [select.format for select in source.select.values() if not isinstance(select, str | tuple)]
+    return "/".join(formatted_rows([text or "" for text in formats], slot)[-1])
 
 
 def below(folder: str, name: str) -> str:
     """Return a path relative to the source's root; `folder` is "" for the root."""
     return f"{folder}/{name}" if folder else name
-
-
-def _type_of(source: Source, column: str) -> str:
-    return parse_column_type(source.partitions[column])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Root:
 
 def _days(source: Source, column: str, select: Select, slot: Slot) -> frozenset[PartitionValue]:
     """Return the days that `select` names without a time of day, for a timestamp partition."""
-    if not _type_of(source, column).startswith("timestamp"):
+    if isinstance(select, Latest) or not type_of(source, column).startswith("timestamp"):
         return frozenset()
     return frozenset(parse_value(text, "date") for text in selected_values(select, slot) if _is_day(text))
 
@@ -120,7 +122,7 @@ class Tree:
     source: Source
     located: Located
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _results: dict[tuple[str, int], Future[Any]] = field(default_factory=dict)
+    _results: dict[tuple[Any, ...], Future[Any]] = field(default_factory=dict)
 
     def uri(self, path: str) -> str:
         """Return the URI of a path relative to the source's root, for messages."""
@@ -135,7 +137,7 @@ class Tree:
         """Return the directories in `path`, with values of the column at `depth`; none if `path` is missing."""
         return self._once((path, depth), lambda: self._list(path, depth))
 
-    def _once(self, key: tuple[str, int], compute: Callable[[], T]) -> T:
+    def _once(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
         with self._lock:
             known = self._results.get(key)
             result: Future[T] = known or self._results.setdefault(key, Future())
@@ -155,9 +157,7 @@ class Tree:
             return Root(problem=f"{self.uri('')} is a file.", hint="Use its directory.")
         other = self._other_format()
         return (
-            Root(problem=f"{self.uri('')} is {other}, not a directory of Parquet files.", hint=_PLAIN)
-            if other
-            else Root()
+            Root(problem=f"{self.uri('')} is {other}, not a directory of data files.", hint=_PLAIN) if other else Root()
         )
 
     def _other_format(self) -> str:
@@ -178,30 +178,34 @@ class Tree:
             if error.code != "FS8003":
                 raise
             return Branches({}, ())
-        is_selected = list(self.source.partitions)[depth] in self.source.select
+        is_selected = list(self.source.levels)[depth] in self.source.select
+        has_keys = self.source.layout is None
         marker = marker_of(self.source)
         names: dict[PartitionValue, tuple[str, ...]] = {}
         problems = []
         for child in children:
             is_marker = child.name == marker and not child.is_dir
-            if not is_data(child.name) or is_marker or (is_selected and "=" not in child.name):
+            if not is_data(child.name) or is_marker or (is_selected and has_keys and "=" not in child.name):
                 continue
             try:
                 value = self.value(child.name, depth, is_dir=child.is_dir)
             except ValueError as error:
-                problems.append(f"{self.uri(below(path, child.name))}: {error}.")
+                if has_keys:
+                    problems.append(f"{self.uri(below(path, child.name))}: {error}.")
             else:
                 names[value] = (*names.get(value, ()), child.name)
         return Branches(names, tuple(problems))
 
     def value(self, name: str, depth: int, *, is_dir: bool = True) -> PartitionValue:
         """Return the value of a directory at a level. Raise ValueError, with a phrase, when it has none."""
-        column = list(self.source.partitions)[depth]
+        column = list(self.source.levels)[depth]
         if not _is_utf8(name):
             raise ValueError("the name is not UTF-8")
         if not is_dir:
             raise ValueError(f"found a file, expected a directory named `{column}=VALUE`")
-        return parse_directory(name, column, _type_of(self.source, column))
+        if self.source.layout is not None:
+            return parse_value(name, type_of(self.source, column))
+        return parse_directory(name, column, type_of(self.source, column))
 
     def misplaced(self, files: Iterable[InputFile], depth: int) -> list[str]:
         """Return a sentence for each directory, from the level `depth` on, that does not match the partitions."""
@@ -213,13 +217,15 @@ class Tree:
         return list(dict.fromkeys(problem for problem in problems if problem))
 
     def _misplaced(self, folder: str, file: InputFile, depth: int, names: dict[tuple[str, PartitionValue], str]) -> str:
-        columns = list(self.source.partitions)
+        columns = list(self.source.levels)
         parts = folder.split("/") if folder else []
         for level in range(depth, len(parts)):
             above, path = "/".join(parts[:level]), "/".join(parts[: level + 1])
             if level >= len(columns):
                 if "=" in parts[level]:
                     return f"{self.uri(path)} is a partition level that is not in `partitions`."
+                if not columns and not _UNION.fullmatch(parts[level]):
+                    return f"{self.uri(path)} is a directory, and the source has no `partitions`."
                 if not _is_utf8(parts[level]):
                     return f"{self.uri(path)}: the name is not UTF-8."
                 continue
@@ -237,7 +243,18 @@ class Tree:
     def duplicates(self, above: str, column: str, names: tuple[str, ...]) -> str:
         """Return the sentence for directories with the same value."""
         paths = " and ".join(self.uri(below(above, name)) for name in names)
-        return f"{paths} have the same value of `{column}`."
+        return f"{paths} have the same value{'' if self.source.layout else f' of `{column}`'}."
+
+    def name_of(self, column: str, value: PartitionValue) -> str:
+        """Return the name of the directory with a value, for messages."""
+        text = value_text(value)
+        return text if self.source.layout else partition_name(column, text)
+
+    def scan(self, heads: tuple[str, ...]) -> tuple[InputFile, ...]:
+        """Return all files in some directories. A source whose directories are those of many intervals lists them once."""
+        if any(names_interval(select) and not isinstance(select, Latest) for select in self.source.select.values()):
+            return _scan(self.located.storage, self.located.path, heads)
+        return self._once(heads, lambda: _scan(self.located.storage, self.located.path, heads))
 
 
 def read_manifest(
@@ -267,24 +284,31 @@ def read_manifest(
     The input (None when a partition is missing and the source has `on_missing: skip`), and the errors: FS4001 or FS4002 for each
     directory that is not ready, FS4005 for each that does not match the source's partitions, FS4003 for a file's name.
     """
-    source, located = tree.source, tree.located
+    source = tree.source
     walk = _Walk(name, tree, slot, where, only or {}, f" after {duration(waited_s)}" if waited_s else "")
     ready = _ready_depth(source, ready_column)
     narrowed = max(
-        (depth for depth, column in enumerate(source.partitions, start=1) if column in walk.narrowing), default=0
+        (depth for depth, column in enumerate(source.levels, start=1) if column in walk.narrowing), default=0
     )
     heads = walk.marked(walk.root()) if ready == 0 else walk.root()
+    if heads and walk.latest:
+        heads = walk.choose_newest(heads)
     for depth in range(narrowed):
         heads = walk.descend(heads, depth)
         if depth + 1 == ready:
             heads = walk.marked(heads)
+    walk.check_needed()
     if walk.errors or (walk.missing and source.on_missing == "skip"):
         return None, walk.errors
-    all_files = _scan(located.storage, located.path, tuple(heads))
+    all_files = tree.scan(tuple(heads))
     files = _data_files(all_files, marker_of(source))
-    walk.mismatches(tree.misplaced(files, narrowed))
+    walk.mismatches(tree.misplaced(files, narrowed), _MOVE if source.levels else _DECLARE)
     walk.check_finished(all_files, files)
     walk.check_names(files)
+    if not files and heads and not walk.errors:
+        walk.check_not_empty(heads)
+    if walk.missing and source.on_missing == "skip":
+        return None, walk.errors
     return (None if walk.errors else SourceInput(name, tuple(heads), files)), walk.errors
 
 
@@ -339,7 +363,7 @@ def _ready_depth(source: Source, ready_column: str | None) -> int:
     """Return the number of the last partition level that depends on the interval, where readiness is checked."""
     depths = [
         depth
-        for depth, column in enumerate(source.partitions, start=1)
+        for depth, column in enumerate(source.levels, start=1)
         if column in source.select and (column == ready_column or names_interval(source.select[column]))
     ]
     return max(depths, default=0)
@@ -351,15 +375,14 @@ class _Walk:
     def __init__(self, name: str, tree: Tree, slot: Slot, where: Where, only: Only, after: str) -> None:
         source = tree.source
         self.name, self.tree, self.slot, self.after = name, tree, slot, after
-        self.columns = list(source.partitions)
-        self.selected = {
-            column: list(dict.fromkeys(_selected(source, column, select, slot, where)))
-            for column, select in source.select.items()
-        }
+        self.columns = list(source.levels)
+        self.chosen = choices(source, slot, where)
+        self.latest = {column: select.format for column, select in source.select.items() if isinstance(select, Latest)}
+        self.known: dict[str, dict[str, PartitionValue]] = {"": {}}
         self.days = {column: _days(source, column, select, slot) for column, select in source.select.items()}
         typed = {column: _typed(source, column, texts) for column, texts in only.items()}
         self.only = {column: values for column, values in typed.items() if values is not None}
-        self.narrowing = self.selected.keys() | self.only.keys()
+        self.narrowing = self.chosen.keys() | self.latest.keys() | self.only.keys()
         self.errors: list[FiresteelError] = []
         self.missing = False
 
@@ -372,28 +395,94 @@ class _Walk:
             self._missing("")
         return [""] if root.is_there and not root.problem else []
 
+    def choose_newest(self, heads: list[str]) -> list[str]:
+        """Select the newest partition at or before the interval. Return `heads`, or no directory if there is none."""
+        source = self.tree.source
+        fixed = {
+            column: frozenset(row[choice.columns.index(column)] for row in choice.rows)
+            for column, choice in self.chosen.items()
+            if not names_interval(source.select[column])
+        }
+        search = NewestSearch(self.tree, tuple(self.columns), self.latest, fixed)
+        end = self.slot.end.replace(tzinfo=None)
+        newest = search.before(end)
+        later = None if newest else search.before(None)
+        self.mismatches(search.problems)
+        too_old = (
+            newest is not None and source.max_age is not None and end - newest.end > timedelta(seconds=source.max_age)
+        )
+        if newest is not None and not too_old:
+            columns = tuple(column for column in self.columns if column in self.latest)
+            choice = Choice(columns, (tuple(newest.values[column] for column in columns),))
+            self.chosen |= dict.fromkeys(columns, choice)
+            return heads
+        limit = f" and within max_age ({age(source.max_age)})" if source.max_age is not None else ""
+        if newest is not None:
+            state = f"The newest is {self.tree.uri(newest.directory)}, {age((end - newest.end).total_seconds())} before its end."
+        elif later is not None:
+            state = f"The newest of all is {self.tree.uri(later.directory)}, which ends after the interval."
+        else:
+            state = f"{self.tree.uri('')} has no partition."
+        self._missing_input(
+            "FS4007",
+            f"no partition at or before the interval{limit}{self.after}. {state}",
+            "Write the partition, raise `max_age`, or set on_missing: skip | empty.",
+        )
+        return []
+
     def descend(self, heads: list[str], depth: int) -> list[str]:
         """Return the directories of the next level that the interval reads."""
         column = self.columns[depth]
-        selected_below = any(name in self.selected for name in self.columns[depth + 1 :])
+        choice = self.chosen.get(column)
+        selected_below = any(name in self.chosen for name in self.columns[depth + 1 :])
         directories = []
         for head in heads:
-            branches = self.tree.branches(head, depth)
+            branches, known = self.tree.branches(head, depth), self.known[head]
             self.mismatches(branches.problems)
             self.mismatches(self._within_days(head, column, branches))
-            if column not in self.selected and not branches.names and selected_below:
+            if choice is None and not branches.names and selected_below:
                 self._missing(below(head, f"{column}=..."))
-            for value in self.selected.get(column, branches.names):
+            for value in branches.names if choice is None else choice.values(column, known):
                 names = branches.names.get(value, ())
                 if not names:
-                    self._missing(below(head, partition_name(column, value_text(value))))
-                elif column in self.only and value not in self.only[column]:
+                    if choice is None or choice.needed is None:
+                        self._missing(below(head, self.tree.name_of(column, value)))
                     continue
-                elif len(names) > 1:
+                if choice is not None:
+                    choice.add(column, known, value)
+                if column in self.only and value not in self.only[column]:
+                    continue
+                if len(names) > 1:
                     self.mismatches([self.tree.duplicates(head, column, names)])
                 else:
-                    directories.append(below(head, names[0]))
+                    directory = below(head, names[0])
+                    self.known[directory] = {**known, column: value}
+                    directories.append(directory)
         return directories
+
+    def check_needed(self) -> None:
+        """Add FS4002 for each range with fewer partitions than `at_least`."""
+        for column, choice in self.chosen.items():
+            if choice.needed is None or column != choice.columns[0] or len(choice.found) >= choice.needed:
+                continue
+            missing = next((row for row in reversed(choice.rows) if row not in choice.found), None)
+            names = [] if missing is None else map(self.tree.name_of, choice.columns, missing)
+            example = f", for example {'/'.join(names)} is missing" if missing else ""
+            self._missing_input(
+                "FS4002",
+                f"{len(choice.found)} of the {len(choice.rows)} partitions in the range exist, expected at least "
+                f"{choice.needed}{example}{self.after}.",
+                "Retry when more exist, or lower `at_least`.",
+            )
+
+    def check_not_empty(self, heads: list[str]) -> None:
+        """Treat a folder without partitions, or the newest partition, as missing if it has no files and no ready marker."""
+        if self.tree.source.ready is None and (self.latest or not self.columns):
+            self._missing_input(
+                "FS4002",
+                f"{self.tree.uri(heads[0])} has no files{self.after}.",
+                "Retry when the files exist, delete the directory, or set on_missing: skip | empty.",
+            )
 
     def _within_days(self, head: str, column: str, branches: Branches) -> list[str]:
         """Return a sentence for a directory within a selected day: `2024-01-01` selects only midnight of a timestamp partition."""
@@ -469,20 +558,23 @@ class _Walk:
         self.errors += [InputNotReady("FS4005", f"{self.name}: {problem}", hint=hint) for problem in problems]
 
     def _missing(self, path: str) -> None:
+        self._missing_input(
+            "FS4002",
+            f"{self.tree.uri(path)} is missing{self.after}.",
+            "Retry when it exists, or set on_missing: skip | empty.",
+        )
+
+    def _missing_input(self, code: str, problem: str, hint: str) -> None:
+        """Note missing input, with an error if the source has `on_missing: fail`."""
         self.missing = True
         if self.tree.source.on_missing == "fail":
-            self.errors.append(
-                InputNotReady(
-                    "FS4002",
-                    f"{self.name} {self.slot.id}: {self.tree.uri(path)} is missing{self.after}. Nothing was read.",
-                    hint="Retry when it exists, or set on_missing: skip | empty.",
-                )
-            )
+            what = f"{self.name} {self.slot.id}: {problem} Nothing was read."
+            self.errors.append(InputNotReady(code, what, hint=hint))
 
 
 def _typed(source: Source, column: str, texts: Iterable[str]) -> frozenset[PartitionValue] | None:
     """Return the typed values of SQL conditions; None (no pruning) if one is not of the column's type."""
-    kind = _type_of(source, column)
+    kind = type_of(source, column)
     try:
         return frozenset(parse_value(text, kind) for text in texts)
     except ValueError:

@@ -7,16 +7,16 @@ hours, and the skipped hour is not an interval; days have 23, 24 or 25 hours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import JsonValue
 
 from firesteel.conf.errors import SpecError
-from firesteel.pipelines.spec.model import Formatted, Interval, Range, Select, Spec, SqlStep
+from firesteel.pipelines.spec.model import Formatted, Interval, Latest, Range, Select, Spec, SqlStep
 from firesteel.pipelines.spec.refs import INTERVAL_NAMES, IntervalReference, fill_within, interval_text, is_template
 
 Unit = Literal["hour", "day", "month"]
@@ -166,13 +166,13 @@ def fill(template: str, slot: Slot) -> str:
 
 
 def selected_values(select: Select, slot: Slot) -> tuple[str, ...]:
-    """Return the partition values that a `select` names for one interval. Raise ValueError when they cannot be computed."""
+    """Return the partition values that a `select` names for one interval. Raise ValueError when they cannot be computed.
+
+    For `latest`, these are the values of the interval itself: the newest that the partition may have.
+    """
     if isinstance(select, Range):
-        values = value_range(fill(select.from_, slot), fill(select.to, slot))
-        if select.format is None:
-            return values
-        return tuple(dict.fromkeys(_local(text, _unit_of(text)).strftime(select.format) for text in values))
-    if isinstance(select, Formatted):
+        return tuple(dict.fromkeys(text for (text,) in range_rows(select, [select.format], slot)))
+    if isinstance(select, Formatted | Latest):
         return formatted_values(select.format, slot)
     items = (select,) if isinstance(select, str) else select
     return tuple(dict.fromkeys(fill(item, slot) for item in items))
@@ -180,7 +180,7 @@ def selected_values(select: Select, slot: Slot) -> tuple[str, ...]:
 
 def names_interval(select: Select) -> bool:
     """Return whether the selected values depend on the interval."""
-    if isinstance(select, Formatted):
+    if isinstance(select, Formatted | Latest):
         return True
     texts = (select.from_, select.to) if isinstance(select, Range) else (select,) if isinstance(select, str) else select
     return any("${interval." in str(text) for text in texts)
@@ -195,13 +195,38 @@ def formatted_values(format_: str, slot: Slot) -> tuple[str, ...]:
     >>> formatted_values("%Y%m%d", day), len(formatted_values("%H", day))
     (('20130602',), 24)
     """
-    step = timedelta(minutes=30) if "H" in format_ else timedelta(hours=12)
-    zone, at, end = slot.start.tzinfo, slot.start.astimezone(UTC), slot.end.astimezone(UTC)
-    values: dict[str, None] = {}
+    return tuple(text for (text,) in formatted_rows([format_], slot))
+
+
+def formatted_rows(formats: Sequence[str], slot: Slot) -> tuple[tuple[str, ...], ...]:
+    """Return the values that some formats have together in an interval, in local time and in order."""
+    return _rows(formats, slot.start.tzinfo, slot.start.astimezone(UTC), slot.end.astimezone(UTC))
+
+
+def range_rows(select: Range, formats: Sequence[str | None], slot: Slot) -> tuple[tuple[str, ...], ...]:
+    """Return the values that some formats have together in the hours, days or months of a range. None stands for ISO 8601.
+
+    Raise ValueError when the range cannot be computed.
+    """
+    values = value_range(fill(select.from_, slot), fill(select.to, slot))
+    zone = slot.start.tzinfo
+    rows: dict[tuple[str, ...], None] = {}
+    for text in values:
+        unit = _unit_of(text)
+        at = _local(text, unit)
+        opens, closes = (local.replace(tzinfo=zone, fold=0).astimezone(UTC) for local in (at, _plus(at, unit, 1)))
+        rows |= dict.fromkeys(_rows([format_ or FORMATS[unit] for format_ in formats], zone, opens, closes))
+    return tuple(rows)
+
+
+def _rows(formats: Sequence[str], zone: tzinfo | None, at: datetime, end: datetime) -> tuple[tuple[str, ...], ...]:
+    step = timedelta(minutes=30) if any("H" in format_ for format_ in formats) else timedelta(hours=12)
+    rows: dict[tuple[str, ...], None] = {}
     while at < end:  # through instants, so that an hour or a day that the zone skips has no value
-        values[at.astimezone(zone).strftime(format_)] = None
+        local = at.astimezone(zone)
+        rows[tuple(local.strftime(format_) for format_ in formats)] = None
         at += step
-    return tuple(values)
+    return tuple(rows)
 
 
 def bound_args(spec: Spec, slot: Slot) -> tuple[tuple[str, tuple[tuple[str, JsonValue], ...]], ...]:

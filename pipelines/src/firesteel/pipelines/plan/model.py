@@ -46,6 +46,15 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Unparsed:
+    """What happens to rows that cannot be parsed, and how many there may be."""
+
+    action: Literal["fail", "quarantine"] = "fail"
+    max_rows: int = 0
+    max_fraction: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class SourcePlan:
     """A partitioned data set to read.
 
@@ -65,6 +74,12 @@ class SourcePlan:
         The name of ready markers, which are not data.
     verify
         How a run notices that a file has changed: by its modification time or by its content.
+    selection
+        What an interval reads besides its own partitions, as a phrase; empty for its own partitions.
+    file_columns
+        All columns of CSV, JSON and text files, in their order.
+    options
+        Options of Spark's reader.
     """
 
     name: str
@@ -78,6 +93,10 @@ class SourcePlan:
     on_missing: Literal["fail", "skip", "empty"] = "fail"
     marker: str = ""
     verify: Verify = "modified"
+    selection: str = ""
+    file_columns: tuple[Column, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    unparsed: Unparsed = Unparsed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,7 @@ class ModelPlan:
     `digest` is the SHA-256 over the names and bytes of its files. `format` decides what loads it, and `skops_types` are the types that
     the spec trusts in a skops file. `uri` is the spec's, `resolved_uri` has the version.
     `inputs` is the model's signature: optional columns are nullable. `warnings` list reasons why its scores may change.
+    `requirements` is the policy for packages that differ from those that the model requires; executors have it, too.
     """
 
     name: str
@@ -100,6 +120,7 @@ class ModelPlan:
     inputs: tuple[Column, ...]
     warnings: tuple[str, ...] = ()
     skops_types: tuple[str, ...] = ()
+    requirements: Literal["enforce", "warn", "ignore"] = "enforce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +281,8 @@ class SinkPlan:
     on_empty: Literal["fail", "allow"] = "fail"
     min_rows: int | None = None
     """Fewest rows that an interval may publish."""
+    codec: str = ""
+    """Spark's name of the compression codec; "" leaves it to the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,11 +535,32 @@ class Plan:
         """Return the score step; None if the pipeline has none."""
         return next((step for step in self.steps if isinstance(step, ScoreStepPlan)), None)
 
+    def selected_directories(self, source: str) -> str:
+        """Return the directories that the intervals read from a source: one, or the first and the last. Empty without partitions."""
+        names = {
+            name
+            for interval in self.intervals
+            for read in interval.inputs
+            if read.source == source
+            for name in read.directories
+        }
+        first, *others = sorted(names - {""}) or [""]
+        return f"{first} to {others[-1]}" if others else first
+
     @property
     def model_version(self) -> str:
         """Return the version of the score step's model; empty if no model scores."""
         step = self.score_step
         return next((model.version for model in self.models if step and model.name == step.model), "")
+
+    @property
+    def model_warnings(self) -> tuple[str, ...]:
+        """Return the warnings about the models and their challengers, one sentence or more each."""
+        step = self.score_step
+        challenger = step.challenger.pinned if step and step.challenger else None
+        named = [(f"model {model.name}", model) for model in self.models]
+        named += [(f"challenger of {challenger.name}", challenger)] if challenger else []
+        return tuple(f"{name}: {warning}" for name, model in named for warning in model.warnings)
 
     @property
     def scored_relations(self) -> frozenset[str]:

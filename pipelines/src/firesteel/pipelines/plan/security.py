@@ -1,9 +1,12 @@
-"""The Spark settings of `security: {mode: strict}`, and the settings that conflict with it."""
+"""The Spark settings of `security: {mode: strict}`, the settings that conflict with it, and whether it holds here."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from firesteel.conf.errors import FiresteelError, SpecError
@@ -11,6 +14,9 @@ from firesteel.conf.secrets import replace_references
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import HttpLineage, Security, Spec
 from firesteel.pipelines.spec.tree import KeyPath
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 REDACTION = "spark.redaction.regex"
 REDACTED = "(?i:secret|password|passphrase|token|credential|(access|api|private|signing)[._-]?key)"
@@ -39,6 +45,37 @@ CIPHERS = frozenset({"AES/GCM/NoPadding", "AES/CTR/NoPadding"})
 
 UI_FILTER = "org.apache.spark.ui.JWSFilter"
 UI_KEY = f"spark.{UI_FILTER}.param.secretKey"
+
+
+_STRICT: ContextVar[bool] = ContextVar("firesteel_strict", default=False)
+
+
+def is_strict() -> bool:
+    """Return whether the plan or spec that this thread works on has `security: {mode: strict}`; see `held_to_security`."""
+    return _STRICT.get()
+
+
+def held_to_security(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that has a plan or spec as an argument: inside it, connections are held to the `security` of the argument.
+
+    A strict caller stays strict.
+    """
+
+    @wraps(function)
+    def held(*args: P.args, **given: P.kwargs) -> T:
+        token = _STRICT.set(is_strict() or "strict" in map(_mode, (*args, *given.values())))
+        try:
+            return function(*args, **given)
+        finally:
+            _STRICT.reset(token)
+
+    return held
+
+
+def _mode(argument: object) -> object:
+    """Return the security mode of a plan, a spec or a loaded spec, and something else for other arguments."""
+    security = getattr(getattr(argument, "spec", argument), "security", None)
+    return getattr(security, "mode", security) if isinstance(security, str | Security) else None
 
 
 def security_conf(spec: Spec) -> dict[str, str]:

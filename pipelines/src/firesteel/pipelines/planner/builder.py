@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from firesteel.conf.errors import FiresteelError, SpecErrors, Where
+from firesteel.conf.formats import CODECS, LINES
 from firesteel.pipelines.analysis import LINEAGE_TYPES, Analysis, analyze, outputs_of
 from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.events import Progress, no_progress
@@ -34,18 +35,20 @@ from firesteel.pipelines.plan.model import (
     SqlStepPlan,
     StepPlan,
     TrackingPlan,
+    Unparsed,
 )
-from firesteel.pipelines.plan.security import security_conf
+from firesteel.pipelines.plan.security import held_to_security, security_conf
 from firesteel.pipelines.planner.challengers import published_challengers, unpinned_challengers, with_challengers
 from firesteel.pipelines.planner.cost import check_executor_hours
 from firesteel.pipelines.planner.decide import Published, decide
 from firesteel.pipelines.planner.lineage import lineage
 from firesteel.pipelines.planner.listing import Listing
+from firesteel.pipelines.planner.models import ModelPinner
 from firesteel.pipelines.planner.operator import with_operators
 from firesteel.pipelines.planner.outputs import added_values, check_replaced_once, replaced_directories
 from firesteel.pipelines.planner.resources import propose, spark_conf
 from firesteel.pipelines.planner.signature import features_of
-from firesteel.pipelines.publish.owner import check_sink, check_store
+from firesteel.pipelines.publish.owner import check_outside, check_sink, check_store
 from firesteel.pipelines.publish.policy import Request, authorise, policies
 from firesteel.pipelines.publish.signers import require_signer
 from firesteel.pipelines.publish.transaction import StateStore
@@ -70,15 +73,18 @@ _SEVERITY: dict[str | None, Literal["critical", "warning"]] = {
 class PlanRequest:
     """A request for the intervals from `start` to `end`, both inclusive.
 
-    `force` plans intervals even when nothing changed; `wait_s` is the time to wait for missing input.
+    `force` plans intervals even when nothing changed; `wait_s` is the time to wait for missing input. With `other_python`, the executors
+    have another Python environment than this process.
     """
 
     start: str
     end: str
     force: bool = False
     wait_s: float = 0.0
+    other_python: bool = False
 
 
+@held_to_security
 def build_plan(
     loaded: LoadedSpec, analysis: Analysis, request: PlanRequest, backend: Backend, on_progress: Progress = no_progress
 ) -> Plan:
@@ -100,16 +106,16 @@ def build_plan(
         if not spec.security.signing_key:
             require_signer(publish, "", policies())
     requested = slots(spec.interval, request.start, request.end)
+    pin = ModelPinner(backend, spec, other_python=request.other_python)
     models = tuple(
-        backend.resolve_model(name, model, spec.tracking.mlflow.uri, loaded.tree.nearest(("models", name, "uri")).where)
-        for name, model in spec.models.items()
+        pin(name, model, loaded.tree.nearest(("models", name, "uri")).where) for name, model in spec.models.items()
     )
     listing = Listing.of(loaded, requested, on_progress)
     incomplete: Mapping[str, frozenset[str]] = {}
     if analysis.unknown:
         analysis, incomplete = _infer_columns(loaded, analysis, listing, request.wait_s)
     steps, errors = _steps(loaded, analysis, {model.name: model for model in models})
-    steps = with_challengers(loaded, analysis, steps, backend, errors)
+    steps = with_challengers(loaded, analysis, steps, pin, errors)
     if errors:
         raise SpecErrors.of(errors)
     scores = [step for step in steps if isinstance(step, ScoreStepPlan)]
@@ -123,8 +129,10 @@ def build_plan(
     code = _code_parts(loaded, analysis)
     store = StateStore.at(spec.storage, spec.name, loaded.profile)
     check_store(store)
+    check_outside(store, store.base)
     for name, sink in spec.sinks.items():
         check_sink(store, name, sink.path)
+        check_outside(store, sink.path)
     published = Published.of(
         store, {name: sink.path for name, sink in spec.sinks.items()}, [slot.id for slot in requested]
     )
@@ -356,6 +364,12 @@ def _source(loaded: LoadedSpec, analysis: Analysis, scan: Scan, incomplete: froz
         on_missing=source.on_missing,
         marker=marker_of(source),
         verify=source.verify,
+        selection=source.reads,
+        file_columns=tuple(Column(column, *parse_column_type(text)) for column, text in source.declared.items())
+        if source.format in LINES
+        else (),
+        options=tuple(sorted(source.options.items())),
+        unparsed=Unparsed(source.on_error.action, source.on_error.rows_allowed, source.on_error.fraction_allowed),
     )
 
 
@@ -405,4 +419,5 @@ def _sink(loaded: LoadedSpec, analysis: Analysis, name: str) -> SinkPlan:
         file_bytes=sink.files.target_size,
         on_empty=sink.on_empty,
         min_rows=sink.min_rows,
+        codec=CODECS[sink.format][sink.compression] if sink.compression else "",
     )

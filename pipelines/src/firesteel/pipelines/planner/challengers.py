@@ -11,15 +11,15 @@ from dataclasses import replace
 
 from firesteel.conf.errors import FiresteelError, ModelError
 from firesteel.pipelines.analysis import Analysis, challenger_outputs_of
-from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.model import ChallengerPlan, ModelPlan, ScoreStepPlan, StepPlan
+from firesteel.pipelines.planner.models import ModelPinner
 from firesteel.pipelines.planner.signature import Features, features_of
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.model import Score, ScoreStep, Spec
 
 
 def with_challengers(
-    loaded: LoadedSpec, analysis: Analysis, steps: tuple[StepPlan, ...], backend: Backend, errors: list[FiresteelError]
+    loaded: LoadedSpec, analysis: Analysis, steps: tuple[StepPlan, ...], pin: ModelPinner, errors: list[FiresteelError]
 ) -> tuple[StepPlan, ...]:
     """Return the steps with pinned challengers.
 
@@ -29,7 +29,7 @@ def with_challengers(
         Errors of published challengers are added to this list.
     """
     return tuple(
-        replace(step, challenger=_challenger(loaded, analysis, step, backend, errors))
+        replace(step, challenger=_challenger(loaded, analysis, step, pin, errors))
         if isinstance(step, ScoreStepPlan)
         else step
         for step in steps
@@ -55,7 +55,7 @@ def published_challengers(steps: tuple[StepPlan, ...]) -> list[ModelPlan]:
 
 
 def _challenger(
-    loaded: LoadedSpec, analysis: Analysis, step: ScoreStepPlan, backend: Backend, errors: list[FiresteelError]
+    loaded: LoadedSpec, analysis: Analysis, step: ScoreStepPlan, pin: ModelPinner, errors: list[FiresteelError]
 ) -> ChallengerPlan | None:
     spec = loaded.spec
     unpinned = _unpinned(spec, _score(spec, step.name))
@@ -66,7 +66,7 @@ def _challenger(
     problems: list[FiresteelError] = []
     try:
         requested = model.model_copy(update={"uri": unpinned.uri, "challenger": None})
-        pinned = backend.resolve_model(step.model, requested, spec.tracking.mlflow.uri, where)
+        pinned = pin(step.model, requested, where)
     except ModelError as error:
         problems.append(error)
         pinned = None

@@ -1,19 +1,21 @@
-"""Compare a contract with the schemas in the footers of Parquet files, without a JVM.
+"""Compare a contract with the schemas in the footers of Parquet and ORC files, without a JVM.
 
-Column types are those of Spark's reader, from the Parquet schema alone: Spark ignores Arrow's own schema (`ARROW:schema`).
+Column types are those of Spark's reader, for Parquet from its schema alone: Spark ignores Arrow's own schema (`ARROW:schema`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
+from firesteel.conf.formats import LINES, TITLES
 from firesteel.conf.types import FROM_PARQUET, INTEGER_BITS, UNSIGNED, VOID, WIDENED
 from firesteel.pipelines.plan.model import Column
+from firesteel.pipelines.planner.file_schema import FileSchema
+from firesteel.pipelines.planner.orc_schema import orc_schema
 from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.ranges import RangeReader
 
@@ -23,60 +25,48 @@ if TYPE_CHECKING:
 _SIGNED = {bits: name for name, bits in INTEGER_BITS.items()}
 _LOGICAL = {"String": "string", "Enum": "string", "JSON": "string", "BSON": "binary", "Date": "date", "Null": VOID}
 _FIELD = re.compile(r"\w+")
-_CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "LZ4", "ZSTD"}
-"""The compression codecs that Spark includes."""
+_CODECS = {
+    "parquet": {"UNCOMPRESSED", "SNAPPY", "GZIP", "LZ4", "ZSTD"},
+    "orc": {"UNCOMPRESSED", "ZLIB", "SNAPPY", "LZO", "LZ4", "ZSTD"},
+}
+"""Format -> the compression codecs that Spark includes."""
 MAX_PRECISION = 38
 """Most digits of a Spark decimal."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FileSchema:
-    """The columns of a Parquet file. `unreadable` maps columns that Spark cannot read to the reason (a phrase after "is").
-
-    Files with the same Parquet schema share one object.
-    """
-
-    columns: tuple[Column, ...]
-    unreadable: Mapping[str, str]
-
-    @property
-    def types(self) -> dict[str, str]:
-        """Return column -> type."""
-        return {column.name: column.type for column in self.columns}
-
-
+_NO_COLUMNS = FileSchema((), {})
 _schemas: dict[str, FileSchema] = {}
-_footers: dict[tuple[str, int, int], FileSchema] = {}
+_footers: dict[tuple[str, str, int, int], FileSchema] = {}
 _MOST_FOOTERS = 1_000_000
 
 
-def known_schema(name: str, storage: Storage, path: str, length: int, version: int | None) -> FileSchema:
-    """Return the result of `read_schema`, cached in this process by (path, length, version).
+def known_schema(
+    name: str, storage: Storage, path: str, length: int, version: int | None, format_: str = "parquet"
+) -> FileSchema:
+    """Return the result of `read_schema`, cached in this process by (format, path, length, version).
 
     `version` is the file's modification time; None reads the footer.
     """
     if version is None:
-        return read_schema(name, storage, path, length)
-    key = (f"{storage.base_uri}{path}", length, version)
+        return read_schema(name, storage, path, length, format_)
+    key = (format_, f"{storage.base_uri}{path}", length, version)
     schema = _footers.get(key)
     if schema is None:
-        schema = read_schema(name, storage, path, length)
+        schema = read_schema(name, storage, path, length, format_)
         if len(_footers) >= _MOST_FOOTERS:
             _footers.clear()
         _footers[key] = schema
     return schema
 
 
-def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSchema:
-    """Return the schema in the footer of a Parquet file.
+def read_schema(name: str, storage: Storage, path: str, length: int, format_: str = "parquet") -> FileSchema:
+    """Return the schema in the footer of a Parquet or ORC file. Other files have no columns.
 
     Raises
     ------
     InputNotReady
-        FS4003 when the file is not a Parquet file that Spark can read.
+        FS4003 when the file is not a file of this format that Spark can read.
     """
-    import pyarrow.parquet as pq
-
     place = f"{storage.base_uri}{path}"
     if ":" in path.rpartition("/")[2]:
         raise InputNotReady(
@@ -88,35 +78,64 @@ def read_schema(name: str, storage: Storage, path: str, length: int) -> FileSche
             f"{name}: {place} is a link to a file that does not exist.",
             hint="Restore the file, or delete the link.",
         )
+    if format_ in LINES:
+        return _NO_COLUMNS
     if length == 0:
         raise InputNotReady(
             "FS4003",
-            f"{name}: {place} is not a valid Parquet file: it is empty (0 bytes).",
+            f"{name}: {place} is not a valid {TITLES[format_]} file: it is empty (0 bytes).",
             hint="Write the partition again, or delete the file if its writer has finished.",
         )
     try:
-        metadata = pq.read_metadata(RangeReader(storage, path, length, peek=True))
-        codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups and metadata.num_columns else ""
-        text = repr(metadata.schema).partition("\n")[2]
-        if text not in _schemas:
-            # One object for all threads: callers compare schemas by identity.
-            _schemas.setdefault(text, _schema_of(metadata.schema))
+        schema, codec = _FOOTERS[format_](RangeReader(storage, path, length, peek=True))
     except StorageError:
         raise
     except Exception as error:  # pyarrow raises many types of errors for a damaged file
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputNotReady(
             "FS4003",
-            f"{name}: {place} is not a valid Parquet file: {reason}.",
+            f"{name}: {place} is not a valid {TITLES[format_]} file: {reason}.",
             hint="Write the partition again; the file may be truncated.",
         ) from error
-    if codec and codec not in _CODECS:
+    if codec and codec not in _CODECS[format_]:
         raise InputNotReady(
             "FS4003",
             f"{name}: {place} is compressed with {codec}, which Spark cannot read.",
             hint="Write it with zstd or snappy.",
         )
-    return _schemas[text]
+    return schema
+
+
+def _parquet_footer(file: RangeReader) -> tuple[FileSchema, str]:
+    """Return the schema of a Parquet file, and its compression codec or ""."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(file)
+    codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups and metadata.num_columns else ""
+    return _shared(repr(metadata.schema).partition("\n")[2], lambda: _schema_of(metadata.schema)), codec
+
+
+def _orc_footer(file: RangeReader) -> tuple[FileSchema, str]:
+    """Return the schema of an ORC file, and its compression codec."""
+    from pyarrow import orc
+
+    footer = orc.ORCFile(file)
+    schema = footer.schema
+    return _shared(
+        f"orc {schema.to_string(show_schema_metadata=False)}", lambda: orc_schema(schema)
+    ), footer.compression
+
+
+_FOOTERS: Mapping[str, Callable[[RangeReader], tuple[FileSchema, str]]] = {
+    "parquet": _parquet_footer,
+    "orc": _orc_footer,
+}
+"""Format -> what reads the schema and the codec of a file."""
+
+
+def _shared(key: str, make: Callable[[], FileSchema]) -> FileSchema:
+    """Return one object for all threads and files of a schema: callers compare schemas by identity."""
+    return _schemas[key] if key in _schemas else _schemas.setdefault(key, make())
 
 
 def check_columns(
@@ -213,20 +232,11 @@ def common_type(kinds: Collection[str]) -> str | None:
 
 def _schema_of(schema: Any) -> FileSchema:
     leaves = (schema.column(index) for index in range(len(schema)))
-    columns: list[Column] = []
-    unreadable: dict[str, str] = {}
+    columns = []
     for field in schema.to_arrow_schema():
         reasons: list[str] = []
-        columns.append(Column(field.name, _type_of(field.type, leaves, reasons)))
-        if VOID in columns[-1].type and columns[-1].type != VOID:
-            reasons.append("a nested column of nulls without a type")
-        if reasons:
-            unreadable[field.name] = reasons[0]
-    lower = [column.name.lower() for column in columns]
-    for column in columns:
-        if lower.count(column.name.lower()) > 1:
-            unreadable[column.name] = "one of several columns whose names differ only in case"
-    return FileSchema(tuple(columns), unreadable)
+        columns.append((Column(field.name, _type_of(field.type, leaves, reasons)), reasons))
+    return FileSchema.of(columns)
 
 
 def _type_of(kind: Any, leaves: Iterator[Any], reasons: list[str]) -> str:

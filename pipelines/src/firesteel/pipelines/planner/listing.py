@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from firesteel.conf.errors import FiresteelError, InputNotReady
+from firesteel.conf.formats import LINES
 from firesteel.conf.types import VOID
 from firesteel.pipelines.events import Progress
 from firesteel.pipelines.plan.digests import DIGEST_THREADS, content_digest
@@ -15,13 +16,13 @@ from firesteel.pipelines.plan.inputs import Located, Only, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import Slot
 from firesteel.pipelines.plan.model import Column, InputFile, SourceInput, SourcePlan
 from firesteel.pipelines.planner.contract import (
-    FileSchema,
     check_columns,
     common_type,
     known_schema,
     named,
     unreadable_hint,
 )
+from firesteel.pipelines.planner.file_schema import FileSchema
 from firesteel.pipelines.spec.load import LoadedSpec
 from firesteel.pipelines.spec.values import parse_column_type
 from firesteel.pipelines.sql.select import UNKNOWN
@@ -32,7 +33,7 @@ LISTING_THREADS = 16
 READY_POLL_S = 10.0
 """Interval between two checks for missing input, in seconds."""
 
-_WAITED_FOR = frozenset({"FS4001", "FS4002"})
+_WAITED_FOR = frozenset({"FS4001", "FS4002", "FS4007"})
 _SHOWN_ERRORS = 5
 
 Inputs = dict[str, tuple[SourceInput, ...] | None]
@@ -75,7 +76,7 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4005 for the first directory that does not match the spec, else FS4001 or FS4002 for the first that is not ready,
+            FS4005 for the first directory that does not match the spec, else FS4001, FS4002 or FS4007 for the first that is not ready,
             with the number of further errors.
         """
         spec = self.loaded.spec
@@ -158,7 +159,7 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4004 when the source has no file, FS4003 when a file is not a Parquet file.
+            FS4004 when the source has no file, FS4003 when a file does not have the source's format.
         """
         schemas = self._schemas(name, _files_of(name, inputs.values()))
         if not schemas:
@@ -195,10 +196,12 @@ class Listing:
 
     def _differences(self, source: SourcePlan, files: list[InputFile]) -> list[FiresteelError]:
         """Return FS4003 for each file schema that differs from the declared columns, or else from the columns that are read."""
-        contract = self.loaded.spec.sources[source.name].contract
+        spec = self.loaded.spec.sources[source.name]
         schemas = self._schemas(source.name, files)
-        if contract.columns:
-            declared = {column: parse_column_type(text)[0] for column, text in contract.columns.items()}
+        if source.format in LINES:  # Spark compares each row with the declared types
+            return []
+        if spec.declared:
+            declared = {column: parse_column_type(text)[0] for column, text in spec.declared.items()}
             return [
                 error
                 for schema, place in schemas.items()
@@ -207,9 +210,9 @@ class Listing:
                     declared,
                     schema,
                     place,
-                    others=contract.mode == "additive",
+                    others=spec.contract.mode == "additive",
                     says="the contract says",
-                    partitions=self.loaded.spec.sources[source.name].partitions,
+                    partitions=spec.partitions,
                 )
             ]
         errors: list[FiresteelError] = []
@@ -230,16 +233,18 @@ class Listing:
         Raises
         ------
         InputNotReady
-            FS4003 for the first file that is not a Parquet file, with the number of further ones.
+            FS4003 for the first file that does not have the source's format, with the number of further ones.
         """
         located = self.storages[name]
-        by_time = self.loaded.spec.sources[name].verify == "modified"
+        source = self.loaded.spec.sources[name]
+        by_time = source.verify == "modified"
 
         def schema_of(file: InputFile) -> FileSchema | InputNotReady:
             # No digest: the file may have been replaced since the digest was computed.
             version = file.modified_ms if by_time else None
             try:
-                return known_schema(name, located.storage, f"{located.path}/{file.path}", file.length, version)
+                path = f"{located.path}/{file.path}"
+                return known_schema(name, located.storage, path, file.length, version, source.format)
             except InputNotReady as error:
                 return error
 

@@ -117,6 +117,9 @@ def direct_chain(
     if len(first) != 1 or first[0] not in by_name:
         raise NotMapOnlyError(f"{names[0] if names else step.name} reads more than one relation")
     source = by_name[first[0]]
+    for relation in (source, sink):
+        if relation.format != "parquet":
+            raise NotMapOnlyError(f"{relation.name} has the format {relation.format}")
     columns = (*source.columns, *source.partitions)
     for column in columns:
         if column.type not in _COPIED and not column.type.startswith("decimal("):

@@ -16,8 +16,9 @@ from firesteel.pipelines.plan.intervals import (
     selected_values,
 )
 from firesteel.pipelines.planner.outputs import replaced_directories, replaced_twice
+from firesteel.pipelines.spec.date_formats import unit_of_formats
 from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import SqlStep
+from firesteel.pipelines.spec.model import Latest, Source, SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
 
 _NARROWER = ("date", "int")
@@ -50,7 +51,8 @@ def _at(loaded: LoadedSpec, key: str, error: SpecError) -> SpecError:
 def _selects(loaded: LoadedSpec, examples: Sequence[Slot]) -> Iterator[FiresteelError]:
     """Yield FS1004 for each selected value that does not match its partition's type."""
     for name, source in loaded.spec.sources.items():
-        for column, text in source.partitions.items():
+        yield from _latest(name, source, loaded)
+        for column, text in source.levels.items():
             kind, _ = parse_column_type(text)
             if "<" in kind:
                 where = loaded.tree.nearest(("sources", name, "partitions", column)).where
@@ -71,6 +73,16 @@ def _selects(loaded: LoadedSpec, examples: Sequence[Slot]) -> Iterator[Firesteel
                     if mismatch is not None:
                         yield _type_mismatch(name, column, kind, mismatch, slot, loaded, where)
                         break
+
+
+def _latest(name: str, source: Source, loaded: LoadedSpec) -> Iterator[FiresteelError]:
+    """Yield FS1004 if the formats of `select: latest` do not name one period together."""
+    formats = [select.format for select in source.select.values() if isinstance(select, Latest)]
+    if formats and unit_of_formats(formats) is None:
+        what = f"`sources.{name}.select`: the newest of {', '.join(formats)} is not known: they do not name one hour, day, week, month or year."
+        where = loaded.tree.nearest(("sources", name, "select")).where
+        hint = "Use formats such as %Y%m%d, or %Y, %m and %d."
+        yield SpecError("FS1004", what, where=where, hint=hint)
 
 
 def _type_mismatch(

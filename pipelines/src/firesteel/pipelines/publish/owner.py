@@ -12,7 +12,11 @@ the owner.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,7 +24,10 @@ from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish.current import Pointer, point_to, read_pointer
 from firesteel.pipelines.publish.envelope import decode, encode
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
+from firesteel.pipelines.storage.identity import Location, is_hidden
 from firesteel.pipelines.storage.paths import join
+
+T = TypeVar("T")
 
 _TAKE = "`firesteel recover --take-ownership`"
 
@@ -30,6 +37,47 @@ class StoreOwner:
     """The pipeline that a storage belongs to."""
 
     pipeline: str
+
+
+def check_outside(store: StateStore, path: str) -> None:
+    """Check that no folder above a sink or a storage belongs to an owner: its readers would see other rows, or its records would change.
+
+    Parameters
+    ----------
+    path
+        The path in the store's storage, or its URI.
+
+    Raises
+    ------
+    StorageError
+        FS8012 when the path is in a sink, where listings find it, or in a storage.
+    """
+    inner = Location.of(f"{store.storage.base_uri}{path_within(store, path)}").path
+    for parent in PurePosixPath(inner).parents:
+        folder = str(parent)
+        owner = _valid(partial(sink_owner, store, folder))
+        keeper = _valid(partial(store_owner, replace(store, base=folder)))
+        if owner is not None and not is_hidden(inner[len(folder) :].strip("/")):
+            what = f"the sink {folder}, which belongs to {named(store, owner)}"
+        elif keeper is not None and store.location(folder) != store.location(store.base):
+            what = f"the storage {folder} of the pipeline {keeper.pipeline}"
+        else:
+            continue
+        raise StorageError(
+            "FS8012",
+            f"{store.storage.base_uri}{inner} is inside {what}. Nothing was changed.",
+            hint="Use a folder beside it.",
+        )
+
+
+def _valid(read: Callable[[], T | None]) -> T | None:
+    """Return a record of a folder; None if there is none, or a file of another program has its name."""
+    try:
+        return read()
+    except StorageError as error:
+        if error.code != "FS8006":
+            raise
+        return None
 
 
 def claim_store(store: StateStore) -> None:
@@ -66,6 +114,7 @@ def claim_sink(sink_interval: SinkInterval, sink_path: str) -> None:
     """Make the sink of an interval belong to its store if it has no owner. Raise FS8012 when it has another one."""
     point_to(sink_interval, sink_path)
     check_sink(sink_interval.store, sink_interval.sink, sink_path)
+    check_outside(sink_interval.store, sink_path)  # after the marker: of two owners at once, one sees that of the other
 
 
 def check_sink(store: StateStore, sink: str, sink_path: str) -> None:

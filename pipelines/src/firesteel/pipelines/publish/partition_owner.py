@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from firesteel.conf.errors import StorageError
 from firesteel.conf.partitions import is_data
+from firesteel.pipelines.publish.current import NAME
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
 from firesteel.pipelines.publish.state_store import SinkInterval
@@ -31,12 +32,19 @@ def check_owner(
     Raises
     ------
     StorageError
-        FS8014 naming the interval that has published one of the files.
+        FS8014 naming the interval that has published one of the files. FS8012 when a directory contains another sink.
     """
     store, sink, interval = sink_interval.store, sink_interval.sink, sink_interval.interval
     found = store.storage.scan([join(sink_path, directory) for directory in directories])
     paths = {status.path[len(sink_path) :].lstrip("/") for status in found}
     foreign = {path for path in paths if is_data(path)} - {file.path for file in (own.files if own else ())}
+    if inner := sorted(path for path in paths if path.rpartition("/")[2] == NAME and "/" in path):
+        raise StorageError(
+            "FS8012",
+            f"{sink} {interval}: {join(sink_path, inner[0].rpartition('/')[0])} is a sink, too, in a partition that the interval "
+            "replaces. Nothing was published.",
+            hint=f"Move the inner sink to another folder, or delete its file {NAME} if it is not used any more.",
+        )
     if not foreign:
         return
     ledger = Ledger(store)

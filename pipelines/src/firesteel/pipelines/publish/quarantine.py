@@ -1,10 +1,11 @@
-"""The rows that gates quarantined: one data set per relation below the spec's `storage`, partitioned by interval and run.
+"""The rows that were quarantined: one data set per relation below the spec's `storage`, partitioned by interval and run.
 
 ::
 
     <base>/quarantine/<relation>/interval=2013-06-01/run_id=20130602T0310-ab12/part-....parquet
 
-A column of each row holds the reasons. Any Parquet reader can load these data sets.
+A column of each row holds the reasons. Rows that cannot be parsed are in the relation `SOURCE.unparsed`, with their raw text.
+Any Parquet reader can load these data sets.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from firesteel.pipelines.storage.identity import canonical
 from firesteel.pipelines.storage.paths import join
 
 FOLDER = "quarantine"
+
+
+def unparsed_relation(source: str) -> str:
+    """Return the relation of the rows of a source that cannot be parsed."""
+    return f"{source}.unparsed"
 
 
 @dataclass(frozen=True, slots=True)

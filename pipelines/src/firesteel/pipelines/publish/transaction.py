@@ -39,7 +39,7 @@ from firesteel.pipelines.publish.enter import enter
 from firesteel.pipelines.publish.journal import Directory, Journal, write_journal
 from firesteel.pipelines.publish.lease import LEASE_TTL_S, Attempt, Lease
 from firesteel.pipelines.publish.ledger import Ledger, encode_record, write_record
-from firesteel.pipelines.publish.owner import check_sink, claim_sink, claim_store
+from firesteel.pipelines.publish.owner import check_outside, check_sink, claim_sink, claim_store
 from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
@@ -120,6 +120,8 @@ class Transaction:
         path = path_within(store, sink_path)
         permit(SinkInterval(store, sink, interval), path, attempt)
         check_sink(store, sink, path)
+        check_outside(store, path)
+        check_outside(store, store.base)
         check_renames(SinkInterval(store, sink, interval), path)
         claim_store(store)
         lease = Lease.acquire(SinkInterval(store, sink, interval), attempt, ttl_s=lease_ttl_s, purpose="run")

@@ -5,7 +5,9 @@ It contains every key of the spec.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -21,10 +23,19 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
+from firesteel.conf.formats import LINES, OPTIONS, TITLES, Compression, SinkFormat, SourceFormat
+from firesteel.conf.quantities import age
 from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
-from firesteel.pipelines.spec.values import PARAM_TYPES, parse_column_type, parse_duration, parse_size
+from firesteel.pipelines.spec.values import (
+    PARAM_TYPES,
+    parse_column_type,
+    parse_columns,
+    parse_duration,
+    parse_size,
+)
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -107,6 +118,18 @@ def _date_format(text: str) -> str:
 DateFormat = Annotated[str, AfterValidator(_date_format)]
 
 
+def _at_least(value: Any) -> Any:
+    """Return a number, or a percentage as text."""
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip()) if isinstance(value, str) else None
+    if share and 0 < float(share[1]) <= 100:
+        return f"{share[1]}%"
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str) and value.isdecimal() and int(value):
+        return int(value)
+    raise ValueError(f"expected a number of partitions such as 20, or a share such as 80%, found {value!r}")
+
+
 class Range(Part):
     """A closed range of interval values: `{from: "${interval.ds} - 1d", to: "${interval.ds}"}`."""
 
@@ -116,6 +139,24 @@ class Range(Part):
         None,
         description="Format of the values in the directories' names. Default: the format under `partitions`, else ISO 8601.",
     )
+    at_least: Annotated[int | str, BeforeValidator(_at_least, json_schema_input_type=int | str)] | None = Field(
+        None,
+        description="How many partitions of the range must exist, as a number or a share: `20`, `80%`. The interval reads those that "
+        "exist. Default: all, or any number with `on_missing: empty`.",
+    )
+
+    def needed(self, count: int) -> int:
+        """Return how many of `count` partitions must exist."""
+        if isinstance(self.at_least, str):
+            return math.ceil(count * float(self.at_least.rstrip("%")) / 100)
+        return count if self.at_least is None else self.at_least
+
+
+class Latest(Part):
+    """The newest value of a format that has a partition at or before the interval. `select: latest` sets it."""
+
+    latest: Literal[True] = Field(True, description="Marks this choice.")
+    format: DateFormat = Field(description="Format of the values in the directories' names, such as %Y%m%d.")
 
 
 class Formatted(Part):
@@ -127,6 +168,8 @@ class Formatted(Part):
 def _select_kind(value: Any) -> str:
     if isinstance(value, Formatted) or (isinstance(value, dict) and {*value} == {"format"}):
         return "format"
+    if isinstance(value, Latest) or (isinstance(value, dict) and {*value} == {"format", "latest"}):
+        return "latest"
     if isinstance(value, dict | Range):
         return "range"
     return "list" if isinstance(value, list | tuple) else "value"
@@ -144,9 +187,13 @@ Select = Annotated[
     Annotated[SelectItem, Tag("value")]
     | Annotated[tuple[SelectItem, ...], Tag("list")]
     | Annotated[Range, Tag("range")]
-    | Annotated[Formatted, Tag("format")],
+    | Annotated[Formatted, Tag("format")]
+    | Annotated[SkipJsonSchema[Latest], Tag("latest")],
     Discriminator(_select_kind),
 ]
+LATEST = "latest"
+_WINDOW = frozenset({"from", "to"})
+_ISO_DATE = "%Y-%m-%d"
 
 
 class Ready(Part):
@@ -170,20 +217,104 @@ class Contract(Part):
     columns: ColumnTypes = Field({}, description="Column -> type. `!` after the type means not null.")
 
 
-class Source(Part):
-    """A partitioned data set that the pipeline reads. Partition columns are declared, never inferred."""
+def _or_text(text: dict[str, JsonValue]) -> Callable[[dict[str, Any]], None]:
+    """Return a change of a JSON Schema that also allows a text."""
 
-    format: Literal["parquet"] = "parquet"
+    def extend(schema: dict[str, Any]) -> None:
+        kept = {key: schema.pop(key) for key in list(schema) if key not in {"default", "description", "title"}}
+        schema["anyOf"] = [kept, {"type": "string", **text}]
+
+    return extend
+
+
+class _RowLimits(Part):
+    max_rows: int | None = Field(None, ge=0, description="Most such rows of an interval. Default: 1000.")
+    max_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest fraction of an interval's rows that may be such rows. Default: 0.5, or 1 if `max_rows` is set.",
+    )
+
+    @property
+    def rows_allowed(self) -> int:
+        """Return the most such rows of an interval."""
+        return MAX_ROWS if self.max_rows is None else self.max_rows
+
+    @property
+    def fraction_allowed(self) -> float:
+        """Return the largest fraction of such rows; 1 if the user sets a limit in rows only."""
+        if self.max_fraction is not None:
+            return self.max_fraction
+        return MAX_FRACTION if self.max_rows is None else 1.0
+
+
+MAX_ROWS = 1000
+MAX_FRACTION = 0.5
+"""Default: an interval is not published when more than half of its rows fail."""
+
+
+class UnparsedRows(_RowLimits):
+    """What happens to rows of CSV, JSON and text files that cannot be parsed."""
+
+    action: Literal["fail", "quarantine"] = Field(
+        "fail", description="`fail` the run, or write the raw text to the quarantine and continue."
+    )
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else value
+
+
+OptionValue = Annotated[str, BeforeValidator(_option, json_schema_input_type=str | int | bool)]
+
+
+def _schema(value: Any) -> Any:
+    return parse_columns(value) if isinstance(value, str) else value
+
+
+class Source(Part):
+    """A data set that the pipeline reads: partitioned, or one folder of files. Partition columns are declared, never inferred."""
+
+    format: SourceFormat = Field(
+        "parquet",
+        description="Format of the files. `csv` and `json` (one object per line) need a `schema`; `text` has one column, `value`.",
+    )
+    options: dict[str, OptionValue] = Field(
+        {},
+        description='Options of Spark\'s reader for CSV, JSON and text, such as `{header: true, delimiter: ";"}`.',
+    )
+    schema_: Annotated[ColumnTypes, BeforeValidator(_schema, json_schema_input_type=str | dict[str, str])] = Field(
+        {},
+        alias="schema",
+        description="The columns of the files, in their order: column -> type, or text as in SQL, `id BIGINT NOT NULL, price DOUBLE`. "
+        "It is another way to write `contract.columns`.",
+    )
+    on_error: UnparsedRows = Field(UnparsedRows(), description="Action and limits for rows that cannot be parsed.")
     path: str = Field(description="URI of the data set.")
     partitions: ColumnTypes = Field(
+        {},
         description='Partition column -> type, in the order of the directories. A format of dates, such as `"%Y%m%d"`, stands for a type '
-        "and a `select`: the interval reads the directories whose names are in it. `int %m` sets the type, too."
+        "and a `select`: the interval reads the directories whose names are in it. `int %m` sets the type, too. Text such as "
+        '`"%Y/%m/%d"` stands for directories without `column=`. Leave it out for a folder of files that each interval reads as a whole.',
+        json_schema_extra=_or_text({"pattern": "%"}),
+    )
+    layout: str | None = Field(
+        None, description="Formats of directories without `column=`. `partitions` as text sets it."
     )
     select: dict[Name, Select] = Field(
         {},
-        description="The partitions that one interval reads: column -> a value, a list or a range. `${interval.NAME}` (id, ds, "
+        description="The partitions that one interval reads: column -> a value, a list or a range; or `latest`, the newest partition at "
+        "or before the interval; or a range over all columns with a format, `{from: ..., to: ...}`. `${interval.NAME}` (id, ds, "
         "ds_nodash, hour, start or end) is resolved for each interval, also with an offset, `${interval.ds - 1d}`, or a format, "
-        "`${interval.start:%Y%m%d}`. Needed unless `partitions` has a format.",
+        "`${interval.start:%Y%m%d}`. Needed unless `partitions` has a format or is left out.",
+        json_schema_extra=_or_text({"const": LATEST}),
+    )
+    max_age: Seconds | None = Field(
+        None,
+        description="With `select: latest`, the longest time between the end of the partition and the end of the interval, such as 7d.",
     )
     ready: Ready | None = Field(None, description="The marker of complete partitions. Default: no marker is required.")
     on_missing: Literal["fail", "skip", "empty"] = Field(
@@ -202,25 +333,154 @@ class Source(Part):
     @model_validator(mode="before")
     @classmethod
     def _formats(cls, value: Any) -> Any:
-        """Write a format under `partitions` as a type and a `select`."""
-        if not isinstance(value, dict) or not isinstance(value.get("partitions"), dict):
+        """Write a format under `partitions` as a type and a `select`, and a `select` of the whole source as one of its columns."""
+        if not isinstance(value, dict):
             return value
-        types, select = dict(value["partitions"]), value.get("select", {})
-        for column, text in value["partitions"].items():
-            if not isinstance(text, str) or not is_date_format(text):
-                continue
-            with suppress(ValueError):  # the column's own check reports it
-                types[column], format_ = split_format(text)
-                if isinstance(select, dict):
-                    chosen = select.get(column, {})
-                    select = {**select, column: {"format": format_, **chosen} if isinstance(chosen, dict) else chosen}
-        return {**value, "partitions": types, **({"select": select} if select else {})}
+        declared, select = value.get("partitions", {}), value.get("select")
+        if isinstance(declared, str):
+            value = {**value, "partitions": {}, "layout": declared}
+            declared = levels_of_layout(declared)
+        elif isinstance(value.get("layout"), str):
+            if declared:
+                raise ValueError("a source has `partitions` with names, or `layout`, not both")
+            declared = levels_of_layout(value["layout"])
+        if not isinstance(declared, dict):
+            return value
+        types: dict[str, Any] = dict(declared)
+        formats: dict[str, str] = {}
+        for column, text in declared.items():
+            if isinstance(text, str) and is_date_format(text):
+                with suppress(ValueError):  # the column's own check reports it
+                    types[column], formats[column] = split_format(text)
+        chosen = _selects_by_column(select, types, formats)
+        if not value.get("layout"):
+            value = {**value, "partitions": types} if "partitions" in value else value
+        return {**value, "select": chosen} if chosen or select is not None else value
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """Return the declared columns of the files -> their types."""
+        lines = {"value": "string"} if self.format == "text" else {}
+        return self.schema_ or self.contract.columns or lines
+
+    @model_validator(mode="after")
+    def _format_needs(self) -> Source:
+        if self.schema_ and self.contract.columns:
+            raise ValueError("`schema` and `contract.columns` both declare the columns; remove one of them")
+        title, allowed = TITLES[self.format], OPTIONS[self.format]
+        for option in self.options:
+            if option == "compression":
+                raise ValueError(
+                    "Spark finds the compression by the name of the file (.gz, .bz2, .zst); remove the option"
+                )
+            if option not in allowed:
+                raise ValueError(
+                    f"`{option}` is not an option of {title} sources; known: {', '.join(allowed) or 'none'}"
+                )
+        if self.format not in LINES:
+            if "on_error" in self.model_fields_set:
+                raise ValueError(f"`on_error` is for CSV, JSON and text; all rows of {title} files can be parsed")
+            return self
+        if not self.declared:
+            raise ValueError(f"{title} files have no types; declare the columns in `schema`")
+        for column, text in self.declared.items():
+            kind = parse_column_type(text)[0]
+            if self.format == "text" and (column, kind) != ("value", "string"):
+                raise ValueError(f"text files have one column, `value: string`; found `{column}: {kind}`")
+            if self.format == "csv" and (kind == "binary" or "<" in kind):
+                raise ValueError(f"column `{column}` is {kind}, which CSV files cannot hold; declare a string")
+            if self.format == "json" and kind != "tinyint" and "tinyint" in kind:
+                raise ValueError(
+                    f"column `{column}` has a nested tinyint, which Spark's JSON reader wraps around; declare smallint"
+                )
+        return self
 
     @model_validator(mode="after")
     def _selects(self) -> Source:
-        if "select" not in self.model_fields_set:
-            raise ValueError("a source needs `select`, or a format of dates such as `%Y%m%d` under `partitions`")
+        choices = self.select.values()
+        if self.levels and "select" not in self.model_fields_set:
+            raise ValueError(
+                "with `partitions`, a source needs `select`, or a format of dates such as `%Y%m%d` under `partitions`"
+            )
+        if self.select and not self.levels:
+            raise ValueError(
+                "`select` needs `partitions`. Declare the partition columns, or leave out `select` to read all files"
+            )
+        if self.max_age is not None and not any(isinstance(choice, Latest) for choice in choices):
+            raise ValueError("`max_age` needs `select: latest`")
+        if self.on_missing == "empty" and any(isinstance(choice, Range) and choice.at_least for choice in choices):
+            raise ValueError(
+                "`at_least` has no effect with `on_missing: empty`, which accepts any number of partitions"
+            )
         return self
+
+    @property
+    def reads(self) -> str:
+        """Return a phrase for what an interval reads; empty for its own partitions."""
+        if not self.levels:
+            return "all files, in each interval"
+        if any(isinstance(choice, Latest) for choice in self.select.values()):
+            limit = "" if self.max_age is None else f", at most {age(self.max_age)} old"
+            return f"the newest partition at or before the interval{limit}"
+        windows = [choice for choice in self.select.values() if isinstance(choice, Range)]
+        if windows:
+            fewest = "" if windows[0].at_least is None else f", at least {windows[0].at_least} of them"
+            return f"the partitions from {windows[0].from_} to {windows[0].to}{fewest}"
+        return ""
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """Return partition column -> type, in the order of the directories. Levels without `column=` have names of their own."""
+        if self.layout is None:
+            return self.partitions
+        return {name: split_format(text)[0] for name, text in levels_of_layout(self.layout).items()}
+
+
+def levels_of_layout(layout: str) -> dict[str, str]:
+    """Return level -> format of directories without `column=`.
+
+    Raise ValueError, with a phrase, when a level has no format of dates.
+
+    Examples
+    --------
+    >>> levels_of_layout("%Y/%m")
+    {'_level_1': '%Y', '_level_2': '%m'}
+    """
+    if not is_date_format(layout):
+        raise ValueError(
+            f"`partitions: {layout}` has no format of dates such as `%Y/%m/%d`. Leave out `partitions` to read all files of a folder"
+        )
+    levels = {f"_level_{number}": text for number, text in enumerate(layout.strip("/").split("/"), start=1)}
+    for text in levels.values():
+        _date_format(text)
+    return levels
+
+
+def _selects_by_column(select: Any, types: dict[str, Any], formats: dict[str, str]) -> Any:
+    """Return a source's `select` by column: `latest` and a range of the source apply to all columns with dates."""
+    dates = [column for column, kind in types.items() if column not in formats and kind in ("date", "date!")]
+    dated = formats | dict.fromkeys(dates, _ISO_DATE)
+    chosen: Any = {} if select is None else select
+    window = isinstance(select, dict) and select.keys() >= _WINDOW and not _WINDOW & types.keys()
+    if select == LATEST or window:
+        if not dated and any(isinstance(kind, str) and is_date_format(kind) for kind in types.values()):
+            return {}
+        if not dated:
+            what = f"`select: {LATEST}`" if select == LATEST else "a `select` with `from` and `to`"
+            raise ValueError(f'{what} needs a format of dates under `partitions`, such as `dt: "%Y%m%d"`')
+        return {
+            column: {**(select if window else {LATEST: True}), "format": format_} for column, format_ in dated.items()
+        }
+    if not isinstance(chosen, dict):
+        return chosen
+    newest = [column for column in dated if chosen.get(column) == LATEST]
+    default = {LATEST: True} if newest else {}
+    for column in newest:
+        chosen = {**chosen, column: {LATEST: True, "format": dated[column]}}
+    for column, format_ in formats.items():
+        own = chosen.get(column, default)
+        chosen = {**chosen, column: {"format": format_, **own} if isinstance(own, dict) else own}
+    return chosen
 
 
 class Trust(Part):
@@ -257,12 +517,18 @@ class Model(Part):
     )
     method: Literal["predict", "predict_proba"] = Field("predict", description="The model's method that scores.")
     trust: Trust = Field(Trust(), description="The formats that may be loaded.")
+    requirements: Literal["enforce", "warn", "ignore"] = Field(
+        "enforce",
+        description="What a difference between the installed packages and those that the model requires is. `enforce`: a missing package, "
+        "or another major version of one that loads the model, is an error; other differences are warnings. `warn`: a warning. "
+        "`ignore`: nothing.",
+    )
     challenger: Annotated[
         Challenger | None, BeforeValidator(_challenger, json_schema_input_type=str | Challenger | None)
     ] = Field(
         None,
         description="A second model that scores in the same scan: a URI, or a mapping with a tolerance. It uses the model's "
-        "`method` and `trust`.",
+        "`method`, `trust` and `requirements`.",
     )
 
 
@@ -282,7 +548,7 @@ class Workers(Part):
     models_in_memory: int = Field(1, ge=1, description="Most models that a worker caches.")
 
 
-class RowErrors(Part):
+class RowErrors(_RowLimits):
     """What happens to rows that fail to score."""
 
     action: Literal["fail", "dead_letter"] = Field(
@@ -291,30 +557,6 @@ class RowErrors(Part):
     retries: int = Field(
         0, ge=0, le=10, description="Times that a failed batch, and each failed row of it, is scored again."
     )
-    max_rows: int | None = Field(None, ge=0, description="Most dead letters of an interval. Default: 1000.")
-    max_fraction: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Largest fraction of an interval's rows that may be dead letters. Default: 0.5, or 1 if `max_rows` is set.",
-    )
-
-    @property
-    def rows_allowed(self) -> int:
-        """Return the most dead letters of an interval."""
-        return MAX_ROWS if self.max_rows is None else self.max_rows
-
-    @property
-    def fraction_allowed(self) -> float:
-        """Return the largest fraction of dead letters; 1 if the user sets a limit in rows only."""
-        if self.max_fraction is not None:
-            return self.max_fraction
-        return MAX_FRACTION if self.max_rows is None else 1.0
-
-
-MAX_ROWS = 1000
-MAX_FRACTION = 0.5
-"""Default: an interval is not published when more than half of its rows fail to score."""
 
 
 class Score(Part):
@@ -540,7 +782,10 @@ class Sink(Part):
     """A data set to which the pipeline publishes."""
 
     from_: Name = Field(alias="from", description="The step whose rows are published.")
-    format: Literal["parquet"] = "parquet"
+    format: SinkFormat = Field("parquet", description="Format of the files. Another format scores all intervals again.")
+    compression: Compression | None = Field(
+        None, description="Compression codec of the files. Default: `zstd`, or what `configuration` sets."
+    )
     path: str = Field(description="URI of the data set.")
     partition_by: tuple[Name, ...] = Field(
         min_length=1,

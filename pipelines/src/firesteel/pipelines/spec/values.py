@@ -25,6 +25,9 @@ _BYTES = {
 MAX_SIZE = 1 << 62
 """Bytes; a JVM counts in 64-bit integers."""
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+_COLUMN = re.compile(
+    r"\s*(?P<name>\w+|`\w+`)(?:\s*:\s*|\s+)(?P<type>\S.*?)(?P<required>\s+NOT\s+NULL)?\s*", re.IGNORECASE
+)
 _TWO_WORDS = re.compile(r"\w\s+\w")
 _NESTED = re.compile(r"(array|map|struct)<(.+)>", re.IGNORECASE)
 
@@ -61,6 +64,26 @@ def parse_column_type(text: str) -> tuple[str, bool]:
     bare = text.strip()
     nullable = not bare.endswith("!")
     return normal_type(bare.rstrip("!")), nullable
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Return column -> type of columns as SQL declares them. Raise ValueError for other text.
+
+    Examples
+    --------
+    >>> parse_columns("id BIGINT NOT NULL, price DECIMAL(10, 2), tags: array<string>")
+    {'id': 'BIGINT!', 'price': 'DECIMAL(10, 2)', 'tags': 'array<string>'}
+    """
+    columns: dict[str, str] = {}
+    for part in split_at_commas(text):
+        match = _COLUMN.fullmatch(part)
+        if not match:
+            raise ValueError(f"`{part.strip()}` does not declare a column; write NAME TYPE, such as `price DOUBLE`")
+        name = match["name"].strip("`")
+        if name.lower() in {other.lower() for other in columns}:
+            raise ValueError(f"`{name}` is declared twice")
+        columns[name] = match["type"] + ("!" if match["required"] else "")
+    return columns
 
 
 def normal_type(text: str) -> str:

@@ -75,7 +75,22 @@ _BARE = {
 
 _STRINGS = {TokenType.STRING, TokenType.RAW_STRING, TokenType.NATIONAL_STRING, TokenType.HEX_STRING}
 _TYPES_OF_TIME = {"date", "timestamp", "timestamp_ltz", "timestamp_ntz"}
-_SPECIAL_TIME = re.compile(r"\s*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_CASTS_TO_TIME = (
+    _TYPES_OF_TIME
+    | {f"{prefix}to_{kind}" for prefix in ("", "try_") for kind in _TYPES_OF_TIME | {"unix_timestamp"}}
+    | {"cast", "try_cast", "add_months", "date_add", "date_diff", "date_format", "date_part", "date_sub", "date_trunc"}
+    | {"dateadd", "datediff", "datepart", "extract", "from_utc_timestamp", "last_day", "months_between", "next_day"}
+    | {"timestampadd", "timestampdiff", "to_utc_timestamp", "trunc", "unix_date", "unix_micros", "unix_millis"}
+    | {"unix_seconds", "unix_timestamp", "year", "quarter", "month", "weekofyear", "day", "dayofmonth", "dayofweek"}
+    | {"dayofyear", "weekday", "hour", "minute", "second", "window", "date_from_unix_date"}
+)
+"""Functions that cast a string to a date or a timestamp. A run finds the casts of all others, such as those of comparisons."""
+_SPECIAL_TIME = re.compile(r"[\x00-\x20]*(?:now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
+
+_READ_FILES = {"from_protobuf", "to_protobuf"}
+_TAKE_OPTIONS = {"from_avro": 3, "schema_of_avro": 2, "from_xml": 3, "schema_of_xml": 2}
+"""Functions with options that may name a file, and the number of the argument with the options."""
+_FILE_OPTIONS = {"avroschemaurl", "rowvalidationxsdpath"}
 _CONTINUED_COMMENT = re.compile(r"--[^\r\n]*\\\n")
 
 
@@ -129,19 +144,77 @@ def _outside(parsed: ParsedSelect) -> Iterator[tuple[str, Where, str]]:
         if isinstance(dot.expression, exp.Func):
             what = f"`{dot.sql(DIALECT)}` is a function of a catalog, expected a function of Spark."
             yield what, text.at(_start(dot)), "Write the function's name without a qualifier."
+    yield from _read_files(parsed)
     if continued := _CONTINUED_COMMENT.search(text.sql):
         what = "a comment ends with `\\`, so Spark takes the next line for a comment."
         yield what, text.at(continued.start()), "Remove the backslash."
 
 
-def _unpinned(parsed: ParsedSelect) -> Iterator[tuple[str, int | None, str]]:
+def is_special_time(text: str) -> bool:
+    """Return whether Spark casts a string to a date or time that differs in each run.
+
+    Examples
+    --------
+    >>> is_special_time("today"), is_special_time("2024-01-01")
+    (True, False)
+    """
+    return _SPECIAL_TIME.match(text) is not None
+
+
+def _tokens(parsed: ParsedSelect) -> list[Token]:
     try:
-        tokens = sqlglot.tokenize(parsed.text.sql, dialect=DIALECT)
+        return list(sqlglot.tokenize(parsed.text.sql, dialect=DIALECT))
     except SqlglotError:  # it did parse, so it has tokens
-        return
+        return []
+
+
+def _read_files(parsed: ParsedSelect) -> Iterator[tuple[str, Where, str]]:
+    """Yield the calls of functions that read a file on the driver or the executors."""
+    tokens = _tokens(parsed)
+    for index, token in enumerate(tokens[:-1]):
+        name = token.text.lower()
+        if tokens[index + 1].token_type != TokenType.L_PAREN or token.token_type in _STRINGS:
+            continue
+        number = _TAKE_OPTIONS.get(name, 0)
+        arguments = _arguments(tokens, index + 1) if number else []
+        if name in _READ_FILES:
+            yield (
+                f"`{name}()` reads a descriptor file, which the plan does not pin.",
+                parsed.text.at(token.start),
+                _CODE,
+            )
+        elif len(arguments) >= number > 0 and not _names_no_file(arguments[number - 1]):
+            what = f"the options of `{name}()` may name a file, which the plan does not pin."
+            hint = f"Write `map('KEY', 'VALUE')` without {' and '.join(sorted(_FILE_OPTIONS))}."
+            yield what, parsed.text.at(token.start), hint
+
+
+def _names_no_file(options: Sequence[Token]) -> bool:
+    """Return whether options are `map('KEY', 'VALUE', ...)` without a file. Spark also evaluates expressions, such as `concat`."""
+    inside = options[2:-1]
+    return (
+        [token.text.lower() for token in options[:2]] == ["map", "("]
+        and all(token.token_type in _STRINGS for token in inside[::2])
+        and all(token.token_type == TokenType.COMMA for token in inside[1::2])
+        and not {token.text.strip().lower() for token in inside[::4]} & _FILE_OPTIONS
+    )
+
+
+def _unpinned(parsed: ParsedSelect) -> Iterator[tuple[str, int | None, str]]:
+    tokens = _tokens(parsed)
+    calls: list[str] = []
     for index, token in enumerate(tokens):
         name = token.text.lower()
         following = tokens[index + 1] if index + 1 < len(tokens) else None
+        name_before = tokens[index - 1].text.lower() if index else ""
+        if token.token_type == TokenType.L_PAREN:
+            calls.append(name_before if name_before.isidentifier() else "")
+        elif token.token_type == TokenType.R_PAREN and calls:
+            calls.pop()
+        elif token.token_type in _STRINGS and is_special_time(token.text) and name_before not in _TYPES_OF_TIME:
+            casts = next((call for call in reversed(calls) if call), "") in _CASTS_TO_TIME
+            if casts or (following is not None and following.token_type == TokenType.DCOLON):
+                yield f"the time '{token.text}'", token.start, _TIME
         if following is None or token.token_type in _STRINGS:
             continue
         if following.token_type == TokenType.L_PAREN:
@@ -149,9 +222,9 @@ def _unpinned(parsed: ParsedSelect) -> Iterator[tuple[str, int | None, str]]:
                 yield f"`{name}()`", token.start, _UNPINNED[name]
             elif name in _WITHOUT_ARGUMENTS and not _arguments(tokens, index + 1):
                 yield f"`{name}()`", token.start, _WITHOUT_ARGUMENTS[name]
-            elif name in {"aes_encrypt", "try_aes_encrypt"} and _arguments(tokens, index + 1) < _AES_WITH_IV:
+            elif name in {"aes_encrypt", "try_aes_encrypt"} and len(_arguments(tokens, index + 1)) < _AES_WITH_IV:
                 yield f"`{name}()` without an `iv`", token.start, "Pass `iv`, the fifth argument."
-        elif following.token_type in _STRINGS and name in _TYPES_OF_TIME and _SPECIAL_TIME.match(following.text):
+        elif following.token_type in _STRINGS and name in _TYPES_OF_TIME and is_special_time(following.text):
             yield f"`{name} '{following.text}'`", token.start, _TIME
     named = {token.text.lower() for token in tokens}
     for kind, name in _BARE.items():
@@ -161,16 +234,19 @@ def _unpinned(parsed: ParsedSelect) -> Iterator[tuple[str, int | None, str]]:
         yield "TABLESAMPLE", _start(sample), _RANDOM
 
 
-def _arguments(tokens: Sequence[Token], start: int) -> int:
-    """Return the number of arguments in the parentheses that open at `start`."""
-    depth = commas = 0
-    for index in range(start, len(tokens)):
-        kind = tokens[index].token_type
+def _arguments(tokens: Sequence[Token], start: int) -> list[list[Token]]:
+    """Return the tokens of each argument in the parentheses that open at `start`."""
+    depth, arguments = 1, list[list[Token]]([[]])
+    for token in tokens[start + 1 :]:
+        kind = token.token_type
         depth += (kind == TokenType.L_PAREN) - (kind == TokenType.R_PAREN)
-        commas += kind == TokenType.COMMA and depth == 1
         if not depth:
-            return commas + 1 if index > start + 1 else 0
-    return commas + 1
+            break
+        if kind == TokenType.COMMA and depth == 1:
+            arguments.append([])
+        else:
+            arguments[-1].append(token)
+    return arguments if arguments != [[]] else []
 
 
 def _function(node: exp.Expr) -> str:
