@@ -237,10 +237,10 @@ def test_a_copy_has_the_bytes_and_old_copies_go(request, states, tmp_path, monke
     assert len(names) == model_copies.EARLIER_COPIES + 2
     for digest in names:
         target = tmp_path / f"restored-{digest}"
-        assert restore_copy(states, digest, target)
+        assert restore_copy(states, digest, target, 1 << 20)
         assert digest_of(target).hex == digest
     (gone,) = set(digests) - names
-    assert not restore_copy(states, gone, tmp_path / "none")
+    assert not restore_copy(states, gone, tmp_path / "none", 1 << 20)
 
 
 def test_a_storage_that_cannot_be_written_costs_the_copy_only(tmp_path, caplog, model_folder):
