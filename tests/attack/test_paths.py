@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firesteel.conf.errors import SpecError, SpecErrors
+from firesteel.conf.errors import SpecError, SpecErrors, StorageError
 from firesteel.conf.hadoop import site_xml
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
@@ -21,6 +22,7 @@ from firesteel.pipelines.publish.heartbeat import RunHeartbeat
 from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.identity import Location
+from firesteel.pipelines.storage.local import LocalStorage
 from support.data import write_days
 from support.publishing import INTERVAL, SINK, area_of
 from support.specs import FixedBackend, example_with
@@ -254,6 +256,29 @@ def test_a_link_in_the_storage_leads_no_clean_up_to_other_files(tmp_path, kind, 
     place.symlink_to(precious)
     CLEAN_UPS[kind](store, time.time() + 10 * 365 * 86400)
     assert sorted(precious.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe"])
+def test_a_link_in_the_storage_leads_no_write_to_other_files(tmp_path, kind):
+    """The names of heartbeats and indexes are known before firesteel writes them."""
+    precious, beat = tmp_path / "precious", tmp_path / "0000000001.beat"
+    precious.write_text("precious")
+    if kind == "link":
+        beat.symlink_to(precious)
+    elif kind == "dangling link":
+        beat.symlink_to(tmp_path / "new")
+    elif kind == "hard link":
+        beat.hardlink_to(precious)
+    else:
+        os.mkfifo(beat)
+    with pytest.raises(StorageError, match="FS8002"):
+        LocalStorage().replace(str(beat), b"")
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "new").exists()
+    beat.unlink()
+    LocalStorage().replace(str(beat), b"longer")
+    LocalStorage().replace(str(beat), b"a")
+    assert beat.read_bytes() == b"a"
 
 
 def test_clean_ups_delete_what_is_old_in_a_storage_behind_a_link(tmp_path):
