@@ -23,6 +23,7 @@ from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.identity import Location
 from firesteel.pipelines.storage.local import LocalStorage
+from firesteel.pipelines.storage.open import locate
 from support.data import write_days
 from support.publishing import INTERVAL, SINK, area_of
 from support.specs import FixedBackend, example_with
@@ -174,6 +175,36 @@ def test_every_spelling_of_an_hdfs_path_has_one_identity(hadoop, authority, uppe
 @pytest.mark.parametrize("uri", ["hdfs://other/ml/scores", "hdfs://nn-b.example.org/ml/scores", "hdfs://ns/ML/scores"])
 def test_other_hdfs_paths_have_other_identities(hadoop, uri):
     assert str(Location.of(uri)) != "hdfs://ns/ml/scores"
+
+
+UNCLEAR = [
+    "hdfs://nn:08020/ml/scores",
+    "hdfs://nn:/ml/scores",
+    "hdfs://nn:8020 /ml/scores",
+    "hdfs://n%6E/ml/scores",
+    "hdfs://nn\u3002/ml/scores",
+    "hdfs://nn/.reserved/.inodes/16386/scores",
+    "hdfs://nn//./.reserved/raw/ml/scores",
+]
+
+
+@pytest.mark.parametrize("uri", UNCLEAR)
+def test_a_spelling_that_names_a_path_only_for_hdfs_is_refused(tmp_path, uri):
+    for read in (Location.of, locate):
+        with pytest.raises(StorageError, match="FS8005"):
+            read(uri)
+    path = example_with(tmp_path, {SCORES: f"    path: '{uri}'\n"})
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(path, params={"root": "hdfs://nn/ml"}, backend=FixedBackend())
+    assert "FS8005" in {error.code for error in caught.value.errors}
+
+
+@pytest.mark.cluster
+def test_a_reserved_path_is_another_name_of_an_hdfs_folder(hdfs_env):
+    """Why FS8005 refuses it."""
+    storage, path = locate(f"{hdfs_env.uri}/reserved")
+    storage.create(f"{path}/file", b"x")
+    assert storage.read(f"/.reserved/raw{path}/file") == b"x"
 
 
 def planned(tmp_path: Path):
