@@ -182,7 +182,7 @@ def _copy_of_deleted(model: ModelPlan, store: StateStore | None, warn: Callable[
     """Return the pinned files of a version that the registry no longer has, from the copy in the storage."""
     with downloading() as partial:
         restored = partial / "model"
-        if store is None or not restore_copy(store, model.digest, restored):
+        if store is None or not restore_copy(store, model.digest, restored, model.size_bytes):
             raise PlanDrift(
                 "FS6002",
                 f"{_pinned(model)}; {model.resolved_uri} is no longer in the registry, and the storage has no copy of it.",
