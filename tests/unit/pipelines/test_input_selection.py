@@ -23,6 +23,7 @@ from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import SourceInput
 from firesteel.pipelines.spec.date_formats import period, unit_of_formats
 from firesteel.pipelines.spec.model import Interval, Source
+from firesteel.pipelines.storage.local import LocalStorage
 from support.specs import FixedBackend
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64())})
@@ -119,15 +120,33 @@ def test_a_changed_folder_is_noticed_by_the_run_and_by_the_next_plan(tmp_path):
     assert planned(tmp_path, "", "2024-06-05").intervals[0].plan_hash != first.intervals[0].plan_hash
 
 
-def test_a_folder_is_listed_once_for_all_intervals(tmp_path, monkeypatch):
-    from firesteel.pipelines.storage.local import LocalStorage
-
-    put(tmp_path, "a.parquet")
-    scans, real = [], LocalStorage.scan
-    monkeypatch.setattr(LocalStorage, "scan", lambda self, paths: scans.append(paths) or real(self, paths))
-    plan = planned(tmp_path, "", "2024-06-01", "2024-06-30")
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("", ["a.parquet", "b.parquet"]),
+        (LATEST, ["dt=20240601/p.parquet"]),
+        (
+            'partitions: {dt: "%Y%m%d"}, select: {from: "${interval.ds - 6d}", to: "${interval.ds}", at_least: 1}, ready: {}',
+            [f"dt=202406{day:02}/p.parquet" for day in range(1, 31)],
+        ),
+    ],
+    ids=["folder", "newest", "range"],
+)
+def test_a_directory_is_listed_once_for_all_intervals(tmp_path, monkeypatch, source, files):
+    put(tmp_path, *files)
+    for file in files:
+        (tmp_path / "rows" / file).with_name("_SUCCESS").touch()
+    scans: list[str] = []
+    looks: list[str] = []
+    scan, status = LocalStorage.scan, LocalStorage.status
+    monkeypatch.setattr(LocalStorage, "scan", lambda self, paths: scans.extend(paths) or scan(self, paths))
+    monkeypatch.setattr(LocalStorage, "status", lambda self, path: looks.append(path) or status(self, path))
+    plan = planned(tmp_path, source, "2024-06-01", "2024-06-30")
     assert len(plan.intervals) == 30
-    assert sum(str(tmp_path / "rows") in heads for heads in scans) == 1
+    for calls in (scans, [path for path in looks if path.endswith("_SUCCESS")]):
+        of_source = [path for path in calls if path.startswith(str(tmp_path / "rows"))]
+        assert len(of_source) == len(set(of_source))
+    assert {file.path for interval in plan.intervals for file in interval.inputs[0].files} == set(files)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from firesteel.pipelines.plan.choices import Choice, choices, type_of
 from firesteel.pipelines.plan.intervals import Slot, formatted_rows, names_interval, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
 from firesteel.pipelines.plan.newest import NewestSearch
-from firesteel.pipelines.spec.model import Latest, Select, Source
+from firesteel.pipelines.spec.model import Latest, Range, Select, Source
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -131,13 +131,14 @@ class Tree:
 
     def root(self) -> Root:
         """Return the state of the source's own directory."""
-        return self._once(("", -1), self._check_root)
+        return self.once(("", -1), self._check_root)
 
     def branches(self, path: str, depth: int) -> Branches:
         """Return the directories in `path`, with values of the column at `depth`; none if `path` is missing."""
-        return self._once((path, depth), lambda: self._list(path, depth))
+        return self.once((path, depth), lambda: self._list(path, depth))
 
-    def _once(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+    def once(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """Return a value that is computed once for all intervals."""
         with self._lock:
             known = self._results.get(key)
             result: Future[T] = known or self._results.setdefault(key, Future())
@@ -253,10 +254,40 @@ class Tree:
         return text if self.source.layout else partition_name(column, text)
 
     def scan(self, heads: tuple[str, ...]) -> tuple[InputFile, ...]:
-        """Return all files in some directories. A source whose directories are those of many intervals lists them once."""
-        if any(names_interval(select) and not isinstance(select, Latest) for select in self.source.select.values()):
+        """Return all files in some directories of equal depth, sorted by path. Directories that several intervals read are listed once."""
+        if not self._is_shared:
             return _scan(self.located.storage, self.located.path, heads)
-        return self._once(heads, lambda: _scan(self.located.storage, self.located.path, heads))
+        keys = {head: ("files", head) for head in heads}
+        with self._lock:
+            mine = [head for head, key in keys.items() if key not in self._results]
+            self._results.update((keys[head], Future()) for head in mine)
+            results = [self._results[key] for key in keys.values()]
+        try:
+            if mine:
+                depth = len(mine[0].split("/")) if mine[0] else 0
+                files: dict[str, list[InputFile]] = {head: [] for head in mine}
+                for file in _scan(self.located.storage, self.located.path, tuple(mine)):
+                    files["/".join(file.path.split("/")[:depth])].append(file)
+                for head in mine:
+                    self._results[keys[head]].set_result(tuple(files[head]))
+        except BaseException as error:
+            for head in mine:
+                self._results[keys[head]].set_exception(error)
+            raise
+        return tuple(sorted((file for result in results for file in result.result()), key=lambda file: file.path))
+
+    def has_marker(self, head: str, marker: str) -> bool:
+        """Return whether a directory has a ready marker."""
+        path = join(join(self.located.path, head), marker)
+        if not self._is_shared:
+            return self.located.storage.status(path) is not None
+        return self.once(("marker", head), lambda: self.located.storage.status(path) is not None)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Return whether several intervals may read the same directory."""
+        selects = self.source.select.values()
+        return any(isinstance(select, Range | Latest) for select in selects) or not any(map(names_interval, selects))
 
 
 def read_manifest(
@@ -505,8 +536,7 @@ class _Walk:
             return heads
         ready = []
         for head in heads:
-            path = join(located.path, head)
-            if located.storage.status(join(path, source.ready.marker)) is not None:
+            if self.tree.has_marker(head, source.ready.marker):
                 ready.append(head)
                 continue
             present = len(list_files(located.storage, located.path, (head,), marker_of(source)))
