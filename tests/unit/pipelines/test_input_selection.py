@@ -21,6 +21,7 @@ from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import Located, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import SourceInput
+from firesteel.pipelines.plan.newest import newest_values
 from firesteel.pipelines.spec.date_formats import period, unit_of_formats
 from firesteel.pipelines.spec.model import Interval, Source
 from firesteel.pipelines.storage.local import LocalStorage
@@ -437,6 +438,13 @@ def test_a_time_is_in_the_period_of_its_directory(at, layout):
     texts = {text.partition("=")[2] or text: "" for text in layout[0]}
     opens, closes = period({text: at.strftime(text) for text in texts})
     assert opens <= at < closes
+
+
+@given(st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1)), st.sampled_from(LAYOUTS))
+def test_the_newest_values_are_those_of_the_last_period_that_has_ended(end, layout):
+    formats = {text: text.partition("=")[2] or text for text in layout[0]}
+    _, closes = period({formats[name]: text for name, text in newest_values(formats, end).items()})
+    assert closes <= end < period({text: closes.strftime(text) for text in formats.values()})[1]
 
 
 @pytest.mark.parametrize(

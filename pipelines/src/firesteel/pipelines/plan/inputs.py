@@ -29,7 +29,7 @@ from firesteel.conf.quantities import age, duration, plural
 from firesteel.pipelines.plan.choices import Choice, choices, type_of
 from firesteel.pipelines.plan.intervals import Slot, formatted_rows, names_interval, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.plan.newest import NewestSearch
+from firesteel.pipelines.plan.newest import NewestSearch, newest_values
 from firesteel.pipelines.spec.model import Latest, Range, Select, Source
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
@@ -76,10 +76,18 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
     }
 
 
+def latest_formats(source: Source) -> dict[str, str]:
+    """Return column -> format of the columns with `latest`."""
+    selects = {column: source.select.get(column) for column in source.levels}
+    return {column: select.format for column, select in selects.items() if isinstance(select, Latest)}
+
+
 def own_directory(source: Source, slot: Slot) -> str:
     """Return the last directory of an interval for a source with directories without `column=`."""
-    formats = [select.format for select in source.select.values() if not isinstance(select, str | tuple)]
-    return "/".join(formatted_rows([text or "" for text in formats], slot)[-1])
+    if formats := latest_formats(source):
+        return "/".join(newest_values(formats, slot.end.replace(tzinfo=None)).values())
+    own = [select.format for select in source.select.values() if not isinstance(select, str | tuple)]
+    return "/".join(formatted_rows([text or "" for text in own], slot)[-1])
 
 
 def below(folder: str, name: str) -> str:
@@ -410,7 +418,7 @@ class _Walk:
         self.name, self.tree, self.slot, self.after = name, tree, slot, after
         self.columns = list(source.levels)
         self.chosen = choices(source, slot, where)
-        self.latest = {column: select.format for column, select in source.select.items() if isinstance(select, Latest)}
+        self.latest = latest_formats(source)
         self.known: dict[str, dict[str, PartitionValue]] = {"": {}}
         self.days = {column: _days(source, column, select, slot) for column, select in source.select.items()}
         typed = {column: _typed(source, column, texts) for column, texts in only.items()}

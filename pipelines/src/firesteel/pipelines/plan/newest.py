@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from firesteel.conf.partitions import PartitionValue, value_text
@@ -52,6 +52,14 @@ class Newest:
     values: Mapping[str, PartitionValue]
     directory: str
     end: datetime
+
+
+def newest_values(formats: Mapping[str, str], end: datetime) -> dict[str, str]:
+    """Return column -> value of the newest partition that can exist for an interval with the local end `end`."""
+    moment = timedelta(seconds=1)
+    opens, closes = period({format_: (end - moment).strftime(format_) for format_ in formats.values()})
+    at = (opens if closes > end else end) - moment
+    return {column: at.strftime(format_) for column, format_ in formats.items()}
 
 
 @dataclass(frozen=True, slots=True)
