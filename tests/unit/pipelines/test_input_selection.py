@@ -21,8 +21,10 @@ from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import Located, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import SourceInput
+from firesteel.pipelines.plan.newest import newest_values
 from firesteel.pipelines.spec.date_formats import period, unit_of_formats
 from firesteel.pipelines.spec.model import Interval, Source
+from firesteel.pipelines.storage.local import LocalStorage
 from support.specs import FixedBackend
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64())})
@@ -119,15 +121,33 @@ def test_a_changed_folder_is_noticed_by_the_run_and_by_the_next_plan(tmp_path):
     assert planned(tmp_path, "", "2024-06-05").intervals[0].plan_hash != first.intervals[0].plan_hash
 
 
-def test_a_folder_is_listed_once_for_all_intervals(tmp_path, monkeypatch):
-    from firesteel.pipelines.storage.local import LocalStorage
-
-    put(tmp_path, "a.parquet")
-    scans, real = [], LocalStorage.scan
-    monkeypatch.setattr(LocalStorage, "scan", lambda self, paths: scans.append(paths) or real(self, paths))
-    plan = planned(tmp_path, "", "2024-06-01", "2024-06-30")
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("", ["a.parquet", "b.parquet"]),
+        (LATEST, ["dt=20240601/p.parquet"]),
+        (
+            'partitions: {dt: "%Y%m%d"}, select: {from: "${interval.ds - 6d}", to: "${interval.ds}", at_least: 1}, ready: {}',
+            [f"dt=202406{day:02}/p.parquet" for day in range(1, 31)],
+        ),
+    ],
+    ids=["folder", "newest", "range"],
+)
+def test_a_directory_is_listed_once_for_all_intervals(tmp_path, monkeypatch, source, files):
+    put(tmp_path, *files)
+    for file in files:
+        (tmp_path / "rows" / file).with_name("_SUCCESS").touch()
+    scans: list[str] = []
+    looks: list[str] = []
+    scan, status = LocalStorage.scan, LocalStorage.status
+    monkeypatch.setattr(LocalStorage, "scan", lambda self, paths: scans.extend(paths) or scan(self, paths))
+    monkeypatch.setattr(LocalStorage, "status", lambda self, path: looks.append(path) or status(self, path))
+    plan = planned(tmp_path, source, "2024-06-01", "2024-06-30")
     assert len(plan.intervals) == 30
-    assert sum(str(tmp_path / "rows") in heads for heads in scans) == 1
+    for calls in (scans, [path for path in looks if path.endswith("_SUCCESS")]):
+        of_source = [path for path in calls if path.startswith(str(tmp_path / "rows"))]
+        assert len(of_source) == len(set(of_source))
+    assert {file.path for interval in plan.intervals for file in interval.inputs[0].files} == set(files)
 
 
 @pytest.mark.parametrize(
@@ -162,15 +182,29 @@ def test_a_folder_or_newest_partition_without_files_is_missing(tmp_path, source,
     [
         ('select: {dt: "${interval.ds}"}', "`select` needs `partitions`"),
         ("partitions: none", "`partitions: none` has no format of dates such as `%Y/%m/%d`. Leave out `partitions`"),
-        ("select: latest", "`select: latest` needs a format of dates under `partitions`"),
-        ("partitions: {dt: string}, select: latest", "`select: latest` needs a format of dates under `partitions`"),
-        ("partitions: {dt: string}, select: {from: a, to: b}", "`from` and `to` needs a format of dates"),
+        ("select: latest", "`select` needs a format of dates under `partitions`"),
+        ("partitions: {dt: string}, select: latest", "`select` needs a format of dates under `partitions`"),
+        ("partitions: {dt: string}, select: {from: a, to: b}", "`select` needs a format of dates under `partitions`"),
         ('partitions: {m: "%m"}, select: latest', "the newest of %m is not known"),
         ('partitions: {y: "%Y", d: "%d"}, select: latest', "the newest of %Y, %d is not known"),
         ('partitions: {dt: "%Y%m%d"}, max_age: 7d', "`max_age` needs `select: latest`"),
         ('partitions: {dt: "%Y%q"}, select: latest', "unknown directive `%q`"),
         ('partitions: "%Y/%m/data"', "`data` has no directive"),
         ('partitions: "%Y/%q"', "unknown directive `%q`"),
+        ('partitions: "%Y//%m"', "has an empty level"),
+        ('partitions: "year=%Y/month=%m"', "has names of columns. Write a mapping"),
+        ('partitions: {dt: "%Y"}, select: newest', "rows.select`: expected `latest`, or a mapping such as `{COLUMN: VALUE}`, found 'newest'"),
+        ('partitions: {dt: "%Y"}, select: [latest]', "rows.select`: expected `latest`, or a mapping"),
+        ('partitions: {dt: "%Y"}, select: {latest: 7d}', "rows.select`: write `select: latest`, and `max_age` beside it"),
+        ('partitions: {dt: "%Y"}, select: {dt: {latest: true, max_age: 7d}}', "write `dt: latest`, and `max_age` beside `select`"),
+        ("partitions: {dt: string}, select: {dt: latest}", "such as `dt: string %Y%m%d`, or `dt: [latest]` for its name"),
+        ('partitions: {dt: "%Y"}, select: latest, max_age: 7', "7 s is shorter than any partition"),
+        ('partitions: {dt: "%Y"}, select: {from: 2024}', "rows.select`: a range needs both `from` and `to`"),
+        ('partitions: "%Y/%m/%d", select: {from: 2024-06-02, to: 2024-06-01}', "rows.select`: the range ends (2024-06-01) before"),
+        (
+            'partitions: {dt: "%Y%m%d"}, select: {from: 2024-06-01, to: 2024-06-02, at_least: 3}',
+            "`at_least: 3` is more than the 2 partitions of the range",
+        ),
         ('partitions: {dt: "%Y"}, layout: "%Y"', "or `layout`, not both"),
         ("partitions: {dt: date}, select: {dt: {from: 2024-06-01, to: 2024-06-02, at_least: 0}}", "expected a number of partitions such as 20"),
         ("partitions: {dt: date}, select: {dt: {from: 2024-06-01, to: 2024-06-02, at_least: 110%}}", "or a share such as 80%"),
@@ -418,6 +452,13 @@ def test_a_time_is_in_the_period_of_its_directory(at, layout):
     texts = {text.partition("=")[2] or text: "" for text in layout[0]}
     opens, closes = period({text: at.strftime(text) for text in texts})
     assert opens <= at < closes
+
+
+@given(st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1)), st.sampled_from(LAYOUTS))
+def test_the_newest_values_are_those_of_the_last_period_that_has_ended(end, layout):
+    formats = {text: text.partition("=")[2] or text for text in layout[0]}
+    _, closes = period({formats[name]: text for name, text in newest_values(formats, end).items()})
+    assert closes <= end < period({text: closes.strftime(text) for text in formats.values()})[1]
 
 
 @pytest.mark.parametrize(
