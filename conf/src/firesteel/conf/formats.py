@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-SourceFormat = Literal["parquet", "orc", "csv", "json", "text"]
+SourceFormat = Literal["parquet", "orc", "avro", "csv", "json", "text"]
 SinkFormat = Literal["parquet", "orc"]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 
-TITLES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "json": "JSON", "text": "text"}
+TITLES = {"parquet": "Parquet", "orc": "ORC", "avro": "Avro", "csv": "CSV", "json": "JSON", "text": "text"}
 """Format -> its name in messages."""
 LINES = frozenset({"csv", "json", "text"})
 """Formats whose files have no schema. The spec declares their columns."""
@@ -17,6 +17,7 @@ _TIMES = ("dateFormat", "timestampFormat", "timestampNTZFormat", "timeZone", "lo
 OPTIONS: dict[str, tuple[str, ...]] = {
     "parquet": (),
     "orc": (),
+    "avro": (),
     "csv": (
         *("header", "sep", "delimiter", "quote", "escape", "comment", "encoding", "lineSep", "multiLine", *_TIMES),
         *("nullValue", "emptyValue", "nanValue", "positiveInf", "negativeInf"),

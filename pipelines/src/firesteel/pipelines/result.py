@@ -24,7 +24,8 @@ class Counts:
     dead_letter : int
         Rows that the model failed on.
     quarantined, dropped : int
-        Rows that gates excluded: kept with the reason, or not kept. `dropped` also counts rows that a step after the score left out.
+        Rows that gates excluded: kept with the reason, or not kept. `quarantined` also counts rows that cannot be parsed, and `dropped`
+        rows that a step after the score left out.
     """
 
     rows_in: int = 0

@@ -15,7 +15,7 @@ from firesteel.jobs.cli.options import json_option, spec_options
 
 @click.group("quarantine")
 def quarantine() -> None:
-    """Show rows that failed an expectation with `on_fail: quarantine` and were not scored."""
+    """Show rows that failed an expectation with `on_fail: quarantine`, or could not be parsed, and were not scored."""
 
 
 @quarantine.command("ls")

@@ -213,7 +213,7 @@ def verdict(result: RunResult, gates: tuple[GateTable, ...]) -> Verdict:
     if dead_letters:
         detail += f" {plural(dead_letters, 'row')} failed in the model (see dead letters)."
     if result.counts.quarantined:
-        detail += f" {plural(result.counts.quarantined, 'row')} failed a gate (see quarantine)."
+        detail += f" {plural(result.counts.quarantined, 'row')} failed a gate or could not be parsed (see quarantine)."
     return Verdict("warn" if warned or dead_letters else "good", headline, detail)
 
 

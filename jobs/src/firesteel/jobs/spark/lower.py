@@ -286,6 +286,19 @@ def spark_errors() -> Iterator[None]:
         raise spark_fault(error) from error
 
 
+def _without_avro() -> FiresteelError:
+    from pyspark import __version__ as version
+
+    from firesteel.conf.errors import RuntimeFault
+
+    package = f"org.apache.spark:spark-avro_2.13:{version}"
+    return RuntimeFault(
+        "FS9004",
+        "a source has the format avro, and the Spark session lacks the package that reads it. Nothing was read.",
+        hint=f"Set `spark.jars.packages: {package}` in `configuration` (or `spark.jars`, with the path of the jar).",
+    )
+
+
 def spark_fault(error: Exception) -> FiresteelError:
     """Return the FiresteelError for a failed Spark job. The condition of Spark's error selects it, not the text.
 
@@ -321,6 +334,8 @@ def spark_fault(error: Exception) -> FiresteelError:
             hint="Write the partition again. The driver's log has Spark's stack trace.",
         )
     condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+    if condition == "AVRO_DATA_SOURCE_NOT_ENABLED":
+        return _without_avro()
     # Redact before truncating: part of a secret would not be recognised.
     lines = [line.rstrip() for line in redact(str(error)).splitlines() if line.strip()]
     raised = [match[1] for line in lines if (match := _PYTHON_ERROR.match(line))]

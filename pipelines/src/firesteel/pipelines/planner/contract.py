@@ -1,4 +1,4 @@
-"""Compare a contract with the schemas in the footers of Parquet and ORC files, without a JVM.
+"""Compare a contract with the schemas that Parquet, ORC and Avro files contain, without a JVM.
 
 Column types are those of Spark's reader, for Parquet from its schema alone: Spark ignores Arrow's own schema (`ARROW:schema`).
 """
@@ -14,7 +14,8 @@ from firesteel.conf.errors import FiresteelError, InputNotReady, StorageError
 from firesteel.conf.formats import LINES, TITLES
 from firesteel.conf.types import FROM_PARQUET, INTEGER_BITS, UNSIGNED, VOID, WIDENED
 from firesteel.pipelines.plan.model import Column
-from firesteel.pipelines.planner.file_schema import FileSchema
+from firesteel.pipelines.planner.avro_schema import avro_header, avro_schema
+from firesteel.pipelines.planner.file_schema import MAX_PRECISION, FileSchema
 from firesteel.pipelines.planner.orc_schema import orc_schema
 from firesteel.pipelines.sql.select import UNKNOWN
 from firesteel.pipelines.storage.ranges import RangeReader
@@ -28,10 +29,9 @@ _FIELD = re.compile(r"\w+")
 _CODECS = {
     "parquet": {"UNCOMPRESSED", "SNAPPY", "GZIP", "LZ4", "ZSTD"},
     "orc": {"UNCOMPRESSED", "ZLIB", "SNAPPY", "LZO", "LZ4", "ZSTD"},
+    "avro": {"null", "deflate", "snappy", "bzip2", "xz", "zstandard"},
 }
 """Format -> the compression codecs that Spark includes."""
-MAX_PRECISION = 38
-"""Most digits of a Spark decimal."""
 
 
 _NO_COLUMNS = FileSchema((), {})
@@ -60,7 +60,7 @@ def known_schema(
 
 
 def read_schema(name: str, storage: Storage, path: str, length: int, format_: str = "parquet") -> FileSchema:
-    """Return the schema in the footer of a Parquet or ORC file. Other files have no columns.
+    """Return the schema in the footer of a Parquet or ORC file, or in the header of an Avro file. Other files have no columns.
 
     Raises
     ------
@@ -126,9 +126,16 @@ def _orc_footer(file: RangeReader) -> tuple[FileSchema, str]:
     ), footer.compression
 
 
+def _avro_header(file: RangeReader) -> tuple[FileSchema, str]:
+    """Return the schema of an Avro file, and its compression codec."""
+    text, codec = avro_header(file)
+    return _shared(f"avro {text}", lambda: avro_schema(text)), codec
+
+
 _FOOTERS: Mapping[str, Callable[[RangeReader], tuple[FileSchema, str]]] = {
     "parquet": _parquet_footer,
     "orc": _orc_footer,
+    "avro": _avro_header,
 }
 """Format -> what reads the schema and the codec of a file."""
 
@@ -211,6 +218,8 @@ def unreadable_hint(reason: str) -> str:
     """Return the hint for a column that Spark cannot read."""
     if "nanoseconds" in reason:
         return 'Write it in microseconds (pandas: `to_parquet(..., coerce_timestamps="us", allow_truncated_timestamps=True)`).'
+    if "without a name" in reason:
+        return "Write the file again with names, by a current version of Hive or Spark."
     return "Write it with a type that Spark supports."
 
 

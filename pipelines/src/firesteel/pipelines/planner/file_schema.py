@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from firesteel.conf.types import VOID
 from firesteel.pipelines.plan.model import Column
 
+MAX_PRECISION = 38
+"""Most digits of a Spark decimal."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSchema:

@@ -13,13 +13,16 @@ from firesteel.pipelines.sql.select import UNKNOWN
 _CATALYST = b"spark.sql.catalyst.type"
 """Attribute of an ORC column in which Spark writes its own type."""
 _FROM_ARROW = {arrow: name for name, arrow in ARROW.items() if name not in {"timestamp", "timestamp_ntz"}}
+_NAMELESS = "without a name (an old version of Hive wrote the file), so that its place would decide its values"
+"""Spark reads the columns of a file by their places if all their names start with `_col`."""
 
 
 def orc_schema(schema: Any) -> FileSchema:
     """Return the schema of an ORC file from its Arrow schema."""
     columns = []
+    nameless = all(name.startswith("_col") for name in schema.names)
     for field in schema:
-        reasons: list[str] = []
+        reasons = [_NAMELESS] if nameless else []
         columns.append((Column(field.name, _type_of(field, reasons)), reasons))
     return FileSchema.of(columns)
 
