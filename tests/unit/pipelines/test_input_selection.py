@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, PlanDrift, SpecErrors, Where
+from firesteel.jobs.lineage.datasets import inputs
 from firesteel.jobs.run.stages import check_inputs
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import Located, Tree, read_manifest
@@ -419,6 +420,23 @@ def test_directories_without_names_are_read_by_their_format(tmp_path):
     assert plan.sources[0].partitions == ()
     assert "rows/2024/06/07 is missing" in refused("FS4002", tmp_path, 'partitions: "%Y/%m/%d"', "2024-06-07")
     assert "2024/06/05/hour=1 is a partition level that is not" in _below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "subset"),
+    [
+        ("", "p.parquet", None),
+        (LATEST, "dt=20240603/p.parquet", [({"dt": "20240603"}, "dt=20240603")]),
+        ('partitions: "%Y/%m/%d"', "2024/06/05/p.parquet", [({}, "2024/06/05")]),
+    ],
+)
+def test_lineage_has_the_directories_that_were_read(tmp_path, source, path, subset):
+    put(tmp_path, path)
+    plan = planned(tmp_path, source, "2024-06-05")
+    (dataset,) = inputs(plan, plan.intervals[0], None, "")
+    facet = dataset.inputFacets.get("subset")
+    found = facet and [(part.dimensions, part.identifier) for part in facet.inputCondition.partitions]
+    assert found == subset
 
 
 def _below(root: Path) -> str:
