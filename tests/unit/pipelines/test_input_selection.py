@@ -286,6 +286,24 @@ def test_a_partition_of_later_hours_is_not_read(tmp_path, unit, start, day):
     assert paths(planned(tmp_path, LATEST, start, unit=unit)) == [f"dt=202406{day}/p.parquet"]
 
 
+@pytest.mark.parametrize(("by", "code"), [("[dt]", "FS1004"), ('[dt: "%Y%m%d"]', "FS1013"), ('[day: "%Y%m%d"]', "")])
+def test_the_date_of_the_newest_partition_is_not_that_of_the_interval(tmp_path, by, code):
+    pipeline(tmp_path, LATEST)
+    path = tmp_path / "pipeline.yaml"
+    text = (
+        path.read_text(encoding="utf-8")
+        .replace('[day: "%Y-%m-%d"]', by)
+        .replace("SELECT id FROM", "SELECT id, dt FROM")
+    )
+    path.write_text(text, encoding="utf-8")
+    if not code:
+        Pipeline.load(path, backend=FixedBackend())
+        return
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(path, backend=FixedBackend())
+    assert [error.code for error in caught.value.errors] == [code]
+
+
 def test_max_age_is_the_time_between_the_ends(tmp_path):
     put(tmp_path, "dt=20240601/p.parquet", "dt=20240701/p.parquet")
     source = f"{LATEST}, max_age: 4d"
