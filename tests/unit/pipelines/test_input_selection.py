@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, PlanDrift, SpecErrors, Where
+from firesteel.jobs.lineage.datasets import inputs
 from firesteel.jobs.run.stages import check_inputs
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import Located, Tree, read_manifest
@@ -285,6 +286,24 @@ def test_a_partition_of_later_hours_is_not_read(tmp_path, unit, start, day):
     assert paths(planned(tmp_path, LATEST, start, unit=unit)) == [f"dt=202406{day}/p.parquet"]
 
 
+@pytest.mark.parametrize(("by", "code"), [("[dt]", "FS1004"), ('[dt: "%Y%m%d"]', "FS1013"), ('[day: "%Y%m%d"]', "")])
+def test_the_date_of_the_newest_partition_is_not_that_of_the_interval(tmp_path, by, code):
+    pipeline(tmp_path, LATEST)
+    path = tmp_path / "pipeline.yaml"
+    text = (
+        path.read_text(encoding="utf-8")
+        .replace('[day: "%Y-%m-%d"]', by)
+        .replace("SELECT id FROM", "SELECT id, dt FROM")
+    )
+    path.write_text(text, encoding="utf-8")
+    if not code:
+        Pipeline.load(path, backend=FixedBackend())
+        return
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(path, backend=FixedBackend())
+    assert [error.code for error in caught.value.errors] == [code]
+
+
 def test_max_age_is_the_time_between_the_ends(tmp_path):
     put(tmp_path, "dt=20240601/p.parquet", "dt=20240701/p.parquet")
     source = f"{LATEST}, max_age: 4d"
@@ -419,6 +438,23 @@ def test_directories_without_names_are_read_by_their_format(tmp_path):
     assert plan.sources[0].partitions == ()
     assert "rows/2024/06/07 is missing" in refused("FS4002", tmp_path, 'partitions: "%Y/%m/%d"', "2024-06-07")
     assert "2024/06/05/hour=1 is a partition level that is not" in _below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "subset"),
+    [
+        ("", "p.parquet", None),
+        (LATEST, "dt=20240603/p.parquet", [({"dt": "20240603"}, "dt=20240603")]),
+        ('partitions: "%Y/%m/%d"', "2024/06/05/p.parquet", [({}, "2024/06/05")]),
+    ],
+)
+def test_lineage_has_the_directories_that_were_read(tmp_path, source, path, subset):
+    put(tmp_path, path)
+    plan = planned(tmp_path, source, "2024-06-05")
+    (dataset,) = inputs(plan, plan.intervals[0], None, "")
+    facet = dataset.inputFacets.get("subset")
+    found = facet and [(part.dimensions, part.identifier) for part in facet.inputCondition.partitions]
+    assert found == subset
 
 
 def _below(root: Path) -> str:
