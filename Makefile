@@ -8,7 +8,7 @@ COMPONENTS := api conf pipelines udfs rdma_shuffle jobs airflow_provider
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env demo demo-clean test test-long test-all test-rdma test-unit lint format docs docs-check airflow-pins wheel cluster-up cluster-down clean
+.PHONY: help env demo demo-clean test test-long test-all test-rdma test-unit lint format docs docs-check pins wheel cluster-up cluster-down clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -66,9 +66,10 @@ docs-check: env  ## hold the generated reference to the code
 	$(BIN)/python tools/reference.py --check
 	$(BIN)/python tools/faults.py --check
 
-airflow-pins: env  ## write the pins of the Airflow that tests use
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header tests/support/airflow/requirements.in \
-	  --output-file tests/support/airflow/constraints.txt
+PINS := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header
+pins: env  ## write the pins of the Airflow and of the older MLflow that tests use
+	for name in airflow old_mlflow; do \
+	  $(PINS) tests/support/$$name/requirements.in --output-file tests/support/$$name/constraints.txt || exit 1; done
 
 wheel: env  ## build the wheels of firesteel and of its Airflow provider into dist/
 	$(BIN)/uv build --quiet --wheel --out-dir dist

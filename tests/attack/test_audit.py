@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from firesteel.pipelines.publish.ledger import read_record
 from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
-from firesteel.pipelines.publish.verify import verify_files
+from firesteel.pipelines.publish.verify import check_dead_letters, verify_excluded, verify_files
 from firesteel.pipelines.result import Counts
 from firesteel.pipelines.storage.open import locate
 from support.publishing import (
@@ -27,6 +29,7 @@ from support.publishing import (
     INTERVAL,
     NEW,
     OLD,
+    PLANNED,
     SINK,
     area_of,
     attempt_of,
@@ -238,6 +241,98 @@ def test_a_damaged_ledger_record_does_not_hide_what_else_is_wrong(store):
     problems = "\n".join(store.problems())
     assert "dt=2013-05-29/part-0 was changed" in problems
     assert "the ledger cannot be read" in problems
+
+
+LETTERS = "dead_letter/score/2013-06-01/r4.jsonl"
+QUARANTINED = "quarantine/rows/interval=2013-06-01/run_id=r4/part-0"
+NEVER = {SINK: (None, None)}
+
+
+def excluding(store: Store, *, fail: bool = False) -> None:
+    """Publish with a dead letter and quarantined rows, or fail after they were written."""
+    area = area_of(store.root)
+    with (
+        contextlib.suppress(RuntimeError),
+        Transaction.begin(area, SINK, sink_of(store.root), INTERVAL, attempt_of("r4")) as transaction,
+    ):
+        stage(transaction, area.storage, NEW)
+        for path in (LETTERS, QUARANTINED):
+            area.storage.create(f"{area.base}/{path}", b"rows")
+        area.storage.create(f"{area.base}/{QUARANTINED.rpartition('/')[0]}/_SUCCESS", b"")
+        transaction.record_excluded(f"{area.base}/{LETTERS}")
+        transaction.record_excluded(f"{area.base}/{QUARANTINED.rpartition('/')[0]}")
+        if fail:
+            raise RuntimeError
+        transaction.publish(PLANNED, Counts(rows_in=12, scored=10, dead_letter=1, quarantined=1))
+
+
+def excluded_problems(store: Store, keep=NEVER, now_s: float = 2e9) -> list[str]:
+    return verify_excluded(area_of(store.root), keep, now_s=now_s)
+
+
+@pytest.mark.parametrize("fail", [False, True])
+@pytest.mark.parametrize("path", [LETTERS, QUARANTINED])
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda file: file.unlink(), "was lost"),
+        (lambda file: file.write_text("raws"), "was changed: its SHA-256"),
+        (lambda file: file.write_text("more rows"), "was changed: it has 9 bytes"),
+        (lambda file: file.unlink() or os.mkfifo(file), "was changed: it has 0 bytes"),
+    ],
+)
+def test_dead_letters_and_quarantined_rows_that_are_changed_are_named(store, path, act, said, fail):
+    excluding(store, fail=fail)
+    assert excluded_problems(store) == []
+    act(store.path / "_firesteel" / path)
+    (problem,) = excluded_problems(store)
+    assert f"{SINK} {INTERVAL}: {path} {said}" in problem
+
+
+def test_dead_letters_that_are_added_to_a_run_are_named(store):
+    excluding(store)
+    forged = [LETTERS.replace("r4", "r3"), LETTERS.replace("score", "other"), f"{QUARANTINED}1"]
+    for path in forged:
+        file = store.path / "_firesteel" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("rows")
+    problems = excluded_problems(store)
+    assert {problem.split()[2] for problem in problems} == {*forged}
+    assert all("was added: run" in problem for problem in problems)
+
+
+def test_changed_and_added_dead_letters_are_not_replayed(store):
+    excluding(store)
+    area = area_of(store.root)
+    path, forged = f"{area.base}/{LETTERS}", f"{area.base}/{LETTERS.replace('score', 'other')}"
+    check_dead_letters(area, SINK, INTERVAL, [path])
+    area.storage.create(forged, b"rows")
+    with pytest.raises(StorageError, match=r"FS8006.*other/2013-06-01/r4.jsonl was added: no run wrote it"):
+        check_dead_letters(area, SINK, INTERVAL, [path, forged])
+    area.storage.replace(path, b"raws")
+    with pytest.raises(StorageError, match=r"FS8006.*score/2013-06-01/r4.jsonl was changed"):
+        check_dead_letters(area, SINK, INTERVAL, [path])
+
+
+def test_excluded_rows_that_retention_has_deleted_are_not_lost(store):
+    excluding(store)
+    for path in (LETTERS, QUARANTINED):
+        (store.path / "_firesteel" / path).unlink()
+    started_s = datetime.fromisoformat(attempt_of("r4").started_at).timestamp()
+    keep = {SINK: (100.0, 200.0)}
+    assert len(excluded_problems(store, keep, started_s + 99)) == 2
+    assert len(excluded_problems(store, keep, started_s + 101)) == 1
+    assert excluded_problems(store, keep, started_s + 201) == []
+
+
+def test_the_audit_log_covers_the_digests_of_dead_letters(store):
+    excluding(store)
+    assert store.problems() == []
+    digest = area_of(store.root).storage.checksum(str(store.path / "_firesteel" / LETTERS), 4)
+    files = json.loads(store.record(4).read_bytes())["body"]["excluded"]
+    assert digest in {file["digest"] for file in files}
+    edit(store.record(4), excluded=[file | {"digest": "SHA-256:00"} for file in files])
+    assert [problem for problem in store.problems() if "token 4 differs from its entry" in problem]
 
 
 def stopped_at(kind: str) -> Callable[[str], None]:

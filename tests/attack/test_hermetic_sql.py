@@ -7,14 +7,15 @@ import random
 
 import pytest
 
-from firesteel.conf.errors import SpecErrors, SqlError, Where
+from firesteel.conf.errors import RuntimeFault, SpecErrors, SqlError, Where
 from firesteel.jobs.spark.lower import make_view, relations_read
-from firesteel.jobs.spark.session import DEFAULTS, activated
+from firesteel.jobs.spark.session import DEFAULTS, activated, check_language, open_session
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Column, IntervalPlan, SqlStepPlan
 from firesteel.pipelines.plan.settings import ANSI, TIME_ZONE
 from firesteel.pipelines.sql.hermetic import outside_errors, unpinned_errors
 from firesteel.pipelines.sql.select import ParsedSelect, SqlText, analyze_select, parse_select
+from support.sample_run import sample_plan
 from support.specs import FixedBackend, example_with
 
 pytestmark = pytest.mark.integration
@@ -290,6 +291,22 @@ def test_a_run_refuses_a_value_that_differs_in_each_run(session, sql):
         interval,
     )
     child.catalog.dropTempView("s")
+
+
+def test_the_language_of_the_machine_changes_no_value(spark):
+    """In Turkish, the upper case of `i` is another letter, also in Spark if a text is not ASCII."""
+    locale = spark._jvm.java.util.Locale
+    before, query = locale.getDefault(), "SELECT upper('é i') AS u, lower('É I') AS l"
+    try:
+        locale.setDefault(locale.forLanguageTag("tr"))
+        assert tuple(spark.sql(query).first()) != ("É I", "é i")
+        with pytest.raises(RuntimeFault, match=r"FS9042.*`tr`"), open_session(sample_plan(), spark):
+            pass
+        assert locale.getDefault().getLanguage() == "tr", "the JVM of the caller is not changed"
+        check_language(spark, own=True)
+        assert tuple(spark.sql(query).first()) == ("É I", "é i")
+    finally:
+        locale.setDefault(before)
 
 
 def test_the_run_sets_what_decides_the_meaning_of_sql():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firesteel.conf.errors import SpecError, SpecErrors
+from firesteel.conf.errors import SpecError, SpecErrors, StorageError
 from firesteel.conf.hadoop import site_xml
 from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.pipelines import Pipeline
@@ -21,6 +22,8 @@ from firesteel.pipelines.publish.heartbeat import RunHeartbeat
 from firesteel.pipelines.publish.quarantine import prune_quarantine
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.storage.identity import Location
+from firesteel.pipelines.storage.local import LocalStorage
+from firesteel.pipelines.storage.open import locate
 from support.data import write_days
 from support.publishing import INTERVAL, SINK, area_of
 from support.specs import FixedBackend, example_with
@@ -174,6 +177,36 @@ def test_other_hdfs_paths_have_other_identities(hadoop, uri):
     assert str(Location.of(uri)) != "hdfs://ns/ml/scores"
 
 
+UNCLEAR = [
+    "hdfs://nn:08020/ml/scores",
+    "hdfs://nn:/ml/scores",
+    "hdfs://nn:8020 /ml/scores",
+    "hdfs://n%6E/ml/scores",
+    "hdfs://nn\u3002/ml/scores",
+    "hdfs://nn/.reserved/.inodes/16386/scores",
+    "hdfs://nn//./.reserved/raw/ml/scores",
+]
+
+
+@pytest.mark.parametrize("uri", UNCLEAR)
+def test_a_spelling_that_names_a_path_only_for_hdfs_is_refused(tmp_path, uri):
+    for read in (Location.of, locate):
+        with pytest.raises(StorageError, match="FS8005"):
+            read(uri)
+    path = example_with(tmp_path, {SCORES: f"    path: '{uri}'\n"})
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(path, params={"root": "hdfs://nn/ml"}, backend=FixedBackend())
+    assert "FS8005" in {error.code for error in caught.value.errors}
+
+
+@pytest.mark.cluster
+def test_a_reserved_path_is_another_name_of_an_hdfs_folder(hdfs_env):
+    """Why FS8005 refuses it."""
+    storage, path = locate(f"{hdfs_env.uri}/reserved")
+    storage.create(f"{path}/file", b"x")
+    assert storage.read(f"/.reserved/raw{path}/file") == b"x"
+
+
 def planned(tmp_path: Path):
     root = tmp_path / "data"
     write_days(root, [DAY])
@@ -254,6 +287,29 @@ def test_a_link_in_the_storage_leads_no_clean_up_to_other_files(tmp_path, kind, 
     place.symlink_to(precious)
     CLEAN_UPS[kind](store, time.time() + 10 * 365 * 86400)
     assert sorted(precious.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe"])
+def test_a_link_in_the_storage_leads_no_write_to_other_files(tmp_path, kind):
+    """The names of heartbeats and indexes are known before firesteel writes them."""
+    precious, beat = tmp_path / "precious", tmp_path / "0000000001.beat"
+    precious.write_text("precious")
+    if kind == "link":
+        beat.symlink_to(precious)
+    elif kind == "dangling link":
+        beat.symlink_to(tmp_path / "new")
+    elif kind == "hard link":
+        beat.hardlink_to(precious)
+    else:
+        os.mkfifo(beat)
+    with pytest.raises(StorageError, match="FS8002"):
+        LocalStorage().replace(str(beat), b"")
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "new").exists()
+    beat.unlink()
+    LocalStorage().replace(str(beat), b"longer")
+    LocalStorage().replace(str(beat), b"a")
+    assert beat.read_bytes() == b"a"
 
 
 def test_clean_ups_delete_what_is_old_in_a_storage_behind_a_link(tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 import random
 import shutil
 import signal
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +19,13 @@ from pydantic import TypeAdapter
 
 from firesteel.conf.errors import FiresteelError, StorageError
 from firesteel.jobs.cli.main import invoke
+from firesteel.pipelines.publish import sink_records
 from firesteel.pipelines.publish.audit import read_audit
 from firesteel.pipelines.publish.envelope import decode
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import leftovers, recover
 from firesteel.pipelines.publish.rollback import rollback
+from firesteel.pipelines.publish.sink_records import SinkRecords
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.publish.status import interval_status
 from firesteel.pipelines.publish.transaction import Transaction
@@ -403,3 +408,48 @@ def test_the_pointers_of_two_sinks_that_are_exchanged(tmp_path):
     for sink in (sink_of(root), sink_of(other), f"{root}/link"):
         with pytest.raises(StorageError, match=r"FS8006.*belongs to another place"):
             current_files(sink, timeout_s=0)
+
+
+def _packed(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest() + body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not compressed",
+        zlib.compress(b"ab"),
+        zlib.compress(b"\0\0\0\4null"),
+        zlib.compress(b"\0\0\0\x09[[1,2,3]]"),
+        zlib.compress(b'\0\0\0\x11["a","b","c",1]'),
+        zlib.compress(b'\0\0\0\x0e[[[],1,1,"a"]]'),
+        zlib.compress(b"\0\x0f\0\0" + b"[" * 0xF0000),
+        zlib.compress(b"\xff\xff\xff\xff"),
+        zlib.compress(bytes(1 << 20)),
+        zlib.compress(b"\0\0\0\2[]")[:-3],
+    ],
+)
+def test_an_index_with_the_right_checksum_and_any_content_changes_no_result(tmp_path, monkeypatch, body):
+    monkeypatch.setattr(sink_records, "INDEX_FROM", 1)
+    monkeypatch.setattr(sink_records, "_SPARE_BYTES", 1 << 16)
+    root = f"file://{tmp_path}"
+    publish(root, "r1", NEW)
+    index = Path(SinkRecords(area_of(root), SINK).index_path)
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_bytes(_packed(body))
+    (record,) = SinkRecords(area_of(root), SINK).all()
+    assert record.run_id == "r1"
+
+
+def test_an_index_whose_bytes_are_no_record_is_not_an_error_of_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink_records, "INDEX_FROM", 1)
+    root = f"file://{tmp_path}"
+    publish(root, "r1", NEW)
+    index = Path(SinkRecords(area_of(root), SINK).index_path)
+    index.parent.mkdir(parents=True, exist_ok=True)
+    file = next((tmp_path / "_firesteel" / "ledger").rglob("*.json"))
+    status = area_of(root).storage.status(str(file))
+    head = json.dumps([[INTERVAL, 1, status.length, status.modified_ms]]).encode()
+    index.write_bytes(_packed(zlib.compress(len(head).to_bytes(4, "big") + head + bytes(status.length))))
+    (record,) = SinkRecords(area_of(root), SINK).all()
+    assert record.run_id == "r1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from firesteel.pipelines.plan.model import ModelPlan, Plan
 from firesteel.pipelines.result import RunResult
 from support.artifact_stores import save_model
 from support.mlflow_auth import ADMIN, AuthServer
+from support.mlflow_server import old_mlflow
 from support.sample_run import published, sample_plan, sample_result
 
 pytestmark = pytest.mark.integration
@@ -52,9 +54,11 @@ class Accounts:
         self.patch.setenv("MLFLOW_TRACKING_PASSWORD", password or self.server.password)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthServer]:
-    with AuthServer(tmp_path_factory.mktemp("server")) as server, pytest.MonkeyPatch.context() as patch:
+@pytest.fixture(scope="module", params=["", pytest.param("2.22", marks=pytest.mark.long)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthServer]:
+    python = old_mlflow() if request.param else sys.executable
+    folder = tmp_path_factory.mktemp("server")
+    with AuthServer(folder, python=python) as server, pytest.MonkeyPatch.context() as patch:
         Accounts(server, patch).log_in(ADMIN)
         client = connect(server.uri)
         experiments = {name: client.create_experiment(name) for name in (TRAINING, BATCH)}

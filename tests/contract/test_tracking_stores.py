@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,17 @@ from firesteel.jobs.tracking.connect import connect
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
-from support.artifact_stores import BUCKET, STORES, Store, count_downloads, forget_s3_clients, s3_server, save_model
-from support.mlflow_server import MlflowServer
+from support.artifact_stores import (
+    BUCKET,
+    STORES,
+    Store,
+    count_downloads,
+    forget_s3_clients,
+    proxied_store,
+    s3_server,
+    save_model,
+)
+from support.mlflow_server import MlflowServer, old_mlflow
 from support.mlflow_store import new_store
 from support.sample_run import published, sample_plan, sample_result
 
@@ -30,10 +40,11 @@ pytestmark = pytest.mark.integration
 REPORT = "<html>report</html>"
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, pytest.param("old server", marks=pytest.mark.long)])
 def store(request, tmp_path, monkeypatch) -> Iterator[Store]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with STORES[request.param](request, tmp_path, monkeypatch) as started:
+    stores = STORES | {"old server": partial(proxied_store, server="old_server")}
+    with stores[request.param](request, tmp_path, monkeypatch) as started:
         client = connect(started.uri)
         if client.get_experiment_by_name("/batch/flight_delay") is None:
             client.create_experiment("/batch/flight_delay", artifact_location=started.root or None)
@@ -45,6 +56,14 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "artifacts").mkdir()
     with MlflowServer(folder) as started:
+        yield started.uri, folder / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def old_server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("old_server")
+    (folder / "artifacts").mkdir()
+    with MlflowServer(folder, python=old_mlflow()) as started:
         yield started.uri, folder / "artifacts"
 
 

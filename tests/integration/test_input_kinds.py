@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from firesteel.jobs.testing.run import run_cases
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.backend import default_backend
 from firesteel.pipelines.read import current_files
+from firesteel.pipelines.storage.open import locate
 from support.scoring_project import DAY, ScoringProject
+from support.specs import FixedBackend
 
 pytestmark = pytest.mark.integration
 
@@ -71,22 +74,22 @@ KINDS = {
 }  # fmt: skip
 
 
-def spec(root: Path, source: str, tracking: str = "") -> Path:
-    path = root / "pipeline.yaml"
+def spec(root: Path, source: str, tracking: str = "", uri: str = "") -> Path:
+    path, uri = root / "pipeline.yaml", uri or f"file://{root}"
     path.write_text(
         f"""spec_version: 1
 name: kinds
-storage: "file://{root}/_fs"
+storage: "{uri}/_fs"
 interval: {{unit: day, begin: 2024-06-01}}
 sources:
-  events: {{path: "file://{root}/events", partitions: {{dt: "%Y-%m-%d"}}, contract: {{columns: {{customer: bigint}}}}}}
-  rows: {{path: "file://{root}/rows", contract: {{columns: {{customer: bigint, amount: double}}}}{", " if source else ""}{source}}}
+  events: {{path: "{uri}/events", partitions: {{dt: "%Y-%m-%d"}}, contract: {{columns: {{customer: bigint}}}}}}
+  rows: {{path: "{uri}/rows", contract: {{columns: {{customer: bigint, amount: double}}}}{", " if source else ""}{source}}}
 steps:
   joined:
     sql: |
       SELECT e.customer, count(r.amount) AS found, sum(r.amount) AS total
       FROM events AS e LEFT JOIN rows AS r ON e.customer = r.customer GROUP BY e.customer
-sinks: {{out: {{from: joined, path: "file://{root}/out", partition_by: [dt: "%Y-%m-%d"]}}}}
+sinks: {{out: {{from: joined, path: "{uri}/out", partition_by: [dt: "%Y-%m-%d"]}}}}
 configuration: {{spark.sql.shuffle.partitions: "1"}}
 tracking: {{mlflow: {{uri: "{tracking}"}}}}
 """,
@@ -118,6 +121,26 @@ def test_each_kind_of_source_gives_the_rows_of_pandas(name, spark, tmp_path, run
         found = pd.concat([pd.read_parquet(file) for file in files]).set_index("customer").sort_index()
         pd.testing.assert_frame_equal(found[["found", "total"]], expected, check_names=False)
     assert {interval.action for interval in pipeline.plan(*PLANNED).intervals} == {"skip"}
+
+
+def test_each_kind_reads_the_same_files_on_hdfs(tmp_path, hdfs_env):
+    data = io.BytesIO()
+    frame(DAYS[0]).to_parquet(data)
+    events = io.BytesIO()
+    pd.DataFrame({"customer": range(5)}).to_parquet(events)
+    for number, kind in enumerate(KINDS.values()):
+        found = {}
+        for uri in (f"file://{tmp_path}/{number}", f"{hdfs_env.uri}/kinds/{number}"):
+            storage, base = locate(uri)
+            for day in DAYS:
+                storage.create(f"{base}/events/dt={day}/p.parquet", events.getvalue())
+            for day in kind.written:
+                storage.create(f"{base}/rows/{kind.directory(day)}/p.parquet".replace("//p", "/p"), data.getvalue())
+            plan = Pipeline.load(spec(tmp_path, kind.source, uri=uri), backend=FixedBackend()).plan(*PLANNED)
+            found[uri] = [[file.path for file in interval.inputs[1].files] for interval in plan.intervals]
+        local, on_hdfs = found.values()
+        assert local == on_hdfs
+        assert local[0]
 
 
 CASES = """test_version: 1

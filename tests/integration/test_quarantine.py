@@ -15,8 +15,10 @@ from firesteel.conf.errors import GateFailed
 from firesteel.jobs.gates.split import SplitRows
 from firesteel.jobs.run.input_stages import write_quarantine
 from firesteel.jobs.run.plan_runner import run_plan
+from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.quarantine import prune_quarantine, quarantined
 from firesteel.pipelines.publish.state_store import StateStore
+from firesteel.pipelines.publish.verify import verify_excluded
 from firesteel.pipelines.storage.open import locate
 from support.runs import firesteel
 from support.scoring_project import DAY, MAPPED, ScoringProject
@@ -79,6 +81,11 @@ def test_rows_that_fail_lie_in_quarantine_with_the_reasons_and_the_others_are_pu
     assert [gate.success, *(expectation.success for expectation in gate.expectations)] == [True, False, False]
     assert gate.expectations[0].note == f"{len(no_b):,} rows quarantined"
     (found,) = quarantined(project.store, {"scores": project.sink_uri})
+    (record,) = Ledger(project.store).history("scores")
+    rows = [file.path for file in record.excluded if file.path.startswith("quarantine/")]
+    assert rows == [status.path.removeprefix(f"{project.store.base}/") for status in found.files]
+    assert all(file.digest for file in record.excluded)
+    assert verify_excluded(project.store, {"scores": (None, None)}, now_s=0.0) == []
     assert (found.relation, found.interval, found.run_id, found.state) == ("points", DAY, result.run_id, "active")
     rows = spark.read.parquet(f"{project.root}/_firesteel/points/quarantine/points").collect()
     assert {row.id for row in rows} == no_b | low_c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_a_plan_refuses_packages_with_which_the_model_cannot_be_loaded(points, c
     shown = " ".join(capsys.readouterr().out.split())
     assert f"Warning: model m: its requirements differ from this Python environment: {lines[0]} (" in shown
     assert "Loading or scoring can fail." in shown
+
+
+def test_submit_compares_its_packages_only_if_executors_have_the_same(points, capsys, monkeypatch):
+    requires(points, "no-such-package")
+    with pytest.raises(ModelError, match="FS3013"):
+        points.plan()
+    monkeypatch.chdir(points.folder)
+    Path("environment.tar.gz").touch()
+    submit = ["submit", "pipeline.yaml", "--start", DAY]
+    assert invoke(submit) == ModelError.exit_code
+    assert invoke([*submit, "--python", sys.executable]) == ModelError.exit_code
+    for other in (
+        ["--archive", "environment.tar.gz"],
+        ["--python", "/opt/python"],
+        ["--conf", "spark.pyspark.python=p"],
+    ):
+        capsys.readouterr()
+        assert invoke([*submit, *other]) == 0, capsys.readouterr().err
+        assert "spark-submit" in capsys.readouterr().out
 
 
 def test_another_minor_version_is_a_warning_in_plan_report_and_mlflow(points, spark, runs, caplog):

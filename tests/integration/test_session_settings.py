@@ -217,6 +217,7 @@ except FiresteelError as error:
             ["false", "true", "UTC", "EXCEPTION", "CORRECTED", "17"],
         ),
         ({"spark.files.ignoreMissingFiles": "true"}, ["FS9042"]),
+        ({"spark.executor.defaultJavaOptions": "-Duser.language=tr"}, ["FS9042"]),
     ],
 )
 def test_what_spark_defaults_says_changes_no_row(tmp_path, defaults, expected):

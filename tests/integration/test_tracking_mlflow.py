@@ -447,13 +447,13 @@ def test_a_server_is_reached_over_tls_by_who_verifies_it_and_by_nobody_else(serv
         assert connect(uri).get_run(done.mlflow_run_id).info.status == "FINISHED"
 
 
-def test_a_version_that_the_registry_has_lost_costs_the_link_to_it_and_nothing_else(server, caplog):
+def test_a_version_that_the_registry_has_lost_costs_the_link_to_it_and_nothing_else(server):
     plan = sample_plan(tracking_uri=server)
     with RunTracker.open(plan, "20130604T101112-7f3b") as tracker:
         done = tracker.finish(sample_result(plan, (published(plan, 1),)))
     assert tracker.problems == []
-    assert f"linking {plan.models[0].resolved_uri}" in caplog.text
     run = connect(server).get_run(done.mlflow_run_id)
+    assert f"linking {plan.models[0].resolved_uri}" in run.data.tags["firesteel.warning"]
     assert run.info.status == "FINISHED"
     assert len(run.inputs.model_inputs) == 1  # the run's own, by which the run page names the version
 
@@ -532,3 +532,22 @@ def test_strict_security_holds_for_what_the_environment_says(store, monkeypatch,
         RunTracker.open(plan, "20130604T101112-7f3a")
     assert caught.value.code == "FS9041"
     assert "pw" not in str(caught.value)
+
+
+def test_a_failure_of_the_registry_names_the_registry_and_not_the_tracking_server(store, server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    pinned = resolve(f"models:/{NAME}@champion", store.uri).plan
+    with fault_proxy(server) as proxy:
+        monkeypatch.setenv("MLFLOW_REGISTRY_URI", proxy.uri)
+        with pytest.raises(ModelError, match="not registered") as unknown:
+            resolve("models:/no_such_model/1", store.uri)
+        assert unknown.value.hint == f"Register the model, or check the URI of the registry ({proxy.uri})."
+        for call in (
+            lambda: resolve(f"models:/{NAME}@champion", store.uri),
+            lambda: fetch_pinned(pinned, store.uri),
+            lambda: fetch_pinned(replace(pinned, uri=pinned.resolved_uri), store.uri),
+        ):
+            proxy.arm("500", times=9)
+            with pytest.raises(RuntimeFault, match=f"FS9003 MLflow at {proxy.uri}: resolving models:/") as caught:
+                call()
+            assert store.uri not in str(caught.value)

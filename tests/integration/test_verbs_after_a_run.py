@@ -19,7 +19,9 @@ from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.publish.audit import verify
 from firesteel.pipelines.publish.cancel import cancel
 from firesteel.pipelines.publish.dead_letters import dead_letters
+from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.transaction import StateStore
+from firesteel.pipelines.publish.verify import verify_excluded
 from firesteel.pipelines.read import current_files
 from firesteel.pipelines.storage.open import locate
 from support.picky import PICKY, register_mended, register_picky
@@ -72,6 +74,8 @@ def test_a_replay_scores_only_the_dead_letters_and_adds_them(project, spark, run
     )
     assert sum(each["rows"] for each in json.loads(shown.stdout) if each["open"]) == 3
     assert verify(area_of(first), ("scores",)) == []
+    assert verify_excluded(area_of(first), {"scores": (None, None)}, now_s=0.0) == []
+    assert sum(bool(record.excluded) for record in Ledger(area_of(first)).history("scores", DAY)) == 2
     assert project.leftovers() == []
 
 

@@ -7,11 +7,8 @@ on top, into which pip installs the provider.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +22,7 @@ from typing import Any
 import requests
 
 from firesteel.jobs.embedded.ports import free_port
+from support.environments import cached_environment, quietly
 from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -40,22 +38,8 @@ PARTS = (
 
 
 def airflow_environment() -> Path:
-    """Create the environment, and return its folder. The first time it downloads packages for about 30 s."""
-    constraints = HERE / "constraints.txt"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(constraints.read_bytes() + version.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "firesteel")
-    folder = cache / f"airflow-{digest}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"airflow-{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / ".done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            _quietly([str(BIN / "uv"), "venv", "--quiet", "--python", sys.executable, str(folder)])
-            pip = [str(BIN / "uv"), "pip", "install", "--quiet", "--compile-bytecode"]
-            _quietly([*pip, "--python", str(folder / "bin" / "python"), "--requirements", str(constraints)])
-            (folder / ".done").touch()
-    return folder
+    """Return the folder of Airflow's environment."""
+    return cached_environment("airflow", HERE / "constraints.txt")
 
 
 def with_provider(environment: Path, wheel: Path, folder: Path) -> Path:
@@ -68,7 +52,7 @@ def with_provider(environment: Path, wheel: Path, folder: Path) -> Path:
     own = folder / packages.relative_to(environment)
     own.joinpath("airflow.pth").write_text(f"{packages}\n")
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
-    _quietly([*pip, "--no-index", "--disable-pip-version-check", str(wheel)])
+    quietly([*pip, "--no-index", "--disable-pip-version-check", str(wheel)])
     return folder
 
 
@@ -216,8 +200,3 @@ class AirflowHome:
         """Return the log of a task."""
         path = self.folder / "logs" / f"dag_id={dag}" / f"run_id={run}" / f"task_id={task}" / f"attempt={attempt}.log"
         return path.read_text() if path.exists() else ""
-
-
-def _quietly(words: Sequence[str]) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

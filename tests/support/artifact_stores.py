@@ -36,9 +36,9 @@ def local_store(request, tmp_path, monkeypatch):
 
 
 @contextmanager
-def proxied_store(request, tmp_path, monkeypatch):
+def proxied_store(request, tmp_path, monkeypatch, server="server"):
     """A server that serves artifacts. The server lives on when its store dies."""
-    uri, folder = request.getfixturevalue("server")
+    uri, folder = request.getfixturevalue(server)
     die, revive = _replaced_by_a_file(folder)
     yield Store(uri, "", die, revive)
     if folder.is_file():

@@ -13,15 +13,26 @@ from pathlib import Path
 from typing import Self
 
 from firesteel.jobs.embedded.ports import remembered_ports
+from support.environments import cached_environment
 from support.mlflow_store import new_store
 from support.waiting import wait_for
+
+
+def old_mlflow() -> str:
+    """Return the Python of an environment with MLflow 2.22."""
+    pins = Path(__file__).parent / "old_mlflow" / "constraints.txt"
+    return str(cached_environment("mlflow", pins) / "bin" / "python")
 
 
 class MlflowServer:
     """The server at the address `uri`, as a context manager."""
 
-    def __init__(self, folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> None:
-        new_store(folder / "mlflow.db", "mlflow-artifacts:/0")
+    def __init__(
+        self, folder: Path, *options: str, environ: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> None:
+        if python == sys.executable:  # another version of MLflow creates its own tables
+            new_store(folder / "mlflow.db", "mlflow-artifacts:/0")
+        self._python = python
         self._folder = folder
         self.artifacts = folder / "artifacts"
         self._options = options
@@ -46,7 +57,7 @@ class MlflowServer:
         environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self._folder / "log").open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *words],
+                [self._python, "-m", "mlflow", *words],
                 stdout=log,
                 stderr=log,
                 env=environ | self._environ,

@@ -29,6 +29,8 @@ class Moody(mlflow.pyfunc.PythonModel):
             raise KeyError("too large for me")
         if self.mood == "fails on all":
             raise ValueError("no")
+        if self.mood == "lacks a package":
+            import no_such_package  # noqa: F401
         if self.mood == "is late":
             time.sleep(60)
         if self.mood == "is wide":

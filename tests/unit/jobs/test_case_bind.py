@@ -340,3 +340,52 @@ def test_whatever_a_case_holds_it_is_bound_or_refused_with_codes(tmp_path_factor
         assert all(error.code in CODES and error.where for error in found.errors)
     else:
         assert bound.needed == ("features", "scored")
+
+
+WEATHER = 'partitions: {dt: date}\n    select: {dt: "${interval.ds}"}'
+
+
+@pytest.mark.parametrize(
+    ("day", "problem"),
+    [
+        ("year: 2013, month: 5, day: 31", ""),
+        ("year: 2013, month: 6, day: 1", ""),
+        (
+            "year: 2013, month: 6, day: 31",
+            "`weather` year=2013/month=6/day=31 is no partition that this interval reads",
+        ),
+        ("year: 2013, month: 7, day: 1", "`weather.month` 7 is in no partition that this interval reads"),
+    ],
+)
+def test_columns_that_are_selected_together_are_checked_together(tmp_path, day, problem):
+    declared = 'partitions: {year: "%Y", month: "%-m", day: "%-d"}\n    select: {from: "${interval.ds - 1d}", to: "${interval.ds}"}'
+    spec = example_with(tmp_path, {WEATHER: declared}, {" AND f.dt = w.dt": ""})
+    body = f"interval: 2013-06-01\ngiven: {{weather: {{rows: [{{origin: JFK, hour: 5, {day}}}]}}}}\nexpect: {{features: {{count: 0}}}}"
+    if problem:
+        with pytest.raises(SpecErrors, match=problem):
+            one(spec, body)
+        return
+    (source,) = one(spec, body).sources
+    assert source.directories[0][0] == day.replace(": ", "=").replace(", ", "/")
+
+
+@pytest.mark.parametrize(
+    ("partitions", "directory"), [('{dt: "%Y%m%d"}', "dt=20130531"), ('"%Y/%m/%d"', "2013/05/31"), ("{dt: date}", "dt=2013-05-31")]
+)  # fmt: skip
+def test_rows_of_the_newest_partition_are_in_one_that_the_interval_may_read(tmp_path, partitions, directory):
+    changes = {
+        WEATHER: f"partitions: {partitions}\n    select: latest",
+        "unit: day, begin: 2013-01-01": "unit: hour, begin: 2013-01-01",
+        'select: {dt: "${interval.ds}", origin': "select: {origin",
+        "partitions: {dt: date, origin": 'partitions: {dt: "%Y-%m-%d", hr: "%H", origin',
+        "partition_by: [dt, origin]": 'partition_by: [{dt: "%Y-%m-%d"}, {hr: "%H"}, origin]',
+        "{column: dt, ": "{",
+    }
+    spec = example_with(tmp_path, changes, {" AND f.dt = w.dt": ""})
+    body = "interval: 2013-06-01T05\ngiven: {weather: {rows: [{origin: JFK, hour: 5}]}}\nexpect: {features: {count: 0}}"
+    case = one(spec, body)
+    (source,) = case.sources
+    assert [path for path, _ in source.directories] == [directory]
+    plan = prepare(case, CaseBackend(FixedBackend(), frozenset()), tmp_path / "files")
+    (read,) = [read for read in plan.intervals[0].inputs if read.source == "weather"]
+    assert read.directories == (directory,)

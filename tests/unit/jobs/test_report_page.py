@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.tree import Tree
 
+from firesteel.jobs.cli.draw import trees
 from firesteel.jobs.report import write_report
+from firesteel.jobs.report.explain import write_explanation
 from firesteel.jobs.report.write import render
+from firesteel.pipelines.plan.model import SourceInput
 from firesteel.pipelines.result import Counts, IntervalResult
 from support.sample_run import failed, published, sample_plan, sample_result
 
@@ -178,3 +183,25 @@ def test_the_same_run_gives_the_same_page() -> None:
     plan = sample_plan(2)
     result = sample_result(plan, (published(plan, 1), published(plan, 2)))
     assert render(result, plan) == render(result, plan)
+
+
+def test_the_newest_partition_of_a_source_is_named(tmp_path: Path) -> None:
+    plan = sample_plan()
+    weather = replace(plan.sources[1], selection="the newest partition at or before the interval")
+    reads = [
+        replace(interval, inputs=(SourceInput("weather", (f"dt=2013-05-{day}",), ()),))
+        for interval, day in zip(plan.intervals, (25, 31, 31), strict=True)
+    ]
+    plan = replace(plan, sources=(plan.sources[0], weather), intervals=tuple(reads))
+    said = "weather reads the newest partition at or before the interval: dt=2013-05-25 to dt=2013-05-31"
+    assert said in render(sample_result(plan, ()), plan)
+    page = write_explanation(plan, (), tmp_path / "explain.html").read_text(encoding="utf-8")
+    assert said.removeprefix("weather ") in page
+    drawn = "".join(str(tree.label) for root in trees(plan, None) for tree in _labels(root))
+    assert said.removeprefix("weather reads ") in drawn
+
+
+def _labels(tree: Tree) -> Iterator[Tree]:
+    yield tree
+    for child in tree.children:
+        yield from _labels(child)

@@ -11,11 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 from urllib3.response import HTTPResponse
 
 from firesteel.conf.errors import ModelError, RuntimeFault, Where
 from firesteel.jobs.tracking import resolve_model, retries
-from firesteel.jobs.tracking.connect import connect, database_folder, mlflow_environment, one_line, without_secrets
+from firesteel.jobs.tracking.connect import (
+    connect,
+    database_folder,
+    mlflow_environment,
+    mlflow_faults,
+    one_line,
+    without_secrets,
+)
 from firesteel.jobs.tracking.datasets import dataset_outputs
 from firesteel.jobs.tracking.metrics import batches, interval_metrics, points, run_metrics
 from firesteel.jobs.tracking.page import model_tags, note
@@ -106,6 +114,18 @@ def test_a_server_that_is_not_there_is_fs9003_without_waiting() -> None:
 def test_a_password_of_the_environment_is_in_no_message() -> None:
     error = OSError("API request to http://ml:hunter2@127.0.0.1:5000/api failed, see http://token@h/x and http://h/a@b")
     assert one_line(error) == "API request to http://127.0.0.1:5000/api failed, see http://h/x and http://h/a@b"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("401 Client Error: UNAUTHORIZED", "FS9034"), ("403 Client Error: FORBIDDEN", "FS9035")]
+)
+def test_a_refused_download_has_its_cause_and_code(status: str, code: str) -> None:
+    """MLflow 2 servers list the files of an experiment that they do not let the account download."""
+    text = f"The following failures occurred while downloading artifacts from http://h/x:\n##### File MLmodel #####\n{status} for url: http://h/x/MLmodel"
+    with pytest.raises(RuntimeFault) as caught, mlflow_faults("http://h", "reading x", "READ on the experiment"):
+        raise MlflowException(text)
+    assert caught.value.code == code
+    assert f"http://h/x: {status} for url" in caught.value.what
 
 
 @pytest.mark.parametrize("uri", ["runs:/abc/model", "models:/flight_delay", "models:/a/b/c", "s3://bucket/model"])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from firesteel.conf.errors import StorageError
 from firesteel.pipelines.publish import cleanup
-from firesteel.pipelines.publish.cleanup import KEEP_FAILED, KEEP_LEASES, remove_debris
-from firesteel.pipelines.publish.lease import read_states
+from firesteel.pipelines.publish.audit import verify
+from firesteel.pipelines.publish.cleanup import KEEP_FAILED, KEEP_JOURNAL_MS, KEEP_LEASES, remove_debris
+from firesteel.pipelines.publish.lease import LeaseRecord, read_states, write_lease
 from firesteel.pipelines.publish.ledger import Ledger
+from firesteel.pipelines.publish.process import machine_id
 from firesteel.pipelines.publish.recover import leftovers
+from firesteel.pipelines.publish.rollback import rollback
 from firesteel.pipelines.publish.state_store import SinkInterval
 from firesteel.pipelines.publish.transaction import Transaction
 from support.publishing import (
@@ -46,9 +51,51 @@ def test_leases_of_decided_tokens_are_pruned_and_all_publishes_stay(root_uri):
     assert len(names) <= 2 * KEEP_LEASES + 2
     assert max(names) == f"{attempts:010d}.published"
     assert len(Ledger(area_of(root_uri)).history(SINK, INTERVAL)) == attempts
-    assert len(folders_below(root_uri, "journal")) == attempts  # tombstones and journals outlive every zombie
+    assert len(folders_below(root_uri, "journal")) == attempts  # tombstones and journals outlive zombies
     assert publish(root_uri, "last", NEW).token == attempts + 1
     assert leftovers(area_of(root_uri), SINK) == ()
+
+
+def age_journals(root_uri: str, tokens: range) -> None:
+    """Make journals older than firesteel keeps them."""
+    target = SinkInterval(area_of(root_uri), SINK, INTERVAL)
+    for token in tokens:
+        path = Path(target.file("journal", token))
+        at_s = path.stat().st_mtime - KEEP_JOURNAL_MS / 1000 - 1
+        os.utime(path, (at_s, at_s))
+
+
+def test_old_journals_and_tombstones_are_pruned_and_those_of_retained_versions_stay(root_uri, monkeypatch):
+    monkeypatch.setattr(cleanup, "KEEP_JOURNALS", 4)
+    monkeypatch.setattr(cleanup, "KEEP_LEASES", 2)
+    target = SinkInterval(area_of(root_uri), SINK, INTERVAL)
+    for number in range(1, 11):
+        if number in (3, 5):  # dies, and is fenced by the next
+            write_lease(target, LeaseRecord(number, attempt_of("dead"), "run", 60.0, machine_id(), os.getpid(), "0"))
+        else:
+            publish(root_uri, f"r{number}", NEW)
+    assert len(folders_below(root_uri, "journal")) == 10, "they are young"
+    age_journals(root_uri, range(1, 9))
+    publish(root_uri, "r11", NEW)
+    assert folders_below(root_uri, "journal") == [f"{token:010d}.json" for token in range(8, 12)]
+    assert publish(root_uri, "r12", NEW).token == 12
+    assert leftovers(area_of(root_uri), SINK) == ()
+    assert verify(area_of(root_uri), (SINK,)) == []
+    rollback(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, attempt_of("back"), to="r10")
+    with pytest.raises(StorageError, match="FS8010"):
+        rollback(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, attempt_of("back"), to="r1")
+
+
+def test_a_journal_whose_version_is_retained_stays_however_old_it_is(root_uri, monkeypatch):
+    monkeypatch.setattr(cleanup, "KEEP_JOURNALS", 1)
+    publish(root_uri, "r1", NEW)
+    publish(root_uri, "r2", NEW)
+    for number in range(3, 7):
+        fail(root_uri, f"r{number}")
+    age_journals(root_uri, range(1, 3))
+    fail(root_uri, "r7")
+    assert [*map(int, (name.partition(".")[0] for name in folders_below(root_uri, "journal")))][-1:] == [2]
+    rollback(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL, attempt_of("back"))
 
 
 def test_failed_attempts_are_pruned_and_the_publish_before_them_stays(root_uri, monkeypatch):

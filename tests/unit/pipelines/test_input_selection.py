@@ -16,13 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firesteel.conf.errors import FiresteelError, InputNotReady, PlanDrift, SpecErrors, Where
+from firesteel.jobs.lineage.datasets import inputs
 from firesteel.jobs.run.stages import check_inputs
 from firesteel.pipelines import Pipeline, Plan
 from firesteel.pipelines.plan.inputs import Located, Tree, read_manifest
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import SourceInput
+from firesteel.pipelines.plan.newest import newest_values
 from firesteel.pipelines.spec.date_formats import period, unit_of_formats
 from firesteel.pipelines.spec.model import Interval, Source
+from firesteel.pipelines.storage.local import LocalStorage
 from support.specs import FixedBackend
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64())})
@@ -119,15 +122,33 @@ def test_a_changed_folder_is_noticed_by_the_run_and_by_the_next_plan(tmp_path):
     assert planned(tmp_path, "", "2024-06-05").intervals[0].plan_hash != first.intervals[0].plan_hash
 
 
-def test_a_folder_is_listed_once_for_all_intervals(tmp_path, monkeypatch):
-    from firesteel.pipelines.storage.local import LocalStorage
-
-    put(tmp_path, "a.parquet")
-    scans, real = [], LocalStorage.scan
-    monkeypatch.setattr(LocalStorage, "scan", lambda self, paths: scans.append(paths) or real(self, paths))
-    plan = planned(tmp_path, "", "2024-06-01", "2024-06-30")
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("", ["a.parquet", "b.parquet"]),
+        (LATEST, ["dt=20240601/p.parquet"]),
+        (
+            'partitions: {dt: "%Y%m%d"}, select: {from: "${interval.ds - 6d}", to: "${interval.ds}", at_least: 1}, ready: {}',
+            [f"dt=202406{day:02}/p.parquet" for day in range(1, 31)],
+        ),
+    ],
+    ids=["folder", "newest", "range"],
+)
+def test_a_directory_is_listed_once_for_all_intervals(tmp_path, monkeypatch, source, files):
+    put(tmp_path, *files)
+    for file in files:
+        (tmp_path / "rows" / file).with_name("_SUCCESS").touch()
+    scans: list[str] = []
+    looks: list[str] = []
+    scan, status = LocalStorage.scan, LocalStorage.status
+    monkeypatch.setattr(LocalStorage, "scan", lambda self, paths: scans.extend(paths) or scan(self, paths))
+    monkeypatch.setattr(LocalStorage, "status", lambda self, path: looks.append(path) or status(self, path))
+    plan = planned(tmp_path, source, "2024-06-01", "2024-06-30")
     assert len(plan.intervals) == 30
-    assert sum(str(tmp_path / "rows") in heads for heads in scans) == 1
+    for calls in (scans, [path for path in looks if path.endswith("_SUCCESS")]):
+        of_source = [path for path in calls if path.startswith(str(tmp_path / "rows"))]
+        assert len(of_source) == len(set(of_source))
+    assert {file.path for interval in plan.intervals for file in interval.inputs[0].files} == set(files)
 
 
 @pytest.mark.parametrize(
@@ -162,15 +183,29 @@ def test_a_folder_or_newest_partition_without_files_is_missing(tmp_path, source,
     [
         ('select: {dt: "${interval.ds}"}', "`select` needs `partitions`"),
         ("partitions: none", "`partitions: none` has no format of dates such as `%Y/%m/%d`. Leave out `partitions`"),
-        ("select: latest", "`select: latest` needs a format of dates under `partitions`"),
-        ("partitions: {dt: string}, select: latest", "`select: latest` needs a format of dates under `partitions`"),
-        ("partitions: {dt: string}, select: {from: a, to: b}", "`from` and `to` needs a format of dates"),
+        ("select: latest", "`select` needs a format of dates under `partitions`"),
+        ("partitions: {dt: string}, select: latest", "`select` needs a format of dates under `partitions`"),
+        ("partitions: {dt: string}, select: {from: a, to: b}", "`select` needs a format of dates under `partitions`"),
         ('partitions: {m: "%m"}, select: latest', "the newest of %m is not known"),
         ('partitions: {y: "%Y", d: "%d"}, select: latest', "the newest of %Y, %d is not known"),
         ('partitions: {dt: "%Y%m%d"}, max_age: 7d', "`max_age` needs `select: latest`"),
         ('partitions: {dt: "%Y%q"}, select: latest', "unknown directive `%q`"),
         ('partitions: "%Y/%m/data"', "`data` has no directive"),
         ('partitions: "%Y/%q"', "unknown directive `%q`"),
+        ('partitions: "%Y//%m"', "has an empty level"),
+        ('partitions: "year=%Y/month=%m"', "has names of columns. Write a mapping"),
+        ('partitions: {dt: "%Y"}, select: newest', "rows.select`: expected `latest`, or a mapping such as `{COLUMN: VALUE}`, found 'newest'"),
+        ('partitions: {dt: "%Y"}, select: [latest]', "rows.select`: expected `latest`, or a mapping"),
+        ('partitions: {dt: "%Y"}, select: {latest: 7d}', "rows.select`: write `select: latest`, and `max_age` beside it"),
+        ('partitions: {dt: "%Y"}, select: {dt: {latest: true, max_age: 7d}}', "write `dt: latest`, and `max_age` beside `select`"),
+        ("partitions: {dt: string}, select: {dt: latest}", "such as `dt: string %Y%m%d`, or `dt: [latest]` for its name"),
+        ('partitions: {dt: "%Y"}, select: latest, max_age: 7', "7 s is shorter than any partition"),
+        ('partitions: {dt: "%Y"}, select: {from: 2024}', "rows.select`: a range needs both `from` and `to`"),
+        ('partitions: "%Y/%m/%d", select: {from: 2024-06-02, to: 2024-06-01}', "rows.select`: the range ends (2024-06-01) before"),
+        (
+            'partitions: {dt: "%Y%m%d"}, select: {from: 2024-06-01, to: 2024-06-02, at_least: 3}',
+            "`at_least: 3` is more than the 2 partitions of the range",
+        ),
         ('partitions: {dt: "%Y"}, layout: "%Y"', "or `layout`, not both"),
         ("partitions: {dt: date}, select: {dt: {from: 2024-06-01, to: 2024-06-02, at_least: 0}}", "expected a number of partitions such as 20"),
         ("partitions: {dt: date}, select: {dt: {from: 2024-06-01, to: 2024-06-02, at_least: 110%}}", "or a share such as 80%"),
@@ -249,6 +284,24 @@ def test_a_backfill_reads_the_partitions_of_then(tmp_path):
 def test_a_partition_of_later_hours_is_not_read(tmp_path, unit, start, day):
     put(tmp_path, *(f"dt=202406{number:02}/p.parquet" for number in range(1, 31)), "dt=20240701/p.parquet")
     assert paths(planned(tmp_path, LATEST, start, unit=unit)) == [f"dt=202406{day}/p.parquet"]
+
+
+@pytest.mark.parametrize(("by", "code"), [("[dt]", "FS1004"), ('[dt: "%Y%m%d"]', "FS1013"), ('[day: "%Y%m%d"]', "")])
+def test_the_date_of_the_newest_partition_is_not_that_of_the_interval(tmp_path, by, code):
+    pipeline(tmp_path, LATEST)
+    path = tmp_path / "pipeline.yaml"
+    text = (
+        path.read_text(encoding="utf-8")
+        .replace('[day: "%Y-%m-%d"]', by)
+        .replace("SELECT id FROM", "SELECT id, dt FROM")
+    )
+    path.write_text(text, encoding="utf-8")
+    if not code:
+        Pipeline.load(path, backend=FixedBackend())
+        return
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(path, backend=FixedBackend())
+    assert [error.code for error in caught.value.errors] == [code]
 
 
 def test_max_age_is_the_time_between_the_ends(tmp_path):
@@ -387,6 +440,23 @@ def test_directories_without_names_are_read_by_their_format(tmp_path):
     assert "2024/06/05/hour=1 is a partition level that is not" in _below(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("source", "path", "subset"),
+    [
+        ("", "p.parquet", None),
+        (LATEST, "dt=20240603/p.parquet", [({"dt": "20240603"}, "dt=20240603")]),
+        ('partitions: "%Y/%m/%d"', "2024/06/05/p.parquet", [({}, "2024/06/05")]),
+    ],
+)
+def test_lineage_has_the_directories_that_were_read(tmp_path, source, path, subset):
+    put(tmp_path, path)
+    plan = planned(tmp_path, source, "2024-06-05")
+    (dataset,) = inputs(plan, plan.intervals[0], None, "")
+    facet = dataset.inputFacets.get("subset")
+    found = facet and [(part.dimensions, part.identifier) for part in facet.inputCondition.partitions]
+    assert found == subset
+
+
 def _below(root: Path) -> str:
     put(root, "2024/06/05/hour=1/p.parquet")
     return refused("FS4005", root, 'partitions: "%Y/%m/%d"')
@@ -418,6 +488,13 @@ def test_a_time_is_in_the_period_of_its_directory(at, layout):
     texts = {text.partition("=")[2] or text: "" for text in layout[0]}
     opens, closes = period({text: at.strftime(text) for text in texts})
     assert opens <= at < closes
+
+
+@given(st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1)), st.sampled_from(LAYOUTS))
+def test_the_newest_values_are_those_of_the_last_period_that_has_ended(end, layout):
+    formats = {text: text.partition("=")[2] or text for text in layout[0]}
+    _, closes = period({formats[name]: text for name, text in newest_values(formats, end).items()})
+    assert closes <= end < period({text: closes.strftime(text) for text in formats.values()})[1]
 
 
 @pytest.mark.parametrize(

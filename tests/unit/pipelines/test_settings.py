@@ -50,6 +50,9 @@ def errors(folder, settings: dict[str, str]) -> list[tuple[str, str]]:
         ("spark.files.ignoreCorruptFiles", "true"),
         ("spark.hadoop.mapreduce.input.pathFilter.class", "a.Filter"),
         ("spark.hadoop.parquet.read.bad.record.threshold", "0.5"),
+        ("spark.executor.extraJavaOptions", "-Xss4m -Duser.language=tr"),
+        ("spark.executorEnv.JAVA_TOOL_OPTIONS", "-Duser.country=TR"),
+        ("spark.executorEnv.LC_ALL", "tr_TR.UTF-8"),
     ],
 )
 def test_a_setting_that_loses_rows_is_refused_at_its_line(tmp_path, key, value):
@@ -74,6 +77,7 @@ def test_a_session_time_zone_that_is_none_is_refused(tmp_path, zone):
         {"spark.sql.ansi.enabled": "false", "spark.sql.mapKeyDedupPolicy": "LAST_WIN"},
         {"spark.sql.caseSensitive": "False", "spark.files.ignoreMissingFiles": "false"},
         {"spark.hadoop.parquet.block.size": "1048576"},
+        {"spark.executor.extraJavaOptions": "-Duser.timezone=UTC", "spark.executorEnv.LC_ALL": "en_US.UTF-8"},
         {"spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"},
     ],
 )

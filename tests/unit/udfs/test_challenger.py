@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_samples_of_parts_make_a_sample_of_the_whole():
 def models(tmp_path_factory):
     """A champion that scores `a`, `b` and `c`, and challengers of every mood."""
     folder = tmp_path_factory.mktemp("models")
-    moods = ("obliging", "fails on some", "fails on all", "is late", "is wide", "does not load")
+    moods = ("obliging", "fails on some", "fails on all", "lacks a package", "is late", "is wide", "does not load")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
@@ -191,6 +192,12 @@ def test_rows_on_which_it_fails_are_counted_and_null_and_no_dead_letters(models)
             "is wide",
             None,
             "FS3006 model moody returned a frame with columns x, y, which does not match output y (`double`).",
+        ),
+        (
+            "lacks a package",
+            None,
+            f"FS3013 model moody fails in the Python environment of executor {socket.gethostname()}: the package no_such_package "
+            "(module `no_such_package`) is not installed.",
         ),
         ("does not load", None, "FS3012 model moody cannot be loaded in a worker: RuntimeError: not today"),
     ],

@@ -255,7 +255,9 @@ CODES: dict[str, Code] = {
     "FS9041": Code(
         "a session is less secure than the plan requires", "Create it with the settings shown, or pass no session."
     ),
-    "FS9042": Code("the Spark context has a setting that loses rows", "Remove it where Spark is configured."),
+    "FS9042": Code(
+        "the Spark context has a setting that loses rows or changes values", "Remove it where Spark is configured."
+    ),
     "FS9101": Code(
         "the shuffle service lacks a block", "Check for a restart or a removed folder; Spark recomputes the block."
     ),

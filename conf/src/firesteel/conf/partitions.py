@@ -46,9 +46,11 @@ def values_of(directory: str) -> dict[str, str]:
     --------
     >>> values_of("dt=2013-06-01/origin=a%2Fb")
     {'dt': '2013-06-01', 'origin': 'a/b'}
+    >>> values_of("2013/06/01")
+    {}
     """
     pairs = (part.partition("=") for part in directory.split("/"))
-    return {column: unquote(value) for column, _, value in pairs if column}
+    return {column: unquote(value) for column, sign, value in pairs if column and sign}
 
 
 def is_data(path: str) -> bool:

@@ -14,7 +14,7 @@ from firesteel.conf.files import UnusableFileError, read_user_text
 from firesteel.conf.quantities import plural
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import Gate, Score, ScoreStep, Sink, SqlStep, Workers
+from firesteel.pipelines.spec.model import Gate, Latest, Score, ScoreStep, Sink, SqlStep, Workers
 from firesteel.pipelines.spec.refs import did_you_mean, not_in_sql, references_in_sql
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
 from firesteel.pipelines.sql.dependencies import Dependencies
@@ -519,7 +519,10 @@ class _Analyzer:
             same = [known.name for known in self.relations.get(sink.from_, ()) if known.name.lower() == column.lower()]
             relation, origin = _trace(self.origins, sink.from_, same[0]) if same else ("", "")
             source = self.spec.sources.get(relation)
-            if same and not (same == [column] and source and origin in source.partitions):
+            copied = source is not None and origin in source.partitions
+            if source is not None and isinstance(source.select.get(origin), Latest):
+                copied = False  # a day before the interval
+            if same and not (same == [column] and copied):
                 self.error(
                     "FS1013",
                     f"`{column}` is a column of {sink.from_}, and its format in sinks.{name}.partition_by would replace its values.",

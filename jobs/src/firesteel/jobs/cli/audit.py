@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def verify(
 ) -> int:
     """Compare the audit log, the ledger and the files of the sinks, and verify the signatures of the log.
 
-    Exits 1 if an entry, a record or a file is changed, lost or added, or if a signature is missing or not valid.
+    Dead letters and quarantined rows are compared, too. Exits 1 if an entry, a record or a file is changed, lost or added, or if a signature
+    is missing or not valid.
 
     Reads the files of a local sink; HDFS computes the checksums of its files itself. Run it while nothing is published.
     """
@@ -104,14 +106,16 @@ def verify(
     from firesteel.pipelines.publish.audit import verify as verify_log
     from firesteel.pipelines.publish.audit_signatures import verify_signatures
     from firesteel.pipelines.publish.policy import policies
-    from firesteel.pipelines.publish.verify import verify_files
+    from firesteel.pipelines.publish.verify import verify_excluded, verify_files
 
     keys = [_public_key(path) for path in key_files]
     loaded, store = open_state_store(spec, profile, params)
     sinks = {name: sink.path for name, sink in loaded.spec.sinks.items()}
     files = verify_files(store, sinks)
     signatures = verify_signatures(store, sinks, keys, () if keys else policies(), signed_from)
+    kept = {name: (sink.retain.dead_letter, sink.retain.quarantine) for name, sink in loaded.spec.sinks.items()}
     problems = [*verify_log(store, tuple(sinks)), *signatures.problems, *files.problems]
+    problems += verify_excluded(store, kept, now_s=time.time())
     if heads is not None:
         problems += verify_heads(store, read_text(heads, "a list of heads"), str(heads))
     if as_json:

@@ -86,7 +86,7 @@ def submit(
     In cluster mode the exit code comes from the ledger's records of the planned intervals, not from spark-submit.
     """
     from firesteel.jobs.submit.command import submit_line
-    from firesteel.jobs.submit.package import MODE_KEY, SubmitPackage, copy_as_zip
+    from firesteel.jobs.submit.package import MODE_KEY, PYTHON_KEY, SubmitPackage, copy_as_zip
     from firesteel.pipelines import Pipeline
     from firesteel.pipelines.planner.models import sets_python
     from firesteel.pipelines.publish.signers import write_plan
@@ -99,7 +99,7 @@ def submit(
     if master or target:
         pipeline = pipeline.on_master(master or _KUBERNETES)
     with registered(pipeline, run_id) as reporter:
-        other = bool(archive or python or image) or sets_python(master or "", settings)
+        other = bool(archive or image) or sets_python(master or "", {PYTHON_KEY: python, **settings})
         plan = pipeline.plan(start, end, force=force, wait=execute, other_python=other)
         plan = on_cluster(plan, None, settings)
         if render is not None:

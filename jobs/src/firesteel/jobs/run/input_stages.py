@@ -115,7 +115,8 @@ class Transform:
             return
         with context.metrics.timed("quarantine"):
             split = split_rows(frame, verdicts)
-            write_quarantine(split, context.store, relation, context.interval.id, context.attempt.run_id)
+            if path := write_quarantine(split, context.store, relation, context.interval.id, context.attempt.run_id):
+                context.transaction.record_excluded(path)
             split.passing.createOrReplaceTempView(relation)
         excluded = split.rows_quarantined + split.rows_dropped
         context.metrics.excluded += Counts(excluded, quarantined=split.rows_quarantined, dropped=split.rows_dropped)
@@ -211,8 +212,8 @@ def _scratch_copy(context: IntervalContext, relation: str) -> str:
     return f"{storage.base_uri}{copy}"
 
 
-def write_quarantine(split: SplitRows, store: StateStore, relation: str, interval: str, run_id: str) -> None:
-    """Write the quarantined rows. They are kept when the run fails, since they show why.
+def write_quarantine(split: SplitRows, store: StateStore, relation: str, interval: str, run_id: str) -> str:
+    """Write the quarantined rows, and return their folder; empty if there are none. They are kept when the run fails, since they show why.
 
     Raises
     ------
@@ -220,7 +221,7 @@ def write_quarantine(split: SplitRows, store: StateStore, relation: str, interva
         FS7002 when the number of rows written is not the number of rows counted.
     """
     if split.quarantined is None or not split.rows_quarantined:
-        return
+        return ""
     path = quarantine_path(store, relation, interval, run_id)
     uri = f"{store.storage.base_uri}{path}"
     store.storage.permit(join(path, "file"))
@@ -235,3 +236,4 @@ def write_quarantine(split: SplitRows, store: StateStore, relation: str, interva
             "quarantined. Nothing was published.",
             hint="Check whether something changes the files of the source while the run reads them.",
         )
+    return path

@@ -84,6 +84,7 @@ class CountRows:
             store = context.store
             path = f"{store.base}/dead_letter/{step.name}/{context.interval.id}/{context.attempt.run_id}.jsonl"
             write_dead_letters(store.storage, path, dead_letters, context.plan.model_version)
+            context.transaction.record_excluded(path)
             check_error_budget(step, dead_letters, outcome.rows_in, f"{store.storage.base_uri}{path}")
 
 

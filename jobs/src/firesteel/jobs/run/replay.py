@@ -28,6 +28,7 @@ from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.recover import person
 from firesteel.pipelines.publish.state_store import StateStore
+from firesteel.pipelines.publish.verify import check_dead_letters
 from firesteel.pipelines.result import RunResult
 from firesteel.pipelines.storage.identity import canonical
 from firesteel.udfs.dead_letter_codec import decode_rows
@@ -102,12 +103,12 @@ def replay_stages(plan: Plan, files: tuple[DeadLetterFile, ...]) -> tuple[Stage,
 
 @dataclass(frozen=True, slots=True)
 class CheckDeadLetters:
-    """Skip a replay whose dead letters another replay has published meanwhile."""
+    """Skip a replay whose dead letters another replay has published meanwhile, and stop one whose dead letters were changed."""
 
     files: tuple[DeadLetterFile, ...]
 
     def __str__(self) -> str:
-        return "skip the interval if another replay has published its dead letters"
+        return "skip the interval if another replay has published its dead letters; compare the dead letters with the ledger"
 
     def run(self, context: IntervalContext) -> Skip | None:
         sink, interval = context.sink.name, context.interval.id
@@ -117,6 +118,7 @@ class CheckDeadLetters:
         context.previous = Ledger(context.store).published(sink, interval, canonical(context.sink.path))
         if context.previous is None or any(file.run_id not in still_open for file in self.files):
             return Skip("replayed meanwhile")
+        check_dead_letters(context.store, sink, interval, [file.path for file in self.files])
         return None
 
 

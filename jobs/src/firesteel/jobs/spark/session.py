@@ -70,6 +70,7 @@ def launch_conf(plan: Plan) -> dict[str, str]:
     conf = {
         "spark.app.name": f"firesteel:{plan.pipeline}",
         "spark.ui.showConsoleProgress": "false",
+        "spark.executorEnv.LC_MESSAGES": "C",  # otherwise `upper` and `lower` depend on the language of the machine
         "spark.executorEnv.PYTHONUTF8": "1",  # file names of models may have any character
         "spark.executorEnv.MLFLOW_DISABLE_TELEMETRY": "true",  # workers must not open network connections
         **DEFAULTS,
@@ -102,6 +103,7 @@ def open_session(
         check_secured(plan, _settings_of(spark), "the session that was passed in")
         check_secret_settings(spark, dict(plan.spark_conf))
         check_settings(spark)
+        check_language(spark, own=False)
         with _muted_loggers(), activated(child_session(spark, plan)) as session:
             yield session
         return
@@ -110,6 +112,7 @@ def open_session(
         try:
             check_secured(plan, _settings_of(own), "the Spark context")  # it may have been started before, by others
             check_settings(own)
+            check_language(own, own=True)
             with activated(child_session(own, plan)) as session:
                 yield session
         except KeyboardInterrupt:
@@ -120,14 +123,47 @@ def open_session(
 
 
 def check_settings(spark: SparkSession) -> None:
-    """Raise FS9042 if a context has a setting that loses rows. A session cannot override it."""
+    """Raise FS9042 if a context has a setting that loses rows or changes values. A session cannot override it."""
     settings = [f"{key} = {value}" for key, value in spark.sparkContext.getConf().getAll() if loses_rows(key, value)]
     if settings:
         raise RuntimeFault(
             "FS9042",
-            f"the Spark context would lose rows: {', '.join(sorted(settings))}. Nothing was read.",
+            f"the Spark context would lose rows or change values: {', '.join(sorted(settings))}. Nothing was read.",
             hint="Remove the setting from spark-defaults.conf, from --conf, or where the caller's session is created.",
         )
+
+
+_OWN_CASES = frozenset({"az", "el", "hy", "lt", "nl", "tr"})
+"""Languages with their own rules for upper and lower case, in Java or ICU."""
+
+
+def check_language(spark: SparkSession, *, own: bool) -> None:
+    """Check that the driver's JVM has no language with its own rules for upper and lower case, which `upper` and `lower` would use.
+
+    Parameters
+    ----------
+    own
+        The JVM is this run's own, which gets a neutral language. That of a caller is not changed.
+
+    Raises
+    ------
+    RuntimeFault
+        FS9042 when a caller's JVM has such a language.
+    """
+    jvm = spark._jvm  # noqa: SLF001 - there is no public way to ask
+    assert jvm is not None
+    locale = jvm.java.util.Locale
+    language = locale.getDefault().getLanguage()
+    if language not in _OWN_CASES:
+        return
+    if not own:
+        raise RuntimeFault(
+            "FS9042",
+            f"the JVM of the session that was passed in has the language `{language}`, in which `upper` and `lower` give other values. "
+            "Nothing was read.",
+            hint="Start it with LC_ALL=C.UTF-8, or with -Duser.language=en.",
+        )
+    locale.setDefault(locale.ROOT)
 
 
 @contextlib.contextmanager

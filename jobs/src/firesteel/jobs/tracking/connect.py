@@ -286,18 +286,19 @@ def _code(error: BaseException | None) -> str:
         text = str(error)
         if isinstance(error, SSLError) or "SSLError" in text or "CERTIFICATE_VERIFY_FAILED" in text:
             return "FS9036"
-        if (
-            status == 401
-            or name in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-            or "failed with error code 401" in text
-        ):
+        if status == 401 or name in {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"} or _refused(401, text):
             return "FS9034"
-        if status == 403 or name == "PERMISSION_DENIED" or "failed with error code 403" in text:
+        if status == 403 or name == "PERMISSION_DENIED" or _refused(403, text):
             return "FS9035"
         if "not in a valid JSON format" in text:
             return "FS9037"
         error = error.__cause__
     return "FS9003"
+
+
+def _refused(status: int, text: str) -> bool:
+    """Return whether an error's text has an HTTP status, as MLflow's client and requests write it."""
+    return f"failed with error code {status}" in text or f"{status} Client Error" in text
 
 
 def _check_encrypted(tracking_uri: str, registry_uri: str) -> None:
@@ -376,9 +377,14 @@ def _check_exists(uri: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first non-empty line of an error, at most 300 characters, without users and passwords of URIs."""
+    """Return the first non-empty line of an error, at most 300 characters, without users and passwords of URIs.
+
+    If the line ends with a colon, the next line is added: it has the cause. MLflow lists each file that it cannot download.
+    """
     text = _USERINFO.sub("://", redact(str(error)))  # before truncation
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[0].endswith(":"):
+        lines[0] = " ".join([lines[0], *[line for line in lines[1:] if not line.startswith("##### File ")][:1]])
     return (lines[0] if lines else type(error).__name__)[:300]
 
 

@@ -4,7 +4,8 @@
 
     <storage>/models/<profile>/<digest>/0000.tar, 0001.tar, ...    one tar archive, cut into parts
 
-A copy needs no trust: whoever loads it compares its digest with the plan's.
+A copy needs no trust: whoever loads it compares its digest with the plan's. Until then, a copy is an archive that others may have written:
+only plain files with the planned number of bytes are unpacked, into a new folder.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import IO, TYPE_CHECKING, cast
 
 from firesteel.conf.errors import FiresteelError
 from firesteel.jobs.tracking.connect import one_line
-from firesteel.pipelines.publish.state_store import StateStore, children, file_name
+from firesteel.pipelines.publish.state_store import StateStore, file_name, own_children
 from firesteel.pipelines.storage.paths import join
+from firesteel.udfs.digest import MAX_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,8 @@ _LOG = logging.getLogger(__name__)
 EARLIER_COPIES = 5
 """Copies of models that are kept beside those of the current plan."""
 _PART = 64 << 20
+_HEADERS = 4 << 10
+"""Bytes of an archive for the headers and the padding of a file."""
 
 
 def keep_copies(store: StateStore, folders: Mapping[str, Path]) -> None:
@@ -43,21 +47,25 @@ def keep_copies(store: StateStore, folders: Mapping[str, Path]) -> None:
         _LOG.warning("the storage has no copy of the models of this run: %s", one_line(error))
 
 
-def restore_copy(store: StateStore, digest: str, target: Path) -> bool:
+def restore_copy(store: StateStore, digest: str, target: Path, size_bytes: int) -> bool:
     """Unpack the copy of a model into the new folder `target`. Return False if the storage has no valid copy.
 
     The caller compares the digest of `target`.
+
+    Parameters
+    ----------
+    size_bytes
+        The size of the model's files.
     """
     folder = _copy(store, digest)
     if store.storage.status(folder) is None:
         return False
     try:
         target.mkdir()
-        parts = _PartReader(store.storage, folder)
+        parts = _PartReader(store.storage, folder, size_bytes + MAX_FILES * _HEADERS)
         with tarfile.open(fileobj=cast("IO[bytes]", parts), mode="r|") as archive:
-            for member in archive:
-                _unpack(archive, member, target)
-    except (FiresteelError, OSError, tarfile.TarError) as error:
+            _unpack(archive, target, size_bytes)
+    except (FiresteelError, OSError, tarfile.TarError, ValueError) as error:
         _LOG.warning(
             "the copy of the model in %s%s cannot be read: %s", store.storage.base_uri, folder, one_line(error)
         )
@@ -65,16 +73,22 @@ def restore_copy(store: StateStore, digest: str, target: Path) -> bool:
     return True
 
 
-def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write a file or folder of an archive below `target`. `TarFile.extractall(filter="data")` would need Python 3.11.4."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or not (member.isdir() or member.isreg()):
-        raise tarfile.ReadError(f"{member.name!r} is no file and no folder of a model")
-    if member.isdir():
-        (target / name).mkdir(exist_ok=True)
-        return
-    with (target / name).open("xb") as file:
-        shutil.copyfileobj(cast("IO[bytes]", archive.extractfile(member)), file)
+def _unpack(archive: tarfile.TarFile, target: Path, size_bytes: int) -> None:
+    """Write the files of an archive. Raise ValueError for anything that `_write` does not store."""
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"it has a file outside of the model's folder: {member.name!r}")
+        if member.isdir():
+            continue
+        source = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+        size_bytes -= member.size
+        if source is None or size_bytes < 0:
+            what = f"{member.name!r} is not a plain file" if source is None else "it has more bytes than the model"
+            raise ValueError(what)
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        with (target / path).open("xb") as file:
+            shutil.copyfileobj(source, file)
 
 
 def copies_folder(store: StateStore) -> str:
@@ -102,7 +116,7 @@ def _write(store: StateStore, digest: str, folder: Path) -> None:
 
 def _prune(store: StateStore, current: set[str]) -> None:
     """Delete all copies but those of the current plan and the newest others."""
-    copies = [copy for copy in children(store.storage, copies_folder(store)) if copy.name not in current]
+    copies = [copy for copy in own_children(store, copies_folder(store)) if copy.name not in current]
     for copy in sorted(copies, key=lambda copy: copy.modified_ms, reverse=True)[EARLIER_COPIES:]:
         store.storage.delete(copy.path)
 
@@ -131,8 +145,8 @@ class _PartWriter:
 class _PartReader:
     """Read numbered files as one stream."""
 
-    def __init__(self, storage: Storage, folder: str) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, folder: str, limit: int) -> None:
+        self._storage, self._left = storage, limit
         self._paths = iter([part.path for part in storage.list(folder)])
         self._block = memoryview(b"")
 
@@ -141,6 +155,9 @@ class _PartReader:
             path = next(self._paths, None)
             if path is None:
                 return b""
-            self._block = memoryview(self._storage.read(path))
+            self._block = memoryview(self._storage.read(path, 0, 2 * _PART))
+            self._left -= len(self._block)
+            if self._left < 0:
+                raise ValueError("it has more bytes than the model")
         data, self._block = self._block[:size], self._block[size:]
         return bytes(data)

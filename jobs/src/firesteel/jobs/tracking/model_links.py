@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from firesteel.conf.errors import RuntimeFault
 from firesteel.jobs.tracking.connect import mlflow_faults
 from firesteel.jobs.tracking.page import challengers, registered_name
+from firesteel.jobs.tracking.registry import registry_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,7 @@ def link_training_models(client: MlflowClient, run_id: str, plan: Plan) -> list[
             continue
         # The link is optional: the registry may be on another server, or may no longer have the version.
         try:
-            with mlflow_faults(client.tracking_uri, f"linking {model.resolved_uri}"):
+            with mlflow_faults(registry_uri(client), f"linking {model.resolved_uri}"):
                 source = client.get_model_version(name, model.version).source or ""
         except RuntimeFault as fault:
             missing.append(f"the MLflow run has no link to model {model.name}: {fault}")

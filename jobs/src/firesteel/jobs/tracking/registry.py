@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from firesteel.conf.errors import ModelError, PlanDrift, Where
 from firesteel.jobs.tracking.artifacts import add, cached, downloading, fetch
-from firesteel.jobs.tracking.connect import connect, mlflow_faults
+from firesteel.jobs.tracking.connect import connect, mlflow_faults, without_secrets
 from firesteel.jobs.tracking.model_copies import restore_copy
 from firesteel.jobs.tracking.signature import example_warnings, read_inputs
 from firesteel.pipelines.plan.model import ModelPlan
@@ -162,11 +162,11 @@ def fetch_pinned(
     else:
         client = connect(tracking_uri, create=False)
         name, alias = registered["name"], registered["alias"]
-        exists = bool(alias) and _alias_is_current(client, model, name, alias, tracking_uri)
+        exists = bool(alias) and _alias_is_current(client, model, name, alias)
         folder_in_cache = cached(model.digest)
         if exists and folder_in_cache is not None:
             return folder_in_cache
-        source = _source(client, name, model.version, tracking_uri)
+        source = _source(client, name, model.version)
         if source is None:
             return _copy_of_deleted(model, store, warn)
         if alias and not exists:
@@ -182,7 +182,7 @@ def _copy_of_deleted(model: ModelPlan, store: StateStore | None, warn: Callable[
     """Return the pinned files of a version that the registry no longer has, from the copy in the storage."""
     with downloading() as partial:
         restored = partial / "model"
-        if store is None or not restore_copy(store, model.digest, restored):
+        if store is None or not restore_copy(store, model.digest, restored, model.size_bytes):
             raise PlanDrift(
                 "FS6002",
                 f"{_pinned(model)}; {model.resolved_uri} is no longer in the registry, and the storage has no copy of it.",
@@ -219,9 +219,9 @@ def _pinned(model: ModelPlan) -> str:
     return f"the plan was made for {model.name} v{model.version} (sha {model.digest[:4]}..)"
 
 
-def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str, tracking_uri: str) -> bool:
+def _alias_is_current(client: MlflowClient, model: ModelPlan, name: str, alias: str) -> bool:
     """Return whether the alias has the pinned version, False if there is no such alias. FS6002 if it has another version."""
-    with mlflow_faults(tracking_uri, f"resolving {model.uri}", _permission(name)):
+    with mlflow_faults(registry_uri(client), f"resolving {model.uri}", _permission(name)):
         try:
             version = _aliases(client, name).get(alias)
         except ModelError:  # the registered model was deleted, with its versions
@@ -249,7 +249,7 @@ def find_version(uri: str, tracking_uri: str, where: Where | None = None) -> tup
         raise AssertionError(uri)
     client = connect(tracking_uri, create=False)
     name, alias = parts["name"], parts["alias"]
-    with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
+    with mlflow_faults(registry_uri(client), f"resolving {uri}", _permission(name)):
         aliases = _aliases(client, name, where, uri)
     if alias:
         if alias not in aliases:
@@ -263,9 +263,9 @@ def find_version(uri: str, tracking_uri: str, where: Where | None = None) -> tup
         version = aliases[alias]
     else:
         version = parts["version"]
-    source = _source(client, name, version, tracking_uri) if version.isdigit() else None
+    source = _source(client, name, version) if version.isdigit() else None
     if source is None:
-        with mlflow_faults(tracking_uri, f"resolving {uri}", _permission(name)):
+        with mlflow_faults(registry_uri(client), f"resolving {uri}", _permission(name)):
             versions = [
                 int(model_version.version) for model_version in client.search_model_versions(f"name = '{name}'")
             ]
@@ -292,24 +292,31 @@ def _aliases(client: MlflowClient, name: str, where: Where | None = None, uri: s
         "FS3001",
         f"{uri or name}: the model `{name}` is not registered (registered: {known or 'none'}).",
         where=where,
-        hint=f"Did you mean `{near[0]}`?" if near else "Register the model, or check the tracking URI.",
+        hint=f"Did you mean `{near[0]}`?"
+        if near
+        else f"Register the model, or check the URI of the registry ({without_secrets(registry_uri(client))}).",
     )
 
 
-def _source(client: MlflowClient, name: str, version: str, tracking_uri: str) -> str | None:
+def _source(client: MlflowClient, name: str, version: str) -> str | None:
     """Return the artifact URI of a version, or None if the version does not exist.
 
     A download of `models:/NAME/VERSION` adds a file of MLflow (`registered_model_meta`), which changes the digest.
     """
     from mlflow.exceptions import MlflowException
 
-    with mlflow_faults(tracking_uri, f"resolving models:/{name}/{version}", _permission(name)):
+    with mlflow_faults(registry_uri(client), f"resolving models:/{name}/{version}", _permission(name)):
         try:
             return client.get_model_version_download_uri(name, version)
         except MlflowException as error:
             if error.error_code != _MISSING:
                 raise
             return None
+
+
+def registry_uri(client: MlflowClient) -> str:
+    """Return the URI of the registry, for messages: MLFLOW_REGISTRY_URI can name another server than that of the runs."""
+    return str(client._registry_uri)  # noqa: SLF001 - MLflow has no public name for it
 
 
 def _permission(name: str) -> str:

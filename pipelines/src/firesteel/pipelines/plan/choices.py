@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from firesteel.conf.errors import SpecError, Where
 from firesteel.conf.partitions import PartitionValue, parse_selected
+from firesteel.conf.quantities import plural
 from firesteel.pipelines.plan.intervals import Slot, formatted_rows, range_rows, selected_values
 from firesteel.pipelines.spec.model import Formatted, Latest, Range, Source
 from firesteel.pipelines.spec.values import parse_column_type
@@ -107,4 +108,6 @@ def _choice(source: Source, columns: Sequence[str], slot: Slot) -> Choice:
     rows = list(dict.fromkeys(rows))
     if isinstance(first, Range) and first.at_least is not None:
         needed = first.needed(len(rows))
+        if needed > len(rows):
+            raise ValueError(f"`at_least: {needed}` is more than the {plural(len(rows), 'partition')} of the range")
     return Choice(tuple(columns), tuple(rows), needed)

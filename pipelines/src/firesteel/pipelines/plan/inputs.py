@@ -29,8 +29,8 @@ from firesteel.conf.quantities import age, duration, plural
 from firesteel.pipelines.plan.choices import Choice, choices, type_of
 from firesteel.pipelines.plan.intervals import Slot, formatted_rows, names_interval, selected_values
 from firesteel.pipelines.plan.model import InputFile, SourceInput
-from firesteel.pipelines.plan.newest import NewestSearch
-from firesteel.pipelines.spec.model import Latest, Select, Source
+from firesteel.pipelines.plan.newest import NewestSearch, newest_values
+from firesteel.pipelines.spec.model import Latest, Range, Select, Source
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
 
@@ -76,10 +76,18 @@ def selected(source: Source, slot: Slot, where: Where) -> dict[str, tuple[str, .
     }
 
 
+def latest_formats(source: Source) -> dict[str, str]:
+    """Return column -> format of the columns with `latest`."""
+    selects = {column: source.select.get(column) for column in source.levels}
+    return {column: select.format for column, select in selects.items() if isinstance(select, Latest)}
+
+
 def own_directory(source: Source, slot: Slot) -> str:
     """Return the last directory of an interval for a source with directories without `column=`."""
-    formats = [select.format for select in source.select.values() if not isinstance(select, str | tuple)]
-    return "/".join(formatted_rows([text or "" for text in formats], slot)[-1])
+    if formats := latest_formats(source):
+        return "/".join(newest_values(formats, slot.end.replace(tzinfo=None)).values())
+    own = [select.format for select in source.select.values() if not isinstance(select, str | tuple)]
+    return "/".join(formatted_rows([text or "" for text in own], slot)[-1])
 
 
 def below(folder: str, name: str) -> str:
@@ -131,13 +139,14 @@ class Tree:
 
     def root(self) -> Root:
         """Return the state of the source's own directory."""
-        return self._once(("", -1), self._check_root)
+        return self.once(("", -1), self._check_root)
 
     def branches(self, path: str, depth: int) -> Branches:
         """Return the directories in `path`, with values of the column at `depth`; none if `path` is missing."""
-        return self._once((path, depth), lambda: self._list(path, depth))
+        return self.once((path, depth), lambda: self._list(path, depth))
 
-    def _once(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+    def once(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """Return a value that is computed once for all intervals."""
         with self._lock:
             known = self._results.get(key)
             result: Future[T] = known or self._results.setdefault(key, Future())
@@ -251,10 +260,40 @@ class Tree:
         return text if self.source.layout else partition_name(column, text)
 
     def scan(self, heads: tuple[str, ...]) -> tuple[InputFile, ...]:
-        """Return all files in some directories. A source whose directories are those of many intervals lists them once."""
-        if any(names_interval(select) and not isinstance(select, Latest) for select in self.source.select.values()):
+        """Return all files in some directories of equal depth, sorted by path. Directories that several intervals read are listed once."""
+        if not self._is_shared:
             return _scan(self.located.storage, self.located.path, heads)
-        return self._once(heads, lambda: _scan(self.located.storage, self.located.path, heads))
+        keys = {head: ("files", head) for head in heads}
+        with self._lock:
+            mine = [head for head, key in keys.items() if key not in self._results]
+            self._results.update((keys[head], Future()) for head in mine)
+            results = [self._results[key] for key in keys.values()]
+        try:
+            if mine:
+                depth = len(mine[0].split("/")) if mine[0] else 0
+                files: dict[str, list[InputFile]] = {head: [] for head in mine}
+                for file in _scan(self.located.storage, self.located.path, tuple(mine)):
+                    files["/".join(file.path.split("/")[:depth])].append(file)
+                for head in mine:
+                    self._results[keys[head]].set_result(tuple(files[head]))
+        except BaseException as error:
+            for head in mine:
+                self._results[keys[head]].set_exception(error)
+            raise
+        return tuple(sorted((file for result in results for file in result.result()), key=lambda file: file.path))
+
+    def has_marker(self, head: str, marker: str) -> bool:
+        """Return whether a directory has a ready marker."""
+        path = join(join(self.located.path, head), marker)
+        if not self._is_shared:
+            return self.located.storage.status(path) is not None
+        return self.once(("marker", head), lambda: self.located.storage.status(path) is not None)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Return whether several intervals may read the same directory."""
+        selects = self.source.select.values()
+        return any(isinstance(select, Range | Latest) for select in selects) or not any(map(names_interval, selects))
 
 
 def read_manifest(
@@ -377,7 +416,7 @@ class _Walk:
         self.name, self.tree, self.slot, self.after = name, tree, slot, after
         self.columns = list(source.levels)
         self.chosen = choices(source, slot, where)
-        self.latest = {column: select.format for column, select in source.select.items() if isinstance(select, Latest)}
+        self.latest = latest_formats(source)
         self.known: dict[str, dict[str, PartitionValue]] = {"": {}}
         self.days = {column: _days(source, column, select, slot) for column, select in source.select.items()}
         typed = {column: _typed(source, column, texts) for column, texts in only.items()}
@@ -503,8 +542,7 @@ class _Walk:
             return heads
         ready = []
         for head in heads:
-            path = join(located.path, head)
-            if located.storage.status(join(path, source.ready.marker)) is not None:
+            if self.tree.has_marker(head, source.ready.marker):
                 ready.append(head)
                 continue
             present = len(list_files(located.storage, located.path, (head,), marker_of(source)))

@@ -6,13 +6,16 @@ So an interval never reads data that is later than itself, also in a backfill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
 
 from firesteel.conf.partitions import PartitionValue, value_text
 from firesteel.pipelines.spec.date_formats import period, unit_of_formats
+
+T = TypeVar("T")
 
 _ALWAYS = (datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59))  # noqa: DTZ001 - local time
 
@@ -38,6 +41,9 @@ class Levels(Protocol):
     def uri(self, path: str) -> str:
         """Return the URI of a directory."""
 
+    def once(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """Return a value that is computed once for all intervals."""
+
 
 @dataclass(frozen=True, slots=True)
 class Newest:
@@ -46,6 +52,25 @@ class Newest:
     values: Mapping[str, PartitionValue]
     directory: str
     end: datetime
+
+
+def newest_values(formats: Mapping[str, str], end: datetime) -> dict[str, str]:
+    """Return column -> value of the newest partition that can exist for an interval with the local end `end`."""
+    moment = timedelta(seconds=1)
+    opens, closes = period({format_: (end - moment).strftime(format_) for format_ in formats.values()})
+    at = (opens if closes > end else end) - moment
+    return {column: at.strftime(format_) for column, format_ in formats.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The directories of one level: with periods in the order of time, or else all that are read."""
+
+    starts: tuple[datetime, ...] = ()
+    ends: tuple[datetime, ...] = ()
+    values: tuple[tuple[PartitionValue, tuple[str, ...]], ...] = ()
+    problems: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,44 +97,56 @@ class NewestSearch:
 
     def before(self, end: datetime | None) -> Newest | None:
         """Return the newest partition whose period ends at or before `end`; the newest of all if `end` is None."""
-        return self._below([""], 0, {}, end)
+        return self._below(("",), 0, {}, end)
 
     def _below(
-        self, heads: list[str], depth: int, known: dict[str, PartitionValue], end: datetime | None
+        self, heads: Sequence[str], depth: int, known: Mapping[str, PartitionValue], end: datetime | None
     ) -> Newest | None:
+        level = self.levels.once(("newest", depth, *known.values()), lambda: self._level(heads, depth, known))
+        self.problems |= dict.fromkeys(level.problems)
+        column = self.columns[depth]
+        if column not in self.formats:
+            return self._below(level.directories, depth + 1, known, end) if level.directories else None
+        if len(known) + 1 == len(self.formats):
+            count = len(level.ends) if end is None else bisect_right(level.ends, end)
+            if not count:
+                return None
+            value, directories = level.values[count - 1]
+            return Newest({**known, column: value}, directories[0], level.ends[count - 1])
+        best: Newest | None = None
+        count = len(level.starts) if end is None else bisect_left(level.starts, end)
+        for number in reversed(range(count)):
+            value, directories = level.values[number]
+            found = self._below(directories, depth + 1, {**known, column: value}, end)
+            if found is not None and level.ends[number] < _ALWAYS[1]:
+                return found
+            best = max((item for item in (best, found) if item), key=lambda item: item.end, default=None)
+        return best
+
+    def _level(self, heads: Sequence[str], depth: int, known: Mapping[str, PartitionValue]) -> _Level:
         column = self.columns[depth]
         groups: dict[PartitionValue, list[str]] = {}
+        problems: list[str] = []
         for head in heads:
             branches = self.levels.branches(head, depth)
-            self.problems |= dict.fromkeys(branches.problems)
+            problems += branches.problems
             for value, names in branches.names.items():
                 groups.setdefault(value, []).extend(f"{head}/{name}".lstrip("/") for name in names)
         if column not in self.formats:
             wanted = self.selected.get(column)
-            below = [path for value, paths in groups.items() if wanted is None or value in wanted for path in paths]
-            return self._below(below, depth + 1, known, end) if below else None
+            kept = [path for value, paths in groups.items() if wanted is None or value in wanted for path in paths]
+            return _Level(problems=tuple(problems), directories=tuple(kept))
         periods = []
         for value, paths in groups.items():
             if value is None:  # rows without a date
                 continue
             try:
-                opens, closes = self._period({**known, column: value})
+                periods.append((*self._period({**known, column: value}), (value, tuple(paths))))
             except ValueError as error:
-                self.problems[f"{self.levels.uri(paths[0])}: {error}."] = None
-                continue
-            periods.append((opens, closes, value, paths))
-        best: Newest | None = None
-        for opens, closes, value, paths in sorted(periods, key=lambda item: item[:2], reverse=True):
-            values = {**known, column: value}
-            if values.keys() == self.formats.keys():
-                if end is None or closes <= end:
-                    return Newest(values, paths[0], closes)
-            elif end is None or opens < end:
-                found = self._below(paths, depth + 1, values, end)
-                if found is not None and closes < _ALWAYS[1]:
-                    return found
-                best = max((item for item in (best, found) if item), key=lambda item: item.end, default=None)
-        return best
+                problems.append(f"{self.levels.uri(paths[0])}: {error}.")
+        periods.sort(key=lambda item: item[:2])
+        starts, ends, values = zip(*periods, strict=True) if periods else ((), (), ())
+        return _Level(starts, ends, values, tuple(problems))
 
     def _period(self, values: Mapping[str, PartitionValue]) -> tuple[datetime, datetime]:
         """Return the period of the values of the first columns; all of time if they name none."""

@@ -70,6 +70,10 @@ _FORBIDDEN = (
 _FALSE = ("spark.files.ignoreCorruptFiles", "spark.files.ignoreMissingFiles")
 """Settings of a Spark context that lose rows unless they are false."""
 
+_LOCALE = re.compile(r"-Duser\.(?:country|extensions|language|locale|region|script|variant)\b")
+_LOCALE_VARIABLES = ("spark.executorEnv.LC_ALL", "spark.executorEnv.LC_MESSAGES")
+_NEUTRAL_LOCALE = re.compile(r"(?:C|POSIX|en)(?:[._@].*)?")
+
 _LEGACY = "spark.sql.legacy."
 
 _PERFORMANCE = (
@@ -130,8 +134,21 @@ def is_inherited(key: str) -> bool:
 
 
 def loses_rows(key: str, value: str) -> bool:
-    """Return whether a setting of a Spark context loses files or rows. A session cannot override it."""
-    return key in _FORBIDDEN or (key in _FALSE and not _same(value, "false"))
+    """Return whether a setting of a Spark context loses files or rows, or changes values. A session cannot override it."""
+    return key in _FORBIDDEN or (key in _FALSE and not _same(value, "false")) or sets_language(key, value)
+
+
+def sets_language(key: str, value: str) -> bool:
+    """Return whether a setting gives a JVM another language. Spark's `upper` and `lower` depend on it: in Turkish, `i` becomes `İ`.
+
+    Examples
+    --------
+    >>> sets_language("spark.executor.extraJavaOptions", "-Duser.language=tr")
+    True
+    """
+    if key in _LOCALE_VARIABLES:
+        return _NEUTRAL_LOCALE.fullmatch(value) is None
+    return _LOCALE.search(value) is not None
 
 
 def differs_by_operator(conf: Mapping[str, str]) -> str:
@@ -166,6 +183,8 @@ def _problems(key: str, value: str) -> Iterator[tuple[str, str, str]]:
             f"{setting}; legacy settings change the results of SQL.",
             "Remove the setting, and write the SQL for Spark's current rules.",
         )
+    elif sets_language(key, value):
+        yield "FS1022", f"{setting}; the results of `upper` and `lower` depend on the language.", "Remove the option."
     elif loses_rows(key, value):
         yield "FS1022", f"{setting}; a run could lose files or rows.", "Remove the setting."
     elif key == TIME_ZONE and not _is_zone(value):

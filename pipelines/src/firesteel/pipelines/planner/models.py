@@ -14,14 +14,8 @@ from firesteel.pipelines.backend import Backend
 from firesteel.pipelines.plan.model import ModelPlan
 from firesteel.pipelines.spec.model import Model, Spec
 
-_PYTHON_KEYS = frozenset(
-    {
-        "spark.executorEnv.PYSPARK_PYTHON",
-        "spark.kubernetes.container.image",
-        "spark.kubernetes.executor.container.image",
-        "spark.pyspark.python",
-    }
-)
+_PYTHON_KEYS = ("spark.pyspark.python", "spark.executorEnv.PYSPARK_PYTHON")
+_IMAGE_KEYS = ("spark.kubernetes.container.image", "spark.kubernetes.executor.container.image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +40,13 @@ class ModelPinner:
 
 def sets_python(master: str, settings: Mapping[str, str]) -> bool:
     """Return whether Spark settings or PYSPARK_PYTHON give the executors another Python than that of this process."""
-    if master.startswith("k8s://") or _PYTHON_KEYS & settings.keys():
+    if master.startswith("k8s://") or any(key in settings for key in _IMAGE_KEYS):
         return True
-    python = shutil.which(os.environ.get("PYSPARK_PYTHON") or sys.executable)
-    return (
-        python is None or Path(python).parent != Path(sys.executable).parent
-    )  # an environment has several names of its Python
+    pythons = [*(settings.get(key) for key in _PYTHON_KEYS), os.environ.get("PYSPARK_PYTHON")]
+    return any(python and not _is_this(python) for python in pythons)
+
+
+def _is_this(python: str) -> bool:
+    """Return whether a path or name is a Python of this environment, which has several names of it in one folder."""
+    path = shutil.which(python)
+    return path is not None and Path(path).parent == Path(sys.executable).parent

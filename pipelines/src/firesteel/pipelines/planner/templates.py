@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from firesteel.conf.errors import FiresteelError, SpecError, SpecErrors, Where
 from firesteel.conf.partitions import is_selectable
 from firesteel.pipelines.analysis import Analysis
+from firesteel.pipelines.plan.choices import choices
 from firesteel.pipelines.plan.intervals import (
     Slot,
     bound_arg,
@@ -18,7 +19,7 @@ from firesteel.pipelines.plan.intervals import (
 from firesteel.pipelines.planner.outputs import replaced_directories, replaced_twice
 from firesteel.pipelines.spec.date_formats import unit_of_formats
 from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import Latest, Source, SqlStep
+from firesteel.pipelines.spec.model import Latest, Select, Source, SqlStep
 from firesteel.pipelines.spec.values import parse_column_type
 
 _NARROWER = ("date", "int")
@@ -51,28 +52,53 @@ def _at(loaded: LoadedSpec, key: str, error: SpecError) -> SpecError:
 def _selects(loaded: LoadedSpec, examples: Sequence[Slot]) -> Iterator[FiresteelError]:
     """Yield FS1004 for each selected value that does not match its partition's type."""
     for name, source in loaded.spec.sources.items():
-        yield from _latest(name, source, loaded)
+        errors = list(_latest(name, source, loaded))
         for column, text in source.levels.items():
             kind, _ = parse_column_type(text)
             if "<" in kind:
                 where = loaded.tree.nearest(("sources", name, "partitions", column)).where
                 what = f"`sources.{name}.partitions.{column}`: a partition column cannot be of type {kind}."
-                yield SpecError("FS1004", what, where=where, hint="Use a simple type such as string, date or int.")
+                errors.append(
+                    SpecError("FS1004", what, where=where, hint="Use a simple type such as string, date or int.")
+                )
             elif column in source.select:
-                where = loaded.tree.nearest(("sources", name, "select", column)).where
-                for slot in examples:
-                    try:
-                        values = selected_values(source.select[column], slot)
-                    except ValueError as error:
-                        yield SpecError("FS1004", f"`sources.{name}.select.{column}`: {error}.", where=where)
-                        break
-                    if not values:
-                        yield SpecError("FS1004", f"`sources.{name}.select.{column}` selects nothing.", where=where)
-                        break
-                    mismatch = next((value for value in values if not is_selectable(value, kind)), None)
-                    if mismatch is not None:
-                        yield _type_mismatch(name, column, kind, mismatch, slot, loaded, where)
-                        break
+                errors += _values(name, column, source.select[column], kind, examples, loaded)
+        if not errors:
+            errors += _ranges(name, source, examples, loaded)
+        yield from {
+            error.where: error for error in reversed(errors)
+        }.values()  # a range over several columns is one mistake
+
+
+def _values(
+    name: str, column: str, select: Select, kind: str, examples: Sequence[Slot], loaded: LoadedSpec
+) -> Iterator[FiresteelError]:
+    whole, node = (loaded.tree.nearest(("sources", name, "select", *last)) for last in ((), (column,)))
+    place = f"sources.{name}.select" if node is whole else f"sources.{name}.select.{column}"
+    for slot in examples:
+        try:
+            values = selected_values(select, slot)
+        except ValueError as error:
+            yield SpecError("FS1004", f"`{place}`: {error}.", where=node.where)
+            return
+        if not values:
+            yield SpecError("FS1004", f"`{place}` selects nothing.", where=node.where)
+            return
+        mismatch = next((value for value in values if not is_selectable(value, kind)), None)
+        if mismatch is not None:
+            yield _type_mismatch(place, kind, mismatch, slot, loaded, node.where)
+            return
+
+
+def _ranges(name: str, source: Source, examples: Sequence[Slot], loaded: LoadedSpec) -> Iterator[FiresteelError]:
+    """Yield FS1004 if a range has fewer partitions than it needs."""
+    where = loaded.tree.nearest(("sources", name, "select")).where
+    for slot in examples:
+        try:
+            choices(source, slot, where)
+        except SpecError as error:
+            yield SpecError(error.code, f"`sources.{name}.{error.what.removeprefix('`')}", where=where)
+            return
 
 
 def _latest(name: str, source: Source, loaded: LoadedSpec) -> Iterator[FiresteelError]:
@@ -85,17 +111,14 @@ def _latest(name: str, source: Source, loaded: LoadedSpec) -> Iterator[Firesteel
         yield SpecError("FS1004", what, where=where, hint=hint)
 
 
-def _type_mismatch(
-    name: str, column: str, kind: str, value: str, slot: Slot, loaded: LoadedSpec, where: Where
-) -> FiresteelError:
+def _type_mismatch(place: str, kind: str, value: str, slot: Slot, loaded: LoadedSpec, where: Where) -> FiresteelError:
     better = next((type_ for type_ in _NARROWER if is_selectable(value, type_)), "string")
     names = {key: text for key, text in slot.names.items() if key != "hour" or loaded.spec.interval.unit == "hour"}
     fitting = [f"${{interval.{key}}}" for key, text in names.items() if is_selectable(text, kind)]
     other = f", or select {' or '.join(fitting)}" if fitting and kind != "string" else ""
     return SpecError(
         "FS1004",
-        f"`sources.{name}.select.{column}` is `{value}` for the interval {slot.id}, which is not a value of the partition's "
-        f"type {kind}.",
+        f"`{place}` is `{value}` for the interval {slot.id}, which is not a value of the partition's type {kind}.",
         where=where,
         hint=f"Declare the partition as {better}{other}.",
     )

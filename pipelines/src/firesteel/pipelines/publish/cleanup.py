@@ -21,6 +21,12 @@ KEEP_LEASES = 10
 KEEP_FAILED = 100
 """Number of attempts of an interval without a publish whose ledger records are kept."""
 
+KEEP_JOURNALS = 100
+"""Number of an interval's newest tokens whose journals and tombstones are kept, however old they are."""
+
+KEEP_JOURNAL_MS = 30 * 86_400_000
+"""Time for which each journal and tombstone is kept. A driver that continues after a longer pause could write the journal again."""
+
 _DEBRIS_AGE_MS = 3_600_000
 
 
@@ -106,3 +112,23 @@ def prune_failed(sink_interval: SinkInterval, up_to: int) -> None:
         failed = [token for token in tokens if read_record(sink_interval, token).state != "published"]
         for token in failed[: max(0, len(failed) - KEEP_FAILED)]:
             storage.delete(sink_interval.file("ledger", token))
+
+
+def prune_journals(sink_interval: SinkInterval, up_to: int) -> None:
+    """Remove old journals and tombstones of tokens up to `up_to`, which are all decided. A rollback needs those with a retained version."""
+    last = up_to - KEEP_JOURNALS
+    if last <= 0:
+        return
+    folder = sink_interval.folder("journal")
+    files = [(token_of(child.name), child) for child in own_children(sink_interval.store, folder)]
+    newest = max((child.modified_ms for _, child in files), default=0)
+    old = [
+        (name[0], child.path)
+        for name, child in files
+        if name is not None and name[0] <= last and newest - child.modified_ms > KEEP_JOURNAL_MS
+    ]
+    if old:
+        retained = frozenset(tokens_in(sink_interval.storage, sink_interval.folder("versions")))
+        for token, path in old:
+            if token not in retained:
+                sink_interval.storage.delete(path)

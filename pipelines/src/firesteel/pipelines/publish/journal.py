@@ -9,7 +9,7 @@
                       its successor creates a tombstone
 
 Both write to the same path with `Storage.create`, so exactly one succeeds. A driver that counts as dead can therefore never start to
-publish. The file is never deleted, because it must outlive every zombie.
+publish. The file must outlive every zombie: it is deleted after 30 days at the earliest (`cleanup.prune_journals`).
 """
 
 from __future__ import annotations

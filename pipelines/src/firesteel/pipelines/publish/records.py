@@ -41,7 +41,8 @@ class LedgerRecord:
     gates, or a rollback to the version of the token `restores` (0: the data before the first publish). `appended` are the hashes of
     all appended plans. `profiles` describe the columns with a drift gate and are the baseline of later intervals. `policy` lists the
     digest and the rule number of each policy that allowed the publish. `agreement` compares the model with its challenger. `location` is
-    the sink's resolved URI: `partitions` and `files` are in it.
+    the sink's resolved URI: `partitions` and `files` are in it. `excluded` are the files of the attempt's dead letters and quarantined rows,
+    relative to the state store.
     """
 
     pipeline: str
@@ -75,6 +76,7 @@ class LedgerRecord:
     policy: str = ""
     agreement: Agreement | None = None
     location: str = ""
+    excluded: tuple[PublishedFile, ...] = ()
 
     def holds(self, plan_hash: str) -> bool:
         """Return whether the interval contains the rows of a plan."""

@@ -100,7 +100,7 @@ def _replaced(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[Direct
         raise StorageError(
             "FS8010",
             f"{sink_interval}: the journal of run {record.run_id} was deleted, so it is unknown what the run replaced.",
-            hint="Restore it from a backup, or run the older spec again with `firesteel run --force`.",
+            hint="firesteel keeps journals for 30 days at least. Restore it from a backup, or run the older spec again with `firesteel run --force`.",
         )
     return read_journal(sink_interval, record.token).directories
 

@@ -33,6 +33,9 @@ INDEX_FROM = 256
 _WRITE_FROM = 64
 """Number of records that the index lacks from which on it is written again."""
 
+_SPARE_BYTES = 64 << 20
+"""Bytes that an index may have for records that were deleted. A larger index counts as lost."""
+
 READERS = 16
 """Number of threads that read record files."""
 
@@ -124,9 +127,16 @@ class SinkRecords:
         missing = [key for key in wanted if key not in self._data]
         for key, data in zip(missing, read_all(self._read, missing), strict=True):
             self._data[key] = data
+        read = frozenset(missing)
         for key in wanted:
             place = SinkInterval(self._store, self._sink, key[0])
-            self._records[key] = decode_record(place, key[1], self._data[key])
+            try:
+                self._records[key] = decode_record(place, key[1], self._data[key])
+            except StorageError:
+                if key in read:
+                    raise
+                self._data[key] = self._read(key)  # the index has other bytes than the file
+                self._records[key] = decode_record(place, key[1], self._data[key])
         if len(self._data) >= INDEX_FROM and len(missing) >= max(_WRITE_FROM, len(self._data) // 16):
             self._write_index()
 
@@ -138,19 +148,23 @@ class SinkRecords:
         if self._index_read:
             return
         self._index_read = True
+        limit = _SPARE_BYTES + 4 * sum(status.length for status in self._files.values())
         try:
-            packed = self._store.storage.read(self.index_path)
+            packed = self._store.storage.read(self.index_path, 0, limit)
         except StorageError:
             return  # lost
         if hashlib.sha256(packed[_SHA_BYTES:]).digest() != packed[:_SHA_BYTES]:
             return  # damaged, or half-written
-        data = zlib.decompress(packed[_SHA_BYTES:])
-        at = _HEAD.size + _HEAD.unpack_from(data)[0]
-        for interval, token, length, modified_ms in json.loads(data[_HEAD.size : at]):
-            status = self._files.get((interval, token))
-            if status is not None and (status.length, status.modified_ms) == (length, modified_ms):
-                self._data.setdefault((interval, token), data[at : at + length])
-            at += length
+        # Others may be able to write here, too: the content may be anything, of any size.
+        with contextlib.suppress(zlib.error, struct.error, ValueError, TypeError, RecursionError):
+            unpacker = zlib.decompressobj()
+            data = unpacker.decompress(packed[_SHA_BYTES:], limit)
+            at = _HEAD.size + _HEAD.unpack_from(data)[0]
+            for interval, token, length, modified_ms in json.loads(data[_HEAD.size : at]) if unpacker.eof else ():
+                status = self._files.get((interval, token))
+                if status is not None and (status.length, status.modified_ms) == (length, modified_ms):
+                    self._data.setdefault((interval, token), data[at : at + length])
+                at += length
 
     def _write_index(self) -> None:
         keys = sorted(key for key, data in self._data.items() if len(data) == self._files[key].length)

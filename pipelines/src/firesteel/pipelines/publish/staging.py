@@ -11,7 +11,7 @@ from firesteel.pipelines.publish.records import PublishedFile
 from firesteel.pipelines.storage.base import Storage
 from firesteel.pipelines.storage.paths import join
 
-_READERS = 8
+READERS = 8
 """Files whose digests are computed at the same time."""
 
 
@@ -75,7 +75,7 @@ def with_digests(storage: Storage, folder: str, files: tuple[PublishedFile, ...]
     """Return the files with the digests of their content in a folder."""
     if not files:
         return ()
-    with ThreadPoolExecutor(min(_READERS, len(files)), thread_name_prefix="firesteel-digest") as pool:
+    with ThreadPoolExecutor(min(READERS, len(files)), thread_name_prefix="firesteel-digest") as pool:
         digests = pool.map(lambda file: storage.checksum(join(folder, file.path), file.length), files)
         return tuple(replace(file, digest=digest) for file, digest in zip(files, digests, strict=True))
 

@@ -29,6 +29,7 @@ from firesteel.pipelines.publish.audit import next_entry
 from firesteel.pipelines.publish.cleanup import (
     KEEP_VERSIONS,
     prune_failed,
+    prune_journals,
     prune_versions,
     remove_debris,
     remove_staging,
@@ -43,7 +44,7 @@ from firesteel.pipelines.publish.partition_owner import check_owner
 from firesteel.pipelines.publish.permit import permit
 from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.probe import check_renames
-from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.recover import recover_before
 from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
@@ -74,6 +75,7 @@ class Transaction:
         self._on_event = on_event
         self._keep_versions = keep_versions
         self._state = _State.OPEN
+        self._excluded: tuple[PublishedFile, ...] = ()
         self.token = lease.token
         self.staging_path = self._sink_interval.staging(lease.token)
         self.scratch_path = self._sink_interval.scratch(lease.token)
@@ -285,6 +287,18 @@ class Transaction:
         directories = tuple(Directory(file.path, had_previous=False, staged=True) for file in staged.files)
         return self._commit(directories, replace(record, files=(*record.files, *staged.files)))
 
+    def record_excluded(self, path: str) -> None:
+        """Add the dead letters or quarantined rows below a path to the ledger record, with the digests of the files."""
+        store = self._sink_interval.store
+        status = store.storage.status(path)
+        found = [status] if status is not None and not status.is_dir else store.storage.walk(path)
+        files = tuple(
+            PublishedFile(status.path[len(store.base) :].lstrip("/"), status.length)
+            for status in found
+            if not status.name.startswith((".", "_"))
+        )
+        self._excluded += with_digests(store.storage, store.base, files)
+
     def restore(self, directories: tuple[Directory, ...], restored: LedgerRecord | None) -> LedgerRecord:
         """Publish retained versions again; see `rollback`."""
         self._expect_open("restore")
@@ -339,6 +353,7 @@ class Transaction:
         prune_versions(self._sink_interval, self.token, self._keep_versions)
         remove_debris(self._sink_interval, self.token)
         prune_failed(self._sink_interval, self.token)
+        prune_journals(self._sink_interval, self.token)
         self._lease.release(published=True)
         self._state = _State.DONE
         self._emit("cleaned")
@@ -410,6 +425,7 @@ class Transaction:
         remove_unused_version(self._sink_interval, self.token)
         remove_debris(self._sink_interval, self.token - 1)
         prune_failed(self._sink_interval, self.token - 1)
+        prune_journals(self._sink_interval, self.token - 1)
         self._lease.release()
 
     def _expect_open(self, action: str) -> None:
@@ -449,6 +465,7 @@ class Transaction:
             input_bytes=attempt.input_bytes,
             slots=attempt.slots,
             location=self.location,
+            excluded=self._excluded,
         )
 
     def _published(self) -> LedgerRecord | None:

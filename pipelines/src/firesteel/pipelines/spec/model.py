@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     JsonValue,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -52,6 +53,12 @@ def _bytes(value: Any) -> Any:
 def _whole_seconds(seconds: float) -> float:
     if seconds % 1:
         raise ValueError(f"{seconds:g} s: Spark needs whole seconds")
+    return seconds
+
+
+def _not_short(seconds: float) -> float:
+    if 0 < seconds < 3600:
+        raise ValueError(f"{seconds:g} s is shorter than any partition; write a unit, such as 7d")
     return seconds
 
 
@@ -193,6 +200,8 @@ Select = Annotated[
 ]
 LATEST = "latest"
 _WINDOW = frozenset({"from", "to"})
+_UNDATED = "_undated"
+"""Marks a `select` that needs dates in a source that has none."""
 _ISO_DATE = "%Y-%m-%d"
 
 
@@ -312,7 +321,7 @@ class Source(Part):
         "`${interval.start:%Y%m%d}`. Needed unless `partitions` has a format or is left out.",
         json_schema_extra=_or_text({"const": LATEST}),
     )
-    max_age: Seconds | None = Field(
+    max_age: Annotated[Seconds, AfterValidator(_not_short)] | None = Field(
         None,
         description="With `select: latest`, the longest time between the end of the partition and the end of the interval, such as 7d.",
     )
@@ -337,13 +346,11 @@ class Source(Part):
         if not isinstance(value, dict):
             return value
         declared, select = value.get("partitions", {}), value.get("select")
-        if isinstance(declared, str):
-            value = {**value, "partitions": {}, "layout": declared}
-            declared = levels_of_layout(declared)
-        elif isinstance(value.get("layout"), str):
-            if declared:
-                raise ValueError("a source has `partitions` with names, or `layout`, not both")
-            declared = levels_of_layout(value["layout"])
+        with suppress(ValueError):  # `_has_formats` reports it
+            if isinstance(declared, str):
+                declared, value = levels_of_layout(declared), {**value, "partitions": {}, "layout": declared}
+            elif isinstance(value.get("layout"), str) and not declared:
+                declared = levels_of_layout(value["layout"])
         if not isinstance(declared, dict):
             return value
         types: dict[str, Any] = dict(declared)
@@ -353,9 +360,31 @@ class Source(Part):
                 with suppress(ValueError):  # the column's own check reports it
                     types[column], formats[column] = split_format(text)
         chosen = _selects_by_column(select, types, formats)
-        if not value.get("layout"):
-            value = {**value, "partitions": types} if "partitions" in value else value
+        if value.get("partitions"):
+            value = {**value, "partitions": types}
         return {**value, "select": chosen} if chosen or select is not None else value
+
+    @field_validator("partitions", mode="before")
+    @classmethod
+    def _has_formats(cls, value: Any) -> Any:
+        return levels_of_layout(value) if isinstance(value, str) else value
+
+    @field_validator("layout")
+    @classmethod
+    def _is_layout(cls, value: str | None) -> str | None:
+        if value is not None:
+            levels_of_layout(value)
+        return value
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _is_known(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a `select` that is not clear. One that needs dates without having them is marked, for `_selects`."""
+        partitions = info.data.get("partitions", {})
+        if value == LATEST or _is_window(value, partitions):
+            return {_UNDATED: LATEST}
+        _check_select(value, partitions)
+        return value
 
     @property
     def declared(self) -> dict[str, str]:
@@ -398,6 +427,16 @@ class Source(Part):
     @model_validator(mode="after")
     def _selects(self) -> Source:
         choices = self.select.values()
+        if self.layout is not None and self.partitions:
+            raise ValueError("a source has `partitions` with names, or `layout`, not both")
+        undated = next((column for column, choice in self.select.items() if choice == LATEST), None)
+        if undated is not None:
+            column, literal = (
+                ("dt", "") if undated == _UNDATED else (undated, f", or `{undated}: [latest]` for its name")
+            )
+            raise ValueError(
+                f"`select` needs a format of dates under `partitions`, such as `{column}: string %Y%m%d`{literal}"
+            )
         if self.levels and "select" not in self.model_fields_set:
             raise ValueError(
                 "with `partitions`, a source needs `select`, or a format of dates such as `%Y%m%d` under `partitions`"
@@ -450,28 +489,52 @@ def levels_of_layout(layout: str) -> dict[str, str]:
         raise ValueError(
             f"`partitions: {layout}` has no format of dates such as `%Y/%m/%d`. Leave out `partitions` to read all files of a folder"
         )
+    if "=" in layout:
+        raise ValueError(
+            f'`partitions: {layout}` has names of columns. Write a mapping, such as `{{year: "%Y", month: "%m"}}` for year=2024/month=06'
+        )
     levels = {f"_level_{number}": text for number, text in enumerate(layout.strip("/").split("/"), start=1)}
     for text in levels.values():
+        if not text:
+            raise ValueError(f"`partitions: {layout}` has an empty level")
         _date_format(text)
     return levels
 
 
+def _is_window(select: Any, partitions: Mapping[str, Any]) -> bool:
+    """Return whether a source's `select` is a range over all columns with dates."""
+    return isinstance(select, dict) and select.keys() >= _WINDOW and not _WINDOW & partitions.keys()
+
+
+def _check_select(select: Any, partitions: Mapping[str, Any]) -> None:
+    """Raise ValueError, with a phrase, for a `select` that means the newest partition or a range, and does not say it."""
+    if not isinstance(select, dict):
+        found = f", found {select!r}" if isinstance(select, str | int | float | bool) else ""
+        raise ValueError(f"expected `latest`, or a mapping such as `{{COLUMN: VALUE}}`{found}")  # noqa: TRY004 - pydantic reports ValueError
+    keys = select.keys() - partitions.keys()
+    if LATEST in keys:
+        raise ValueError("write `select: latest`, and `max_age` beside it")
+    if _WINDOW & keys:
+        raise ValueError("a range needs both `from` and `to`")
+    for column, chosen in select.items():
+        if isinstance(chosen, dict) and LATEST in chosen and not chosen.keys() <= {LATEST, "format"}:
+            raise ValueError(f"write `{column}: latest`, and `max_age` beside `select`")
+
+
 def _selects_by_column(select: Any, types: dict[str, Any], formats: dict[str, str]) -> Any:
-    """Return a source's `select` by column: `latest` and a range of the source apply to all columns with dates."""
+    """Return a source's `select` by column: `latest` and a range of the source apply to all columns with dates.
+
+    A `select` that cannot be read so is returned as it is.
+    """
     dates = [column for column, kind in types.items() if column not in formats and kind in ("date", "date!")]
     dated = formats | dict.fromkeys(dates, _ISO_DATE)
-    chosen: Any = {} if select is None else select
-    window = isinstance(select, dict) and select.keys() >= _WINDOW and not _WINDOW & types.keys()
-    if select == LATEST or window:
-        if not dated and any(isinstance(kind, str) and is_date_format(kind) for kind in types.values()):
-            return {}
-        if not dated:
-            what = f"`select: {LATEST}`" if select == LATEST else "a `select` with `from` and `to`"
-            raise ValueError(f'{what} needs a format of dates under `partitions`, such as `dt: "%Y%m%d"`')
+    window = _is_window(select, types)
+    if dated and (select == LATEST or window):
         return {
             column: {**(select if window else {LATEST: True}), "format": format_} for column, format_ in dated.items()
         }
-    if not isinstance(chosen, dict):
+    chosen: Any = {} if select is None else select
+    if not isinstance(chosen, dict) or window:
         return chosen
     newest = [column for column in dated if chosen.get(column) == LATEST]
     default = {LATEST: True} if newest else {}

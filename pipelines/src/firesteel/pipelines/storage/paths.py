@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
@@ -11,6 +12,10 @@ from firesteel.pipelines.storage.base import FileStatus, Storage
 
 SCHEMES = frozenset({"hdfs", "file"})
 """The schemes for which `open.py` has a storage."""
+
+_AUTHORITY = re.compile(r"(?:[^@/]*@)?(?:[A-Za-z0-9_.*-]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]{0,4})?")
+"""Java reads `nn:` and `nn:08020` as `nn:8020`."""
+_RESERVED = "/.reserved/"
 
 
 def absolute(path: str) -> str:
@@ -34,7 +39,8 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     Raises
     ------
     StorageError
-        FS8005: it is not an absolute `hdfs://` or `file://` URI, or is a file of another machine.
+        FS8005: it is not an absolute `hdfs://` or `file://` URI, is a file of another machine, or has a second spelling that cannot be
+        compared with the first one.
     """
     scheme, separator, rest = uri.partition(":")
     scheme = scheme.lower()
@@ -47,6 +53,18 @@ def split_uri(uri: str) -> tuple[str, str, str]:
         path = slash + path if slash else "/"
     if ".." in path.split("/") or not path.startswith("/"):
         raise StorageError("FS8005", f"{uri}: the path must be absolute, without `..`.", hint="Write the full path.")
+    if scheme == "hdfs" and authority and _AUTHORITY.fullmatch(authority) is None:
+        raise StorageError(
+            "FS8005",
+            f"{uri}: `{authority}` is not a nameservice, HOST or HOST:PORT.",
+            hint="Write the port without leading zeros, or leave out `:`.",
+        )
+    if scheme == "hdfs" and f"{absolute(path)}/".startswith(_RESERVED):
+        raise StorageError(
+            "FS8005",
+            f"{uri}: HDFS has other names for all its paths in {_RESERVED}; firesteel would not know which path this is.",
+            hint="Write the path itself.",
+        )
     if scheme == "file" and authority not in {"", "localhost"}:
         raise StorageError(
             "FS8005",

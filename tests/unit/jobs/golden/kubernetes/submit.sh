@@ -20,6 +20,7 @@ exec spark-submit \
   --conf spark.executor.pyspark.memory=4g \
   --conf spark.executor.resource.gpu.amount=1 \
   --conf spark.executor.resource.gpu.vendor=nvidia.com \
+  --conf spark.executorEnv.LC_MESSAGES=C \
   --conf spark.executorEnv.MLFLOW_DISABLE_TELEMETRY=true \
   --conf spark.executorEnv.PYTHONUTF8=1 \
   --conf spark.hadoop.dfs.client.retry.policy.enabled=true \
