@@ -9,7 +9,8 @@ from firesteel.conf.errors import PlanDrift, SpecError, StorageError
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.planner.decide import Published
-from firesteel.pipelines.publish.signers import write_plan
+from firesteel.pipelines.planner.stored import check_matches
+from firesteel.pipelines.publish.signers import require_own_signature, write_plan
 from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.open import locate
 from firesteel.pipelines.storage.paths import join
@@ -27,13 +28,15 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
     Raises
     ------
     PlanDrift
-        FS6004 when no plan is stored.
+        FS6004 when no plan is stored, FS6005 when the stored one is not one of this spec.
+    NotAllowed
+        FS7605 when the spec has a key, and this key has not signed the stored plan.
     """
     storage, base = locate(pipeline.loaded.spec.storage)
     path = _path(base, pipeline.loaded.profile, start, end)
     if resume:
         try:
-            return Plan.from_json(storage.read(path).decode(), path)
+            text = storage.read(path).decode(errors="replace")
         except StorageError as error:
             if error.code != "FS8003":
                 raise
@@ -42,6 +45,10 @@ def load_or_plan(pipeline: Pipeline, start: str, end: str, *, resume: bool, on_p
                 f"there is no unfinished backfill from {start} to {end}.",
                 hint="Start one without --resume. The plan of a finished backfill is deleted.",
             ) from None
+        plan = Plan.from_json(text, path)
+        require_own_signature(plan, pipeline.loaded.spec.security.signing_key or "")
+        check_matches(plan, pipeline.loaded, pipeline.sketch())
+        return plan
     plan = pipeline.plan(start, end, on_progress=on_progress)
     storage.replace(path, write_plan(plan).encode())
     return plan
