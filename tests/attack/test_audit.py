@@ -39,6 +39,7 @@ from support.publishing import (
     recover_all,
     sink_of,
     stage,
+    visible,
 )
 from support.specs import EXAMPLE
 
@@ -423,3 +424,23 @@ def test_a_sink_that_has_moved_is_compared_with_the_publishes_to_its_location(tm
     assert verify_files(store, {SINK: sink_of(root_uri)}).problems == ()
     (tmp_path / "moved/dt=2013-06-02/part-0").write_bytes(b"ROWS")
     assert len(verify_files(store, {SINK: moved}).problems) == 1
+
+
+@pytest.mark.parametrize("change", ["same length", "longer", "lost"])
+def test_a_rollback_restores_no_version_that_was_changed(tmp_path, change):
+    root = f"file://{tmp_path}"
+    publish(root, "r1", NEW)
+    publish(root, "r2", {FILE: "second"})
+    version = next(path for path in (tmp_path / "_firesteel" / "versions").rglob("part-0") if "EWR" in str(path))
+    text = version.read_text()
+    if change == "lost":
+        version.unlink()
+    else:
+        version.write_text(text[::-1] if change == "same length" else f"{text} and more")
+    before = visible(root)
+    with pytest.raises(StorageError, match="FS8010.*is not the file that run r1 published"):
+        rollback(area_of(root), SINK, sink_of(root), INTERVAL, attempt_of("back"))
+    assert visible(root) == before
+    version.write_text(text)
+    rollback(area_of(root), SINK, sink_of(root), INTERVAL, attempt_of("back"))
+    assert visible(root) == NEW

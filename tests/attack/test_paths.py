@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from firesteel.conf.errors import SpecError, SpecErrors, StorageError
 from firesteel.conf.hadoop import site_xml
 from firesteel.jobs.run.plan_runner import run_plan
+from firesteel.jobs.submit.result_store import ResultStore
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.overlaps import check_overlaps
 from firesteel.pipelines.publish.cleanup import prune_versions
@@ -26,6 +28,7 @@ from firesteel.pipelines.storage.local import LocalStorage
 from firesteel.pipelines.storage.open import locate
 from support.data import write_days
 from support.publishing import INTERVAL, SINK, area_of
+from support.sample_run import published, sample_plan, sample_result
 from support.specs import FixedBackend, example_with
 
 DAY = "2013-06-01"
@@ -310,6 +313,19 @@ def test_a_link_in_the_storage_leads_no_write_to_other_files(tmp_path, kind):
     LocalStorage().replace(str(beat), b"longer")
     LocalStorage().replace(str(beat), b"a")
     assert beat.read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("run_id", ["../../outside", "{tmp_path}/outside", "", ".", ".."])
+def test_the_result_of_a_driver_names_no_folder_outside_of_the_reports(tmp_path, run_id):
+    """The result waits in the storage for the machine that submitted the run."""
+    plan = sample_plan(root=f"file://{tmp_path}/data")
+    results = ResultStore.of(plan, "S1")
+    result = replace(sample_result(plan, (published(plan, 1),)), run_id=run_id.format(tmp_path=tmp_path))
+    results.storage.create(f"{results.folder}/report.html", b"forged")
+    results.storage.create(f"{results.folder}/result.json", result.to_json().encode())
+    with pytest.raises(StorageError, match="FS8006"):
+        results.fetch(tmp_path / "a" / "runs")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
 def test_clean_ups_delete_what_is_old_in_a_storage_behind_a_link(tmp_path):

@@ -147,7 +147,7 @@ CODES: dict[str, Code] = {
     "FS6002": Code("the model or the alias changed after the plan was made", "Run `plan` again, or pin the version."),
     "FS6003": Code("another major version of firesteel made the plan", "Run `plan` again."),
     "FS6004": Code("there is no unfinished backfill of this range", "Run without --resume to start one."),
-    "FS6005": Code("a plan file was edited or damaged", "Run `plan` again."),
+    "FS6005": Code("a plan file was edited or damaged, or a stored plan does not match the spec", "Run `plan` again."),
     "FS6006": Code("another version was published after the plan was made", "Run `plan` again."),
     # gates and publish
     "FS7001": Code("a critical expectation failed", "Read the report; nothing was published."),
@@ -183,7 +183,7 @@ CODES: dict[str, Code] = {
         "Set `security.signing_key`, or ask the owner of the policy; see docs/how-to/sign.md.",
     ),
     "FS7605": Code(
-        "a policy requires a signed plan, and the plan file is not signed by one of its keys",
+        "a plan must be signed, by a key of a policy or of the spec, and is not",
         "Run `firesteel plan -o` again with `security.signing_key`.",
     ),
     # storage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from firesteel.conf.identifiers import is_run_id
 from firesteel.jobs.cli.options import pairs
 
 if TYPE_CHECKING:
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from firesteel.pipelines.result import RunResult
 
 F = TypeVar("F", bound=Callable[..., Any])
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _checked(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if value and not _RUN_ID.fullmatch(value):
+    if value and not is_run_id(value):
         raise click.BadParameter(
             f"`{value}` is not a run id (1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit)"
         )

@@ -9,7 +9,8 @@ from firesteel.conf.errors import PlanDrift, SpecError, StorageError
 from firesteel.pipelines.plan.intervals import slots
 from firesteel.pipelines.plan.model import Plan
 from firesteel.pipelines.planner.decide import Published
-from firesteel.pipelines.publish.signers import write_plan
+from firesteel.pipelines.planner.stored import check_matches
+from firesteel.pipelines.publish.signers import require_own_signature, write_plan
 from firesteel.pipelines.publish.state_store import StateStore, file_name
 from firesteel.pipelines.storage.paths import join
 
@@ -28,14 +29,16 @@ def load_or_plan(
     Raises
     ------
     PlanDrift
-        FS6004 when no plan is stored.
+        FS6004 when no plan is stored, FS6005 when the stored one is not one of this spec.
+    NotAllowed
+        FS7605 when the spec has a key, and this key has not signed the stored plan.
     """
     loaded = pipeline.loaded
     store = StateStore.at(loaded.spec.storage, loaded.spec.name, loaded.profile)
     path = _path(store, start, end)
     if resume:
         try:
-            return Plan.from_json(store.storage.read(path).decode(), path)
+            text = store.storage.read(path).decode(errors="replace")
         except StorageError as error:
             if error.code != "FS8003":
                 raise
@@ -44,6 +47,10 @@ def load_or_plan(
                 f"there is no unfinished backfill from {start} to {end}.",
                 hint="Start one without --resume. The plan of a finished backfill is deleted.",
             ) from None
+        plan = Plan.from_json(text, path)
+        require_own_signature(plan, loaded.spec.security.signing_key or "")
+        check_matches(plan, loaded, pipeline.sketch())
+        return plan
     plan = pipeline.plan(start, end, other_python=other_python, on_progress=on_progress)
     store.storage.replace(path, write_plan(plan).encode())
     return plan

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from firesteel.conf.errors import FiresteelError, StorageError, Where
+from firesteel.conf.identifiers import is_run_id
 from firesteel.jobs.run.plan_runner import RUNS_FOLDER
 from firesteel.pipelines.publish.state_store import StateStore
 from firesteel.pipelines.result import RunResult
@@ -70,7 +71,11 @@ class ResultStore:
         """Return the result or the error of a driver; None if there is none yet."""
         path = join(self.folder, "result.json")
         if self.storage.status(path) is not None:
-            return _parsed(_RESULT, self.storage.read(path), path, "a driver's result")
+            result = _parsed(_RESULT, self.storage.read(path), path, "a driver's result")
+            if not is_run_id(result.run_id):  # it becomes the name of a local folder
+                what = f"the file is not a driver's result: `{result.run_id}` is not the id of a run."
+                raise StorageError("FS8006", what, where=Where(path), hint=_HINT)
+            return result
         path = join(self.folder, "error.json")
         if self.storage.status(path) is not None:
             return _parsed(_STOPPED, self.storage.read(path), path, "a driver's error")

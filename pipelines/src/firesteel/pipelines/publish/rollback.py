@@ -15,6 +15,7 @@ from firesteel.pipelines.publish.journal import Directory, read_journal
 from firesteel.pipelines.publish.lease import Attempt
 from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.records import LedgerRecord
+from firesteel.pipelines.publish.staging import with_digests, within
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore
 from firesteel.pipelines.publish.transaction import Transaction
 from firesteel.pipelines.storage.paths import join
@@ -36,8 +37,8 @@ def rollback(
     Raises
     ------
     StorageError
-        FS8010 when there is nothing to undo, when `to` did not publish, or when a version is no longer retained. Nothing was changed
-        then.
+        FS8010 when there is nothing to undo, when `to` did not publish, or when a version is no longer retained or was changed. Nothing
+        was changed then.
     LeaseConflict
         FS7501 when another driver holds the interval.
     """
@@ -49,7 +50,10 @@ def rollback(
         undone = _undone(sink_interval, published, to)
         before = [record for record in published if record.token < undone[0].token]
         directories = _directories(sink_interval, transaction.sink_path, undone)
-        return transaction.restore(directories, before[-1] if before else None)
+        restored = before[-1] if before else None
+        if restored is not None:
+            _check_content(sink_interval, directories, restored)
+        return transaction.restore(directories, restored)
 
 
 def _undone(sink_interval: SinkInterval, published: list[LedgerRecord], to: str) -> list[LedgerRecord]:
@@ -93,6 +97,33 @@ def _directories(sink_interval: SinkInterval, sink_path: str, undone: list[Ledge
             exists = storage.status(join(sink_path, path)) is not None
             directories[path] = Directory(path, had_previous=exists, staged=bool(source), source=source)
     return tuple(directories.values())
+
+
+def _check_content(sink_interval: SinkInterval, directories: tuple[Directory, ...], restored: LedgerRecord) -> None:
+    """Compare the files of retained versions with those that were published: others may be able to write where they wait.
+
+    Raises
+    ------
+    StorageError
+        FS8010 naming the first file that was changed or lost.
+    """
+    storage = sink_interval.storage
+    for source in {directory.source for directory in directories if directory.source}:
+        paths = [directory.path for directory in directories if directory.source == source]
+        root = sink_interval.version(source, "")
+        files = tuple(file for file in restored.files if any(within(file.path, path) for path in paths))
+        statuses = {file: storage.status(join(root, file.path)) for file in files}
+        changed = [file for file, status in statuses.items() if status is None or status.length != file.length]
+        same = tuple(file for file in files if file.digest and file not in changed)
+        now = with_digests(storage, root, same)
+        changed += [file for file, other in zip(same, now, strict=True) if file.digest != other.digest]
+        if changed:
+            raise StorageError(
+                "FS8010",
+                f"{sink_interval}: {join(root, changed[0].path)} is not the file that run {restored.run_id} published: it was changed or "
+                "lost. Nothing was changed.",
+                hint="Restore the file from a backup, or run the older spec again with --force.",
+            )
 
 
 def _replaced(sink_interval: SinkInterval, record: LedgerRecord) -> tuple[Directory, ...]:

@@ -146,6 +146,25 @@ def require_signed(plan: Plan) -> None:
                 )
 
 
+def require_own_signature(plan: Plan, reference: str) -> None:
+    """Check that the key of a spec has signed a plan that was read from the storage, where others may be able to write.
+
+    Raises
+    ------
+    NotAllowed
+        FS7605 when it has not.
+    """
+    key = signing_key(reference)
+    if key is not None and (plan.file is None or not _has_signed(key.public, plan.file)):
+        said = _has(plan.file.key if plan.file else "")
+        raise NotAllowed(
+            "FS7605",
+            f"the stored plan must be signed by the key of `security.signing_key`, but {said}. Nothing was run.",
+            where=Where(plan.file.name if plan.file else "the plan"),
+            hint="Make a new plan: run without --resume and --part.",
+        )
+
+
 def _has_signed(key: PublicKey, file: PlanFile) -> bool:
     return key.fingerprint == file.key and key.verifies(PlanFile.signed_bytes(file.digest), file.signature)
 
