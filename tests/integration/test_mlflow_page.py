@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from firesteel.jobs.tracking import RunTracker, resolve_model
 from firesteel.jobs.tracking.connect import connect
+from firesteel.jobs.tracking.driver import MACHINE
 from support.browser import needs_chromium
 from support.fault_proxy import STATUSES, fault_proxy
 from support.mlflow_server import MlflowServer
 from support.sample_run import published, sample_plan, sample_result
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
     from firesteel.pipelines import Plan
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
 NAME = "flight_delay"
+RUN = "20130604T101112-7f3a"
+DOCS = Path(__file__).parents[2] / "docs"
+PICTURE = {"width": 1280, "height": 860}
 DESK = {"width": 1440, "height": 1100}
 NARROW = {"width": 600, "height": 1100}
 
@@ -89,7 +95,7 @@ def record(server: str) -> Recorded:
     model_id, training = log_model(server)
     plan = plan_of(server)
     results = tuple(published(plan, day, dead=day % 2) for day in range(1, 6))
-    with RunTracker.open(plan, "20130604T101112-7f3a") as tracker:
+    with RunTracker.open(plan, RUN) as tracker:
         for result in results:
             tracker.interval_started(result.interval)
             tracker.interval_finished(result)
@@ -145,6 +151,35 @@ def test_the_page_of_the_logged_model_lists_the_run(recorded: Recorded, browser:
     run = page.locator(f"a[href*='/runs/{recorded.run}']")
     expect(run.first).to_be_visible(timeout=60_000)
     page.close()
+
+
+def run_page(page: Page) -> Locator:
+    return page.locator(f"a[href$='#/models/{NAME}/versions/1']").filter(has_text="v1").first
+
+
+def model_page(page: Page) -> Locator:
+    return page.get_by_text(RUN).first
+
+
+@pytest.mark.parametrize(("name", "shown"), [("run", run_page), ("model", model_page)])
+def test_the_pictures_of_the_documentation_are_small_and_as_large_as_the_page(
+    recorded: Recorded, browser: Browser, name: str, shown: Callable[[Page], Locator]
+) -> None:
+    """With FIRESTEEL_WRITE_PICTURES=1, it writes them."""
+    from playwright.sync_api import expect
+
+    connect(recorded.server).set_tag(recorded.run, MACHINE, "node-7.example.org")  # pictures name no machine
+    page = opened(browser, getattr(recorded, f"{name}_page"), PICTURE)
+    expect(shown(page)).to_be_visible(timeout=60_000)
+    page.mouse.click(1244, 36)  # closes MLflow's assistant
+    expect(page.get_by_text("Ask questions about your")).to_be_hidden()
+    picture = page.screenshot(clip={"x": 198, "y": 0, "width": 1082, "height": 860}, animations="disabled")
+    page.close()
+    committed = DOCS / f"mlflow-{name}.png"
+    if os.environ.get("FIRESTEEL_WRITE_PICTURES"):
+        committed.write_bytes(picture)
+    assert committed.read_bytes()[16:24] == picture[16:24], "width and height of the two PNG files"
+    assert committed.stat().st_size < 150_000
 
 
 def test_an_account_that_may_not_link_models_records_its_run(
