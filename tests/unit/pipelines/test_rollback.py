@@ -187,6 +187,33 @@ def test_a_rollback_that_dies_after_its_journal_is_rolled_forward(root_uri, stop
     assert verify(area_of(root_uri), (SINK,)) == []
 
 
+@pytest.mark.fault
+@pytest.mark.parametrize("stop", ["journaled", "partition_retired", "partition_published", "ledgered", "cleaned"])
+@pytest.mark.parametrize("directory", ["day=1", "dt=2013-06-01", "dt=2013-06-01/origin=EWR/hour=5"])
+def test_a_publish_to_other_directories_removes_the_files_of_the_one_before(root_uri, directory, stop):
+    publish(root_uri, "r1", NEW)
+    others = {"dt=2013-05-30/origin=EWR/part-0": "untouched"}
+    if directory != "dt=2013-06-01":
+        others["dt=2013-06-01/origin=EWR/theirs"] = "firesteel has not published it"
+    put(root_uri, {path: text for path, text in others.items() if path.endswith("theirs")})
+    before = visible(root_uri)
+    moved = {f"{directory}/part-0": "elsewhere"}
+
+    def die(event):
+        if event.kind == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        publish(root_uri, "r2", moved, planned=(directory,), on_event=die)
+    recover(area_of(root_uri), SINK, sink_of(root_uri), INTERVAL)
+    assert visible(root_uri) == others | moved
+    back(root_uri)
+    assert visible(root_uri) == before
+    back(root_uri, "again")
+    assert visible(root_uri) == others | moved
+    assert verify(area_of(root_uri), (SINK,)) == []
+
+
 def append(root_uri: str, run_id: str, content):
     store = area_of(root_uri)
     onto = Ledger(store).published(SINK, INTERVAL)

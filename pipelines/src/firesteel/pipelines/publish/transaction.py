@@ -46,7 +46,7 @@ from firesteel.pipelines.publish.prewritten import PrewrittenRecords
 from firesteel.pipelines.publish.probe import check_renames
 from firesteel.pipelines.publish.records import LedgerRecord, PublishedFile
 from firesteel.pipelines.publish.recover import recover_before
-from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests
+from firesteel.pipelines.publish.staging import Staged, check_planned, read_staged, with_digests, within
 from firesteel.pipelines.publish.state_store import SinkInterval, StateStore, path_within
 from firesteel.pipelines.publish.swap import prepare, swap
 from firesteel.pipelines.result import Agreement, Counts
@@ -146,6 +146,9 @@ class Transaction:
     ) -> LedgerRecord:
         """Replace every planned directory by its staged content. Directories without content are removed.
 
+        The files of the interval's latest publish that are in other directories are removed, too: its layout or `select` has changed,
+        and readers would see its rows twice.
+
         Parameters
         ----------
         planned
@@ -176,12 +179,24 @@ class Transaction:
             for path in planned
         )
         replaced = [directory.path for directory in directories if directory.had_previous]
-        check_owner(self._sink_interval, self.sink_path, self.location, replaced, self._published())
+        own = self._published()
+        check_owner(self._sink_interval, self.sink_path, self.location, replaced, own)
+        directories += self._left_behind(own, planned)
         record = self._record("published", counts, planned=planned, staged=staged, mlflow_run_id=mlflow_run_id)
         record = replace(
             record, work_seconds=work_seconds, task_seconds=task_seconds, profiles=profiles, agreement=agreement
         )
         return self._commit(directories, record)
+
+    def _left_behind(self, own: LedgerRecord | None, planned: tuple[str, ...]) -> tuple[Directory, ...]:
+        """Return the published files of the interval outside the planned directories, to be removed one by one."""
+        paths = [file.path for file in own.files if not any(within(file.path, path) for path in planned)] if own else []
+        storage = self._sink_interval.storage
+        return tuple(
+            Directory(path, had_previous=True, staged=False)
+            for path in paths
+            if storage.status(join(self.sink_path, path)) is not None
+        )
 
     def append(
         self,
