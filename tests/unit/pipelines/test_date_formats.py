@@ -197,6 +197,30 @@ def test_a_wrong_format_is_one_error_with_its_place(tmp_path, changes, code, pro
     assert errors[0].where.line
 
 
+@pytest.mark.parametrize(
+    ("select", "refused"),
+    [
+        ("${interval.ds}", False),
+        ("${interval.start:%Y-%m-%d}", False),
+        ("${interval.ds - 1d}", True),
+        ("${interval.ds-1d}", True),
+        ("${interval.ds} - 1d", True),
+        ("${interval.end:%Y-%m-%d}", True),
+        ("2013-01-01", True),
+    ],
+)
+def test_a_format_in_a_sink_replaces_no_other_date_of_a_source(tmp_path, select, refused):
+    flights = 'select: {dt: "${interval.ds}", origin'
+    changes = {flights: flights.replace("${interval.ds}", select), DAILY: 'partition_by: [{dt: "%Y%m%d"}]'}
+    path = example_with(tmp_path, changes)
+    if not refused:
+        Pipeline.load(path, params={"root": "file:///data"}, backend=FixedBackend())
+        return
+    with pytest.raises(SpecErrors) as caught:
+        Pipeline.load(path, params={"root": "file:///data"})
+    assert [error.code for error in caught.value.errors] == ["FS1013"]
+
+
 def test_a_source_needs_a_select_or_a_format(tmp_path):
     errors = errors_of(
         tmp_path, {'partitions: {dt: date}\n    select: {dt: "${interval.ds}"}': "partitions: {dt: date}"}

@@ -14,7 +14,7 @@ from firesteel.conf.files import UnusableFileError, read_user_text
 from firesteel.conf.quantities import plural
 from firesteel.pipelines.plan.model import Column, OutputColumn
 from firesteel.pipelines.spec.load import LoadedSpec
-from firesteel.pipelines.spec.model import Gate, Latest, Score, ScoreStep, Sink, SqlStep, Workers
+from firesteel.pipelines.spec.model import Formatted, Gate, Score, ScoreStep, Select, Sink, SqlStep, Workers
 from firesteel.pipelines.spec.refs import did_you_mean, not_in_sql, references_in_sql
 from firesteel.pipelines.spec.values import normal_type, parse_column_type
 from firesteel.pipelines.sql.dependencies import Dependencies
@@ -80,6 +80,17 @@ class Analysis:
             if starts:
                 places[select.alias_or_name] = parsed.text.at(min(starts))
         return places
+
+
+_OF_INTERVAL = re.compile(r"\$\{interval\.(?!end\b)\w+(:[^}]+)?\}")
+"""A reference to the interval without an offset."""
+
+
+def _is_of_interval(select: Select | None) -> bool:
+    """Return whether a source's partition column has the date of the interval, and no other such as the day before."""
+    if isinstance(select, Formatted):
+        return True
+    return isinstance(select, str) and _OF_INTERVAL.fullmatch(select.strip()) is not None
 
 
 def _trace(origins: Mapping[str, Mapping[str, tuple[str, str]]], relation: str, column: str) -> tuple[str, str]:
@@ -519,9 +530,7 @@ class _Analyzer:
             same = [known.name for known in self.relations.get(sink.from_, ()) if known.name.lower() == column.lower()]
             relation, origin = _trace(self.origins, sink.from_, same[0]) if same else ("", "")
             source = self.spec.sources.get(relation)
-            copied = source is not None and origin in source.partitions
-            if source is not None and isinstance(source.select.get(origin), Latest):
-                copied = False  # a day before the interval
+            copied = source is not None and origin in source.partitions and _is_of_interval(source.select.get(origin))
             if same and not (same == [column] and copied):
                 self.error(
                     "FS1013",
