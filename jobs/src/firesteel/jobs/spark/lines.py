@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
-from firesteel.conf.formats import DEFAULTS
+from firesteel.conf.formats import DEFAULTS, one_byte_lines
 from firesteel.conf.identifiers import quoted
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import Column
@@ -90,6 +92,51 @@ def parsed_rows(source: SourcePlan, frame: DataFrame) -> DataFrame:
 
     columns = [quoted(column.name) for column in (*source.columns, *source.partitions)]
     return frame.where(F.isnull(quoted(helpers(source)[RECORD]))).select(*columns)
+
+
+def unclosed_quotes(source: SourcePlan, reader: DataFrameReader, paths: list[str]) -> DataFrame | None:
+    """Return the columns FILE and RECORD of text with a quote that is not closed; None if the files cannot have such text.
+
+    Spark closes the quote at the end of the line, or with `multiLine` at the end of the file. It then reads a part of a row, or
+    several rows, as one value. With `multiLine`, a file has an unclosed quote if its number of quotes is odd.
+
+    Parameters
+    ----------
+    reader
+        A reader with the options for the paths.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    options = {**DEFAULTS.get(source.format, {}), **dict(source.options)}
+    quote, escape = options.get("quote", '"'), options["escape"] if source.format == "csv" else ""
+    if source.format != "csv" or len(quote) != 1 or not one_byte_lines(options):
+        return None
+    names = helpers(source)
+    separator = {key: value for key, value in options.items() if key == "lineSep"}
+    frame = reader.format("text").schema("value string").options(**separator).load(paths)
+    frame = frame.select(F.col("value"), frame.metadataColumn("_metadata")["file_path"].alias(names[FILE]))
+    frame = frame.where(F.contains("value", F.lit(quote)))
+    if comment := options.get("comment"):
+        frame = frame.where(~F.startswith("value", F.lit(comment)))
+    if options.get("multiLine", "false").lower() == "true":
+        value = F.col("value")
+        if escape != quote:
+            value = F.replace(F.replace(value, F.lit(escape * 2), F.lit("")), F.lit(escape + quote), F.lit(""))
+        quotes = F.length(value) - F.length(F.replace(value, F.lit(quote), F.lit("")))
+        files = frame.groupBy(names[FILE]).agg(
+            (F.sum(quotes) % 2).alias("odd"), F.max_by("value", quotes % 2).alias(names[RECORD])
+        )
+        return files.where("odd = 1").select(names[FILE], names[RECORD])
+    # A field that is added to the line belongs to the value of a quote that is still open.
+    delimiter = options.get("sep", options.get("delimiter", ","))
+    added = delimiter.replace("\\t", "\t") + "\x01end"
+    fields = [f"c{number}" for number in range(len(source.file_columns) + 1)]
+    parsing = {key: value for key, value in options.items() if key not in {"header", "lineSep", "encoding"}}
+    schema = ", ".join(f"{name} STRING" for name in fields)
+    line = F.concat("value", F.lit(added))
+    frame = frame.withColumn("parsed", F.from_csv(line, schema, {**parsing, "mode": "PERMISSIVE"}))
+    ends = [F.coalesce(F.endswith(F.col("parsed")[name], F.lit(added)), F.lit(False)) for name in fields]
+    return frame.where(reduce(or_, ends)).select(names[FILE], F.col("value").alias(names[RECORD]))
 
 
 def _parsed(source: SourcePlan, frame: DataFrame, names: Mapping[str, str]) -> DataFrame:
