@@ -73,7 +73,7 @@ def plan_names(plan: SourcePlan) -> list[str]:
 def number(text: str, kind: str) -> Any:
     """Whole numbers and decimals, from text."""
     if kind in _RANGES:
-        if not re.fullmatch(r"[+-]?[0-9]+", text):
+        if not re.fullmatch(r"[+-]?\d+", text):
             return _BAD
         return value if -(1 << _RANGES[kind]) <= (value := int(text)) < 1 << _RANGES[kind] else _BAD
     try:
