@@ -217,6 +217,27 @@ def test_json_lines_are_read_as_by_python_or_kept_as_text(spark, tmp_path):
             assert all(map(same, values, wanted)), line
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (
+            "timestamp",
+            ['"2024-01-02T03:04:05.5+01:00"', '"2024-01-02"', "null"],
+            ["1700000000", "1700000000123", "1.5", '"5"', "true"],
+        ),
+        ("array<timestamp>", ['["2024-01-02 03:04"]', "[null]", "[]"], ["[1700000000]"]),
+        ("struct<timestamp:timestamp,x:int>", ['{"timestamp": "2024-01-02", "x": 1}'], ['{"timestamp": 1, "x": 1}']),
+        ("struct<timestamp:bigint>", ['{"timestamp": 1}'], ['{"timestamp": "x"}']),
+    ],
+)
+def test_a_number_in_json_is_no_timestamp(spark, tmp_path, kind, good, bad):
+    """Spark reads it as seconds since 1970: milliseconds become the year 55840."""
+    (tmp_path / "a.json").write_text("".join(f'{{"t": {value}}}\n' for value in (*good, *bad)))
+    rows = read_files_of_lines(spark, source(tmp_path, "json", {"t": kind}), ["a.json"])
+    found = rows.orderBy("_position").select("_record").collect()
+    assert [record for (record,) in found] == [None] * len(good) + [f'{{"t": {value}}}' for value in bad]
+
+
 def test_bytes_that_are_no_text_and_lines_of_text(spark, tmp_path):
     (tmp_path / "a+b%20.json").write_bytes(b'{"s": "\xff"}\n{"s": "ok"}\n')
     plan = source(tmp_path, "json", {"s": "string"})

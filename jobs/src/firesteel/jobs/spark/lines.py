@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 RECORD, FILE, POSITION, PARSED = "_record", "_file", "_position", "_parsed"
 """Columns of `read_lines`: the raw text of a row that cannot be parsed, its file, and a number that grows within a file."""
+_TIMESTAMP = re.compile(r"\btimestamp\b(?!:)")
+"""The type in the text of a type, not a field of that name."""
 _FIXED = {
     "mode": "PERMISSIVE",
     "enableDateTimeParsingFallback": "false",
@@ -160,6 +163,21 @@ def _parsed(source: SourcePlan, frame: DataFrame, names: Mapping[str, str]) -> D
     value = parsed["rows"][0]
     good = F.is_valid_utf8(text) & parsed[names[RECORD]].isNull() & parsed["end"].isNotNull() & value.isNotNull()
     good &= F.size(parsed["rows"]) == 1
+    times = [
+        Column(column.name, _TIMESTAMP.sub("date", column.type))
+        for column in source.file_columns
+        if _TIMESTAMP.search(column.type)
+    ]
+    if times:
+        # Spark reads a number as a timestamp in seconds, but never as a date. A date has the format of a timestamp here.
+        formats = {"dateFormat": options["timestampFormat"]}
+        only = (
+            StructType()
+            .add("rows", ArrayType(schema_of(times)))
+            .add("end", IntegerType())
+            .add(names[RECORD], StringType())
+        )
+        good &= F.from_json(whole, only, {**options, **formats})[names[RECORD]].isNull()
     columns = {}
     for column in source.file_columns:
         columns[column.name] = value[column.name]
