@@ -304,6 +304,7 @@ def test_a_header_with_other_columns_is_an_error_that_names_the_file(spark, tmp_
         ({"escape": "\\"}, ['1,"x\\""', '1,"x\\\\"'], ['1,"x\\"', '1,"x']),
         ({"quote": "'", "comment": "#"}, ["1,'x'", '1,"x', "#1,'x"], ["1,'x"]),
         ({"quote": ""}, ['1,"x'], []),
+        ({"maxColumns": "2"}, ['1,"x"'], ['1,"x']),
         ({"encoding": "ISO-8859-1"}, ['1,"é"'], ['1,"é']),
         (
             {"multiLine": "true"},
@@ -317,10 +318,11 @@ def test_a_quote_that_is_not_closed_is_found_in_any_dialect(spark, tmp_path, opt
     """Spark reads `1,"x` as the values 1 and x, and with `multiLine` the rest of the file as one value."""
     plan = source(tmp_path, "csv", {"a": "string", "b": "string"}, **options)
     for number, text in enumerate((*closed, *unclosed)):
-        (tmp_path / f"{number} %.csv").write_text(text, encoding=options.get("encoding", "utf-8"))
-    good = [f"{number} %.csv" for number in range(len(closed))]
-    bad = [f"{number} %.csv" for number in range(len(closed), len(closed) + len(unclosed))]
-    assert [name for name in (*good, *bad) if read_unclosed_quotes(spark, plan, [name])] == bad
+        (tmp_path / f"{number} +%.csv").write_text(text, encoding=options.get("encoding", "utf-8"))
+    good = [f"{number} +%.csv" for number in range(len(closed))]
+    bad = [f"{number} +%.csv" for number in range(len(closed), len(closed) + len(unclosed))]
+    found = {name: read_unclosed_quotes(spark, plan, [name]) for name in (*good, *bad)}
+    assert {name: place[0] for name, place in found.items() if place} == {name: f"{plan.path}/{name}" for name in bad}
 
 
 def as_lines(project: ScoringProject, format_: str) -> None:

@@ -15,6 +15,7 @@ from firesteel.pipelines.plan.model import Column
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, DataFrameReader
 
     from firesteel.pipelines.plan.model import SourcePlan
@@ -70,12 +71,9 @@ def read_lines(source: SourcePlan, reader: DataFrameReader, paths: list[str]) ->
         options = {key: value for key, value in options.items() if key == "lineSep"}
     schema = schema_of((*in_files, *source.partitions))
     frame = reader.format("csv" if source.format == "csv" else "text").schema(schema).options(**options).load(paths)
-    # The path is encoded as in a URL, where `+` stands for itself. Some readers write `file:/` for `file:///`.
-    path = F.url_decode(F.replace(frame.metadataColumn("_metadata")["file_path"], F.lit("+"), F.lit("%2B")))
-    path = F.regexp_replace(path, "^file:/(?!/)", "file:///")
     frame = frame.select(
         *(frame[quoted(name)] for name in schema.names),
-        path.alias(names[FILE]),
+        _path(frame).alias(names[FILE]),
         F.monotonically_increasing_id().alias(names[POSITION]),
     )
     if source.format == "text":
@@ -87,6 +85,14 @@ def read_lines(source: SourcePlan, reader: DataFrameReader, paths: list[str]) ->
         frame = _parsed(source, frame.where(frame[record].rlike(r"\S")), names)
     added = (record, names[FILE], names[POSITION])
     return frame.select(*(quoted(column.name) for column in (*source.file_columns, *source.partitions)), *added)
+
+
+def _path(frame: DataFrame) -> SparkColumn:
+    """Return the URI of the file of each row, without the encoding of a URL. In this, `+` stands for itself."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    path = F.url_decode(F.replace(frame.metadataColumn("_metadata")["file_path"], F.lit("+"), F.lit("%2B")))
+    return F.regexp_replace(path, "^file:/(?!/)", "file:///")  # some readers write `file:/`
 
 
 def parsed_rows(source: SourcePlan, frame: DataFrame) -> DataFrame:
@@ -117,7 +123,7 @@ def unclosed_quotes(source: SourcePlan, reader: DataFrameReader, paths: list[str
     names = helpers(source)
     separator = {key: value for key, value in options.items() if key == "lineSep"}
     frame = reader.format("text").schema("value string").options(**separator).load(paths)
-    frame = frame.select(F.col("value"), frame.metadataColumn("_metadata")["file_path"].alias(names[FILE]))
+    frame = frame.select(F.col("value"), _path(frame).alias(names[FILE]))
     frame = frame.where(F.contains("value", F.lit(quote)))
     if comment := options.get("comment"):
         frame = frame.where(~F.startswith("value", F.lit(comment)))
@@ -134,7 +140,8 @@ def unclosed_quotes(source: SourcePlan, reader: DataFrameReader, paths: list[str
     delimiter = options.get("sep", options.get("delimiter", ","))
     added = delimiter.replace("\\t", "\t") + "\x01end"
     fields = [f"c{number}" for number in range(len(source.file_columns) + 1)]
-    parsing = {key: value for key, value in options.items() if key not in {"header", "lineSep", "encoding"}}
+    others = {"header", "lineSep", "encoding", "maxColumns", "maxCharsPerColumn"}
+    parsing = {key: value for key, value in options.items() if key not in others}
     schema = ", ".join(f"{name} STRING" for name in fields)
     line = F.concat("value", F.lit(added))
     frame = frame.withColumn("parsed", F.from_csv(line, schema, {**parsing, "mode": "PERMISSIVE"}))

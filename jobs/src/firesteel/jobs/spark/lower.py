@@ -75,7 +75,7 @@ def read_unclosed_quotes(spark: SparkSession, source: SourcePlan, files: Sequenc
     """Return a file and its first text with a quote that is not closed, as `unclosed_quotes` does; None if there is none."""
     frame = unclosed_quotes(source, spark.read.option(*BY_NAME), [f"{source.path}/{file}" for file in files])
     row = None if frame is None else frame.first()
-    return None if row is None else (unquote(str(row[0])), str(row[1]))
+    return None if row is None else (str(row[0]), str(row[1]))
 
 
 def materialize(frame: DataFrame, uri: str) -> DataFrame:
