@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from firesteel.conf.errors import InputNotReady, SpecErrors
 from firesteel.jobs.run.plan_runner import run_plan
-from firesteel.jobs.spark.lower import _read, read_files_of_lines, spark_errors
+from firesteel.jobs.spark.lower import _read, read_files_of_lines, read_unclosed_quotes, spark_errors
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Column, SourcePlan
 from firesteel.pipelines.publish.quarantine import quarantined
@@ -224,6 +224,27 @@ def test_json_lines_are_read_as_by_python_or_kept_as_text(spark, tmp_path):
             assert all(map(same, values, wanted)), line
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (
+            "timestamp",
+            ['"2024-01-02T03:04:05.5+01:00"', '"2024-01-02"', "null"],
+            ["1700000000", "1700000000123", "1.5", '"5"', "true"],
+        ),
+        ("array<timestamp>", ['["2024-01-02 03:04"]', "[null]", "[]"], ["[1700000000]"]),
+        ("struct<timestamp:timestamp,x:int>", ['{"timestamp": "2024-01-02", "x": 1}'], ['{"timestamp": 1, "x": 1}']),
+        ("struct<timestamp:bigint>", ['{"timestamp": 1}'], ['{"timestamp": "x"}']),
+    ],
+)
+def test_a_number_in_json_is_no_timestamp(spark, tmp_path, kind, good, bad):
+    """Spark reads it as seconds since 1970: milliseconds become the year 55840."""
+    (tmp_path / "a.json").write_text("".join(f'{{"t": {value}}}\n' for value in (*good, *bad)))
+    rows = read_files_of_lines(spark, source(tmp_path, "json", {"t": kind}), ["a.json"])
+    found = rows.orderBy("_position").select("_record").collect()
+    assert [record for (record,) in found] == [None] * len(good) + [f'{{"t": {value}}}' for value in bad]
+
+
 def test_bytes_that_are_no_text_and_lines_of_text(spark, tmp_path):
     (tmp_path / "a+b%20.json").write_bytes(b'{"s": "\xff"}\n{"s": "ok"}\n')
     plan = source(tmp_path, "json", {"s": "string"})
@@ -275,6 +296,40 @@ def test_a_header_with_other_columns_is_an_error_that_names_the_file(spark, tmp_
         read(spark, plan, "a.csv")
     assert says in str(caught.value)
     assert f"{tmp_path}/a.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "closed", "unclosed"),
+    [
+        (
+            {},
+            ['1,"x""y"', '1,5" pipe', '1,"x"y', '1,"x",3', '"1",""', "1,'x"],
+            ['1,"x\n2,y', '1,"x\n2,y"', '"1,x', '1,"x""'],
+        ),
+        ({"delimiter": "||"}, ['1||"a||b"', '"1"||5"'], ['1||"x', '"1||x']),
+        ({"delimiter": "\\t", "header": "true"}, ['a\tb\n1\t"x"'], ['a\tb\n1\t"x', 'a\t"b\n1\tx']),
+        ({"escape": "\\"}, ['1,"x\\""', '1,"x\\\\"'], ['1,"x\\"', '1,"x']),
+        ({"quote": "'", "comment": "#"}, ["1,'x'", '1,"x', "#1,'x"], ["1,'x"]),
+        ({"quote": ""}, ['1,"x'], []),
+        ({"maxColumns": "2"}, ['1,"x"'], ['1,"x']),
+        ({"encoding": "ISO-8859-1"}, ['1,"é"'], ['1,"é']),
+        (
+            {"multiLine": "true"},
+            ['1,"x\n2,y"\n3,z', '1,"x""\n""y"'],
+            ['1,"x\n2,y\n3,z\n', '1,x\n2,"y\n3,"z"\n4,u', '1,x\n2,"y'],
+        ),
+        ({"multiLine": "true", "escape": "\\"}, ['1,"x\\"\ny"'], ['1,"x\\"\ny', '1,"x\\\\"\n2,"y']),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_found_in_any_dialect(spark, tmp_path, options, closed, unclosed):
+    """Spark reads `1,"x` as the values 1 and x, and with `multiLine` the rest of the file as one value."""
+    plan = source(tmp_path, "csv", {"a": "string", "b": "string"}, **options)
+    for number, text in enumerate((*closed, *unclosed)):
+        (tmp_path / f"{number} +%.csv").write_text(text, encoding=options.get("encoding", "utf-8"))
+    good = [f"{number} +%.csv" for number in range(len(closed))]
+    bad = [f"{number} +%.csv" for number in range(len(closed), len(closed) + len(unclosed))]
+    found = {name: read_unclosed_quotes(spark, plan, [name]) for name in (*good, *bad)}
+    assert {name: place[0] for name, place in found.items() if place} == {name: f"{plan.path}/{name}" for name in bad}
 
 
 def as_lines(project: ScoringProject, format_: str) -> None:
@@ -341,6 +396,19 @@ def test_rows_that_cannot_be_parsed_stop_the_run_or_are_quarantined(spark, proje
     assert {reason for row in kept for reason in row._reasons} == {f"not {format_.upper()} of the declared types"}
 
 
+def test_a_quote_that_is_not_closed_stops_the_run_also_with_a_quarantine(spark, project, runs):
+    """Nothing says where the rows after it begin: `y",2` would be a row."""
+    as_lines(project, "csv")
+    path = project.folder / f"data/points/dt={DAY}/origin=JFK/part-1.csv"
+    path.write_text(path.read_text() + '1,1,1,"1\n2,2,2,2\n')
+    lines = replace(project, source="format: csv\n    options: {header: true}\n    on_error: {action: quarantine}")
+    result = run_plan(lines.plan(), spark=spark, runs=runs)
+    assert (result.state, result.exit_code) == ("failed", 4)
+    assert result.error.startswith("FS4008"), result.error
+    assert 'a quote is not closed, at `1,1,1,"1` in file:' in result.error
+    assert str(path) in result.error
+
+
 def test_commands_that_publish_nothing_leave_the_rows_out_and_a_list_shows_them(spark, project, runs):
     as_lines(project, "json")
     path = project.folder / f"data/points/dt={DAY}/origin=JFK/part-1.json"
@@ -364,6 +432,8 @@ def test_commands_that_publish_nothing_leave_the_rows_out_and_a_list_shows_them(
         ("format: csv\n    options: {mode: DROPMALFORMED}", "`mode` is not an option of CSV sources; known: header, "),
         ("format: json\n    options: {multiLine: true}", "`multiLine` is not an option of JSON sources"),
         ("format: csv\n    options: {compression: gzip}", "Spark finds the compression by the name of the file"),
+        ("format: csv\n    options: {encoding: UTF-16}", "`encoding: UTF-16` needs `multiLine: true`"),
+        ("format: csv\n    options: {encoding: ut8}", "`encoding: ut8` is unknown"),
         ("options: {header: true}", "`header` is not an option of Parquet sources; known: none"),
         ("on_error: {action: quarantine}", "`on_error` is for CSV, JSON and text"),
         ("format: text", "text files have one column, `value: string`; found `id: bigint`"),

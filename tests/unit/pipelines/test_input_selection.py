@@ -123,6 +123,22 @@ def test_a_changed_folder_is_noticed_by_the_run_and_by_the_next_plan(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        LATEST,
+        'partitions: {dt: "%Y%m%d"}, select: {from: "${interval.ds - 6d}", to: "${interval.ds}", at_least: 1}',
+        'partitions: {dt: "%Y%m%d"}, select: {from: "${interval.ds - 6d}", to: "${interval.ds}"}, on_missing: empty',
+    ],
+)
+def test_a_directory_that_appears_after_the_plan_is_noticed_by_the_next_plan(tmp_path, source):
+    put(tmp_path, "dt=20240601/p.parquet")
+    first = planned(tmp_path, source, "2024-06-05")
+    put(tmp_path, "dt=20240603/p.parquet")
+    check_inputs(first, first.intervals[0])
+    assert planned(tmp_path, source, "2024-06-05").intervals[0].plan_hash != first.intervals[0].plan_hash
+
+
+@pytest.mark.parametrize(
     ("source", "files"),
     [
         ("", ["a.parquet", "b.parquet"]),

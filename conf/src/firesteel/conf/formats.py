@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 SourceFormat = Literal["parquet", "orc", "avro", "csv", "json", "text"]
@@ -48,6 +49,17 @@ CODECS: dict[str, dict[str, str]] = {
     "orc": {"zstd": "zstd", "snappy": "snappy", "gzip": "zlib", "lz4": "lz4", "none": "uncompressed"},
 }
 """Format -> `compression` -> Spark's name of the codec. Only Hadoop reads what Spark calls `lz4` in Parquet."""
+
+
+def one_byte_lines(options: Mapping[str, str]) -> bool:
+    """Return whether the encoding of CSV files has the quote and the end of a line as in ASCII.
+
+    Raises
+    ------
+    LookupError
+        The encoding is unknown.
+    """
+    return '"\n'.encode(options.get("encoding", "UTF-8")) == b'"\n'
 
 
 def format_of(path: str) -> str:

@@ -25,6 +25,7 @@ from firesteel.jobs.spark.lower import (
     materialize,
     read_files_of_lines,
     read_sources,
+    read_unclosed_quotes,
 )
 from firesteel.pipelines.plan.model import SqlStepPlan
 from firesteel.pipelines.publish.quarantine import quarantine_path, unparsed_relation
@@ -159,13 +160,21 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
     Raises
     ------
     InputNotReady
-        FS4008 when a row cannot be parsed and the source has no quarantine, or more rows than it allows.
+        FS4008 when a row cannot be parsed and the source has no quarantine, or more rows than it allows; also when a quote is
+        not closed, because then nothing says where the rows after it begin.
     """
     from pyspark.sql import functions as F  # noqa: N812
 
     files, names, interval = files_of(source, context.interval), helpers(source), context.interval.id
     if not files:
         return
+    if unclosed := read_unclosed_quotes(context.spark, source, files):
+        raise InputNotReady(
+            "FS4008",
+            f"{source.name} {interval}: a quote is not closed, at `{_short(unclosed[1])}` in {unclosed[0]}. Nothing was published.",
+            hint=f"Fix the file. Set sources.{source.name}.options: {{multiLine: true}} if values contain line breaks, or "
+            '{quote: ""} if the files have no quoted values.',
+        )
     frame = materialize(read_files_of_lines(context.spark, source, files), _scratch_copy(context, source.name))
     parsed_rows(source, frame).createOrReplaceTempView(source.name)
     record = F.col(names[RECORD])
@@ -178,10 +187,9 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
     unparsed = frame.where(record.isNotNull())
     first = unparsed.orderBy(names[FILE], names[POSITION]).select(names[FILE], names[RECORD]).first()
     assert first is not None
-    shown = repr(first[1][:_SHOWN])[1:-1] + ("..." if len(first[1]) > _SHOWN else "")
     what = (
         f"{source.name} {interval}: {plural(bad, 'row')} of {rows:,} cannot be parsed as {title} of the declared types. "
-        f"The first is `{shown}` in {first[0]}."
+        f"The first is `{_short(first[1])}` in {first[0]}."
     )
     if source.unparsed.action == "fail":
         raise InputNotReady(
@@ -203,6 +211,11 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
             hint=f"Fix the file. Raise the limits of sources.{source.name}.on_error only if these rows may be missing.",
         )
     context.metrics.excluded += Counts(bad, quarantined=bad)
+
+
+def _short(text: str) -> str:
+    """Return the beginning of a raw row for a message."""
+    return repr(text[:_SHOWN])[1:-1] + ("..." if len(text) > _SHOWN else "")
 
 
 def _scratch_copy(context: IntervalContext, relation: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
-from firesteel.conf.formats import DEFAULTS
+from firesteel.conf.formats import DEFAULTS, one_byte_lines
 from firesteel.conf.identifiers import quoted
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import Column
@@ -12,12 +15,15 @@ from firesteel.pipelines.plan.model import Column
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, DataFrameReader
 
     from firesteel.pipelines.plan.model import SourcePlan
 
 RECORD, FILE, POSITION, PARSED = "_record", "_file", "_position", "_parsed"
 """Columns of `read_lines`: the raw text of a row that cannot be parsed, its file, and a number that grows within a file."""
+_TIMESTAMP = re.compile(r"\btimestamp\b(?!:)")
+"""The type in the text of a type, not a field of that name."""
 _FIXED = {
     "mode": "PERMISSIVE",
     "enableDateTimeParsingFallback": "false",
@@ -65,12 +71,9 @@ def read_lines(source: SourcePlan, reader: DataFrameReader, paths: list[str]) ->
         options = {key: value for key, value in options.items() if key == "lineSep"}
     schema = schema_of((*in_files, *source.partitions))
     frame = reader.format("csv" if source.format == "csv" else "text").schema(schema).options(**options).load(paths)
-    # The path is encoded as in a URL, where `+` stands for itself. Some readers write `file:/` for `file:///`.
-    path = F.url_decode(F.replace(frame.metadataColumn("_metadata")["file_path"], F.lit("+"), F.lit("%2B")))
-    path = F.regexp_replace(path, "^file:/(?!/)", "file:///")
     frame = frame.select(
         *(frame[quoted(name)] for name in schema.names),
-        path.alias(names[FILE]),
+        _path(frame).alias(names[FILE]),
         F.monotonically_increasing_id().alias(names[POSITION]),
     )
     if source.format == "text":
@@ -84,12 +87,66 @@ def read_lines(source: SourcePlan, reader: DataFrameReader, paths: list[str]) ->
     return frame.select(*(quoted(column.name) for column in (*source.file_columns, *source.partitions)), *added)
 
 
+def _path(frame: DataFrame) -> SparkColumn:
+    """Return the URI of the file of each row, without the encoding of a URL. In this, `+` stands for itself."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    path = F.url_decode(F.replace(frame.metadataColumn("_metadata")["file_path"], F.lit("+"), F.lit("%2B")))
+    return F.regexp_replace(path, "^file:/(?!/)", "file:///")  # some readers write `file:/`
+
+
 def parsed_rows(source: SourcePlan, frame: DataFrame) -> DataFrame:
     """Return the rows of `read_lines` that can be parsed, with the columns of the source's view."""
     from pyspark.sql import functions as F  # noqa: N812
 
     columns = [quoted(column.name) for column in (*source.columns, *source.partitions)]
     return frame.where(F.isnull(quoted(helpers(source)[RECORD]))).select(*columns)
+
+
+def unclosed_quotes(source: SourcePlan, reader: DataFrameReader, paths: list[str]) -> DataFrame | None:
+    """Return the columns FILE and RECORD of text with a quote that is not closed; None if the files cannot have such text.
+
+    Spark closes the quote at the end of the line, or with `multiLine` at the end of the file. It then reads a part of a row, or
+    several rows, as one value. With `multiLine`, a file has an unclosed quote if its number of quotes is odd.
+
+    Parameters
+    ----------
+    reader
+        A reader with the options for the paths.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    options = {**DEFAULTS.get(source.format, {}), **dict(source.options)}
+    quote, escape = options.get("quote", '"'), options["escape"] if source.format == "csv" else ""
+    if source.format != "csv" or len(quote) != 1 or not one_byte_lines(options):
+        return None
+    names = helpers(source)
+    separator = {key: value for key, value in options.items() if key == "lineSep"}
+    frame = reader.format("text").schema("value string").options(**separator).load(paths)
+    frame = frame.select(F.col("value"), _path(frame).alias(names[FILE]))
+    frame = frame.where(F.contains("value", F.lit(quote)))
+    if comment := options.get("comment"):
+        frame = frame.where(~F.startswith("value", F.lit(comment)))
+    if options.get("multiLine", "false").lower() == "true":
+        value = F.col("value")
+        if escape != quote:
+            value = F.replace(F.replace(value, F.lit(escape * 2), F.lit("")), F.lit(escape + quote), F.lit(""))
+        quotes = F.length(value) - F.length(F.replace(value, F.lit(quote), F.lit("")))
+        files = frame.groupBy(names[FILE]).agg(
+            (F.sum(quotes) % 2).alias("odd"), F.max_by("value", quotes % 2).alias(names[RECORD])
+        )
+        return files.where("odd = 1").select(names[FILE], names[RECORD])
+    # A field that is added to the line belongs to the value of a quote that is still open.
+    delimiter = options.get("sep", options.get("delimiter", ","))
+    added = delimiter.replace("\\t", "\t") + "\x01end"
+    fields = [f"c{number}" for number in range(len(source.file_columns) + 1)]
+    others = {"header", "lineSep", "encoding", "maxColumns", "maxCharsPerColumn"}
+    parsing = {key: value for key, value in options.items() if key not in others}
+    schema = ", ".join(f"{name} STRING" for name in fields)
+    line = F.concat("value", F.lit(added))
+    frame = frame.withColumn("parsed", F.from_csv(line, schema, {**parsing, "mode": "PERMISSIVE"}))
+    ends = [F.coalesce(F.endswith(F.col("parsed")[name], F.lit(added)), F.lit(False)) for name in fields]
+    return frame.where(reduce(or_, ends)).select(names[FILE], F.col("value").alias(names[RECORD]))
 
 
 def _parsed(source: SourcePlan, frame: DataFrame, names: Mapping[str, str]) -> DataFrame:
@@ -113,6 +170,21 @@ def _parsed(source: SourcePlan, frame: DataFrame, names: Mapping[str, str]) -> D
     value = parsed["rows"][0]
     good = F.is_valid_utf8(text) & parsed[names[RECORD]].isNull() & parsed["end"].isNotNull() & value.isNotNull()
     good &= F.size(parsed["rows"]) == 1
+    times = [
+        Column(column.name, _TIMESTAMP.sub("date", column.type))
+        for column in source.file_columns
+        if _TIMESTAMP.search(column.type)
+    ]
+    if times:
+        # Spark reads a number as a timestamp in seconds, but never as a date. A date has the format of a timestamp here.
+        formats = {"dateFormat": options["timestampFormat"]}
+        only = (
+            StructType()
+            .add("rows", ArrayType(schema_of(times)))
+            .add("end", IntegerType())
+            .add(names[RECORD], StringType())
+        )
+        good &= F.from_json(whole, only, {**options, **formats})[names[RECORD]].isNull()
     columns = {}
     for column in source.file_columns:
         columns[column.name] = value[column.name]

@@ -15,7 +15,7 @@ from firesteel.conf.identifiers import quoted
 from firesteel.conf.quantities import plural
 from firesteel.conf.redaction import redact
 from firesteel.jobs.interrupt import interrupted
-from firesteel.jobs.spark.lines import parsed_rows, read_lines
+from firesteel.jobs.spark.lines import parsed_rows, read_lines, unclosed_quotes
 from firesteel.jobs.spark.types import schema_of
 from firesteel.pipelines.plan.model import SqlStepPlan
 
@@ -69,6 +69,13 @@ def read_files_of_lines(spark: SparkSession, source: SourcePlan, files: Sequence
     """Return the rows of files without a schema, with those that cannot be parsed, as `read_lines` does."""
     reader = spark.read.option("basePath", source.path).option(*BY_NAME)
     return read_lines(source, reader, [f"{source.path}/{file}" for file in files])
+
+
+def read_unclosed_quotes(spark: SparkSession, source: SourcePlan, files: Sequence[str]) -> tuple[str, str] | None:
+    """Return a file and its first text with a quote that is not closed, as `unclosed_quotes` does; None if there is none."""
+    frame = unclosed_quotes(source, spark.read.option(*BY_NAME), [f"{source.path}/{file}" for file in files])
+    row = None if frame is None else frame.first()
+    return None if row is None else (str(row[0]), str(row[1]))
 
 
 def materialize(frame: DataFrame, uri: str) -> DataFrame:

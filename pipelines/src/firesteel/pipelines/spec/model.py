@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from firesteel.conf.formats import LINES, OPTIONS, TITLES, Compression, SinkFormat, SourceFormat
+from firesteel.conf.formats import LINES, OPTIONS, TITLES, Compression, SinkFormat, SourceFormat, one_byte_lines
 from firesteel.conf.quantities import age
 from firesteel.conf.secrets import FORM, references
 from firesteel.pipelines.spec.date_formats import check_date_format, is_date_format, split_format
@@ -410,6 +410,7 @@ class Source(Part):
             if "on_error" in self.model_fields_set:
                 raise ValueError(f"`on_error` is for CSV, JSON and text; all rows of {title} files can be parsed")
             return self
+        self._check_encoding()
         if not self.declared:
             raise ValueError(f"{title} files have no types; declare the columns in `schema`")
         for column, text in self.declared.items():
@@ -423,6 +424,15 @@ class Source(Part):
                     f"column `{column}` has a nested tinyint, which Spark's JSON reader wraps around; declare smallint"
                 )
         return self
+
+    def _check_encoding(self) -> None:
+        encoding = self.options.get("encoding")
+        try:
+            usable = one_byte_lines(self.options) or self.options.get("multiLine", "").lower() == "true"
+        except LookupError:
+            raise ValueError(f"`encoding: {encoding}` is unknown; write a name such as UTF-8 or ISO-8859-1") from None
+        if not usable:
+            raise ValueError(f"`encoding: {encoding}` needs `multiLine: true`: Spark splits lines at bytes of ASCII")
 
     @model_validator(mode="after")
     def _selects(self) -> Source:
