@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -65,6 +66,8 @@ def test_a_record_that_mlflow_did_not_take_is_kept_and_delivered_later(spark, tm
         storage, base = locate(f"{project.root}/_firesteel/points/tracking/default")
         storage.create(f"{base}/00-cut-short.json", b'{"plan": {}')
         server.start()
+        spec = project.folder / "pipeline.yaml"
+        spec.write_text(re.sub(r'uri: "sqlite:[^"]*"}}', f'uri: "{server.uri}"}}}}', spec.read_text()))
         done = firesteel("recover", folder=project.folder)
         assert done.returncode == 0, done.stdout + done.stderr
         assert kept(project) == ["00-cut-short.json"]  # in nobody's way, and for a person
