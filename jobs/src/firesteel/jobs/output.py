@@ -35,6 +35,10 @@ def _safe(stream: TextIO) -> TextIO:
     """Return a safe stream on the same file descriptor."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream  # closed, for example by `>&-`
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        return stream  # in memory
     stream.flush()
     terminal = stream.isatty()
     allowed = (
@@ -42,7 +46,7 @@ def _safe(stream: TextIO) -> TextIO:
     )
     return _Text(
         allowed,
-        io.BufferedWriter(_Stream(stream.fileno(), "w", closefd=False)),
+        io.BufferedWriter(_Stream(descriptor, "w", closefd=False)),
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=True,
