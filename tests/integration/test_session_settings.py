@@ -147,7 +147,7 @@ def test_a_replay_scores_what_the_run_would_have_scored(spark, rows, runs, opera
     plan = planned(rows, operator, zone, {"spark.sql.session.timeZone": zone}).plan(DAY, force=True)
     (rows / "away").touch()
     try:
-        path = rows / f"out-{operator}" / "unseen"
+        path = rows / f"unseen-{operator}"
         first = run_plan(_to(plan, path), spark=spark, runs=runs)
     finally:
         (rows / "away").unlink()
