@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 UNIT = 1 << 20
@@ -125,6 +125,26 @@ def open_regular(path: str | Path, *, follow: bool = True) -> BufferedReader:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise NotRegularError(errno.EOPNOTSUPP, "not a regular file")
+
+
+def open_to_write(path: str) -> BufferedWriter:
+    """Open a regular file of one name and make it empty, or create it.
+
+    Others may be able to write to the folder. A link there must not lead the write to another file, and a FIFO must not block it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened. Also for links, files with several names, and all other kinds of files.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    file = os.fdopen(os.open(path, flags, 0o666), "wb")
+    state = os.fstat(file.fileno())
+    if stat.S_ISREG(state.st_mode) and state.st_nlink <= 1:
+        os.ftruncate(file.fileno(), 0)
+        return file
+    file.close()
+    raise OSError(errno.EOPNOTSUPP, "not a regular file with one name")
 
 
 def unstorable(text: str) -> str:

@@ -16,10 +16,9 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from io import BufferedWriter
 
 from firesteel.conf.errors import StorageError
-from firesteel.conf.files import open_regular
+from firesteel.conf.files import open_regular, open_to_write
 from firesteel.pipelines.storage.base import FileStatus
 from firesteel.pipelines.storage.paths import absolute, join, parent_of, scan, status_of_written, walk
 
@@ -172,7 +171,7 @@ class LocalStorage:
 
     def _write(self, path: str, data: bytes) -> None:
         try:
-            with _opened_to_write(path) as file:
+            with open_to_write(path) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -183,26 +182,6 @@ class LocalStorage:
 def _status(path: str, facts: os.stat_result) -> FileStatus:
     is_dir = stat.S_ISDIR(facts.st_mode)
     return FileStatus(path, is_dir, 0 if is_dir else facts.st_size, facts.st_mtime_ns // 1_000_000)
-
-
-def _opened_to_write(path: str) -> BufferedWriter:
-    """Open a regular file of one name and make it empty, or create it.
-
-    Others may be able to write to the folder. A link there must not lead the write to another file, and a FIFO must not block it.
-
-    Raises
-    ------
-    OSError
-        Also for links, files with several names, and all other kinds of files.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-    file = os.fdopen(os.open(path, flags, 0o666), "wb")
-    state = os.fstat(file.fileno())
-    if stat.S_ISREG(state.st_mode) and state.st_nlink <= 1:
-        os.ftruncate(file.fileno(), 0)
-        return file
-    file.close()
-    raise OSError(errno.EOPNOTSUPP, "not a regular file with one name")
 
 
 def _delete(path: str) -> bool:
