@@ -270,6 +270,7 @@ def test_an_input_that_is_late_is_waited_for_by_retries_or_by_rescheduling(airfl
     assert published(airflow.specs, "not_ready") == airflow.home.xcom("not_ready", run, "score")["rows"]["scored"]
 
 
+@pytest.mark.long
 def test_a_backfill_is_pinned_once_and_scored_part_by_part(airflow):
     tasks = ended(airflow, "two_days")
     assert {name: each["state"] for name, each in tasks.items()} == dict.fromkeys(

@@ -95,10 +95,7 @@ def bits(value: object) -> object:
 @pytest.mark.filterwarnings("ignore:.*integer column.*:UserWarning")
 @pytest.mark.parametrize(
     "kind",
-    [
-        each if each in {"logistic", "lightgbm", "onnx"} else pytest.param(each, marks=pytest.mark.long)
-        for each in KINDS
-    ],
+    [each if each in {"logistic", "lightgbm"} else pytest.param(each, marks=pytest.mark.long) for each in KINDS],
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(table=tables(), name=st.sampled_from(list(SIGNATURES)))
@@ -112,7 +109,9 @@ def test_native_forms_give_the_bits_of_the_pyfunc_and_its_dead_letters(models, k
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:.*integer column.*:UserWarning")
-@pytest.mark.parametrize("kind", ["logistic", pytest.param("ridge", marks=pytest.mark.long), "lightgbm"])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(each, marks=pytest.mark.long) for each in ("logistic", "ridge")), "lightgbm"]
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(table=tables(), name=st.sampled_from(list(SIGNATURES)))
 def test_compiled_forms_agree_within_their_tolerance(models, kind, table, name):

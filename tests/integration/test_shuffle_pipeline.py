@@ -136,6 +136,7 @@ def executors(standalone) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_same_rows_as_with_sort_while_all_executors_and_a_service_die(cluster, project, tmp_path):
     services, standalone = cluster
     plain = project.pipeline(changes(standalone.master, "sort"))

@@ -366,6 +366,7 @@ def test_a_resourcemanager_that_restarts_in_mid_run_finds_the_application_runnin
     published_once(project, quiet)
 
 
+@pytest.mark.long
 @pytest.mark.fault
 def test_a_driver_that_dies_on_the_cluster_is_followed_by_one_that_goes_on(
     yarn_env: EmbeddedYarn, project, quiet, recovery
