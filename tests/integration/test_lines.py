@@ -25,7 +25,9 @@ from firesteel.jobs.run.plan_runner import run_plan
 from firesteel.jobs.spark.lower import _read, read_files_of_lines, read_unclosed_quotes, spark_errors
 from firesteel.pipelines import Pipeline
 from firesteel.pipelines.plan.model import Column, SourcePlan
+from firesteel.pipelines.publish.ledger import Ledger
 from firesteel.pipelines.publish.quarantine import quarantined
+from firesteel.pipelines.publish.verify import verify_excluded
 from support.runs import firesteel
 from support.scoring_project import DAY, ScoringProject, assert_same_rows
 
@@ -386,6 +388,11 @@ def test_rows_that_cannot_be_parsed_stop_the_run_or_are_quarantined(spark, proje
     assert (result.counts.quarantined, result.counts.balanced) == (2, True)
     active = [found for found in quarantined(project.store, {"scores": project.sink_uri}) if found.state == "active"]
     assert [(found.relation, found.run_id) for found in active] == [("points.unparsed", result.run_id)]
+    (record,) = [each for each in Ledger(project.store).history("scores") if each.run_id == result.run_id]
+    assert {status.path.removeprefix(f"{project.store.base}/") for status in active[0].files} <= {
+        file.path for file in record.excluded
+    }
+    assert verify_excluded(project.store, {"scores": (None, None)}, now_s=0.0) == []
     rows = spark.read.parquet(f"{project.root}/_firesteel/points/quarantine/points.unparsed").where(
         f"run_id = '{result.run_id}'"
     )

@@ -116,8 +116,7 @@ class Transform:
             return
         with context.metrics.timed("quarantine"):
             split = split_rows(frame, verdicts)
-            if path := write_quarantine(split, context.store, relation, context.interval.id, context.attempt.run_id):
-                context.transaction.record_excluded(path)
+            _quarantine(context, split, relation)
             split.passing.createOrReplaceTempView(relation)
         excluded = split.rows_quarantined + split.rows_dropped
         context.metrics.excluded += Counts(excluded, quarantined=split.rows_quarantined, dropped=split.rows_dropped)
@@ -200,11 +199,9 @@ def exclude_unparsed(context: IntervalContext, source: SourcePlan) -> None:
     partitions = [F.col(quoted(column.name)) for column in source.partitions]
     reasons = F.array(F.lit(f"not {title} of the declared types")).alias(REASONS)
     rest = unparsed.select(*partitions, names[FILE], names[RECORD], reasons)
-    relation = unparsed_relation(source.name)
-    write_quarantine(SplitRows(frame, rest, bad, 0), context.store, relation, interval, context.attempt.run_id)
+    path = _quarantine(context, SplitRows(frame, rest, bad, 0), unparsed_relation(source.name))
     over = exceeded(source.unparsed, bad, rows)
     if over:
-        path = quarantine_path(context.store, relation, interval, context.attempt.run_id)
         raise InputNotReady(
             "FS4008",
             f"{what} on_error.{over}. The rows are in {context.store.storage.base_uri}{path}. Nothing was published.",
@@ -223,6 +220,14 @@ def _scratch_copy(context: IntervalContext, relation: str) -> str:
     storage, copy = context.store.storage, join(context.transaction.scratch_path, file_name(relation))
     storage.permit(join(copy, "file"))
     return f"{storage.base_uri}{copy}"
+
+
+def _quarantine(context: IntervalContext, split: SplitRows, relation: str) -> str:
+    """Write the quarantined rows and record their files. Return their folder; empty if there are none."""
+    path = write_quarantine(split, context.store, relation, context.interval.id, context.attempt.run_id)
+    if path:
+        context.transaction.record_excluded(path)
+    return path
 
 
 def write_quarantine(split: SplitRows, store: StateStore, relation: str, interval: str, run_id: str) -> str:
