@@ -367,8 +367,8 @@ def project(tmp_path, monkeypatch):
     with Transaction.begin(store, SINK, uri, INTERVAL, attempt_of("run-1")) as transaction:
         stage(transaction, store.storage, STAGED)
         transaction.publish(DIRECTORIES, Counts(10, 9, dead_letter=1))
-    letters = f"{store.base}/dead_letter/{plan.score_step.name}/{INTERVAL}/run-1.jsonl"
-    store.storage.create(letters, b'{"row": {}, "error": "E", "message": "m", "model_version": "7"}\n')
+    dead_letters = f"{store.base}/dead_letter/{plan.score_step.name}/{INTERVAL}/run-1.jsonl"
+    store.storage.create(dead_letters, b'{"row": {}, "error": "E", "message": "m", "model_version": "7"}\n')
     dead = LeaseRecord(1, attempt_of("dead"), "run", 60.0, machine_id(), os.getpid(), "0")
     write_lease(SinkInterval(store, SINK, DEAD), dead)
     with Transaction.begin(store, SINK, uri, HELD, attempt_of("held")):

@@ -585,23 +585,28 @@ def test_a_signed_plan_is_the_same_plan(plan, tmp_path, key):
     assert key.pem.splitlines()[1] not in text
 
 
-@pytest.mark.parametrize("attack", ["edited", "stripped", "other key", "own signature", "unsigned"])
-def test_apply_refuses_a_plan_that_no_listed_key_has_signed(
-    plan, tmp_path, secrets, monkeypatch, key, other, attack, capsys
-):
-    guard(plan, secrets, monkeypatch, key)
-    path = tmp_path / "plan.json"
+def tamper_with(path, attack, plan, key, other):
+    """Replace the plan file, as a user does who may write to it. `other` is the key of that user."""
     if attack == "edited":
         forge(path, gates=[])
     elif attack == "stripped":
         forge(path, gates=[], key="", signature="")
     elif attack == "unsigned":
         path.write_text(plan.to_json())
-    elif attack == "other key":
-        path.write_text(signed_json(plan, SigningKey.reveal(other.reference)))
     else:
         text = signed_json(plan, SigningKey.reveal(other.reference))
-        path.write_text(json.dumps(json.loads(text) | {"key": PublicKey.parse(key.public.read_text()).fingerprint}))
+        if attack == "own signature":
+            text = json.dumps(json.loads(text) | {"key": PublicKey.parse(key.public.read_text()).fingerprint})
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("attack", ["edited", "stripped", "other key", "own signature", "unsigned"])
+def test_apply_refuses_a_plan_that_no_listed_key_has_signed(
+    plan, tmp_path, secrets, monkeypatch, key, other, attack, capsys
+):
+    guard(plan, secrets, monkeypatch, key)
+    path = tamper_with(tmp_path / "plan.json", attack, plan, key, other)
     loaded = Plan.from_json(path.read_text())
     assert invoke(["apply", str(path)]) == 8
     assert "FS7605" in capsys.readouterr().err
@@ -628,15 +633,7 @@ def test_a_signed_plan_passes(plan, tmp_path, secrets, monkeypatch, key):
 @pytest.mark.parametrize("attack", ["edited", "stripped", "unsigned", "other key"])
 def test_a_plan_from_a_file_is_not_signed_again(plan, tmp_path, key, other, attack):
     """The machine has no policy, or one without keys. The next machine may have one that lists the key."""
-    path = tmp_path / "plan.json"
-    if attack == "edited":
-        forge(path, gates=[])
-    elif attack == "stripped":
-        forge(path, gates=[], key="", signature="")
-    elif attack == "unsigned":
-        path.write_text(plan.to_json())
-    else:
-        path.write_text(signed_json(plan, SigningKey.reveal(other.reference)))
+    path = tamper_with(tmp_path / "plan.json", attack, plan, key, other)
     loaded = Plan.from_json(path.read_text())
     written = json.loads(write_plan(loaded))
     assert written.get("signature", "") == json.loads(path.read_text()).get("signature", "")

@@ -1,4 +1,4 @@
-"""What an interval reads besides its own partitions: a whole folder, the newest partition, a range of which some exist."""
+"""What an interval reads besides its own partitions: a whole folder, the newest partition, a range with missing partitions."""
 
 # ruff: noqa: DTZ001 - partitions are named by local time
 from __future__ import annotations

@@ -105,7 +105,7 @@ def open_regular(path: str | Path, *, follow: bool = True) -> BufferedReader:
     Raises
     ------
     NotRegularError
-        The path is no regular file, or a link and `follow` is false.
+        The path is not a regular file, or it is a link and `follow` is false.
     OSError
         The file cannot be opened. IsADirectoryError for a folder.
     """

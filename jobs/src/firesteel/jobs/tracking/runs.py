@@ -19,13 +19,13 @@ import getpass
 import hashlib
 import logging
 import os
-import stat
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from firesteel.conf.errors import FiresteelError, RuntimeFault
+from firesteel.conf.files import open_regular
 from firesteel.conf.redaction import redact
 from firesteel.jobs.tracking.background import BackgroundCalls
 from firesteel.jobs.tracking.batch import TAG_LIMIT, log_values
@@ -504,11 +504,9 @@ def _report(path: Path) -> dict[str, str]:
     if path.name != _REPORT:
         return {}
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, encoding="utf-8", newline="") as file:
-            status = os.fstat(descriptor)
-            own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-            return {_REPORT: file.read()} if own else {}
+        with open_regular(path, follow=False) as file:
+            own = os.fstat(file.fileno()).st_uid == os.geteuid()
+            return {_REPORT: file.read().decode()} if own else {}
     except (OSError, ValueError):
         return {}
 

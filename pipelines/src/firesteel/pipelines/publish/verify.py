@@ -90,7 +90,7 @@ def verify_excluded(
     by_attempt: dict[tuple[str, str], set[str]] = {}
     for path in present:
         by_attempt.setdefault(_attempt_of(path), set()).add(path)
-    for sink, (letters_s, quarantine_s) in keep_s.items():
+    for sink, (dead_letters_s, quarantine_s) in keep_s.items():
         try:
             records = Ledger(store).history(sink)
         except FiresteelError as error:
@@ -102,7 +102,7 @@ def verify_excluded(
                 file.path: file
                 for file in record.excluded
                 if file.path in present
-                or (kept := letters_s if file.path.startswith(f"{DEAD_LETTERS}/") else quarantine_s) is None
+                or (kept := dead_letters_s if file.path.startswith(f"{DEAD_LETTERS}/") else quarantine_s) is None
                 or now_s <= started_s + kept
             }
             subject = f"{sink} {record.interval}"

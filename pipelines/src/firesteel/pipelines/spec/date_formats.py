@@ -93,10 +93,10 @@ def unit_of_formats(formats: Sequence[str]) -> PeriodUnit | None:
     >>> unit_of_formats(["%Y", "%m", "%d"]), unit_of_formats(["%G-W%V"]), unit_of_formats(["%m"])
     ('day', 'week', None)
     """
-    letters = frozenset(directive[-1] for text in formats for directive in _DIRECTIVE.findall(text)) - {"%"}
-    if any(day <= letters for day in _DAYS):
-        return "hour" if "H" in letters else "day"
-    return _COARSER.get(letters)
+    directives = frozenset(directive[-1] for text in formats for directive in _DIRECTIVE.findall(text)) - {"%"}
+    if any(day <= directives for day in _DAYS):
+        return "hour" if "H" in directives else "day"
+    return _COARSER.get(directives)
 
 
 def period(texts: Mapping[str, str]) -> tuple[datetime, datetime]:
